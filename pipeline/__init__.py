@@ -1,0 +1,1 @@
+"""From a Kaggle image competition's files to a validated submission."""

@@ -1,0 +1,66 @@
+"""Every failure that a user or a file can cause, as one tree.
+
+PipelineError
+├── ConfigError        params.yaml: a typo, a wrong type, a value out of range
+├── CompetitionError   the competition's files: layout, columns, ids, labels, groups
+├── ArchiveError       a zip: truncated, corrupt, unsafe, ambiguous
+├── ImageError         images that cannot be decoded as they should be
+├── FoldError          folds that cannot be made, or that break an invariant
+├── TrainError         a network, a policy or a run that cannot go on
+├── TableError         a table of ours with wrong columns, ids or values
+├── EnsembleError      predictions that do not fit together
+├── SubmissionError    a submission that Kaggle would refuse
+└── DiskError          no space left, or no right to write
+
+A message names the place, what was expected, what was found, the first
+example, and the next command. The command line prints it alone and exits 1.
+"""
+
+
+class PipelineError(Exception):
+    """Base of every error that is reported as one sentence, without a traceback."""
+
+
+class ConfigError(PipelineError):
+    """params.yaml does not describe a pipeline."""
+
+
+class CompetitionError(PipelineError):
+    """The competition's files contradict each other or cannot be understood."""
+
+
+class ArchiveError(PipelineError):
+    """A zip file is damaged, unsafe or ambiguous."""
+
+
+class ImageError(PipelineError):
+    """Images cannot be decoded as they should be."""
+
+
+class FoldError(PipelineError):
+    """Folds cannot be made, or break an invariant."""
+
+
+class TrainError(PipelineError):
+    """A network cannot be built, or its training cannot go on."""
+
+
+class TableError(PipelineError):
+    """A table between two stages has wrong columns, ids or values."""
+
+
+class EnsembleError(PipelineError):
+    """Members' predictions do not fit together."""
+
+
+class SubmissionError(PipelineError):
+    """A submission that Kaggle would refuse."""
+
+
+class DiskError(PipelineError):
+    """A file could not be written."""
+
+
+def examples(items: list[str], most: int = 3) -> str:
+    """The count's first few items for a message: "(first: a, b, c)"."""
+    return f"(first: {', '.join(items[:most])})"

@@ -1,0 +1,16 @@
+"""Array types that recur, with their axes named; checked at run time in the tests only."""
+
+from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
+
+Images = UInt8[ndarray, "rows height width 3"]
+"""RGB, 0 to 255."""
+
+Image = UInt8[ndarray, "height width 3"]
+"""RGB, 0 to 255."""
+
+Probabilities = Float[ndarray, "rows classes"]
+"""After softmax: in [0, 1], each row adds up to 1."""
+
+Labels = Int[ndarray, " rows"]
+"""Class indices in [0, classes)."""
