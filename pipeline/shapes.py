@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 
-Images = UInt8[ndarray, "rows height width 3"]
+Images = UInt8[ndarray, "images height width 3"]
 """RGB, 0 to 255."""
 
 Image = UInt8[ndarray, "height width 3"]

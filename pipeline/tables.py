@@ -5,6 +5,7 @@ row too few, gives a wrong submission without a word. Text is never guessed at: 
 id 007 and the class NA stay what they are.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -59,16 +60,31 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read any CSV as text: nothing is turned into a number or a missing value."""
+    """Read any CSV as text: nothing is turned into a number or a missing value.
+
+    Raises TableError for a missing file, and for a line with more fields than the header.
+    """
     if not path.is_file():
         raise TableError(f"{path}: no such file. Run: dvc repro")
-    try:
-        return pd.read_csv(
-            path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig",
-            index_col=False, on_bad_lines="error",
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: not a CSV file: {' '.join(str(error).split())}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields
+        try:
+            return pd.read_csv(
+                path,
+                dtype=str,
+                keep_default_na=False,
+                na_filter=False,
+                encoding="utf-8-sig",
+                index_col=False,
+            )
+        except (
+            pd.errors.ParserError,
+            pd.errors.EmptyDataError,
+            pd.errors.ParserWarning,
+            UnicodeDecodeError,
+        ) as error:
+            reason = " ".join(str(error).split())
+            raise TableError(f"{path}: not a CSV file with a header: {reason}") from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pipeline.config.base import Section
 
 FileOrAuto = Annotated[str, Field(min_length=1)]
-"""A file's name in data/raw, or the word `auto`: pipeline/competition.py states the rule."""
+"""A file's name in data/raw, or the word `auto`: pipeline/prepare/layout.py states the rule."""
 
 
 class GroupsFromFile(Section):

@@ -1,0 +1,57 @@
+# Two commands do all the set-up: make run, make test. The rest: make help.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help run test test-fast lock profiles use format benchmarks clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: .venv/.installed ## Rebuild whatever is out of date of the pipeline, and show the result
+	@dvc repro
+	@python -m pipeline summary
+
+test: .venv/.installed ## Format, lint, types and all tests
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest -m "not slow"
+	pytest -m slow
+
+test-fast: .venv/.installed ## The tests that take seconds
+	pytest -q -m "not slow"
+
+format: .venv/.installed ## Mend format and lint
+	ruff format .
+	ruff check --fix .
+
+profiles: .venv/.installed ## List the profiles and their measured results
+	@python -m pipeline profiles
+
+use: .venv/.installed ## Put a profile in the place of params.yaml: make use PROFILE=malaria-local
+	@python -m pipeline use $(if $(PROFILE),$(PROFILE),$(error say which: make use PROFILE=NAME; make profiles lists them))
+
+lock: .venv/.installed ## Resolve requirements.lock anew from pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --output-file requirements.lock pyproject.toml
+
+benchmarks: .venv/.installed ## Print the ratios of docs/PERFORMANCE.md
+	python -m benchmarks.feed
+	python -m benchmarks.train
+	python -m benchmarks.prepare
+	python -m benchmarks.noop
+
+clean: ## Remove the environment and everything that can be rebuilt, but not DVC's cache
+	rm -rf .venv .resume live data models ensemble reports
+
+.venv/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13))' \
+	  || { echo "make: Python 3.11 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 run"; exit 1; }
+	@$(PYTHON) -m venv .venv \
+	  || { echo "make: no virtual environment could be made. On Debian: sudo apt install python3-venv"; exit 1; }
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@

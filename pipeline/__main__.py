@@ -1,0 +1,132 @@
+"""The command line: `python -m pipeline STAGE`, as dvc.yaml calls it, and the commands outside DVC.
+
+Exit codes: 0 done; 1 an error, said in one sentence on standard error; 2 a wrong command line;
+130 interrupted by Ctrl-C. params.yaml is read and checked whole before anything else.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline import paths
+from pipeline.config.tree import Config, read_config
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.progress import say
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="From a Kaggle competition's files to a validated submission. "
+    "The stages run in this order; `dvc repro` runs those that are out of date.",
+)
+STAGES = "Stages, as dvc.yaml calls them"
+OUTSIDE = "Outside DVC"
+
+
+@app.command(rich_help_panel=STAGES)
+def download() -> None:
+    """Fetch the competition's files, as they are, into data/raw."""
+    from pipeline.stages import download
+
+    download.run(_config().download)
+
+
+@app.command(rich_help_panel=STAGES)
+def prepare() -> None:
+    """Check and decode the images into packed arrays and tables in data/store."""
+    from pipeline.stages import prepare
+
+    prepare.run(_config().prepare)
+
+
+@app.command(rich_help_panel=STAGES)
+def split() -> None:
+    """Assign stratified group folds: folds/folds.csv."""
+    from pipeline.stages import split
+
+    split.run(_config().split)
+
+
+@app.command(rich_help_panel=STAGES)
+def train(
+    member: Annotated[str | None, typer.Argument(help="A model of train.models.")] = None,
+    fold: Annotated[int | None, typer.Argument(help="The fold to leave out.", min=0)] = None,
+) -> None:
+    """Train a model without a fold, predict that fold and test; all of them by default."""
+    from pipeline.stages import train
+
+    config = _config().train
+    if member is not None and member not in config.models:
+        raise ConfigError(
+            f"{paths.PARAMS}: train.models: no model {member!r}; known: {', '.join(config.models)}"
+        )
+    for model in [member] if member is not None else config.members:
+        for number in [fold] if fold is not None else config.folds:
+            train.run(config.device, model, config.models[model], number)
+
+
+@app.command(rich_help_panel=STAGES)
+def ensemble() -> None:
+    """Blend the predictions into submissions/NAME.csv and its card."""
+    from pipeline.stages import ensemble
+
+    config = _config()
+    ensemble.run(config.ensemble, config.train.members, config.train.folds)
+
+
+@app.command(rich_help_panel=STAGES)
+def check() -> None:
+    """Check the submission, and score it where a solution is at hand: reports/leaderboard.json."""
+    from pipeline.stages import check
+
+    check.run(_config().ensemble.name)
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def summary() -> None:
+    """Print what the pipeline made, in one small table."""
+    from pipeline.stages import summary
+
+    summary.run(_config())
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def profiles() -> None:
+    """List the profiles with their measured results."""
+    from pipeline.profiles import list_profiles
+
+    for name, measured, in_use in list_profiles():
+        print(f"{'*' if in_use else ' '} {name:<18} {measured}")
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def use(profile: Annotated[str, typer.Argument(help="A name that `profiles` lists.")]) -> None:
+    """Put a profile in the place of params.yaml, never over uncommitted changes."""
+    from pipeline.profiles import use_profile
+
+    use_profile(profile)
+    say(f"{paths.PARAMS} is now profiles/{profile}.yaml. Next: dvc repro, or make run")
+
+
+def _config() -> Config:
+    return read_config(paths.PARAMS)
+
+
+def main() -> int:
+    """Run a command and return its exit code."""
+    try:
+        app()
+    except (PipelineError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as stop:
+        if stop.code == 130:
+            print("interrupted: the same command goes on where it was", file=sys.stderr)
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where the competition's files come from."""

@@ -1,0 +1,65 @@
+"""A competition's files from a folder that already holds them.
+
+The answers, where the folder has them, go where no stage but `check` looks: a model that has
+seen them scores too well, and nothing tells.
+"""
+
+import shutil
+from pathlib import Path
+
+from pipeline.archive import check_archive
+from pipeline.candidates import is_csv, is_solution, is_zip
+from pipeline.config.download import LocalSource
+from pipeline.errors import CompetitionError, examples
+from pipeline.paths import SOLUTION
+from pipeline.progress import track
+
+
+def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
+    """Copy the files of config.folder into `raw`, a solution into `hidden`; both are empty.
+
+    Left out: sub-folders, hidden files, README files. Each zip is read whole once.
+    Raises CompetitionError where the folder is missing, has no zip or no CSV but a solution,
+    or has several solutions; ArchiveError on a zip that is damaged, unsafe or ambiguous.
+    """
+    folder = Path(config.folder)
+    files = _list_files(folder)
+    solutions = [path for path in files if is_csv(path) and is_solution(path)]
+    if len(solutions) > 1:
+        raise CompetitionError(
+            f"{folder}: expected at most one solution (a CSV with a column Usage, or named "
+            f"solution….csv), found {len(solutions)} "
+            f"{examples([path.name for path in solutions])}. Take the wrong ones out of it"
+        )
+    competition = [path for path in files if path not in solutions]
+    for kind, is_kind in {"zip": is_zip, "CSV": is_csv}.items():
+        if not any(is_kind(path) for path in competition):
+            raise CompetitionError(
+                f"{folder}: expected the competition's files, at least one zip of images and one "
+                f"CSV that is no solution; found no {kind} among: {_listed(folder)}. Put them "
+                "there, or set download.folder in params.yaml to the right folder"
+            )
+    for path in files:
+        if is_zip(path):
+            check_archive(path)
+    for path in track(files, f"copying {folder}", len(files)):
+        place = hidden / SOLUTION.name if path in solutions else raw / path.name
+        shutil.copyfile(path, place)
+
+
+def _list_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise CompetitionError(
+            f"{folder}: expected a folder with the competition's files, found no such folder. "
+            "Set download.folder in params.yaml"
+        )
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.upper().startswith((".", "README"))
+    )
+
+
+def _listed(folder: Path) -> str:
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir())]
+    return ", ".join(names) or "nothing"

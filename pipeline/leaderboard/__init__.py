@@ -1,0 +1,1 @@
+"""The submission file, and the score to expect of it."""

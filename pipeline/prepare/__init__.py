@@ -1,0 +1,1 @@
+"""From the competition's files to packed arrays, their tables and the audit."""

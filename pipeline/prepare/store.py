@@ -1,0 +1,184 @@
+"""All images of one split as one packed array, row by row with its table.
+
+One array instead of many files: DVC copies and compares one file in a quarter of the time, and
+no epoch decodes anything. Rows are appended as they are decoded, so that memory does not grow
+with their number, and the header is corrected at the end: an image that is left out leaves no
+hole. A memory map would do the same until the disk is full, and then kill the process.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from pipeline.archive import ImageArchive
+from pipeline.config.prepare import PrepareConfig
+from pipeline.errors import ImageError, examples
+from pipeline.prepare.decode import Decoded, decode_image
+from pipeline.prepare.duplicates import Fingerprint, fingerprint
+from pipeline.prepare.layout import Layout, Split
+from pipeline.progress import track
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+MOST_THREADS = 4
+"""Decoding, resizing and hashing leave the interpreter's lock, the rest does not."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An image that has no row, and why."""
+
+    image_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written. Rows of table, array and fingerprints run along.
+
+    table: tables.IMAGE_COLUMNS without `duplicate`.
+    """
+
+    table: pd.DataFrame
+    fingerprints: list[Fingerprint]
+    faults: list[Fault]
+
+
+@dataclass(frozen=True)
+class _Row:
+    image_id: str
+    label: str
+    group: str
+    member: str | None
+
+
+@dataclass(frozen=True)
+class _Filled:
+    row: _Row
+    decoded: Decoded
+    sha256: str
+    fingerprint: Fingerprint
+
+
+def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> Stored:
+    """Decode a split's images into `path`, an array (rows, size_px, size_px, 3), uint8 RGB.
+
+    Rows are in the order of the split's ids, without those that cannot be read: all of these
+    are returned, none stops. what: for the progress line.
+    Raises ArchiveError where the archive is damaged.
+    """
+
+    def fill(row: _Row) -> _Filled | Fault:
+        return _fill(row, split.archive, config)
+
+    rows = [
+        _Row(image_id, label, group, split.members.get(image_id))
+        for image_id, label, group in zip(split.image_ids, split.labels, split.groups, strict=True)
+    ]
+    faults: list[Fault] = []
+    records: list[dict[str, str | int]] = []
+    fingerprints: list[Fingerprint] = []
+    with path.open("wb") as file:
+        _write_header(file, 0, config.size_px)
+        for filled in track(_in_order(fill, rows), what, len(rows)):
+            if isinstance(filled, Fault):
+                faults.append(filled)
+                continue
+            file.write(filled.decoded.pixels.tobytes())
+            records.append(_record(filled))
+            fingerprints.append(filled.fingerprint)
+        file.seek(0)
+        _write_header(file, len(records), config.size_px)
+    return Stored(pd.DataFrame(records), fingerprints, faults)
+
+
+def check_faults(layout: Layout, train: Stored, test: Stored, config: PrepareConfig) -> None:
+    """Raise ImageError with everything that cannot be read, unless it may be left out.
+
+    In train it may with `unreadable: exclude`, as long as an image remains; in test never.
+    """
+    problems = []
+    again = "Get the archive from its source again"
+    if train.faults and (config.unreadable == "stop" or train.table.empty):
+        problems.append(
+            f"{layout.train.archive.place}: {summarise_faults(train)}. {again}"
+            + (", or leave them out: prepare.unreadable: exclude" if not train.table.empty else "")
+        )
+    if test.faults:
+        problems.append(
+            f"{layout.test.archive.place}: {summarise_faults(test)}. A test image can never "
+            f"be left out, since a submission needs its row. {again}"
+        )
+    if problems:
+        raise ImageError("\n".join(problems))
+
+
+def summarise_faults(stored: Stored) -> str:
+    """How many images have no row, and for each reason how many and the first few ids."""
+    ids: dict[str, list[str]] = {}
+    for fault in stored.faults:
+        ids.setdefault(fault.reason, []).append(fault.image_id)
+    reasons = [f"{len(ids[reason])} × {reason} {examples(ids[reason])}" for reason in ids]
+    images = len(stored.faults) + len(stored.table)
+    return f"{len(stored.faults)} of {images} images cannot be read: {'; '.join(reasons)}"
+
+
+def _fill(row: _Row, archive: ImageArchive, config: PrepareConfig) -> _Filled | Fault:
+    if row.member is None:
+        return Fault(row.image_id, "not in the archive")
+    encoded = archive.read(row.member)
+    try:
+        decoded = decode_image(encoded, config.size_px, config.fit, config.max_side_px)
+    except ImageError as error:
+        return Fault(row.image_id, str(error))
+    digest = hashlib.sha256(encoded).hexdigest()
+    return _Filled(row, decoded, digest, fingerprint(decoded.pixels))
+
+
+def _record(filled: _Filled) -> dict[str, str | int]:
+    row, decoded = filled.row, filled.decoded
+    return {
+        "image_id": row.image_id,
+        "label": row.label,
+        "group": row.group,
+        "file": row.member or "",
+        "width": decoded.width,
+        "height": decoded.height,
+        "mode": decoded.mode,
+        "sha256": filled.sha256,
+        "pixels": filled.fingerprint.pixels,
+        "dhash": filled.fingerprint.dhash,
+    }
+
+
+def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:
+    """NumPy pads it so that it is as long for any number of rows."""
+    shape = (rows, size_px, size_px, 3)
+    description = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """Results in the order of the jobs, from threads that run ahead by a few jobs only."""
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) > 4 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

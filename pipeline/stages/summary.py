@@ -1,0 +1,67 @@
+"""The end of `make run`: what was made, in one small table, and what to try next.
+
+It reads what the stages wrote, and imports nothing heavy.
+"""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import paths
+from pipeline.config.tree import Config
+from pipeline.errors import PipelineError
+
+
+def run(config: Config) -> None:
+    """Print the result on standard output. Raises PipelineError before the first run."""
+    if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
+        raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
+    card = json.loads(paths.card(config.ensemble.name).read_text(encoding="utf-8"))
+    report = json.loads(paths.LEADERBOARD.read_text(encoding="utf-8"))
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for what, value in _lines(config, card["out_of_fold"], report):
+        table.add_row(what, value)
+    Console(highlight=False, width=None if Console().is_terminal else 100).print(table)
+
+
+def _lines(config: Config, oof: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str]]:
+    low, high = oof["interval"]
+    lines = [
+        ("competition", _describe_source(config)),
+        (
+            "cross-validated accuracy",
+            f"{oof['accuracy']:.4f}  ({oof['confidence']:.0%} interval {low:.4f} to {high:.4f}, "
+            f"{oof['rows']} images in {oof['groups']} groups)",
+        ),
+    ]
+    if oof["rows"] < oof["of_images"]:
+        lines.append(("", f"only {oof['rows']} of {oof['of_images']} images: see train.folds"))
+    if scores := report["solution"]:
+        lines += [
+            (f"local {half} accuracy", f"{score['accuracy']:.4f}  ({score['rows']} images)")
+            for half, score in scores.items()
+        ]
+    else:
+        lines.append(("local public, private", "no solution at hand: Kaggle will tell"))
+    lines += [
+        ("submission", report["submission"]),
+        ("next", _next_command(config)),
+    ]
+    return lines
+
+
+def _describe_source(config: Config) -> str:
+    match config.download.source:
+        case "synthetic":
+            return f"synthetic, seed {config.download.seed}"
+        case "local":
+            return f"local files of {config.download.folder}"
+
+
+def _next_command(config: Config) -> str:
+    if config.download.source == "synthetic":
+        return "make profiles  (real cells: make use PROFILE=malaria-local && make run)"
+    path = paths.submission(config.ensemble.name)
+    return f'kaggle competitions submit -c SLUG -f {path} -m "{config.ensemble.name}"'

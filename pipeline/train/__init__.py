@@ -1,0 +1,1 @@
+"""Networks, augmentation, the training loop, and predictions with a trained network."""

@@ -1,0 +1,68 @@
+"""Which device computes, and in which precision."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.errors import TrainError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, and the type that convolutions and products are computed in there."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision where the type is not float32."""
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+
+
+def choose_compute(device: str, precision: str) -> Compute:
+    """Resolve `train.device` and a model's `precision`.
+
+    auto: CUDA, else Apple's MPS, else the CPU; bfloat16 where the device has it in hardware,
+    else float16 on CUDA, else float32.
+    Raises TrainError for a device that is not there or float16 on a CPU.
+    """
+    chosen = torch.device(_device_type(device))
+    if precision == "float16" and chosen.type == "cpu":
+        raise TrainError("precision: float16 needs a GPU: on a CPU use bfloat16, float32 or auto")
+    if precision == "auto":
+        return Compute(chosen, _fastest_dtype(chosen))
+    return Compute(chosen, getattr(torch, precision))
+
+
+def deterministic() -> None:
+    """Make two runs on one machine give the same bits, on a GPU too."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def _device_type(asked: str) -> str:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    if asked == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[asked]:
+        there = [name for name, is_there in available.items() if is_there]
+        raise TrainError(
+            f"train.device: {asked} is not available here (available: {', '.join(there)}). "
+            "Set train.device: auto"
+        )
+    return asked
+
+
+def _fastest_dtype(device: torch.device) -> torch.dtype:
+    match device.type:
+        case "cuda":
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if has_bf16 else torch.float16
+        case "cpu" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+            return torch.bfloat16
+        case _:
+            return torch.float32

@@ -1,0 +1,195 @@
+"""The training loop.
+
+The number of epochs is fixed in advance, or the epoch is chosen by the loss on inner rows
+that are part of the training folds. The rows that the network is scored on are not known here.
+
+All randomness of an epoch comes from the model's seed and the epoch's number, so that a run
+resumed after any epoch gives the same bits as an unbroken one.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy import ndarray
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.config.train import InnerEpoch, ModelConfig
+from pipeline.errors import TrainError
+from pipeline.progress import say, track
+from pipeline.shapes import Images, Labels
+from pipeline.train.augment import Policy
+from pipeline.train.checkpoint import Checkpoint
+from pipeline.train.device import Compute
+from pipeline.train.feed import Batches, load, worker_count
+from pipeline.train.infer import predict
+from pipeline.train.models import Classifier
+from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate
+
+EpochRow = dict[str, int | float]
+History = list[EpochRow]
+"""One row an epoch: epoch (from 1), lr (at its end), loss and accuracy (on augmented training
+images, in training mode), and with inner rows inner_loss and inner_accuracy."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row numbers of the stored array, disjoint."""
+
+    training: Int[ndarray, " training"]
+    inner: Int[ndarray, " inner"]
+    """Those that choose the epoch; empty where it is fixed."""
+
+
+def fit(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    rows: Rows,
+    config: ModelConfig,
+    compute: Compute,
+    checkpoint: Checkpoint,
+    on_epoch: Callable[[History], None],
+) -> tuple[Classifier, History]:
+    """Train `model` on `rows.training` and return the network that predicts, and its history.
+
+    images, labels: all that are stored; only `rows` are read. on_epoch is called with the history
+    after each epoch. Raises TrainError when the loss is no finite number any more.
+    """
+    policy = Policy(config.augment, images.shape[1])
+    batches = Batches(images, labels, rows.training, config, policy)
+    model = model.to(compute.device).to(memory_format=torch.channels_last)
+    state = _State(model, config, compute)
+    if saved := checkpoint.load(compute.device):
+        state.restore(saved)
+        say(f"going on after epoch {len(state.history)} of {config.epochs}")
+    first_step = len(state.history) * batches.steps_per_epoch
+    pin = compute.device.type == "cuda"
+    feed = track(
+        load(batches, first_step, worker_count(compute.device), pin),
+        "training",
+        len(batches) - first_step,
+    )
+    for epoch in range(len(state.history), config.epochs):
+        torch.manual_seed(config.seed * 100_003 + epoch)  # dropout knows no generator of its own
+        row = _train_epoch(state, feed, epoch, batches.steps_per_epoch, config, compute)
+        if isinstance(config.epoch, InnerEpoch):
+            row |= _score_inner(state.average, images, labels, rows.inner, compute)
+            if all(row["inner_loss"] < before["inner_loss"] for before in state.history):
+                state.best = copy.deepcopy(state.average.state_dict())
+        state.history.append(row)
+        checkpoint.save(state.dump())
+        on_epoch(state.history)
+    if state.best is not None:
+        state.average.load_state_dict(state.best)
+    return state.average, state.history
+
+
+class _State:
+    """Everything that changes while training."""
+
+    def __init__(self, model: Classifier, config: ModelConfig, compute: Compute) -> None:
+        self.model = model
+        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.moving_average = MovingAverage(model, self.average, config.ema)
+        self.optimizer = build_optimizer(model, config)
+        self.scaler = torch.amp.GradScaler(
+            compute.device.type, enabled=compute.dtype == torch.float16
+        )
+        self.history: History = []
+        self.best: dict[str, Tensor] | None = None
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.history = saved["history"]
+        self.best = saved["best"]
+
+
+def _train_epoch(
+    state: _State,
+    feed: Iterator[tuple[Tensor, Tensor]],
+    epoch: int,
+    steps: int,
+    config: ModelConfig,
+    compute: Compute,
+) -> EpochRow:
+    state.model.train()
+    device = compute.device
+    total_loss = torch.zeros((), device=device)
+    correct = torch.zeros((), device=device)
+    seen = 0
+    rate = config.lr
+    for step in range(epoch * steps, (epoch + 1) * steps):
+        images, labels = next(feed)
+        images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+        labels = labels.to(device, non_blocking=True)
+        rate = learning_rate(config, step, steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        with compute.autocast():
+            logits = state.model(images)
+        loss = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=config.label_smoothing
+        )
+        _take_step(state, loss, config)
+        state.moving_average.update(step + 1)
+        total_loss += loss.detach() * len(labels)
+        correct += (logits.argmax(1) == labels).sum()
+        seen += len(labels)
+    mean_loss = float(total_loss) / seen
+    if not math.isfinite(mean_loss):
+        raise TrainError(
+            f"the loss is {mean_loss} in epoch {epoch + 1} of {config.epochs}: expected a finite "
+            f"number. Lower lr (now {config.lr}), or set precision: float32, or clip_norm: 1.0"
+        )
+    return {
+        "epoch": epoch + 1,
+        "lr": rate,
+        "loss": mean_loss,
+        "accuracy": float(correct) / seen,
+    }
+
+
+def _take_step(state: _State, loss: Tensor, config: ModelConfig) -> None:
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    if config.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+
+
+def _score_inner(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    inner: Int[ndarray, " inner"],
+    compute: Compute,
+) -> EpochRow:
+    probabilities = predict(model, images, inner, compute, tta=False)
+    truth = labels[inner]
+    likelihood = np.clip(probabilities[np.arange(len(inner)), truth], 1e-7, 1)
+    return {
+        "inner_loss": float(-np.log(likelihood).mean()),
+        "inner_accuracy": float((probabilities.argmax(1) == truth).mean()),
+    }

@@ -1,0 +1,199 @@
+"""Networks: small ones of our own for small images on a CPU, and any model of timm.
+
+Every network takes raw uint8 RGB and normalises inside, with the mean and standard
+deviation of its own training rows (timm's pretrained ones: those of their pretraining),
+kept as buffers: a weights file alone is enough to predict.
+
+At 64 px the small networks of width 16 cost about 50 million multiplications an image, a
+thirtieth of a ResNet-18's at 224 px; benchmarks/train.py measures what that makes a second.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config.train import ModelConfig, SmallNetwork, TimmNetwork
+from pipeline.errors import TrainError
+
+Logits = Float[Tensor, "batch classes"]
+Normalised = Float[Tensor, "batch 3 height width"]
+
+
+class Classifier(nn.Module):
+    """A network with its own normalisation: uint8 images in, logits out."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+        """mean, std: of each colour channel, in grey levels from 0 to 255."""
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+
+    def forward(self, images: UInt8[Tensor, "batch 3 height width"]) -> Logits:
+        """Logits of a batch of RGB images of 0 to 255."""
+        return self.network((images.float() - self.mean) / self.std)  # type: ignore[no-any-return]
+
+
+class Vgg(nn.Module):
+    """Stages of two 3 × 3 convolutions and a 2 × 2 maximum; then average and maximum over the map.
+
+    After Simonyan and Zisserman 2014 (arXiv:1409.1556), with batch normalisation. The maximum
+    beside the average lets one small parasite decide, wherever it lies.
+    """
+
+    def __init__(self, width: int, stages: int, dropout: float, classes: int) -> None:
+        """width: channels of the first stage, doubled by each later one."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for stage in range(stages):
+            out = width * 2**stage
+            layers += [*_conv_bn_relu(channels, out), *_conv_bn_relu(out, out), nn.MaxPool2d(2)]
+            channels = out
+        self.features = nn.Sequential(*layers[:-1])
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
+
+    def forward(self, images: Normalised) -> Logits:
+        """Logits of a batch of normalised images."""
+        features = self.features(images)
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+        return self.head(pooled)  # type: ignore[no-any-return]
+
+
+class ResNet(nn.Module):
+    """A stem and one residual block a stage; then average and maximum over the map.
+
+    After He et al. 2015 (arXiv:1512.03385), basic blocks; each stage but the first halves the map.
+    """
+
+    def __init__(self, width: int, stages: int, dropout: float, classes: int) -> None:
+        """width: channels of the first stage, doubled by each later one."""
+        super().__init__()
+        self.stem = nn.Sequential(*_conv_bn_relu(3, width), nn.MaxPool2d(2))
+        blocks = [_Block(width, width, stride=1)]
+        for stage in range(1, stages):
+            blocks.append(_Block(width * 2 ** (stage - 1), width * 2**stage, stride=2))
+        self.blocks = nn.Sequential(*blocks)
+        channels = width * 2 ** (stages - 1)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
+
+    def forward(self, images: Normalised) -> Logits:
+        """Logits of a batch of normalised images."""
+        features = self.blocks(self.stem(images))
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+        return self.head(pooled)  # type: ignore[no-any-return]
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_conv_bn_relu(channels, out, stride),
+            nn.Conv2d(out, out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels != out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.relu(self.body(features) + self.shortcut(features))
+
+
+def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    ]
+
+
+SMALL = {"vgg": Vgg, "resnet": ResNet}
+"""The networks of our own, by `train.models.NAME.network.name`."""
+
+
+def build_model(
+    config: SmallNetwork | TimmNetwork,
+    classes: int,
+    size_px: int,
+    mean: list[float],
+    std: list[float],
+) -> Classifier:
+    """A network with fresh (or timm's pretrained, or a file's) weights.
+
+    mean, std: of the training rows' colour channels, 0 to 255; a network that starts from
+    pretrained weights keeps its own.
+    Raises TrainError for a name that timm does not know, weights that cannot be had, or an
+    image too small for the stages.
+    """
+    if isinstance(config, TimmNetwork):
+        return _build_timm(config, classes, mean, std)
+    halvings = config.stages - (1 if config.name == "vgg" else 0)
+    if size_px >> halvings < 2:
+        raise TrainError(
+            f"network {config.name}: {config.stages} stages leave nothing of an image of "
+            f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
+        )
+    network = SMALL[config.name](config.width, config.stages, config.dropout, classes)
+    return Classifier(network, mean, std)
+
+
+def _build_timm(
+    config: TimmNetwork, classes: int, mean: list[float], std: list[float]
+) -> Classifier:
+    import timm  # 4.5 s: only for those who use it
+
+    if not timm.is_model(config.name):
+        close = difflib.get_close_matches(config.name, timm.list_models(), n=3)
+        raise TrainError(
+            f"network: timm has no model {config.name!r}; close names: {', '.join(close) or 'none'}"
+        )
+    overlay = None
+    if config.weights is not None:
+        if not Path(config.weights).is_file():
+            raise TrainError(f"network: weights: no such file: {config.weights}")
+        overlay = {"file": config.weights}
+    try:
+        network: Any = timm.create_model(
+            config.name,
+            pretrained=config.pretrained or config.weights is not None,
+            pretrained_cfg_overlay=overlay,
+            num_classes=classes,
+            drop_rate=config.dropout,
+        )
+    except Exception as error:  # the hub, the network and the file each have errors of their own
+        raise TrainError(
+            f"network: {config.name}: its pretrained weights cannot be had: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. "
+            "Without a network set `pretrained: false`, or `weights` to a local .safetensors file"
+        ) from error
+    if config.pretrained or config.weights is not None:
+        mean = [255 * value for value in network.pretrained_cfg["mean"]]
+        std = [255 * value for value in network.pretrained_cfg["std"]]
+    return Classifier(network, mean, std)
+
+
+def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list[str]) -> None:
+    """Write weights as safetensors (never a pickle: a downloaded model must not run code).
+
+    The file's metadata holds the network's configuration and the classes.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {
+        "network": config.network.model_dump_json(),
+        "classes": json.dumps(classes),
+    }
+    save_file(tensors, path, metadata)

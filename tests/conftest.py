@@ -1,0 +1,19 @@
+"""Shapes and dtypes in the signatures of pipeline/ are checked while the tests run."""
+
+import os
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    [
+        "pipeline.ensemble",
+        "pipeline.folds",
+        "pipeline.metrics",
+        "pipeline.prepare",
+        "pipeline.tables",
+        "pipeline.train",
+    ],
+    "beartype.beartype",
+)

@@ -1,0 +1,366 @@
+"""Zips are read safely or not at all, and ids find their images."""
+
+import io
+import stat
+import struct
+import time
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline import archive as archive_module
+from pipeline.archive import ImageArchive, check_archive, file_name
+from pipeline.errors import ArchiveError
+
+SHARED_CELLS = (
+    Path(__file__).resolve().parents[2] / "shared" / "data" / "malaria_native" / "cells.zip"
+)
+CENTRAL_ENTRY = b"PK\x01\x02"
+
+
+def zip_bytes(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return buffer.getvalue()
+
+
+def make_zip(path: Path, *names: str) -> Path:
+    path.write_bytes(zip_bytes({name: f"image {name}".encode() for name in names}))
+    return path
+
+
+def with_central_field(content: bytes, offset: int, value: bytes) -> bytes:
+    """The zip with bytes of its first directory entry replaced."""
+    start = content.index(CENTRAL_ENTRY) + offset
+    return content[:start] + value + content[start + len(value) :]
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(ArchiveError) as caught:
+        check_archive(path)
+    assert str(caught.value).startswith(f"{path}: expected ")
+    return str(caught.value)
+
+
+def test_a_sound_zip_passes(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    members = {"train/": b"", "train/a.png": b"a" * 3_000_000, "b.jpg": b"", "notes.txt": b"n"}
+    path.write_bytes(zip_bytes(members, zipfile.ZIP_DEFLATED))
+    check_archive(path)
+    with ImageArchive(path) as images:
+        assert images.read("train/a.png") == b"a" * 3_000_000
+        assert images.read("b.jpg") == b""
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    message = error_of(tmp_path / "train.zip")
+    assert "no such file" in message
+    assert "Run: dvc repro download" in message
+
+
+def test_a_file_that_is_no_zip_shows_how_it_begins(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    path.write_bytes(b"<!DOCTYPE html><html>")
+    message = error_of(path)
+    assert "expected a zip, found 21 bytes that begin with b'<!DOCTYPE html>" in message
+    assert "Get the file from its source again" in message
+
+
+def test_a_truncated_zip_is_told_from_no_zip(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "train.zip", "a.png", "b.png")
+    path.write_bytes(path.read_bytes()[:-40])
+    message = error_of(path)
+    assert "expected a whole zip, found one cut short or damaged at" in message
+    assert "Get the file from its source again" in message
+
+
+def test_a_flipped_byte_of_an_image_is_found(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "train.zip", "a.png", "folder/b.png")
+    path.write_bytes(path.read_bytes().replace(b"image folder/b.png", b"imagf folder/b.png"))
+    message = error_of(path)
+    assert "expected folder/b.png whole, found it damaged (Bad CRC-32" in message
+    assert "Get the file from its source again" in message
+    with ImageArchive(path) as images, pytest.raises(ArchiveError, match=r"folder/b\.png whole"):
+        images.read("folder/b.png")
+
+
+def test_no_flipped_or_missing_byte_breaks_out_as_another_exception(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "track", lambda members, *_: members)
+    content = zip_bytes({"t/é.png": b"world" * 9}, zipfile.ZIP_DEFLATED)
+    path = tmp_path / "train.zip"
+    refused = 0
+    for place, byte in enumerate(content):
+        for broken in (
+            content[:place] + bytes([byte ^ 255]) + content[place + 1 :],
+            content[:place] + bytes([byte ^ 1]) + content[place + 1 :],
+            content[:place],
+        ):
+            path.write_bytes(broken)
+            try:
+                check_archive(path)
+            except ArchiveError:
+                refused += 1
+    assert refused > 2 * len(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../a.png", "train/../../a.png", "/etc/a.png", "C:/a.png", "..\\a.png", "\\a.png",
+        "train\\..\\..\\a.png", "C:\\a.png", "/",
+    ],
+)  # fmt: skip
+def test_a_name_outside_the_archive_is_refused(tmp_path: Path, name: str) -> None:
+    path = make_zip(tmp_path / "train.zip", "good.png", name)
+    message = error_of(path)
+    assert f"names inside the archive, found 1 of 2 members otherwise (first: {name})" in message
+    assert "Pack the images into a plain zip: zip -r NAME.zip FOLDER" in message
+    with pytest.raises(ArchiveError, match="names inside the archive"):
+        ImageArchive(path)
+
+
+def test_a_name_with_a_nul_byte_is_refused(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "train.zip", "aXb.png")
+    path.write_bytes(path.read_bytes().replace(b"aXb.png", b"a\0b.png"))
+    assert "names inside the archive" in error_of(path)
+
+
+def test_two_dots_within_a_name_are_fine(tmp_path: Path) -> None:
+    check_archive(make_zip(tmp_path / "train.zip", "a..b.png", "..c/d.png"))
+
+
+def test_a_symlink_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    link = zipfile.ZipInfo("train/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    message = error_of(path)
+    assert "no links, found 1 of 1 members otherwise (first: train/link.png)" in message
+    assert "zip -r" in message
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    path.write_bytes(with_central_field(zip_bytes({"a.png": b"a"}), 8, b"\x01"))
+    message = error_of(path)
+    assert "no encryption, found 1 of 1 members otherwise (first: a.png)" in message
+    assert "zip -r" in message
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_a_bound_are_refused(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "train.zip"
+    path.write_bytes(zip_bytes({"a.png": b"a" * 99}, method))
+    assert "stored or deflated members, found 1 of 1" in error_of(path)
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    path.write_bytes(zip_bytes({"train/a.png": b"1", "train/b.png": b"2"}))
+    path.write_bytes(path.read_bytes().replace(b"train/b.png", b"train/a.png"))
+    message = error_of(path)
+    assert "each name once, found 1 twice (first: train/a.png)" in message
+    assert "zip -r" in message
+
+
+def test_a_backslash_makes_no_second_name(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "train.zip", "train/a.png", "train\\a.png")
+    assert "each name once, found 1 twice (first: train/a.png)" in error_of(path)
+
+
+def test_a_bomb_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = archive_module.RATIO_FROM_BYTES + 1
+    path = tmp_path / "train.zip"
+    path.write_bytes(zip_bytes({"good.png": b"1", "bomb.png": bytes(size)}, zipfile.ZIP_DEFLATED))
+
+    def read_nothing(*_: object) -> None:
+        raise AssertionError("a bomb was read")
+
+    monkeypatch.setattr(archive_module, "_chunks", read_nothing)
+    message = error_of(path)
+    assert "at most 1,073,741,824 bytes a member and at most 200 times the packed size" in message
+    assert f"found a bomb (first: bomb.png: {size:,} bytes out of " in message
+    assert "zip -r" in message
+
+
+def test_a_member_beyond_the_limit_is_refused_whatever_its_ratio(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    sizes = struct.pack("<LL", 2**29, archive_module.MOST_MEMBER_BYTES + 1)
+    path.write_bytes(with_central_field(zip_bytes({"a.tif": b"a"}), 20, sizes))
+    assert "found a bomb (first: a.tif: 1,073,741,825 bytes out of 536,870,912)" in error_of(path)
+
+
+def test_many_small_bombs_are_one_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "MOST_MEMBER_BYTES", 5_000_000)
+    path = tmp_path / "train.zip"
+    bombs = {f"{number}.png": bytes(1_000_000) for number in range(6)}
+    path.write_bytes(zip_bytes(bombs, zipfile.ZIP_DEFLATED))
+    assert "found a bomb (first: all members: 6,000,000 bytes out of " in error_of(path)
+
+
+def test_a_small_image_of_one_colour_is_no_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    path.write_bytes(zip_bytes({"black.bmp": bytes(5_000_000)}, zipfile.ZIP_DEFLATED))
+    check_archive(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_member_that_declares_less_than_it_holds_is_refused(tmp_path: Path, method: int) -> None:
+    """Even where the CRC is that of the declared part, which zipfile alone accepts."""
+    held = b"0123456789" * 9
+    content = zip_bytes({"a.png": held}, method)
+    content = with_central_field(content, 16, struct.pack("<L", zlib.crc32(held)))
+    path = tmp_path / "train.zip"
+    path.write_bytes(with_central_field(content, 24, struct.pack("<L", 10)))
+    assert "a.png to have the 10 bytes that it declares, found more. Get the file" in error_of(path)
+    content = with_central_field(content, 16, struct.pack("<L", zlib.crc32(held[:10])))
+    path.write_bytes(with_central_field(content, 24, struct.pack("<L", 10)))
+    assert "a.png whole, found it damaged (Bad CRC-32" in error_of(path)
+
+
+def test_a_lying_bomb_is_not_unpacked_beyond_what_it_declares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = zip_bytes({"a.png": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
+    path = tmp_path / "train.zip"
+    path.write_bytes(with_central_field(content, 24, struct.pack("<L", 100)))
+    unpacked: list[int] = []
+    read = zipfile.ZipExtFile.read
+
+    def counting_read(member: zipfile.ZipExtFile, size: int = -1) -> bytes:
+        unpacked.append(len(chunk := read(member, size)))
+        return chunk
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counting_read)
+    assert "a.png to have the 100 bytes that it declares, found more" in error_of(path)
+    assert sum(unpacked) <= 2**20
+
+
+def test_a_member_that_declares_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    content = zip_bytes({"a.png": b"0123456789"}, zipfile.ZIP_DEFLATED)
+    path = tmp_path / "train.zip"
+    path.write_bytes(with_central_field(content, 24, struct.pack("<L", 1000)))
+    assert "a.png to have the 1,000 bytes that it declares, found 10. Get" in error_of(path)
+
+
+def test_images_are_found_in_nested_folders_with_any_suffix(tmp_path: Path) -> None:
+    images = ["a.png", "x/b.JPG", "x/y/c.JPeG", "d.bmp", "e.tif", "f.TIFF", "g.webp", "./x/h.png"]
+    path = make_zip(tmp_path / "train.zip", *images, "notes.txt", "x/labels.csv")
+    with ImageArchive(path) as archive:
+        assert archive.members == images
+        assert archive.ignored == ["notes.txt", "x/labels.csv"]
+        assert archive.read("x/y/c.JPeG") == b"image x/y/c.JPeG"
+
+
+def test_litter_of_operating_systems_is_not_even_reported(tmp_path: Path) -> None:
+    litter = [
+        "__MACOSX/x/._a.png", "x/.DS_Store", "x/Thumbs.db", "x/.hidden.png", ".git/c.png",
+        "x/__MACOSX/b.png",
+    ]  # fmt: skip
+    with ImageArchive(make_zip(tmp_path / "train.zip", "x/a.png", *litter)) as archive:
+        assert archive.members == ["x/a.png"]
+        assert archive.ignored == []
+
+
+@pytest.mark.parametrize("folder", ["train", "train/"])
+def test_a_folder_inside_holds_what_is_below_it_only(tmp_path: Path, folder: str) -> None:
+    path = make_zip(
+        tmp_path / "b.zip", "train/a.png", "train/x/b.png", "train2/c.png", "d.png", "train/n.txt"
+    )
+    with ImageArchive(path, folder) as archive:
+        assert archive.members == ["train/a.png", "train/x/b.png"]
+        assert archive.ignored == ["train/n.txt"]
+        assert archive.place == f"{path}/train"
+
+
+def test_many_threads_read_the_right_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "train.zip"
+    contents = {f"{number}.png": bytes([number]) * 20_000 for number in range(100)}
+    path.write_bytes(zip_bytes(contents, zipfile.ZIP_DEFLATED))
+    with ImageArchive(path) as archive, ThreadPoolExecutor(8) as pool:
+        members = archive.members * 5
+        assert list(pool.map(archive.read, members)) == [contents[name] for name in members]
+
+
+def test_one_thread_reads_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """zipfile counts its open members without a lock."""
+    reading: list[int] = []
+
+    def slow_chunks(*_: object) -> list[bytes]:
+        reading.append(1)
+        time.sleep(0.01)
+        overlap = len(reading)
+        reading.pop()
+        return [bytes([overlap])]
+
+    monkeypatch.setattr(archive_module, "_chunks", slow_chunks)
+    path = make_zip(tmp_path / "train.zip", "a.png")
+    with ImageArchive(path) as archive, ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(archive.read, ["a.png"] * 8)) == {b"\x01"}
+
+
+def test_a_member_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "train.zip", "a.png")
+    with ImageArchive(path) as archive, pytest.raises(ArchiveError) as caught:
+        archive.read("b.png")
+    assert f"{path}: no member b.png" in str(caught.value)
+    assert "Run: dvc repro prepare" in str(caught.value)
+
+
+def test_ids_match_with_and_without_suffix_in_any_folder(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "t.zip", "t/007.PNG", "t/x/b.1.jpeg", "w\\c.png", "d.png")
+    with ImageArchive(path) as archive:
+        ids = ["007", "b.1.jpeg", "c", "e", "7", "d.jpg", "t/d"]
+        assert archive.match_ids(ids) == {
+            "007": "t/007.PNG",
+            "b.1.jpeg": "t/x/b.1.jpeg",
+            "c": "w\\c.png",
+        }
+        assert archive.match_ids(["b.1"]) == {"b.1": "t/x/b.1.jpeg"}
+        assert file_name("w\\c.png") == "c.png"
+
+
+@pytest.mark.parametrize("second", ["other/a.png", "t/a.jpg"])
+def test_two_images_of_one_id_are_both_named(tmp_path: Path, second: str) -> None:
+    path = make_zip(tmp_path / "train.zip", "t/a.png", second)
+    with ImageArchive(path) as archive, pytest.raises(ArchiveError) as caught:
+        archive.match_ids(["a"])
+    assert (
+        f"{path}: expected one image for the id a, found 2: t/a.png and {second}. Set "
+        "prepare.train_images or prepare.test_images" in str(caught.value)
+    )
+
+
+def test_ids_with_suffixes_tell_images_of_one_name_apart(tmp_path: Path) -> None:
+    with ImageArchive(make_zip(tmp_path / "t.zip", "a.png", "a.jpg")) as archive:
+        assert archive.match_ids(["a.jpg", "a.png"]) == {"a.jpg": "a.jpg", "a.png": "a.png"}
+
+
+def test_two_ids_of_one_image_are_both_named(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "train.zip", "t/a.png")
+    with ImageArchive(path) as archive, pytest.raises(ArchiveError) as caught:
+        archive.match_ids(["a", "a.png"])
+    assert f"{path}: expected one id for the image t/a.png, found two: a and a.png" in str(
+        caught.value
+    )
+    assert "Write all ids with the suffix, or all without" in str(caught.value)
+
+
+@pytest.mark.skipif(not SHARED_CELLS.exists(), reason=f"no real cells at {SHARED_CELLS}")
+def test_the_published_cells_are_read_by_folder() -> None:
+    check_archive(SHARED_CELLS)
+    with ImageArchive(SHARED_CELLS, "cell_images/Parasitized") as archive:
+        assert len(archive.members) == 100
+        assert archive.read(archive.members[0]).startswith(b"\x89PNG")

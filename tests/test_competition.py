@@ -1,0 +1,535 @@
+"""A raw folder is understood by the stated rule, or an error says what to set."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import archive as archive_module
+from pipeline.competition import Competition, read_competition, write_competition
+from pipeline.config.prepare import PrepareConfig
+from pipeline.errors import ArchiveError, CompetitionError, TableError
+from pipeline.prepare.layout import Layout, understand
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def make_config(**changes: Any) -> PrepareConfig:
+    choices: dict[str, Any] = {
+        "sample_submission": "auto",
+        "labels": "auto",
+        "train_images": "auto",
+        "test_images": "auto",
+        "groups": {"source": "file", "file": "auto"},
+        "size_px": 32,
+        "fit": "stretch",
+        "max_side_px": 4096,
+        "unreadable": "stop",
+        "near_duplicate": 1.0,
+    }
+    return PrepareConfig(**(choices | changes))
+
+
+NO_GROUPS = {"source": "none"}
+
+
+def make_zip(path: Path, *names: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, f"image {name}")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Four labelled images of two patients, two to predict."""
+    (tmp_path / "sampleSubmission.csv").write_text("id,label\nt1,0\nt0,0\n")
+    (tmp_path / "train_labels.csv").write_text("id,label\na,1\nb,0\nc,1\nd,0\n")
+    (tmp_path / "patients.csv").write_text("id,patient\nd,p2\nc,p2\nb,p1\na,p1\n")
+    make_zip(tmp_path / "Train.zip", "train/d.png", "train/a.png", "train/b.png", "train/c.png")
+    make_zip(tmp_path / "test_data.zip", "test/t0.png", "test/t1.png")
+    return tmp_path
+
+
+def layout_of(raw: Path, **changes: Any) -> Layout:
+    layout = understand(raw, make_config(**changes))
+    layout.train.archive.close()
+    layout.test.archive.close()
+    return layout
+
+
+def error_of(raw: Path, **changes: Any) -> str:
+    with pytest.raises(CompetitionError) as caught:
+        understand(raw, make_config(**changes))
+    assert str(caught.value).startswith(str(raw))
+    return str(caught.value)
+
+
+def test_everything_is_told_apart_without_a_parameter(raw: Path) -> None:
+    with (layout := understand(raw, make_config())).train.archive as archive, layout.test.archive:
+        assert layout.competition == Competition("id", "label", ["0", "1"])
+        assert layout.train.image_ids == ["a", "b", "c", "d"]
+        assert layout.train.labels == ["1", "0", "1", "0"]
+        assert layout.train.groups == ["p1", "p1", "p2", "p2"]
+        assert layout.train.members["d"] == "train/d.png"
+        assert archive.read(layout.train.members["d"]) == b"image train/d.png"
+        assert layout.train.missing == []
+        assert layout.test.image_ids == ["t1", "t0"]
+        assert layout.test.labels == layout.test.groups == ["", ""]
+        assert layout.test.members == {"t0": "test/t0.png", "t1": "test/t1.png"}
+        assert layout.sample_submission == raw / "sampleSubmission.csv"
+
+
+@pytest.mark.parametrize("name", ["SAMPLE_SUBMISSION.CSV", "my submission-sample.csv"])
+def test_the_sample_submission_is_known_by_its_name(raw: Path, name: str) -> None:
+    (raw / "sampleSubmission.csv").rename(raw / name)
+    assert layout_of(raw).sample_submission == raw / name
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    message = error_of(tmp_path / "raw")
+    assert "no such folder. Run: dvc repro download" in message
+
+
+def test_no_sample_submission_lists_the_files_and_the_parameter(raw: Path) -> None:
+    (raw / "sampleSubmission.csv").unlink()
+    message = error_of(raw)
+    assert "exactly one candidate for prepare.sample_submission" in message
+    assert "found none among: patients.csv (id, patient), train_labels.csv (id, label)" in message
+    assert "Set prepare.sample_submission in params.yaml" in message
+
+
+def test_two_sample_submissions_are_listed_and_one_can_be_named(raw: Path) -> None:
+    (raw / "sample_submission_2.csv").write_text("id,label\nt0,0\nt1,1\n")
+    message = error_of(raw)
+    assert (
+        "found 2: sampleSubmission.csv (id, label), sample_submission_2.csv (id, label). Set "
+        "prepare.sample_submission in params.yaml" in message
+    )
+    named = {"sample_submission": "sample_submission_2.csv", "labels": "train_labels.csv"}
+    assert layout_of(raw, **named, groups=NO_GROUPS).test.image_ids == ["t0", "t1"]
+
+
+def test_a_file_named_in_vain_lists_those_to_choose_from(raw: Path) -> None:
+    message = error_of(raw, labels="labels.csv")
+    assert "prepare.labels names labels.csv, which is none of the files to choose from" in message
+    assert "patients.csv (id, patient), train_labels.csv (id, label). Set prepare.labels" in message
+
+
+@pytest.mark.parametrize("header", ["id,label,fold", "id", "id;label"])
+def test_a_sample_submission_of_other_than_two_columns_is_shown(raw: Path, header: str) -> None:
+    (raw / "sampleSubmission.csv").write_text(f"{header}\nt0\n")
+    message = error_of(raw)
+    assert "sampleSubmission.csv: expected two columns with a comma between" in message
+    assert f"found {len(header.split(','))}: {header.split(',')}" in message
+    assert "prepare.sample_submission" in message
+
+
+def test_a_sample_submission_without_rows_is_refused(raw: Path) -> None:
+    (raw / "sampleSubmission.csv").write_text("id,label\n")
+    message = error_of(raw)
+    assert "sampleSubmission.csv: expected rows, found none. Get the file" in message
+
+
+def test_labels_of_another_label_column_name_the_parameter(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("id,diagnosis\na,1\nb,0\nc,1\nd,0\n")
+    message = error_of(raw)
+    assert "exactly one candidate for prepare.labels" in message
+    assert "a CSV beside sampleSubmission.csv with its columns ['id', 'label']" in message
+    assert "found none among: patients.csv (id, patient), train_labels.csv (id, diag" in message
+    assert "Set prepare.labels in params.yaml" in message
+    assert layout_of(raw, labels="train_labels.csv").train.labels == ["1", "0", "1", "0"]
+
+
+def test_labels_with_semicolons_are_shown_as_one_column(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("id;label\na;1\nb;0\n")
+    assert "train_labels.csv (id;label). Set prepare.labels" in error_of(raw)
+    message = error_of(raw, labels="train_labels.csv")
+    assert "the columns ['id', 'label'], or exactly two with a comma between" in message
+    assert "found 1: ['id;label']. Set prepare.labels" in message
+
+
+def test_named_labels_may_call_both_columns_otherwise(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("image,class\na,x\nb,y\nc,x\nd,y\n")
+    (raw / "patients.csv").write_text("patient,image\np2,d\np2,c\np1,b\np1,a\n")
+    layout = layout_of(raw, labels="train_labels.csv")
+    assert layout.competition == Competition("id", "label", ["x", "y"])
+    assert layout.train.image_ids == ["a", "b", "c", "d"]
+    assert layout.train.groups == ["p1", "p1", "p2", "p2"]
+
+
+def test_named_labels_of_three_other_columns_are_refused(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("image,class,age\na,x,1\n")
+    message = error_of(raw, labels="train_labels.csv")
+    assert "found 3: ['image', 'class', 'age']. Set prepare.labels in params.yaml" in message
+
+
+def test_labels_may_have_more_columns_in_any_order(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("age,label,id\n9,1,a\n9,0,b\n9,1,c\n9,0,d\n")
+    layout = layout_of(raw)
+    assert layout.train.image_ids == ["a", "b", "c", "d"]
+    assert layout.train.labels == ["1", "0", "1", "0"]
+
+
+def test_two_labels_files_are_listed_and_one_can_be_named(raw: Path) -> None:
+    (raw / "old.csv").write_text("id,label\na,0\nb,1\nc,1\nd,0\n")
+    message = error_of(raw)
+    assert "found 2: old.csv (id, label), train_labels.csv (id, label). Set prepare." in message
+    assert "Set prepare.labels in params.yaml" in message
+    config = {"labels": "old.csv", "groups": NO_GROUPS}
+    assert layout_of(raw, **config).train.labels == ["0", "1", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("answers.csv", "id,label,Usage\nt0,1,Public\n"), ("Solution.csv", "id,label\nt0,1\n")],
+)
+def test_a_solution_is_never_a_candidate(raw: Path, name: str, content: str) -> None:
+    (raw / name).write_text(content)
+    assert layout_of(raw).train.image_ids == ["a", "b", "c", "d"]
+    assert f"names {name}, which is none" in error_of(raw, labels=name)
+
+
+def test_a_csv_with_an_endless_first_line_is_named(raw: Path) -> None:
+    (raw / "blob.csv").write_text("x" * 200_000)
+    message = error_of(raw)
+    assert "blob.csv: expected a CSV, found a first line that is none" in message
+    assert "take it out of the folder" in message
+
+
+def test_a_foreign_encoding_matters_only_in_a_file_that_is_read(raw: Path) -> None:
+    (raw / "notes.csv").write_bytes("größe,maß,id\n".encode("latin-1"))
+    assert layout_of(raw).train.missing == []
+    (raw / "train_labels.csv").write_bytes("id,label\na,größer\n".encode("latin-1"))
+    with pytest.raises(TableError, match="not a CSV file"):
+        understand(raw, make_config())
+
+
+def test_text_stays_text_and_a_byte_order_mark_is_no_part_of_it(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("id,label\n007,NA\n7,1e3\n", encoding="utf-8-sig")
+    make_zip(raw / "Train.zip", "007.png", "7.png")
+    layout = layout_of(raw, groups=NO_GROUPS)
+    assert layout.train.image_ids == ["007", "7"]
+    assert layout.train.labels == ["NA", "1e3"]
+    assert layout.train.members == {"007": "007.png", "7": "7.png"}
+    assert layout.competition.id_column == "id"
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["10", "2", "-1", "10"], ["-1", "2", "10"]),
+        (["10", "2", "x", "x"], ["10", "2", "x"]),
+        (["PNEUMONIA", "NORMAL", "NORMAL", "NORMAL"], ["NORMAL", "PNEUMONIA"]),
+    ],
+)
+def test_classes_are_ordered_by_number_only_if_all_are_integers(
+    raw: Path, labels: list[str], classes: list[str]
+) -> None:
+    rows = [f"{image_id},{label}\n" for image_id, label in zip("abcd", labels, strict=True)]
+    (raw / "train_labels.csv").write_text("id,label\n" + "".join(rows))
+    assert layout_of(raw).competition.classes == classes
+
+
+def test_one_class_is_refused(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("id,label\na,1\nb,1\n")
+    message = error_of(raw)
+    assert "train_labels.csv: expected at least two classes, found only 1. Set prepare." in message
+
+
+@pytest.mark.parametrize("file", ["sampleSubmission.csv", "train_labels.csv", "patients.csv"])
+@pytest.mark.parametrize("value", [" a", "a ", ""])
+def test_an_empty_or_padded_id_is_shown_with_its_row(raw: Path, file: str, value: str) -> None:
+    header, first, *rest = (raw / file).read_text().splitlines()
+    spoilt = f"{value},{first.split(',')[1]}"
+    (raw / file).write_text("\n".join([header, *rest, spoilt]))
+    row = len(rest) + 1
+    message = error_of(raw)
+    assert f"{file}: expected text without blanks around it in the column id" in message
+    assert f"found 1 of {row} values empty or with blanks (first: row {row}: {value!r})" in message
+    assert "Repair the file at its source" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "column"), [("train_labels.csv", "label"), ("patients.csv", "patient")]
+)
+def test_an_empty_label_or_group_is_refused(raw: Path, file: str, column: str) -> None:
+    (raw / file).write_text(f"id,{column}\na,0\nb\nc,1\nd,\n")
+    message = error_of(raw)
+    assert f"{file}: expected text without blanks around it in the column {column}" in message
+    assert "found 2 of 4 values empty or with blanks (first: row 2: '', row 4: '')" in message
+
+
+def test_a_label_twice_says_that_both_agree(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("id,label\na,1\nb,0\nb,0\nb,0\n")
+    message = error_of(raw)
+    assert "each id once, found 1 twice or more (first: b); the labels agree" in message
+    assert "Keep one row an id" in message
+
+
+def test_a_label_twice_says_which_disagree(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("id,label\na,1\nb,0\nb,1\na,1\n")
+    message = error_of(raw)
+    assert "found 2 twice or more (first: b, a)" in message
+    assert "the labels of 1 disagree (first: b is 0 and 1). Keep one row" in message
+
+
+def test_an_id_twice_in_the_sample_submission_is_refused(raw: Path) -> None:
+    (raw / "sampleSubmission.csv").write_text("id,label\nt0,0\nt1,0\nt1,0\n")
+    message = error_of(raw)
+    assert "sampleSubmission.csv: expected each id once, found 1 twice (first: t1)" in message
+    assert "Get the file from its source again" in message
+
+
+def test_an_id_in_train_and_test_is_refused(raw: Path) -> None:
+    (raw / "train_labels.csv").write_text("id,label\na,1\nb,0\nt1,0\n")
+    message = error_of(raw)
+    assert "expected no id of sampleSubmission.csv, found 1 in both (first: t1)" in message
+    assert "prepare.labels or prepare.sample_submission" in message
+
+
+def test_no_groups_make_each_image_its_own(raw: Path) -> None:
+    assert layout_of(raw, groups=NO_GROUPS).train.groups == ["a", "b", "c", "d"]
+
+
+def test_no_groups_file_names_the_way_without(raw: Path) -> None:
+    (raw / "patients.csv").unlink()
+    message = error_of(raw)
+    assert "exactly one candidate for prepare.groups.file" in message
+    assert "beside sampleSubmission.csv and train_labels.csv with two columns" in message
+    assert "(or set prepare.groups to {source: none}); found none among: no file" in message
+
+
+def test_two_groups_files_are_listed_and_one_can_be_named(raw: Path) -> None:
+    (raw / "slides.csv").write_text("slide,id\ns,a\ns,b\ns,c\ns,d\n")
+    message = error_of(raw)
+    assert "found 2: patients.csv (id, patient), slides.csv (slide, id). Set prepare." in message
+    assert "Set prepare.groups.file in params.yaml" in message
+    groups = {"source": "file", "file": "slides.csv"}
+    assert layout_of(raw, groups=groups).train.groups == ["s"] * 4
+
+
+def test_a_named_groups_file_of_other_columns_starts_with_the_id(raw: Path) -> None:
+    (raw / "patients.csv").write_text("image,patient\na,1\nb,2\nc,2\nd,1\n")
+    groups = {"source": "file", "file": "patients.csv"}
+    assert layout_of(raw, groups=groups).train.groups == ["1", "2", "2", "1"]
+
+
+def test_a_named_groups_file_of_three_columns_is_refused(raw: Path) -> None:
+    (raw / "patients.csv").write_text("id,patient,age\na,1,9\n")
+    message = error_of(raw, groups={"source": "file", "file": "patients.csv"})
+    assert "patients.csv: expected two columns with a comma between" in message
+    assert "found 3: ['id', 'patient', 'age']. Set prepare.groups.file" in message
+
+
+def test_groups_may_know_the_test_images(raw: Path) -> None:
+    with (raw / "patients.csv").open("a") as file:
+        file.write("t0,p9\n")
+    assert layout_of(raw).train.groups == ["p1", "p1", "p2", "p2"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ("a,1\nb,1\na,1\nc,2\nd,2\n", "expected each id once, found twice: 1 ids (first: a)"),
+        ("a,1\nc,1\n", "a group for each labelled id, found none for: 2 ids (first: b, d)"),
+        (
+            "a,1\nb,1\nc,1\nd,1\nz,1\ny,2\n",
+            "ids of the labels or the sample submission, found unknown: 2 ids (first: y, z)",
+        ),
+    ],
+)
+def test_groups_that_do_not_fit_the_labels_are_refused(raw: Path, rows: str, fault: str) -> None:
+    (raw / "patients.csv").write_text(f"id,patient\n{rows}")
+    message = error_of(raw)
+    assert fault in message
+    assert "Set prepare.groups in params.yaml" in message
+
+
+def test_groups_come_from_the_file_name_without_its_folder(raw: Path) -> None:
+    make_zip(raw / "Train.zip", "P9/P1_a.png", "P9/P1_b.png", "P9/P2_c.png", "P9/P2_d.png")
+    (raw / "train_labels.csv").write_text("id,label\nP1_a,0\nP1_b,1\nP2_c,0\nP2_d,1\nP3_e,1\n")
+    groups = {"source": "name", "pattern": r"^P(\d+)_.*\.png$"}
+    layout = layout_of(raw, groups=groups)
+    assert layout.train.missing == ["P3_e"]
+    assert layout.train.groups == ["1", "1", "2", "2", "P3_e"]
+
+
+def test_names_without_a_group_are_refused(raw: Path) -> None:
+    message = error_of(raw, groups={"source": "name", "pattern": "([ab]?)"})
+    assert "Train.zip: expected a group in each image's name by the pattern ([ab]?)" in message
+    assert "found none in 2 of 4 (first: c.png, d.png). Set prepare.groups.pattern" in message
+    assert "none in 4 of 4" in error_of(raw, groups={"source": "name", "pattern": "x|(train)"})
+
+
+def test_no_zip_for_train_lists_the_zips_and_the_parameter(raw: Path) -> None:
+    (raw / "Train.zip").rename(raw / "bundle.zip")
+    message = error_of(raw)
+    assert "exactly one candidate for prepare.train_images, a zip whose name contains" in message
+    assert '"train" (or name a folder in a zip: NAME.zip/FOLDER)' in message
+    assert "found none among: bundle.zip, test_data.zip. Set prepare.train_images" in message
+    assert layout_of(raw, train_images="bundle.zip").train.missing == []
+
+
+def test_two_zips_for_test_are_listed(raw: Path) -> None:
+    make_zip(raw / "TEST2.zip", "x.png")
+    message = error_of(raw)
+    assert "for prepare.test_images" in message
+    assert "found 2: TEST2.zip, test_data.zip. Set prepare.test_images" in message
+
+
+def test_train_and_test_lie_in_folders_of_one_zip(raw: Path) -> None:
+    for name in ("Train.zip", "test_data.zip"):
+        (raw / name).unlink()
+    make_zip(raw / "all.zip", *(f"x/train/{i}.png" for i in "abcd"), "x/test/t0.jpg", "x/test/t1.p",
+             "x/test/t1.jpg")  # fmt: skip
+    layout = layout_of(raw, train_images="all.zip/x/train", test_images="all.zip/x/test/")
+    assert layout.train.members["a"] == "x/train/a.png"
+    assert layout.test.members == {"t0": "x/test/t0.jpg", "t1": "x/test/t1.jpg"}
+    assert layout.test.archive.ignored == ["x/test/t1.p"]
+    message = error_of(raw, train_images="all.zip/train", test_images="all.zip/x/test")
+    assert "all.zip/train: expected images (.png .jpg" in message
+    assert "found nothing at all. Set prepare.train_images in params.yaml to NAME.zip" in message
+
+
+def test_train_and_test_images_may_be_mixed_in_one_archive(raw: Path) -> None:
+    names = [f"{image_id}.png" for image_id in ("a", "t0", "b", "c", "t1", "d")]
+    make_zip(raw / "all.zip", *names)
+    both = {"train_images": "all.zip", "test_images": "all.zip"}
+    layout = layout_of(raw, **both)
+    assert (len(layout.train.members), len(layout.test.members)) == (4, 2)
+    make_zip(raw / "all.zip", *names, "z.png")
+    assert "all.zip: expected only images of the ids in train_labels.csv, found 1 of 7" in error_of(
+        raw, **both
+    )
+
+
+def test_an_archive_without_images_shows_what_it_holds(raw: Path) -> None:
+    make_zip(raw / "test_data.zip", "a.dcm", "b.dcm")
+    message = error_of(raw)
+    assert "found 2 other files (first: a.dcm, b.dcm). Set prepare.test_images" in message
+
+
+def test_training_ids_without_image_are_left_to_the_caller(raw: Path) -> None:
+    make_zip(raw / "Train.zip", "a.png", "c.png")
+    layout = layout_of(raw)
+    assert layout.train.missing == ["b", "d"]
+    assert list(layout.train.members) == ["a", "c"]
+    assert len(layout.train.groups) == len(layout.train.labels) == 4
+
+
+def test_a_test_id_without_image_is_refused(raw: Path) -> None:
+    make_zip(raw / "test_data.zip", "t0.png")
+    message = error_of(raw)
+    assert "test_data.zip: expected an image for each id of sampleSubmission.csv" in message
+    assert "found none for 1 of 2 (first: t1). Get the archive from its source again" in message
+    assert "prepare.test_images" in message
+
+
+def test_ids_that_fit_no_image_at_all_show_both_kinds_of_names(raw: Path) -> None:
+    make_zip(raw / "Train.zip", "img_a.png", "img_b.png")
+    message = error_of(raw)
+    assert "Train.zip: expected images named like the ids of train_labels.csv" in message
+    assert "any of 4 ids (first: a, b, c) among 2 images (first: img_a.png, img_b.png)" in message
+    assert "prepare.train_images" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "stray"),
+    [
+        ("Train.zip", "train_labels", "x/stray.png"),
+        ("Train.zip", "train_labels", "test/t0.png"),
+        ("test_data.zip", "sampleSubmission", "train/a.png"),
+    ],
+)
+def test_an_image_without_id_is_refused(raw: Path, name: str, source: str, stray: str) -> None:
+    with zipfile.ZipFile(raw / name, "a") as archive:
+        archive.writestr(stray, b"")
+    message = error_of(raw)
+    assert f"{name}: expected only images of the ids in {source}.csv, found 1 of " in message
+    assert f"without an id (first: {stray}). Add their ids, or set prepare." in message
+
+
+def test_ids_with_suffix_and_ids_without_are_understood_alike(raw: Path) -> None:
+    (raw / "sampleSubmission.csv").write_text("id,label\nt1.png,0\nt0.png,0\n")
+    assert layout_of(raw).test.members == {"t0.png": "test/t0.png", "t1.png": "test/t1.png"}
+
+
+def test_two_images_of_one_id_are_refused(raw: Path) -> None:
+    with zipfile.ZipFile(raw / "Train.zip", "a") as archive:
+        archive.writestr("masks/a.png", b"")
+    with pytest.raises(ArchiveError, match=r"the id a, found 2: train/a\.png and masks/a\.png"):
+        understand(raw, make_config())
+
+
+@pytest.mark.parametrize("member", ["t0.png", "no.image"])
+def test_an_error_leaves_no_archive_open(
+    raw: Path, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(
+        archive_module.ImageArchive, "close", lambda archive: closed.append(archive.place)
+    )
+    make_zip(raw / "test_data.zip", member)
+    error_of(raw)
+    assert sorted(closed) == [str(raw / "Train.zip"), str(raw / "test_data.zip")]
+
+
+def test_a_competition_comes_back_as_written(tmp_path: Path) -> None:
+    competition = Competition("id", "größe", ["NA", "007", "1"])
+    path = tmp_path / "store" / "competition.json"
+    write_competition(path, competition)
+    assert read_competition(path) == competition
+    first = path.read_bytes()
+    write_competition(path, competition)
+    assert path.read_bytes() == first
+    assert "größe" in first.decode()
+
+
+def test_a_missing_competition_file_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match=r"no such file\. Run: dvc repro prepare"):
+        read_competition(tmp_path / "competition.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("{", "the file"),
+        ("\udcff", "the file"),
+        ("[]", "the file"),
+        ('{"id_column": "id", "classes": ["0", "1"]}', "label_column"),
+        ('{"id_column": "id", "label_column": "l", "classes": ["0", 1]}', "classes.1"),
+        ('{"id_column": "id", "label_column": "l", "classes": ["0"]}', "classes"),
+        ('{"id_column": "id", "label_column": "l", "classes": ["0", "1"], "x": 1}', "x"),
+    ],
+)
+def test_a_broken_competition_file_names_the_place(
+    tmp_path: Path, content: str, place: str
+) -> None:
+    path = tmp_path / "competition.json"
+    path.write_text(content, errors="surrogateescape")
+    with pytest.raises(CompetitionError) as caught:
+        read_competition(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: expected id_column, label_column and classes")
+    assert f"found {place} wrong: " in message
+    assert "Run: dvc repro --force prepare" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "competition", "rows"),
+    [
+        ("malaria", Competition("id", "label", ["0", "1"]), (22_063, 5_495)),
+        ("chest_xray", Competition("image", "diagnosis", ["NORMAL", "PNEUMONIA"]), (5_216, 624)),
+    ],
+)
+def test_real_competitions_are_understood_without_a_parameter(
+    name: str, competition: Competition, rows: tuple[int, int]
+) -> None:
+    if not (SHARED_DATA / name).is_dir():
+        pytest.skip(f"no real data at {SHARED_DATA / name}")
+    layout = layout_of(SHARED_DATA / name)
+    assert layout.competition == competition
+    assert (len(layout.train.members), len(layout.test.members)) == rows
+    assert layout.train.missing == layout.test.missing == []
+    assert len(set(layout.train.groups)) < len(layout.train.image_ids)

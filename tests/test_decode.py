@@ -1,0 +1,300 @@
+"""An image file becomes the right pixels, or the reason why it cannot."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from pipeline.errors import ImageError
+from pipeline.prepare.decode import Decoded, decode_image
+
+SIDE = 24
+GENERATOR = np.random.default_rng(7)
+COARSE = GENERATOR.integers(0, 256, (6, 6, 4), dtype=np.uint8)
+RGBA = cv2.resize(COARSE, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+RGB = np.ascontiguousarray(RGBA[..., :3])
+GREY = np.ascontiguousarray(RGBA[..., 0])
+
+
+def encode(picture: np.ndarray | Pillow.Image, file_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image = Pillow.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def encode_16(values: np.ndarray, suffix: str = ".png") -> bytes:
+    """OpenCV's channel order is BGR(A)."""
+    order = {2: [], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
+    swapped = values if values.ndim == 2 else values[..., order[values.shape[2]]]
+    return bytes(cv2.imencode(suffix, swapped)[1])
+
+
+def decode(
+    encoded: bytes, size_px: int = SIDE, fit: Any = "stretch", max_side_px: int = 4096
+) -> Decoded:
+    return decode_image(encoded, size_px, fit, max_side_px)
+
+
+def reason_of(encoded: bytes, max_side_px: int = 4096) -> str:
+    with pytest.raises(ImageError) as caught:
+        decode(encoded, max_side_px=max_side_px)
+    return str(caught.value)
+
+
+def png_header(width: int, height: int) -> bytes:
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\x00\x00\x10\x00IDAT" + bytes(100)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_lossless_rgb_keeps_its_values(file_format: str) -> None:
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    decoded = decode(encode(RGB, file_format, **options))
+    assert np.array_equal(decoded.pixels, RGB)
+    assert (decoded.width, decoded.height, decoded.mode) == (SIDE, SIDE, "RGB")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_has_the_pixels_that_opencv_sees(options: dict[str, Any]) -> None:
+    encoded = encode(RGB, "JPEG", quality=90, **options)
+    oracle = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert np.array_equal(decode(encoded).pixels, oracle)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_grey_is_three_equal_channels(file_format: str) -> None:
+    encoded = encode(GREY, file_format)
+    decoded = decode(encoded)
+    oracle = np.asarray(Pillow.open(io.BytesIO(encoded)))
+    assert decoded.mode == "L"
+    assert np.array_equal(decoded.pixels, np.dstack([oracle] * 3))
+
+
+def test_one_bit_is_black_and_white() -> None:
+    decoded = decode(encode(Pillow.fromarray(GREY > 127), "PNG"))
+    assert decoded.mode == "1"
+    assert np.array_equal(decoded.pixels[..., 1], np.where(GREY > 127, 255, 0))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize(("picture", "mode"), [(GREY, "I;16"), (RGB, "RGB;16")])
+def test_16_bit_made_of_8_bit_is_the_8_bit_image(
+    picture: np.ndarray, mode: str, suffix: str
+) -> None:
+    decoded = decode(encode_16(picture.astype(np.uint16) * 257, suffix))
+    assert decoded.mode == mode
+    assert np.array_equal(decoded.pixels, picture if picture.ndim == 3 else np.dstack([GREY] * 3))
+
+
+def test_16_bit_is_within_a_level_of_its_value_over_257() -> None:
+    for shape in ((SIDE, SIDE), (SIDE, SIDE, 3)):
+        values = GENERATOR.integers(0, 65536, shape).astype(np.uint16)
+        pixels = decode(encode_16(values)).pixels
+        exact = values / 257 if len(shape) == 3 else np.dstack([values / 257] * 3)
+        assert np.abs(pixels - exact).max() <= 1
+
+
+def test_transparency_is_laid_on_black() -> None:
+    alpha = RGBA[..., 3:] / 255
+    decoded = decode(encode(RGBA, "PNG"))
+    assert decoded.mode == "RGBA"
+    assert np.abs(decoded.pixels - RGB * alpha).max() <= 1
+    grey = decode(
+        encode(Pillow.merge("LA", [Pillow.fromarray(RGBA[..., c]) for c in (0, 3)]), "PNG")
+    )
+    assert grey.mode == "LA"
+    assert np.abs(grey.pixels - GREY[..., None] * alpha).max() <= 1
+
+
+def test_a_palette_is_looked_up_and_its_transparent_colour_is_black() -> None:
+    palette = Pillow.fromarray(RGB).quantize(16)
+    oracle = np.asarray(palette.convert("RGB"))
+    decoded = decode(encode(palette, "PNG"))
+    assert decoded.mode == "P"
+    assert np.array_equal(decoded.pixels, oracle)
+    clear = np.asarray(palette) == 3
+    assert clear.any()
+    expected = np.where(clear[..., None], 0, oracle)
+    assert np.array_equal(decode(encode(palette, "PNG", transparency=3)).pixels, expected)
+
+
+def test_a_cmyk_jpeg_has_the_colours_of_its_rgb() -> None:
+    encoded = encode(Pillow.fromarray(RGB).convert("CMYK"), "JPEG", quality=100, subsampling=0)
+    decoded = decode(encoded)
+    assert decoded.mode == "CMYK"
+    assert np.abs(decoded.pixels.astype(int) - RGB).mean() < 0.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_upright_as_its_exif_says(orientation: int) -> None:
+    turns = {
+        1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
+        5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: np.rot90,
+    }  # fmt: skip
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    decoded = decode(encode(RGB[:12], "PNG", exif=exif))
+    upright = turns[orientation](RGB[:12])
+    assert (decoded.height, decoded.width) == upright.shape[:2]
+    expected = decode(encode(np.ascontiguousarray(upright), "PNG")).pixels
+    assert np.array_equal(decoded.pixels, expected)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_an_orientation_that_cannot_be_read_leaves_the_image_as_it_is() -> None:
+    damaged = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff" + b"\xff" * 9
+    assert np.array_equal(decode(encode(RGB, "PNG", exif=damaged)).pixels, RGB)
+
+
+def test_shrinking_averages_whole_areas() -> None:
+    areas = RGB.reshape(6, 4, 6, 4, 3).mean((1, 3))
+    assert np.abs(decode(encode(RGB, "PNG"), size_px=6).pixels - areas).max() <= 0.5
+
+
+def test_a_side_that_shrinks_is_averaged_although_the_other_one_grows() -> None:
+    stripes = np.zeros((8, 160, 3), np.uint8)
+    stripes[:, ::2] = 255
+    pixels = decode(encode(stripes, "PNG"), size_px=16).pixels
+    assert pixels.shape == (16, 16, 3)
+    assert np.abs(pixels.astype(int) - 127).max() <= 1
+
+
+def test_growing_stays_between_the_values_that_were_there() -> None:
+    checks = np.full((2, 2, 3), 100, np.uint8)
+    checks[0, 0] = checks[1, 1] = 200
+    pixels = decode(encode(checks, "PNG"), size_px=32).pixels
+    assert (pixels.min(), pixels.max()) == (100, 200)
+
+
+def test_pad_keeps_the_aspect_centred_on_black_and_stretch_fills() -> None:
+    wide = encode(np.full((10, 40, 3), 200, np.uint8), "PNG")
+    padded = decode(wide, 20, "pad").pixels
+    assert (padded[7:12] == 200).all()
+    assert not padded[:7].any()
+    assert not padded[12:].any()
+    assert (decode(wide, 20, "stretch").pixels == 200).all()
+    tall = decode(encode(np.full((200, 2, 3), 200, np.uint8), "PNG"), 20, "pad").pixels
+    assert (tall[:, 9:10] == 200).all()
+    assert tall.any(axis=(0, 2)).sum() == 1
+
+
+def test_zero_bytes_are_no_image() -> None:
+    assert reason_of(b"") == "zero bytes"
+
+
+@pytest.mark.parametrize(
+    "encoded", [b"<html>404</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", bytes(99)]
+)
+def test_other_content_is_no_image(encoded: bytes) -> None:
+    assert reason_of(encoded) == "no image (expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP)"
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_is_refused_wherever_it_is_cut(options: dict[str, Any]) -> None:
+    encoded = encode(RGB, "JPEG", **options)
+    for end in range(1, len(encoded)):
+        assert reason_of(encoded[:end]).startswith(("JPEG ", "no image"))
+    assert reason_of(encoded[:-1]) == "JPEG cut short: no end marker"
+
+
+def test_a_jpeg_cut_behind_the_end_marker_of_its_thumbnail_is_refused() -> None:
+    exif = b"Exif\x00\x00" + encode(RGB[:8, :8], "JPEG")
+    encoded = encode(RGB, "JPEG", exif=exif)
+    assert reason_of(encoded[:-40]) == "JPEG cut short: no end marker"
+    assert decode(encoded).width == SIDE
+
+
+def test_bytes_behind_a_whole_jpeg_do_no_harm() -> None:
+    encoded = encode(RGB, "JPEG")
+    assert np.array_equal(decode(encoded + bytes(50)).pixels, decode(encoded).pixels)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "GIF", "WEBP"])
+def test_other_formats_are_refused_wherever_they_are_cut(file_format: str) -> None:
+    encoded = encode(RGB, file_format)
+    for end in range(1, len(encoded), 1 if file_format == "PNG" else 7):
+        assert reason_of(encoded[:end]).startswith((f"{file_format} ", "no image"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_cut_tiff_is_refused() -> None:
+    encoded = encode(RGB, "TIFF", compression="tiff_lzw")
+    for end in range(1, len(encoded), 7):
+        assert reason_of(encoded[:end]).startswith(("TIFF damaged", "no image"))
+
+
+def test_a_png_with_one_flipped_bit_in_its_pixels_is_refused() -> None:
+    encoded = bytearray(encode(RGB, "PNG", compress_level=0))
+    encoded[len(encoded) // 2] ^= 1
+    assert reason_of(bytes(encoded)) == "PNG damaged or cut short"
+
+
+def test_a_png_with_a_wrong_checksum_is_refused_although_its_pixels_are_whole() -> None:
+    encoded = bytearray(encode(RGB, "PNG"))
+    encoded[encoded.rfind(b"IEND") - 5] ^= 1
+    assert reason_of(bytes(encoded)) == "PNG damaged or cut short"
+
+
+def test_a_declared_20000_px_is_refused_without_memory() -> None:
+    tracemalloc.start()
+    try:
+        reason = reason_of(png_header(20_000, 20_000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reason == "a side above 4096 px (prepare.max_side_px)"
+    assert peak < 2**20
+
+
+def test_the_longest_side_is_allowed_and_one_more_is_not() -> None:
+    image = encode(RGB[:12], "PNG")
+    assert decode(image, max_side_px=SIDE).width == SIDE
+    assert reason_of(image, SIDE - 1) == "a side above 23 px (prepare.max_side_px)"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1)])
+def test_a_side_of_one_pixel_is_refused(shape: tuple[int, int]) -> None:
+    assert reason_of(encode(np.zeros((*shape, 3), np.uint8), "PNG")) == "a side below 2 px"
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_several_frames_are_refused(file_format: str) -> None:
+    frames = [Pillow.fromarray(RGB), Pillow.fromarray(255 - RGB)]
+    encoded = encode(frames[0], file_format, save_all=True, append_images=frames[1:])
+    assert reason_of(encoded) == "more than one frame or page"
+
+
+def test_of_a_telephones_jpeg_with_previews_the_picture_is_taken() -> None:
+    frames = [Pillow.fromarray(RGB), Pillow.fromarray(255 - RGB)]
+    encoded = encode(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert np.array_equal(decode(encoded).pixels, decode(encode(RGB, "JPEG")).pixels)
+
+
+def test_values_without_a_known_white_are_refused() -> None:
+    assert reason_of(encode_16(RGB[..., 0].astype(np.float32), ".tiff")) == (
+        "mode F, whose white is not known"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP"])
+def test_a_randomly_damaged_file_is_decoded_or_refused_but_nothing_else(file_format: str) -> None:
+    encoded = encode(RGB, file_format)
+    generator = np.random.default_rng(1)
+    for _ in range(300):
+        damaged = bytearray(encoded)
+        for place in generator.integers(0, len(damaged), 2):
+            damaged[place] = generator.integers(0, 256)
+        try:
+            assert decode(bytes(damaged), max_side_px=200).pixels.shape == (SIDE, SIDE, 3)
+        except ImageError:
+            continue

@@ -1,0 +1,130 @@
+"""All images that are the same are found, and no others."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from pipeline.prepare import duplicates
+from pipeline.prepare.decode import decode_image
+from pipeline.prepare.duplicates import find_duplicates, fingerprint
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+GENERATOR = np.random.default_rng(3)
+
+
+def firsts_of(splits: list[np.ndarray], most_difference: float) -> list[int]:
+    fingerprints = [fingerprint(image) for split in splits for image in split]
+    return find_duplicates(splits, fingerprints, most_difference).tolist()
+
+
+def brute_force(images: np.ndarray, most_difference: float) -> list[int]:
+    """Every pair compared, clusters spread until nothing changes."""
+    values = images.astype(int).reshape(len(images), -1)
+    same = np.array([np.abs(values - row).mean(axis=1) <= most_difference for row in values])
+    firsts = np.arange(len(images))
+    while True:
+        spread = np.array([firsts[row].min() for row in same])
+        if (spread == firsts).all():
+            return [int(first) for first in firsts]
+        firsts = spread
+
+
+def lookalikes(count: int, size_px: int) -> np.ndarray:
+    """Images around a few centres, some 0, some 1, some 4 levels apart."""
+    centres = GENERATOR.integers(8, 240, (5, size_px, size_px, 3))
+    chosen = centres[GENERATOR.integers(0, 5, count)]
+    spread = GENERATOR.choice([0, 1, 2, 4], count)[:, None, None, None]
+    return (chosen + GENERATOR.integers(-8, 9, chosen.shape) * spread / 4).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size_px", [8, 13])
+@pytest.mark.parametrize("most_difference", [0.0, 1.0, 1.6, 2.5, 5.0, 64.0])
+def test_the_clusters_are_those_of_comparing_every_pair(
+    size_px: int, most_difference: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(duplicates, "_COLUMNS_AT_ONCE", 11)
+    monkeypatch.setattr(duplicates, "_BYTES_AT_ONCE", 5 * size_px**2 * 3)
+    images = lookalikes(150, size_px)
+    expected = brute_force(images, most_difference)
+    assert firsts_of([images[:90], images[90:]], most_difference) == expected
+
+
+def test_the_limit_itself_is_still_the_same_image() -> None:
+    one = np.full((1, 8, 8, 3), 100, np.uint8)
+    images = np.concatenate([one, one + 2, one + 5])
+    assert firsts_of([images], 2.0) == [0, 0, 2]
+    assert firsts_of([images], 1.999) == [0, 1, 2]
+
+
+def test_a_chain_is_one_cluster_named_by_its_first_row() -> None:
+    levels = np.array([104, 10, 102, 100, 10, 106], np.uint8)
+    images = np.broadcast_to(levels[:, None, None, None], (6, 8, 8, 3)).copy()
+    assert firsts_of([images[:4], images[4:]], 2.0) == [0, 1, 0, 0, 1, 0]
+
+
+def test_nothing_but_equal_pixels_counts_at_zero() -> None:
+    images = np.full((3, 8, 8, 3), 100, np.uint8)
+    images[1, 0, 0, 0] = 101
+    assert firsts_of([images], 0.0) == [0, 1, 0]
+
+
+def test_a_thousand_frames_of_one_film_are_not_compared_pair_by_pair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = 0
+    original = duplicates._take
+
+    def counting(splits: object, rows: np.ndarray) -> np.ndarray:
+        nonlocal taken
+        taken += len(rows)
+        return original(splits, rows)
+
+    monkeypatch.setattr(duplicates, "_take", counting)
+    monkeypatch.setattr(duplicates, "_BYTES_AT_ONCE", 200_000)
+    film = 100 + GENERATOR.integers(0, 2, (1000, 8, 8, 3)).astype(np.uint8)
+    assert set(firsts_of([film], 3.0)) == {0}
+    assert taken < 10_000
+
+
+def test_the_dhash_says_where_it_gets_lighter() -> None:
+    ramp = np.broadcast_to(np.arange(0, 180, 10, dtype=np.uint8)[None, :, None], (16, 18, 3))
+    assert fingerprint(np.ascontiguousarray(ramp)).dhash == "f" * 16
+    assert fingerprint(np.ascontiguousarray(ramp[:, ::-1])).dhash == "0" * 16
+    half = ramp.copy()
+    half[8:] = half[8:, ::-1]
+    assert fingerprint(half).dhash == "f" * 8 + "0" * 8
+
+
+def test_the_dhash_of_a_jpeg_saved_again_is_nearly_the_same() -> None:
+    picture = Pillow.fromarray(GENERATOR.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+    image = np.asarray(picture.resize((32, 32), Pillow.Resampling.BICUBIC))
+    file = io.BytesIO()
+    Pillow.fromarray(image).save(file, "JPEG", quality=85)
+    again = decode_image(file.getvalue(), 32, "stretch", 4096).pixels
+    bits = int(fingerprint(image).dhash, 16) ^ int(fingerprint(again).dhash, 16)
+    assert bits.bit_count() <= 4
+
+
+def test_a_sketch_never_differs_by_more_than_the_pixels() -> None:
+    for size_px in (8, 9, 50, 64):
+        one, other = GENERATOR.integers(0, 256, (2, size_px, size_px, 3)).astype(np.uint8)
+        sketches = np.abs(fingerprint(one).sketch - fingerprint(other).sketch).sum()
+        assert 0 < sketches <= np.abs(one.astype(int) - other).mean()
+        assert fingerprint(one).sketch.sum() == pytest.approx(one.mean())
+
+
+@pytest.mark.skipif(not (SHARED_DATA / "malaria").is_dir(), reason="no ../shared/data/malaria")
+def test_real_cells_are_told_apart_and_known_again_when_saved_again() -> None:
+    with zipfile.ZipFile(SHARED_DATA / "malaria" / "train_data.zip") as archive:
+        files = [archive.read(name) for name in sorted(archive.namelist())[:400]]
+    images = [decode_image(file, 64, "stretch", 4096).pixels for file in files]
+    for file in files[:40]:
+        again = io.BytesIO()
+        Pillow.open(io.BytesIO(file)).save(again, "JPEG", quality=75)
+        images.append(decode_image(again.getvalue(), 64, "stretch", 4096).pixels)
+    assert firsts_of([np.stack(images)], 2.5) == [*range(400), *range(40)]

@@ -1,0 +1,66 @@
+"""dvc.yaml tells the truth: DVC sees only what it names."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+ENTRY_ONLY = {"pipeline/stages/__init__.py", "pipeline/stages/summary.py"}
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of the project, None for a library's."""
+    path = ROOT / Path(*name.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+def imported_files(file: Path) -> set[Path]:
+    """The project's files that a file imports itself, anywhere in it, packages included."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    names |= {
+        ".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 1)
+    }
+    return {found for name in names if (found := module_file(name)) and name.startswith("pipeline")}
+
+
+def true_imports(stage: str) -> list[str]:
+    """Everything that a stage's module imports, and what that imports."""
+    start = ROOT / "pipeline" / "stages" / f"{stage}.py"
+    seen: set[Path] = set()
+    left = {start}
+    while left:
+        file = left.pop()
+        seen.add(file)
+        left |= imported_files(file) - seen
+    return sorted(str(file.relative_to(ROOT)) for file in seen)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_names_each_module_that_a_stage_imports_and_no_other(stage: str) -> None:
+    named = sorted(dep for dep in STAGES[stage]["deps"] if dep.endswith(".py"))
+    assert named == true_imports(stage)
+
+
+@pytest.mark.parametrize("stage", ["download", "prepare", "split", "ensemble"])
+def test_dvc_names_the_whole_section_of_a_stage(stage: str) -> None:
+    assert stage in STAGES[stage]["params"]
+
+
+def test_one_model_of_train_depends_on_its_own_parameters_only() -> None:
+    assert STAGES["train"]["params"] == ["train.device", "train.models.${item.member}"]
+
+
+def test_only_check_depends_on_hidden_files() -> None:
+    hidden = [name for name, stage in STAGES.items() if any("hidden" in d for d in stage["deps"])]
+    assert hidden == ["check"]

@@ -1,0 +1,208 @@
+"""A folder's files arrive byte by byte, its answers out of sight."""
+
+import hashlib
+import json
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline import paths
+from pipeline.config.download import LocalSource, SyntheticSource
+from pipeline.download.local import copy_competition
+from pipeline.download.manifest import write_manifest
+from pipeline.errors import ArchiveError, CompetitionError
+from pipeline.stages import download
+
+SHARED_CHEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "chest_xray"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "train.zip", "w") as archive:
+        archive.writestr("a.png", bytes(range(256)))
+    (folder / "train.csv").write_bytes(b"id,label\r\na,1\r\n")
+    (folder / "notes.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    (tmp_path / "raw").mkdir()
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def hidden(tmp_path: Path) -> Path:
+    (tmp_path / "hidden").mkdir()
+    return tmp_path / "hidden"
+
+
+def local(folder: Path) -> LocalSource:
+    return LocalSource(source="local", folder=str(folder))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def error_of(folder: Path, raw: Path, hidden: Path) -> str:
+    with pytest.raises(CompetitionError) as caught:
+        copy_competition(local(folder), raw, hidden)
+    assert str(caught.value).startswith(f"{folder}: expected ")
+    assert names(raw) == names(hidden) == []
+    return str(caught.value)
+
+
+def test_files_are_copied_byte_by_byte(source: Path, raw: Path, hidden: Path) -> None:
+    copy_competition(local(source), raw, hidden)
+    assert names(raw) == ["notes.json", "train.csv", "train.zip"]
+    for name in names(raw):
+        assert (raw / name).read_bytes() == (source / name).read_bytes()
+    assert names(hidden) == []
+
+
+def test_readmes_hidden_files_and_folders_stay_behind(
+    source: Path, raw: Path, hidden: Path
+) -> None:
+    for name in ("README", "README.md", "readme_first.csv", ".DS_Store", ".hidden.zip"):
+        (source / name).write_text("x")
+    (source / "more").mkdir()
+    (source / "more" / "labels.csv").write_text("id,label\n")
+    copy_competition(local(source), raw, hidden)
+    assert names(raw) == ["notes.json", "train.csv", "train.zip"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("answers.CSV", "id,label,Usage\nt,1,Public\n"), ("Solution_v2.csv", "id,label\nt,1\n")],
+)
+def test_a_solution_is_hidden(
+    source: Path, raw: Path, hidden: Path, name: str, content: str
+) -> None:
+    (source / name).write_text(content)
+    copy_competition(local(source), raw, hidden)
+    assert names(raw) == ["notes.json", "train.csv", "train.zip"]
+    assert names(hidden) == ["solution.csv"]
+    assert (hidden / "solution.csv").read_text() == content
+
+
+def test_two_solutions_are_both_named(source: Path, raw: Path, hidden: Path) -> None:
+    for name in ("answers.csv", "solution.csv"):
+        (source / name).write_text("id,label,Usage\nt,1,Public\n")
+    message = error_of(source, raw, hidden)
+    assert "at most one solution" in message
+    assert "found 2 (first: answers.csv, solution.csv). Take the wrong ones out" in message
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, raw: Path, hidden: Path) -> None:
+    message = error_of(tmp_path / "nowhere", raw, hidden)
+    assert "no such folder. Set download.folder in params.yaml" in message
+
+
+def test_a_folder_without_zip_lists_what_is_there(source: Path, raw: Path, hidden: Path) -> None:
+    (source / "train.zip").unlink()
+    (source / "train").mkdir()
+    message = error_of(source, raw, hidden)
+    assert "found no zip among: notes.json, train/, train.csv. Put them there" in message
+    assert "set download.folder in params.yaml" in message
+
+
+def test_a_solution_is_no_competition(source: Path, raw: Path, hidden: Path) -> None:
+    (source / "train.csv").rename(source / "solution.csv")
+    message = error_of(source, raw, hidden)
+    assert "found no CSV among: notes.json, solution.csv, train.zip. Put them" in message
+
+
+def test_an_empty_folder_is_said_to_hold_nothing(tmp_path: Path, raw: Path, hidden: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "found no zip among: nothing. Put them" in error_of(tmp_path / "empty", raw, hidden)
+
+
+def test_a_damaged_zip_is_refused_before_anything_is_copied(
+    source: Path, raw: Path, hidden: Path
+) -> None:
+    content = (source / "train.zip").read_bytes()
+    (source / "train.zip").write_bytes(content.replace(b"\x10\x11", b"\x10\x10"))
+    with pytest.raises(ArchiveError, match=r"source/train\.zip: expected a\.png whole"):
+        copy_competition(local(source), raw, hidden)
+    assert names(raw) == []
+
+
+def test_the_manifest_tells_each_file_and_nothing_of_the_time(source: Path) -> None:
+    write_manifest(source, {"source": "local", "folder": "x"})
+    first = (source / "MANIFEST.json").read_bytes()
+    manifest = json.loads(first)
+    assert manifest["source"] == {"source": "local", "folder": "x"}
+    assert [entry["name"] for entry in manifest["files"]] == [
+        "notes.json", "train.csv", "train.zip",
+    ]  # fmt: skip
+    content = (source / "train.csv").read_bytes()
+    assert manifest["files"][1] == {
+        "name": "train.csv",
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    write_manifest(source, {"source": "local", "folder": "x"})
+    assert (source / "MANIFEST.json").read_bytes() == first
+
+
+def test_the_stage_fills_both_folders_twice_alike(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "pipeline.download.synthetic", None)  # importing it fails
+    (source / "solution.csv").write_text("id,label,Usage\nt,1,Public\n")
+    download.run(local(source))
+    first = {path: path.read_bytes() for path in tmp_path.glob("data/*/*")}
+    assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
+    assert names(paths.HIDDEN) == ["MANIFEST.json", "solution.csv"]
+    download.run(local(source))
+    assert {path: path.read_bytes() for path in tmp_path.glob("data/*/*")} == first
+
+
+def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    download.run(local(source))
+    assert names(paths.HIDDEN) == ["MANIFEST.json"]
+    (source / "train.csv").unlink()
+    with pytest.raises(CompetitionError):
+        download.run(local(source))
+    assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
+    assert names(Path("data")) == ["hidden", "raw"]
+
+
+def test_the_stage_draws_a_synthetic_competition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def draw(config: SyntheticSource, raw: Path, hidden: Path) -> None:
+        (raw / "train.csv").write_text(str(config.seed))
+        (hidden / "solution.csv").write_text("x")
+
+    fake = SimpleNamespace(draw_competition=draw)
+    monkeypatch.setitem(sys.modules, "pipeline.download.synthetic", fake)
+    config = SyntheticSource(
+        source="synthetic", train_images=20, test_images=10, patients=4, wrong_labels=0.0,
+        duplicates=0.0, seed=7,
+    )  # fmt: skip
+    download.run(config)
+    assert (paths.RAW / "train.csv").read_text() == "7"
+    assert names(paths.HIDDEN) == ["MANIFEST.json", "solution.csv"]
+    manifest = json.loads((paths.RAW / "MANIFEST.json").read_text())
+    assert manifest["source"] == config.model_dump()
+
+
+@pytest.mark.skipif(not SHARED_CHEST.is_dir(), reason=f"no real data at {SHARED_CHEST}")
+def test_a_real_competition_arrives_whole(raw: Path, hidden: Path) -> None:
+    copy_competition(local(SHARED_CHEST), raw, hidden)
+    assert names(raw) == names(SHARED_CHEST)
+    for name in names(raw):
+        assert (raw / name).read_bytes() == (SHARED_CHEST / name).read_bytes()

@@ -1,0 +1,397 @@
+"""data/store/ holds every readable image as one row, says what is wrong, or does not appear."""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Pillow
+
+from pipeline import paths
+from pipeline.config.prepare import PrepareConfig
+from pipeline.errors import ArchiveError, DiskError, ImageError, TableError
+from pipeline.prepare import store
+from pipeline.prepare.decode import decode_image
+from pipeline.stages.prepare import run
+from pipeline.tables import IMAGE_COLUMNS, read_table, write_table
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SIZE_PX = 16
+GENERATOR = np.random.default_rng(5)
+
+
+def make_config(**changes: Any) -> PrepareConfig:
+    choices: dict[str, Any] = {
+        "sample_submission": "auto",
+        "labels": "auto",
+        "train_images": "auto",
+        "test_images": "auto",
+        "groups": {"source": "file", "file": "auto"},
+        "size_px": SIZE_PX,
+        "fit": "stretch",
+        "max_side_px": 100,
+        "unreadable": "stop",
+        "near_duplicate": 1.0,
+    }
+    return PrepareConfig(**(choices | changes))
+
+
+def encode(pixels: np.ndarray, file_format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, file_format)
+    return file.getvalue()
+
+
+def draw(height: int = 20, width: int = 30) -> np.ndarray:
+    return GENERATOR.integers(0, 250, (height, width, 3), dtype=np.uint8)
+
+
+def write_raw(
+    train: dict[str, bytes | None],
+    test: dict[str, bytes],
+    labels: str | None = None,
+    groups: str | None = None,
+) -> None:
+    """Ids are the keys; None is an image that is missing. Labels and groups: one letter an id."""
+    paths.RAW.mkdir(parents=True, exist_ok=True)
+    for name, images in (("train", train), ("test", test)):
+        with zipfile.ZipFile(paths.RAW / f"{name}.zip", "w") as archive:
+            for image_id, encoded in images.items():
+                if encoded is not None:
+                    archive.writestr(f"{name}/{image_id}.png", encoded)
+    labels = labels or ("01" * len(train))[: len(train)]
+    groups = groups or "".join(chr(ord("A") + place) for place in range(len(train)))
+    write_csv("labels.csv", "label", dict(zip(train, labels, strict=True)))
+    write_csv("groups.csv", "patient", dict(zip(train, groups, strict=True)))
+    write_csv("sample_submission.csv", "label", dict.fromkeys(test, "0"))
+
+
+def write_csv(name: str, column: str, values: dict[str, str]) -> None:
+    lines = [f"id,{column}", *(f"{key},{value}" for key, value in values.items())]
+    (paths.RAW / name).write_text("\n".join(lines) + "\n")
+
+
+def clean_train() -> dict[str, bytes | None]:
+    return {f"a{number}": encode(draw()) for number in range(6)}
+
+
+def clean_test() -> dict[str, bytes]:
+    return {f"t{number}": encode(draw()) for number in (2, 0, 1)}
+
+
+def read_audit() -> dict[str, Any]:
+    audit: dict[str, Any] = json.loads(paths.AUDIT.read_text())
+    return audit
+
+
+def message_of(config: PrepareConfig) -> str:
+    with pytest.raises(ImageError) as caught:
+        run(config)
+    assert not paths.STORE.exists()
+    assert [path.name for path in paths.STORE.parent.iterdir()] == ["raw"]
+    return str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+BAD = {
+    "zero bytes": b"",
+    "no image (expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP)": b"not an image",
+    "JPEG cut short: no end marker": encode(draw(), "JPEG")[:-100],
+    "PNG cut short: no end marker": encode(draw())[:-100],
+    "a side above 100 px (prepare.max_side_px)": encode(draw(101, 5)),
+    "a side below 2 px": encode(draw(1, 5)),
+    "not in the archive": None,
+}
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.os, "cpu_count", lambda: 4)
+    train = {f"a{number}": encode(draw()) for number in range(60)}
+    write_raw(dict(sorted(train.items(), reverse=True)), test := clean_test(), groups="AB" * 30)
+    run(make_config(fit=fit))
+    for images, table, files in (
+        (paths.TRAIN_IMAGES, paths.TRAIN_TABLE, train),
+        (paths.TEST_IMAGES, paths.TEST_TABLE, test),
+    ):
+        rows = read_table(table, IMAGE_COLUMNS)
+        array = np.load(images)
+        assert array.shape == (len(files), SIZE_PX, SIZE_PX, 3)
+        assert array.dtype == np.uint8
+        for image_id, pixels in zip(rows["image_id"], array, strict=True):
+            assert np.array_equal(pixels, decode_image(files[image_id], SIZE_PX, fit, 100).pixels)
+
+
+def test_the_tables_hold_ids_labels_groups_and_originals_in_the_competitions_order() -> None:
+    write_raw(clean_train(), clean_test(), labels="010011", groups="AABBCC")
+    run(make_config())
+    train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    assert train["image_id"].tolist() == [f"a{number}" for number in range(6)]
+    assert "".join(train["label"]) == "010011"
+    assert "".join(train["group"]) == "AABBCC"
+    assert train["duplicate"].tolist() == train["image_id"].tolist()
+    assert train["file"][3] == "train/a3.png"
+    assert set(zip(train["width"], train["height"], train["mode"], strict=True)) == {
+        ("30", "20", "RGB")
+    }
+    test = read_table(paths.TEST_TABLE, IMAGE_COLUMNS)
+    assert test["image_id"].tolist() == ["t2", "t0", "t1"]
+    assert set(test["label"]) == set(test["group"]) == {""}
+
+
+def test_the_sample_submission_is_copied_byte_by_byte_and_the_competition_written() -> None:
+    write_raw(clean_train(), clean_test())
+    sample = paths.RAW / "sample_submission.csv"
+    sample.write_bytes(sample.read_bytes().replace(b"\n", b"\r\n"))
+    run(make_config())
+    assert paths.SAMPLE_SUBMISSION.read_bytes() == sample.read_bytes()
+    assert json.loads(paths.COMPETITION.read_text()) == {
+        "id_column": "id", "label_column": "label", "classes": ["0", "1"],
+    }  # fmt: skip
+
+
+def test_the_same_input_gives_the_same_bytes_in_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    same = encode(draw())
+    write_raw(clean_train() | {"b": same, "c": same}, clean_test())
+    written = []
+    for threads in (1, 4):
+        monkeypatch.setattr(store.os, "cpu_count", lambda threads=threads: threads)
+        run(make_config())
+        written.append({path.name: path.read_bytes() for path in paths.STORE.iterdir()})
+    assert written[0] == written[1]
+    assert sorted(written[0]) == [
+        "audit.json", "competition.json", "sample_submission.csv",
+        "test.csv", "test.npy", "train.csv", "train.npy",
+    ]  # fmt: skip
+
+
+def test_all_unreadable_images_are_told_at_once_with_their_reasons() -> None:
+    bad = {f"b{number}": encoded for number, encoded in enumerate(BAD.values())}
+    write_raw(clean_train() | bad | {"c": b""}, clean_test())
+    message = message_of(make_config())
+    assert message.startswith("data/raw/train.zip: 8 of 14 images cannot be read: 2 × zero bytes ")
+    assert "2 × zero bytes (first: b0, c); 1 × no image" in message
+    for number, reason in list(enumerate(BAD))[1:]:
+        assert f"1 × {reason} (first: b{number})" in message
+    assert message.endswith(
+        "Get the archive from its source again, or leave them out: prepare.unreadable: exclude"
+    )
+
+
+def test_excluded_images_leave_no_hole_and_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    good = clean_train()
+    bad = {f"b{number}": encoded for number, encoded in enumerate(BAD.values())}
+    mixed = dict(sorted((good | bad).items(), key=lambda item: item[0][1] + item[0][0]))
+    write_raw(mixed, clean_test())
+    run(make_config(unreadable="exclude"))
+    table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    assert table["image_id"].tolist() == list(good)
+    array = np.load(paths.TRAIN_IMAGES)
+    for pixels, encoded in zip(array, good.values(), strict=True):
+        assert encoded is not None
+        assert np.array_equal(pixels, decode_image(encoded, SIZE_PX, "stretch", 100).pixels)
+    assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
+    excluded = [{"image_id": f"b{n}", "reason": reason} for n, reason in enumerate(BAD)]
+    assert read_audit()["excluded"] == excluded
+    told = capfd.readouterr().err
+    assert "left out of train: 7 of 13 images cannot be read: 1 × zero bytes (first: b0); " in told
+
+
+@pytest.mark.parametrize("unreadable", ["stop", "exclude"])
+@pytest.mark.parametrize("bad", [b"", BAD["JPEG cut short: no end marker"]])
+def test_an_unreadable_test_image_always_stops(unreadable: str, bad: bytes) -> None:
+    write_raw(clean_train() | {"b": b""}, clean_test() | {"bad": bad})
+    message = message_of(make_config(unreadable=unreadable))
+    reason = "JPEG cut short: no end marker" if bad else "zero bytes"
+    assert message.splitlines()[-1] == (
+        f"data/raw/test.zip: 1 of 4 images cannot be read: 1 × {reason} (first: bad). A test image "
+        "can never be left out, since a submission needs its row. Get the archive from its "
+        "source again"
+    )
+    assert len(message.splitlines()) == (2 if unreadable == "stop" else 1)
+
+
+def test_excluding_every_image_stops() -> None:
+    write_raw(dict.fromkeys(["a", "b"], b""), clean_test())
+    assert message_of(make_config(unreadable="exclude")) == (
+        "data/raw/train.zip: 2 of 2 images cannot be read: 2 × zero bytes (first: a, b). "
+        "Get the archive from its source again"
+    )
+
+
+def test_an_older_store_survives_a_failure() -> None:
+    write_raw(clean_train(), clean_test())
+    run(make_config())
+    before = {path.name: path.read_bytes() for path in paths.STORE.iterdir()}
+    write_raw(clean_train() | {"b": b""}, clean_test())
+    with pytest.raises(ImageError):
+        run(make_config())
+    assert {path.name: path.read_bytes() for path in paths.STORE.iterdir()} == before
+
+
+def test_a_damaged_archive_stops_even_where_images_may_be_excluded() -> None:
+    write_raw(clean_train(), clean_test())
+    archive = paths.RAW / "train.zip"
+    damaged = bytearray(archive.read_bytes())
+    damaged[damaged.find(b"a3.png") + 200] ^= 255
+    archive.write_bytes(damaged)
+    with pytest.raises(ArchiveError, match=re.escape("expected train/a3.png whole")):
+        run(make_config(unreadable="exclude"))
+    assert not paths.STORE.exists()
+
+
+def test_a_table_that_is_not_in_step_with_its_array_never_appears(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_raw(clean_train(), clean_test())
+    monkeypatch.setattr(
+        "pipeline.stages.prepare.write_table", lambda path, table: write_table(path, table[::-1])
+    )
+    with pytest.raises(TableError) as caught:
+        run(make_config())
+    assert str(caught.value) == (
+        "data/store/train.csv: expected 6 ids in the order of the competition's and a row of "
+        "data/store/train.npy for each, found 6 ids and 6 rows"
+    )
+    assert not paths.STORE.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_raw(clean_train(), clean_test())
+    monkeypatch.setattr("pipeline.stages.prepare._in", lambda *_: Path("/dev/full"))
+    with pytest.raises(DiskError, match="data/store: cannot be written: no space left"):
+        run(make_config())
+    assert not paths.STORE.exists()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead, decoded, taken, most = 0, 0, 0, 0
+
+    def work(job: int) -> int:
+        nonlocal decoded
+        decoded += 1
+        return job
+
+    monkeypatch.setattr(store.os, "cpu_count", lambda: 2)
+    for result in store._in_order(work, range(500)):
+        assert result == taken
+        taken += 1
+        ahead = decoded - taken
+        most = max(most, ahead)
+    assert (taken, decoded) == (500, 500)
+    assert most <= 8
+
+
+def clusters_after(train: dict[str, bytes | None], test: dict[str, bytes], **raw: Any) -> list[Any]:
+    write_raw(train, test, **raw)
+    run(make_config())
+    clusters: list[Any] = read_audit()["clusters"]
+    return clusters
+
+
+def test_equal_files_in_train_are_one_cluster() -> None:
+    same = encode(draw())
+    clusters = clusters_after(
+        clean_train() | {"b": same, "c": same}, clean_test(), groups="ABCDEFXX"
+    )
+    assert clusters == [
+        {
+            "image_ids": ["b", "c"], "kind": "file", "where": "train", "labels": ["0", "1"],
+            "groups": ["X"], "conflicting_labels": True, "spans_groups": False,
+        }
+    ]  # fmt: skip
+
+
+def test_a_duplicate_in_another_group_or_in_test_is_flagged(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    same = draw()
+    train = clean_train() | {"b": encode(same), "c": encode(same, "BMP")}
+    clusters = clusters_after(train, clean_test() | {"u": encode(same)}, labels="01010111")
+    assert clusters == [
+        {
+            "image_ids": ["b", "c", "u"], "kind": "pixels", "where": "both", "labels": ["1"],
+            "groups": ["G", "H"], "conflicting_labels": False, "spans_groups": True,
+        }
+    ]  # fmt: skip
+    assert read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["duplicate"].tolist()[-1] == "b"
+    assert read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["duplicate"].tolist()[-2:] == ["b", "b"]
+    assert (
+        "8 training and 4 test images; clusters of duplicates: 1 (largest: 3 images, across train "
+        "and test: 1, across groups: 1, with conflicting labels: 0), in data/store/audit.json\n"
+    ) in capfd.readouterr().err
+
+
+def test_near_duplicates_count_up_to_the_configured_difference() -> None:
+    image = draw(SIZE_PX, SIZE_PX)
+    train = clean_train() | {"b": encode(image), "c": encode(image + 1), "d": encode(image + 3)}
+    (cluster,) = clusters_after(train, clean_test())
+    assert (cluster["image_ids"], cluster["kind"]) == (["b", "c"], "near")
+    run(make_config(near_duplicate=0.0))
+    assert read_audit()["clusters"] == []
+    run(make_config(near_duplicate=2.0))
+    assert read_audit()["clusters"][0]["image_ids"] == ["b", "c", "d"]
+
+
+def test_two_test_images_may_be_one() -> None:
+    same = encode(draw())
+    (cluster,) = clusters_after(clean_train(), clean_test() | {"u": same, "v": same})
+    assert (cluster["image_ids"], cluster["where"]) == (["u", "v"], "test")
+    assert not cluster["conflicting_labels"]
+    assert not cluster["spans_groups"]
+
+
+def test_the_audit_counts_what_is_there() -> None:
+    train = clean_train() | {
+        "g": encode(draw(40, 50)[..., 0]),
+        "same": encode(same := draw()),
+        "again": encode(same),
+    }
+    write_raw(train, clean_test(), labels="011111101", groups="AABBCCDDD")
+    with zipfile.ZipFile(paths.RAW / "train.zip", "a") as archive:
+        archive.writestr("train/readme.txt", "")
+    run(make_config())
+    audit = read_audit()
+    assert audit["train"] == {
+        "rows": 9,
+        "classes": {"0": 2, "1": 7},
+        "groups": 4,
+        "width": {"min": 30, "median": 30, "max": 50},
+        "height": {"min": 20, "median": 20, "max": 40},
+        "modes": {"L": 1, "RGB": 8},
+        "other_files": ["train/readme.txt"],
+    }
+    assert (audit["test"]["rows"], audit["test"]["classes"], audit["test"]["groups"]) == (3, {}, 0)
+    assert audit["duplicates"] == {
+        "clusters": 1, "images": 2, "largest": 2,
+        "kind": {"file": 1, "pixels": 0, "near": 0},
+        "where": {"train": 1, "test": 0, "both": 0},
+        "conflicting_labels": 1, "spans_groups": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(
+    not (SHARED_DATA / "chest_xray").is_dir(), reason="no ../shared/data/chest_xray"
+)
+@pytest.mark.slow
+def test_the_known_identical_chest_films_are_found() -> None:
+    paths.RAW.parent.mkdir()
+    paths.RAW.symlink_to(SHARED_DATA / "chest_xray")
+    run(make_config(max_side_px=4096))
+    audit = read_audit()
+    assert audit["duplicates"]["kind"] == {"file": 30, "pixels": 0, "near": 0}
+    table = pd.concat(read_table(p, IMAGE_COLUMNS) for p in (paths.TRAIN_TABLE, paths.TEST_TABLE))
+    assert table.groupby("sha256")["duplicate"].nunique().max() == 1
+    assert table["duplicate"].nunique() == table["sha256"].nunique()

@@ -1,0 +1,333 @@
+"""Training: learns, repeats itself bit for bit, resumes bit for bit, and fails in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.config.train import ModelConfig
+from pipeline.errors import TrainError
+from pipeline.train.augment import Policy
+from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
+from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.feed import Batches
+from pipeline.train.fit import History, Rows, fit
+from pipeline.train.infer import mean_and_std, predict, symmetries
+from pipeline.train.models import Classifier, build_model, save_model
+from pipeline.train.optim import MovingAverage, learning_rate
+
+POLICY: list[dict[str, Any]] = [
+    {"op": "SquareSymmetry", "p": 1.0},
+    {"op": "RandomBrightnessContrast", "p": 0.5},
+]
+
+
+def config_of(**changes: Any) -> ModelConfig:
+    values: dict[str, Any] = {
+        "network": {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.1},
+        "seed": 3,
+        "epochs": 3,
+        "epoch": {"rule": "last"},
+        "batch_size": 16,
+        "lr": 0.01,
+        "warmup_epochs": 0.5,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.0,
+        "ema": 0.9,
+        "clip_norm": 1.0,
+        "precision": "float32",
+        "tta": True,
+        "augment": POLICY,
+    }
+    return ModelConfig.model_validate(values | changes)
+
+
+def drawn_cells(rows: int = 100, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy grey images; those of class 1 have a bright 4 × 4 dot somewhere."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(60, 120, (rows, size, size, 3), dtype=np.uint8)
+    labels = draw.integers(2, size=rows)
+    for image, label in zip(images, labels, strict=True):
+        x, y = draw.integers(size - 4, size=2)
+        if label:
+            image[y : y + 4, x : x + 4] = 230
+    return images, labels
+
+
+IMAGES, LABELS = drawn_cells()
+TRAINING, SCORED = np.arange(80), np.arange(80, 100)
+NO_ROWS = np.array([], np.int64)
+
+
+def train(
+    tmp_path: Path, config: ModelConfig, rows: Rows | None = None, stop_after: int | None = None
+) -> tuple[Classifier, History]:
+    """Train on IMAGES; Ctrl-C after so many epochs, if asked for."""
+    deterministic()
+    torch.manual_seed(config.seed)
+    mean, std = mean_and_std(IMAGES, TRAINING)
+    model = build_model(config.network, 2, 16, list(mean), list(std))
+
+    def on_epoch(history: History) -> None:
+        if len(history) == stop_after:
+            raise KeyboardInterrupt
+
+    compute = choose_compute("cpu", config.precision)
+    rows = rows or Rows(TRAINING, NO_ROWS)
+    checkpoint = Checkpoint(tmp_path / "resume")
+    return fit(model, IMAGES, LABELS, rows, config, compute, checkpoint, on_epoch)
+
+
+def same(one: Classifier, other: Classifier) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet"])
+def test_a_small_network_learns_the_dot(tmp_path: Path, name: str) -> None:
+    network = {"family": "small", "name": name, "width": 8, "stages": 2, "dropout": 0.0}
+    config = config_of(network=network, epochs=15)
+    model, history = train(tmp_path, config)
+    compute = choose_compute("cpu", "float32")
+    probabilities = predict(model, IMAGES, SCORED, compute, tta=True)
+    assert (probabilities.argmax(1) == LABELS[SCORED]).mean() >= 0.95
+    assert history[-1]["loss"] < 0.2 < history[0]["loss"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_runs_give_the_same_bits(tmp_path: Path, precision: str) -> None:
+    config = config_of(precision=precision)
+    first, first_history = train(tmp_path / "1", config)
+    second, second_history = train(tmp_path / "2", config)
+    assert same(first, second)
+    assert first_history == second_history
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+@pytest.mark.parametrize("rule", ["last", "inner"])
+def test_a_killed_run_goes_on_and_gives_the_bits_of_an_unbroken_one(
+    tmp_path: Path, stop_after: int, rule: str
+) -> None:
+    rows = Rows(TRAINING, NO_ROWS)
+    config = config_of()
+    if rule == "inner":
+        config = config_of(epoch={"rule": "inner", "folds": 4})
+        rows = Rows(TRAINING[:60], TRAINING[60:])
+    unbroken, unbroken_history = train(tmp_path / "unbroken", config, rows)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", config, rows, stop_after)
+    resumed, resumed_history = train(tmp_path / "killed", config, rows)
+    assert same(unbroken, resumed)
+    assert unbroken_history == resumed_history
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    first, _ = train(tmp_path / "1", config_of(epochs=1, warmup_epochs=0))
+    second, _ = train(tmp_path / "2", config_of(epochs=1, warmup_epochs=0, seed=4))
+    assert not same(first, second)
+
+
+def test_the_chosen_epoch_has_the_lowest_inner_loss(tmp_path: Path) -> None:
+    config = config_of(epoch={"rule": "inner", "folds": 4}, epochs=6, lr=0.1)
+    rows = Rows(TRAINING[:60], TRAINING[60:])
+    model, history = train(tmp_path, config, rows)
+    best = min(row["inner_loss"] for row in history)
+    compute = choose_compute("cpu", "float32")
+    chance = predict(model, IMAGES, rows.inner, compute, tta=False)
+    truth = LABELS[rows.inner]
+    loss = -np.log(np.clip(chance[np.arange(20), truth], 1e-7, 1)).mean()
+    assert loss == pytest.approx(best, rel=1e-6)
+    assert len(history) == 6
+
+
+def test_only_the_training_rows_can_change_the_weights(tmp_path: Path) -> None:
+    """The scored rows' images and labels are turned to noise: not a bit changes."""
+    global IMAGES, LABELS
+    kept = IMAGES, LABELS
+    first, _ = train(tmp_path / "1", config_of())
+    try:
+        IMAGES, LABELS = IMAGES.copy(), LABELS.copy()
+        IMAGES[SCORED] = 255 - IMAGES[SCORED]
+        LABELS[SCORED] = 1 - LABELS[SCORED]
+        second, _ = train(tmp_path / "2", config_of())
+        assert same(first, second)
+        LABELS[0] = 1 - LABELS[0]
+        third, _ = train(tmp_path / "3", config_of())
+        assert not same(first, third)
+    finally:
+        IMAGES, LABELS = kept
+
+
+def test_a_loss_that_is_no_number_is_one_sentence(tmp_path: Path) -> None:
+    config = config_of(lr=10.0, clip_norm=None, warmup_epochs=0, weight_decay=1e30)
+    with pytest.raises(
+        TrainError, match=r"the loss is (nan|inf) in epoch \d of 3: expected a fin"
+    ) as caught:
+        train(tmp_path, config)
+    assert "Lower lr (now 10.0), or set precision: float32" in str(caught.value)
+
+
+def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
+    config = config_of(batch_size=32, augment=[])
+    marked = np.zeros((81, 16, 16, 3), np.uint8)
+    marked[:, 0, 0, 0] = np.arange(81)
+    batches = Batches(marked, np.arange(81), np.arange(81), config, Policy([], 16))
+    orders = []
+    for epoch in range(3):
+        steps = [batches[3 * epoch + place] for place in range(3)]
+        assert [len(labels) for _, labels in steps] == [27, 27, 27]
+        order = torch.cat([labels for _, labels in steps])
+        assert torch.equal(torch.cat([images[:, 0, 0, 0] for images, _ in steps]).long(), order)
+        assert sorted(order.tolist()) == list(range(81))
+        orders.append(order.tolist())
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_batch_depends_on_its_number_alone() -> None:
+    def batches() -> Batches:
+        return Batches(IMAGES, LABELS, TRAINING, config_of(), Policy(POLICY, 16))
+
+    forwards = [batches()[step][0] for step in (0, 1, 7)]
+    backwards = [batches()[step][0] for step in (7, 1, 0)][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+
+
+def test_augmentation_leaves_the_stored_images_as_they_are() -> None:
+    before = IMAGES.copy()
+    augmented = Policy(POLICY, 16).apply(IMAGES, seed=1)
+    assert (before == IMAGES).all()
+    assert (augmented != before).any()
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"op": "HorizontlFlip"}, "has no operation 'HorizontlFlip'"),
+        ({"op": "Compose"}, "has no operation 'Compose'"),
+        ({"op": "HorizontalFlip", "prob": 1.0}, "augment: HorizontalFlip: "),
+        ({"op": "HorizontalFlip", "p": 2.0}, "augment: HorizontalFlip: "),
+        ({"op": "RandomCrop", "height": 8, "width": 8, "p": 1.0}, "expected images of (16, 16, 3) uint8 to keep their form, found (8, 8, 3)"),
+        ({"op": "ToFloat", "p": 1.0}, "found (16, 16, 3) float32 after the whole policy"),
+    ],
+)  # fmt: skip
+def test_a_bad_policy_is_named(item: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainError) as caught:
+        Policy([item], 16)
+    assert message in str(caught.value)
+
+
+def test_the_eight_symmetries_are_all_different_and_undo_each_other() -> None:
+    image = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    views = symmetries(image)
+    assert torch.equal(views[0], image)
+    assert len({view.numpy().tobytes() for view in views}) == 8
+    for view in views:
+        assert any(torch.equal(image, back) for back in symmetries(view))
+
+
+def test_tta_makes_a_prediction_that_no_symmetry_changes() -> None:
+    torch.manual_seed(0)
+    model = build_model(config_of().network, 2, 16, [90.0] * 3, [20.0] * 3)
+    compute = choose_compute("cpu", "float32")
+    turned = np.ascontiguousarray(np.rot90(IMAGES, axes=(1, 2))[:, :, ::-1])
+    straight = predict(model, IMAGES, SCORED, compute, tta=True)
+    np.testing.assert_allclose(
+        predict(model, turned, SCORED, compute, tta=True), straight, atol=1e-6
+    )
+    assert abs(predict(model, turned, SCORED, compute, tta=False) - straight).max() > 1e-4
+    np.testing.assert_allclose(straight.sum(1), 1)
+
+
+def test_mean_and_deviation_are_numpys() -> None:
+    mean, std = mean_and_std(IMAGES, TRAINING)
+    pixels = IMAGES[TRAINING].reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(mean, pixels.mean(0))
+    np.testing.assert_allclose(std, pixels.std(0))
+
+
+def test_the_rate_warms_up_to_the_peak_and_ends_near_zero() -> None:
+    config = config_of(epochs=10, warmup_epochs=2.0, lr=0.5)
+    rates = [learning_rate(config, step, 20) for step in range(200)]
+    assert rates[0] == pytest.approx(0.5 / 41)
+    assert max(rates) == rates[40] == 0.5
+    assert rates[:41] == sorted(rates[:41])
+    assert rates[40:] == sorted(rates[40:], reverse=True)
+    assert rates[120] == pytest.approx(0.25)
+    assert 0 < rates[-1] < 1e-3
+
+
+def test_the_moving_average_is_that_of_the_weights() -> None:
+    model, average = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(average.weight, 0.0)
+    torch.nn.init.constant_(model.weight, 1.0)
+    moving = MovingAverage(model, average, 0.5)
+    moving.update(1000)
+    moving.update(1000)
+    assert average.weight.item() == 0.75
+    moving.update(0)  # a young average forgets its start: its decay is 1 / 10
+    assert average.weight.item() == pytest.approx(0.1 * 0.75 + 0.9)
+
+
+def test_no_average_means_the_last_weights() -> None:
+    model, average = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    model(torch.randn(8, 2) + 3)
+    MovingAverage(model, average, 0.0).update(1)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), average.state_dict().values(), strict=True)
+    )
+
+
+def test_a_weights_file_alone_predicts_the_same(tmp_path: Path) -> None:
+    config = config_of(epochs=1, warmup_epochs=0)
+    model, _ = train(tmp_path, config)
+    save_model(tmp_path / "weights.safetensors", model, config, ["0", "1"])
+    other = build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3)
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    compute = choose_compute("cpu", "float32")
+    for network in (model, other):
+        network.to(memory_format=torch.contiguous_format)
+    np.testing.assert_array_equal(
+        predict(model, IMAGES, SCORED, compute, tta=False),
+        predict(other, IMAGES, SCORED, compute, tta=False),
+    )
+
+
+def test_too_many_stages_for_the_image_are_refused() -> None:
+    network = config_of(
+        network={"family": "small", "name": "vgg", "width": 8, "stages": 5, "dropout": 0.0}
+    ).network
+    with pytest.raises(
+        TrainError, match=r"5 stages leave nothing of an image of 16 px.*size_px to 32"
+    ):
+        build_model(network, 2, 16, [0.0] * 3, [1.0] * 3)
+    assert build_model(network, 2, 32, [0.0] * 3, [1.0] * 3)(
+        torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    ).shape == (2, 2)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(TrainError, match=r"cuda is not available here \(available: cpu"):
+            choose_compute("cuda", "auto")
+    with pytest.raises(TrainError, match="float16 needs a GPU"):
+        choose_compute("cpu", "float16")
+
+
+def test_a_damaged_checkpoint_says_which_folder_to_delete(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"nonsense")
+    with pytest.raises(
+        TrainError, match=rf"cannot be read \(UnpicklingError\)\. Delete {tmp_path} to start afresh"
+    ):
+        Checkpoint(tmp_path).load(torch.device("cpu"))
+
+
+def test_the_checkpoints_key_changes_with_parameters_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "folds.csv"
+    file.write_text("a")
+    keys = {hash_of_inputs("p", [file]), hash_of_inputs("q", [file])}
+    file.write_text("b")
+    assert len(keys | {hash_of_inputs("p", [file])}) == 3
