@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config.train import ModelConfig, SmallNetwork, TimmNetwork
-from pipeline.errors import TrainError
+from pipeline.errors import TrainError, examples
 
 Logits = Float[Tensor, "batch classes"]
 Normalised = Float[Tensor, "batch 3 height width"]
@@ -159,29 +161,61 @@ def _build_timm(
         raise TrainError(
             f"network: timm has no model {config.name!r}; close names: {', '.join(close) or 'none'}"
         )
-    overlay = None
-    if config.weights is not None:
-        if not Path(config.weights).is_file():
-            raise TrainError(f"network: weights: no such file: {config.weights}")
-        overlay = {"file": config.weights}
     try:
         network: Any = timm.create_model(
             config.name,
-            pretrained=config.pretrained or config.weights is not None,
-            pretrained_cfg_overlay=overlay,
+            pretrained=config.pretrained,
             num_classes=classes,
             drop_rate=config.dropout,
         )
-    except Exception as error:  # the hub, the network and the file each have errors of their own
+    except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
         raise TrainError(
             f"network: {config.name}: its pretrained weights cannot be had: "
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. "
             "Without a network set `pretrained: false`, or `weights` to a local .safetensors file"
         ) from error
+    if config.weights is not None:
+        _load_backbone(network, Path(config.weights))
     if config.pretrained or config.weights is not None:
         mean = [255 * value for value in network.pretrained_cfg["mean"]]
         std = [255 * value for value in network.pretrained_cfg["std"]]
     return Classifier(network, mean, std)
+
+
+def _load_backbone(network: Any, path: Path) -> None:
+    """Load all weights but those of a classifier of another size, which stays fresh.
+
+    timm itself only logs tensors that do not fit, and trains on from random ones.
+    """
+    if not path.is_file():
+        raise TrainError(f"network: weights: no such file: {path}")
+    try:
+        found = load_file(path)
+    except SafetensorError as error:
+        raise TrainError(f"network: weights: {path} is no safetensors file: {error}") from error
+    own = network.state_dict()
+    classifiers = network.pretrained_cfg["classifier"]
+    classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+    fresh = {
+        name
+        for name in own
+        if name.startswith(classifiers)
+        and (name not in found or found[name].shape != own[name].shape)
+    }
+    problems = {
+        "has no tensor": sorted(set(own) - set(found) - fresh),
+        "has unknown tensors": sorted(set(found) - set(own)),
+        "has other shapes": sorted(
+            name for name in (set(own) & set(found)) - fresh if own[name].shape != found[name].shape
+        ),
+    }
+    for problem, names in problems.items():
+        if names:
+            raise TrainError(
+                f"network: weights: {path} is not of this network: it {problem} for "
+                f"{len(names)} of {len(own)} {examples(names)}"
+            )
+    network.load_state_dict({**found, **{name: own[name] for name in fresh}})
 
 
 def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list[str]) -> None:
@@ -189,8 +223,6 @@ def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list
 
     The file's metadata holds the network's configuration and the classes.
     """
-    from safetensors.torch import save_file
-
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     metadata = {
         "network": config.network.model_dump_json(),

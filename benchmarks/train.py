@@ -1,0 +1,146 @@
+"""Training: images/s, seconds an epoch, peak memory, and the accuracy on held-out images.
+
+Ours: pipeline.train.fit.fit as stage `train` calls it, with its feeding, moving average, clipping
+and checkpoint, in the precision that this device has in hardware. Peer: the tutorial loop
+(benchmarks/tutorial.py) on the same network, images, size, batch and epochs. Each trains in a
+process of its own, from fresh weights, with another seed each round; the time is that of the
+whole training without imports, and the accuracy without test-time augmentation for both.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.child import run_in_child
+from benchmarks.drawn import Drawn, draw, read_profile
+from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
+from pipeline.config.train import ModelConfig, SmallNetwork, TimmNetwork
+
+GOAL = 2.0
+GOAL_GB = 2.5
+SIZE_PX = 64
+TUTORIAL_LR = 1e-3
+"""AdamW's own default, which tutorials keep."""
+
+RESNET18: dict[str, Any] = {
+    "network": TimmNetwork(
+        family="timm", name="resnet18", pretrained=False, weights=None, dropout=0.0
+    ),
+    "lr": 1e-3,
+}
+NETWORKS: dict[str, dict[str, Any]] = {"resnet18": RESNET18, "vgg": {}}
+"""What is changed in the profile's model `vgg`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training: its time, and the share of the held-out images that it classifies right."""
+
+    seconds: float
+    accuracy: float
+
+
+Trainer = Callable[[Drawn, Drawn, ModelConfig, str], Trained]
+
+
+def main(
+    images: Annotated[int, typer.Option(help="Images to train on.", min=20)] = 2000,
+    held: Annotated[int, typer.Option(help="Held-out images.", min=10)] = 1000,
+    epochs: Annotated[int, typer.Option(help="Epochs of each training.", min=2)] = 5,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    network: Annotated[list[str] | None, typer.Option(help="resnet18, vgg, or both.")] = None,
+) -> None:
+    """Measure training."""
+    print_machine()
+    with tempfile.TemporaryDirectory() as folder:
+        train, test = draw(Path(folder), images, held, SIZE_PX)
+        for name in network or list(NETWORKS):
+            _compare(name, train, test, epochs, rounds)
+
+
+def _compare(name: str, train: Drawn, held: Drawn, epochs: int, rounds: int) -> None:
+    profile = read_profile().train
+    config = profile.models["vgg"].model_copy(update={"epochs": epochs, **NETWORKS[name]})
+    peer, ours = f"{name}: tutorial", f"{name}: ours"
+
+    def train_once(trainer: Trainer, workers: int, number: int) -> tuple[Trained, float]:
+        seeded = config.model_copy(update={"seed": number})
+        return run_in_child(partial(trainer, train, held, seeded, profile.device), workers)
+
+    # Ours is given one worker, as on a CPU; beside a GPU the sum of memory is too low.
+    turns = {
+        peer: partial(train_once, _train_tutorial, 2),
+        ours: partial(train_once, _train_ours, 1),
+    }
+    found = take_turns(turns, rounds)
+    seen = len(train.labels()) * epochs
+    rates = _each(found, lambda trained, _: seen / trained.seconds)
+    print_table(f"training, images/s ({SIZE_PX} px, {epochs} epochs)", rates, peer)
+    print_table("seconds an epoch", _each(found, lambda trained, _: trained.seconds / epochs), peer)
+    print_table("held-out accuracy", _each(found, lambda trained, _: trained.accuracy), peer)
+    memory = _each(found, lambda _, peak_gb: peak_gb)
+    print_table("peak memory, GB", memory, peer)
+    print_goal(f"{ours}, images/s × tutorial", median_ratio(rates, ours, peer), least=GOAL)
+    print_goal(f"{ours}, peak memory in GB", median(memory[ours]), below=GOAL_GB)
+
+
+def _each(
+    found: dict[str, list[tuple[Trained, float]]], figure: Callable[[Trained, float], float]
+) -> dict[str, list[float]]:
+    return {name: [figure(*one) for one in rounds] for name, rounds in found.items()}
+
+
+def _train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
+    import numpy as np
+    import torch
+
+    from pipeline.train.checkpoint import Checkpoint
+    from pipeline.train.device import choose_compute, deterministic
+    from pipeline.train.fit import Rows, fit
+    from pipeline.train.infer import mean_and_std, predict
+    from pipeline.train.models import build_model
+
+    deterministic()
+    torch.manual_seed(config.seed)
+    compute = choose_compute(device, config.precision)
+    images, labels = train.images(), train.labels()
+    rows = Rows(np.arange(len(labels)), inner=np.array([], np.int64))
+    mean, std = mean_and_std(images, rows.training)
+    model = build_model(config.network, 2, SIZE_PX, list(mean), list(std))
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder))
+        started = perf_counter()
+        model, _ = fit(model, images, labels, rows, config, compute, checkpoint, lambda _: None)
+        seconds = perf_counter() - started
+    truth = held.labels()
+    probabilities = predict(model, held.images(), np.arange(len(truth)), compute, tta=False)
+    return Trained(seconds, float((probabilities.argmax(1) == truth).mean()))
+
+
+def _train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
+    import torch
+
+    from benchmarks import tutorial
+    from pipeline.train.device import choose_compute
+    from pipeline.train.models import build_model
+
+    torch.manual_seed(config.seed)
+    place = choose_compute(device, "float32").device
+    network = build_model(config.network, 2, SIZE_PX, [0.0] * 3, [1.0] * 3).network
+    loader = tutorial.load(train.png, SIZE_PX, training=True)
+    started = perf_counter()
+    tutorial.train(network, loader, config.epochs, TUTORIAL_LR, place)
+    seconds = perf_counter() - started
+    held_loader = tutorial.load(held.png, SIZE_PX, training=False)
+    return Trained(seconds, tutorial.accuracy(network, held_loader, place))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,96 @@
+"""A throw-away copy of this repository, small enough to run whole in a test."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+COPIED = ["pipeline", "profiles", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
+
+PARAMS = """\
+# a test
+download:
+  {source: synthetic, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
+   duplicates: 0.05, seed: 1}
+prepare:
+  {sample_submission: auto, labels: auto, train_images: auto, test_images: auto,
+   groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096,
+   unreadable: stop, near_duplicate: 2.0}
+split: {folds: 2, seeds: [1]}
+train:
+  device: cpu
+  members: [one, two]
+  folds: [0, 1]
+  models:
+    one: &model
+      network: {family: small, name: vgg, width: 4, stages: 2, dropout: 0.1}
+      seed: 1
+      epochs: 2
+      epoch: {rule: last}
+      batch_size: 16
+      lr: 0.01
+      warmup_epochs: 0.5
+      weight_decay: 0.01
+      label_smoothing: 0.05
+      ema: 0.9
+      clip_norm: 1.0
+      precision: float32
+      tta: true
+      augment: [{op: SquareSymmetry, p: 1.0}]
+    two: {<<: *model, seed: 2, epoch: {rule: inner, folds: 2}}
+ensemble: {name: tiny, blend: mean, confidence: 0.95, resamples: 200, seed: 1}
+"""
+
+
+def environment() -> dict[str, str]:
+    """This Python first in PATH, and what DVC needs."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONWARNINGS": "default"}
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project; its standard error goes into stdout, as on a terminal."""
+    return subprocess.run(
+        command, cwd=folder, env=environment(), text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m pipeline …` in a project."""
+    return run(folder, sys.executable, "-m", "pipeline", *arguments)
+
+
+def make_project(folder: Path, params: str = PARAMS) -> Path:
+    """Copy this repository's working tree into `folder`, with its own params.yaml, git and DVC."""
+    folder.mkdir(parents=True)
+    for name in COPIED:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    shutil.rmtree(folder / "profiles")
+    (folder / "profiles").mkdir()
+    (folder / "params.yaml").write_text(params)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc")
+    shutil.copy(ROOT / ".dvc" / ".gitignore", folder / ".dvc")
+    for command in (
+        ("git", "init", "--quiet"),
+        ("git", "config", "user.email", "test@example.org"),
+        ("git", "config", "user.name", "test"),
+        ("git", "add", "--all"),
+        ("git", "commit", "--quiet", "--message", "start"),
+    ):
+        assert run(folder, *command).returncode == 0
+    return folder
+
+
+def digests(folder: Path, *patterns: str) -> dict[str, bytes]:
+    """The bytes of every file that matches, by its path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for pattern in patterns
+        for path in sorted(folder.glob(pattern))
+    }

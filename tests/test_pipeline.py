@@ -1,0 +1,269 @@
+"""The whole pipeline, as its users run it: real DVC, real processes, on a small competition."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from project import PARAMS, digests, environment, make_project, run, stage
+from sklearn.metrics import accuracy_score
+
+from pipeline.tables import read_csv
+
+pytestmark = pytest.mark.slow
+
+RESULTS = ["folds/*", "models/*/*/*", "ensemble/*", "submissions/*", "data/store/*", "data/raw/*"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after its first `make run`; tests leave it as they find it."""
+    project = make_project(tmp_path_factory.mktemp("built") / "project")
+    done = run(project, "make", "-o", ".venv/.installed", "run")
+    assert done.returncode == 0, done.stdout
+    (project / "first_run.txt").write_text(done.stdout)
+    return project
+
+
+def test_make_run_ends_with_what_it_made(built: Path) -> None:
+    table = (built / "first_run.txt").read_text().splitlines()[-6:]
+    card = json.loads((built / "submissions/tiny.json").read_text())
+    report = json.loads((built / "reports/leaderboard.json").read_text())
+    assert f"{card['out_of_fold']['accuracy']:.4f}  (95% interval" in table[1]
+    assert f"{report['solution']['public']['accuracy']:.4f}" in table[2]
+    assert f"{report['solution']['private']['accuracy']:.4f}" in table[3]
+    assert "submissions/tiny.csv" in table[4]
+    assert table[5].startswith("next")
+
+
+def test_a_second_make_run_does_nothing_and_says_so(built: Path) -> None:
+    before = digests(built, *RESULTS, "dvc.lock")
+    done = run(built, "make", "-o", ".venv/.installed", "run")
+    assert "Data and pipelines are up to date." in done.stdout
+    assert "cross-validated accuracy" in done.stdout
+    assert "Running stage" not in done.stdout
+    assert digests(built, *RESULTS, "dvc.lock") == before
+
+
+def test_git_sees_folds_and_submissions_and_nothing_else(built: Path) -> None:
+    status = run(built, "git", "status", "--porcelain", "--untracked-files=all").stdout
+    new = sorted(line.split()[-1] for line in status.splitlines())
+    assert new == [
+        "dvc.lock",
+        "first_run.txt",
+        "folds/folds.csv",
+        "folds/summary.json",
+        "submissions/tiny.csv",
+        "submissions/tiny.json",
+    ]
+
+
+def test_the_submission_is_the_samples_form_and_scores_as_reported(built: Path) -> None:
+    submission = read_csv(built / "submissions/tiny.csv")
+    sample = read_csv(built / "data/raw/sample_submission.csv")
+    solution = read_csv(built / "data/hidden/solution.csv").set_index("id").loc[submission["id"]]
+    assert list(submission.columns) == list(sample.columns)
+    assert list(submission["id"]) == list(sample["id"])
+    report = json.loads((built / "reports/leaderboard.json").read_text())["solution"]
+    for half in ("Public", "Private"):
+        rows = (solution["Usage"] == half).to_numpy()
+        score = accuracy_score(solution["label"][rows], submission["label"][rows])
+        assert report[half.lower()] == {
+            "rows": rows.sum(),
+            "accuracy": pytest.approx(score, abs=1e-6),
+        }
+
+
+def test_without_the_hidden_files_and_without_dvc_every_byte_is_the_same(
+    built: Path, tmp_path: Path
+) -> None:
+    """No stage but `check` reads the solution; and two runs of one input give the same bytes."""
+    other = make_project(tmp_path / "other")
+    assert stage(other, "download").returncode == 0
+    for file in (other / "data/hidden").iterdir():
+        file.unlink()
+    (other / "data/hidden").rmdir()
+    for name in ("prepare", "split", "train", "ensemble"):
+        done = stage(other, name)
+        assert done.returncode == 0, done.stdout
+    assert digests(other, *RESULTS) == digests(built, *RESULTS)
+    assert len(digests(other, "models/*/*/weights.safetensors")) == 4
+
+
+def test_another_solution_changes_the_report_alone(built: Path) -> None:
+    solution = built / "data/hidden/solution.csv"
+    kept, report = solution.read_bytes(), (built / "reports/leaderboard.json").read_bytes()
+    before = digests(built, *RESULTS)
+    flipped = kept.replace(b",0,P", b",x,P").replace(b",1,P", b",0,P").replace(b",x,P", b",1,P")
+    solution.write_bytes(flipped)
+    try:
+        for name in ("prepare", "split", "ensemble", "check"):
+            assert stage(built, name).returncode == 0
+        assert digests(built, *RESULTS) == before
+        assert (built / "reports/leaderboard.json").read_bytes() != report
+    finally:
+        solution.write_bytes(kept)
+        assert stage(built, "check").returncode == 0
+    assert (built / "reports/leaderboard.json").read_bytes() == report
+
+
+def test_changing_one_model_retrains_that_one_alone(built: Path) -> None:
+    params = built / "params.yaml"
+    kept = params.read_text()
+    params.write_text(kept.replace("seed: 2,", "seed: 3,"))
+    try:
+        dry = run(built, "dvc", "repro", "--dry").stdout
+    finally:
+        params.write_text(kept)
+    assert "Running stage 'train@two-0'" in dry
+    assert "Running stage 'train@two-1'" in dry
+    assert "train@one-0' didn't change" in dry or "Running stage 'train@one-0'" not in dry
+    assert "Running stage 'train@one-1'" not in dry
+
+
+def test_going_to_another_profile_and_back_trains_nothing_again(built: Path) -> None:
+    before = digests(built, *RESULTS)
+    other = PARAMS.replace("name: tiny", "name: other").replace(
+        "duplicates: 0.05, seed: 1", "duplicates: 0.05, seed: 2"
+    )
+    other = other.replace("members: [one, two]", "members: [one]").replace(
+        "folds: [0, 1]", "folds: [0]"
+    )
+    (built / "profiles/here.yaml").write_text(PARAMS)
+    (built / "profiles/other.yaml").write_text(other)
+    use = ("make", "-o", ".venv/.installed", "use")
+    assert run(built, *use, "PROFILE=other").returncode == 0
+    there = run(built, "dvc", "repro")
+    assert there.returncode == 0, there.stdout
+    assert (built / "submissions/other.csv").is_file()
+    assert run(built, *use, "PROFILE=here").returncode == 0
+    back = run(built, "dvc", "repro").stdout
+    for name in ("download", "prepare", "train@one-0", "train@one-1", "train@two-0", "train@two-1"):
+        assert f"Running stage '{name}'" not in back
+        assert f"Stage '{name}' is cached" in back or f"Stage '{name}' didn't change" in back
+    after = digests(built, *RESULTS)
+    for file in ("submissions/other.csv", "submissions/other.json"):
+        after.pop(file)
+    assert after == before
+
+
+def test_uncommitted_parameters_are_never_overwritten(built: Path) -> None:
+    params = built / "params.yaml"
+    kept = params.read_text()
+    (built / "profiles/here.yaml").write_text(PARAMS)
+    params.write_text(kept.replace("lr: 0.01", "lr: 0.02"))
+    try:
+        done = run(built, "make", "-o", ".venv/.installed", "use", "PROFILE=here")
+        assert done.returncode != 0
+        assert (
+            "params.yaml: has changes that stand neither in the last commit nor in a profile"
+            in done.stdout
+        )
+        assert "lr: 0.02" in params.read_text()
+        unknown = stage(built, "use", "nowhere")
+        assert unknown.returncode == 1
+        assert "profiles/nowhere.yaml: no such profile; known: here" in unknown.stdout
+    finally:
+        params.write_text(kept)
+
+
+def test_the_profiles_are_listed_with_their_results(built: Path) -> None:
+    (built / "profiles/here.yaml").write_text(PARAMS)
+    (built / "profiles/unmeasured.yaml").write_text("download: {}\n")
+    listed = stage(built, "profiles").stdout.splitlines()
+    assert "* here               a test" in listed
+    assert "  unmeasured         not measured" in listed
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_training_goes_on_and_gives_the_same_bytes(
+    built: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    params = PARAMS.replace("epochs: 2\n", "epochs: 30\n")
+    project = make_project(tmp_path / "project", params)
+    for name in ("data", "folds"):
+        assert run(project, "cp", "-r", str(built / name), ".").returncode == 0
+    command = [sys.executable, "-m", "pipeline", "train", "one", "0"]
+    unbroken = run(project, *command)
+    assert unbroken.returncode == 0, unbroken.stdout
+    expected = digests(project, "models/one/fold0/*")
+    assert run(project, "rm", "-r", "models").returncode == 0
+
+    process = subprocess.Popen(
+        command, cwd=project, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    heard = []
+    for line in process.stderr:
+        heard.append(line)
+        if "epoch 5," in line:
+            os.killpg(process.pid, sent)
+            break
+    heard += process.stderr.readlines()
+    code = process.wait(timeout=60)
+    assert not (project / "models").exists()
+    if sent is signal.SIGINT:
+        assert code == 130
+        assert heard[-1] == "interrupted: the same command goes on where it was\n"
+        assert not any("Traceback" in line for line in heard)
+
+    resumed = run(project, *command)
+    assert resumed.returncode == 0
+    assert "going on after epoch " in resumed.stdout
+    assert "epoch 1," not in resumed.stdout
+    assert digests(project, "models/one/fold0/*") == expected
+    assert not list((project / ".resume").iterdir())
+
+
+def test_ctrl_c_in_dvc_repro_leaves_a_pipeline_that_goes_on(tmp_path: Path) -> None:
+    project = make_project(
+        tmp_path / "project",
+        PARAMS.replace("epochs: 2\n", "epochs: 30\n")
+        .replace("[one, two]", "[one]")
+        .replace("folds: [0, 1]", "folds: [0]"),
+    )
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=project, env=environment(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 3," in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) != 0
+    assert "interrupted: the same command goes on where it was" in rest
+    time.sleep(0.5)
+    again = run(project, "dvc", "repro")
+    assert again.returncode == 0, again.stdout
+    assert "going on after epoch " in again.stdout
+    assert (project / "submissions/tiny.csv").is_file()
+
+
+def test_a_typo_in_params_stops_dvc_with_one_sentence(built: Path) -> None:
+    params = built / "params.yaml"
+    kept = params.read_text()
+    params.write_text(kept.replace("batch_size: 16", "batch_sise: 16"))
+    try:
+        done = run(built, "dvc", "repro")
+    finally:
+        params.write_text(kept)
+    assert done.returncode != 0
+    assert (
+        "params.yaml: train.models.one.batch_sise: unknown parameter; did you mean 'batch_size'?"
+        in done.stdout
+    )
+    assert "Traceback" not in done.stdout
+    assert run(built, "dvc", "repro").returncode == 0
+
+
+def test_live_metrics_can_be_plotted(built: Path) -> None:
+    done = run(built, "dvc", "plots", "show", "--out", "plots_out", "--json")
+    assert done.returncode == 0, done.stdout
+    assert "loss" in done.stdout

@@ -1,0 +1,110 @@
+"""Any timm model: by name, with fresh weights or those of a local file, offline."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.config.train import TimmNetwork
+from pipeline.errors import TrainError
+from pipeline.train.models import build_model
+
+MEAN, STD = [100.0, 101.0, 102.0], [10.0, 11.0, 12.0]
+
+
+def network_of(**changes: Any) -> TimmNetwork:
+    values = {
+        "family": "timm",
+        "name": "resnet10t",
+        "pretrained": False,
+        "weights": None,
+        "dropout": 0.0,
+    }
+    return TimmNetwork.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as timm publishes it: 1,000 classes."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("timm") / "resnet10t.safetensors"
+    save_file(timm.create_model("resnet10t", num_classes=1000).state_dict(), path)
+    return path
+
+
+def test_fresh_weights_use_the_training_rows_colours() -> None:
+    model = build_model(network_of(), 3, 32, MEAN, STD)
+    assert model.mean.flatten().tolist() == MEAN
+    assert model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 3)
+
+
+def test_a_weights_file_fills_the_backbone_and_brings_its_own_colours(weights: Path) -> None:
+    torch.manual_seed(1)
+    model = build_model(network_of(weights=str(weights)), 3, 32, MEAN, STD)
+    torch.manual_seed(5)
+    published = timm.create_model("resnet10t", num_classes=1000).state_dict()
+    loaded = model.network.state_dict()
+    backbone = [name for name in published if not name.startswith("fc.")]
+    assert all(torch.equal(loaded[name], published[name]) for name in backbone)
+    assert loaded["fc.weight"].shape[0] == 3
+    assert model.mean.flatten().tolist() == pytest.approx([255 * v for v in (0.485, 0.456, 0.406)])
+    assert model.std.flatten().tolist() == pytest.approx([255 * v for v in (0.229, 0.224, 0.225)])
+
+
+def test_an_unknown_name_brings_close_ones() -> None:
+    with pytest.raises(TrainError, match=r"timm has no model 'resnet10'; close names: resnet1"):
+        build_model(network_of(name="resnet10"), 2, 32, MEAN, STD)
+
+
+def test_a_weights_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(TrainError, match=r"weights: no such file: nowhere\.safetensors"):
+        build_model(network_of(weights="nowhere.safetensors"), 2, 32, MEAN, STD)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "it has no tensor for 1 of 86 (first: conv1.0.weight)"),
+        ("unknown", "it has unknown tensors for 1 of 86 (first: something)"),
+        ("shape", "it has other shapes for 1 of 86 (first: conv1.0.weight)"),
+    ],
+)
+def test_weights_of_another_network_are_refused(
+    weights: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    """timm itself only logs them, and trains on from random ones."""
+    tensors = load_file(weights)
+    match change:
+        case "missing":
+            del tensors["conv1.0.weight"]
+        case "unknown":
+            tensors["something"] = torch.zeros(2)
+        case "shape":
+            tensors["conv1.0.weight"] = torch.zeros(2)
+    path = tmp_path / "other.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(TrainError) as caught:
+        build_model(network_of(weights=str(path)), 2, 32, MEAN, STD)
+    assert f"{path} is not of this network: {message}" in str(caught.value)
+
+
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(TrainError, match="is no safetensors file"):
+        build_model(network_of(weights=str(path)), 2, 32, MEAN, STD)
+
+
+def test_pretrained_without_a_network_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(TrainError) as caught:
+        build_model(network_of(name="resnet18", pretrained=True), 2, 32, MEAN, STD)
+    assert "resnet18: its pretrained weights cannot be had" in str(caught.value)
+    assert "set `pretrained: false`, or `weights` to a local .safetensors file" in str(caught.value)
