@@ -1,7 +1,7 @@
 """A measurement in a process of its own: nothing is warm, and its peak memory is its own.
 
-The measuring process must stay small itself and import no torch: at its start a child counts
-the memory of the process that starts it.
+The measuring process must stay small and import no torch: at its start a child counts the
+memory of the process that starts it.
 """
 
 import resource
@@ -14,20 +14,19 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def run_in_child(work: Callable[[], Result], workers: int) -> tuple[Result, float]:
-    """What `work` (picklable) returns, and the peak resident memory in GB, its workers' included.
-
-    workers: how many processes `work` starts side by side; each counts as the largest of them.
-    Pages that they share count in each: an upper bound.
-    """
+def run_in_child(work: Callable[[], Result]) -> Result:
+    """What `work` (picklable) returns, or raises."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure, work, workers).result()
+        return pool.submit(work).result()
 
 
-def _measure(work: Callable[[], Result], workers: int) -> tuple[Result, float]:
-    result = work()
-    peaks = [_peak_gb(resource.RUSAGE_SELF), workers * _peak_gb(resource.RUSAGE_CHILDREN)]
-    return result, sum(peaks)
+def peak_memory_gb(workers: int) -> float:
+    """Peak resident memory of this process and of the workers that it had, in GB.
+
+    workers: how many ran side by side, each counted as the largest child that has ended. Pages
+    that they share count in each, those of a memory-mapped file too: an upper bound.
+    """
+    return _peak_gb(resource.RUSAGE_SELF) + workers * _peak_gb(resource.RUSAGE_CHILDREN)
 
 
 def _peak_gb(whose: int) -> float:

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.child import run_in_child
+from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import draw_raw, read_profile
 from benchmarks.timing import print_goal, print_machine, print_table, take_turns
 from pipeline import paths
@@ -55,8 +55,8 @@ def main(
             count = images or REAL_IMAGES
             draw_raw(raw, place / paths.HIDDEN, count - count // 5, count // 5)
         turns = {
-            _PEER: lambda _: run_in_child(partial(_stack, place, config), workers=0),
-            _OURS: lambda _: run_in_child(partial(_prepare, place, config), workers=0),
+            _PEER: lambda _: run_in_child(partial(_stack, place, config)),
+            _OURS: lambda _: run_in_child(partial(_prepare, place, config)),
         }
         found = take_turns(turns, rounds)
         count = sum(len(zipfile.ZipFile(path).namelist()) for path in raw.glob("*.zip"))
@@ -68,16 +68,16 @@ def main(
     print_goal("prepare, peak memory in GB", median(memory[_OURS]), below=GOAL_GB)
 
 
-def _prepare(place: Path, config: PrepareConfig) -> float:
+def _prepare(place: Path, config: PrepareConfig) -> tuple[float, float]:
     from pipeline.stages import prepare
 
     os.chdir(place)
     started = perf_counter()
     prepare.run(config)
-    return perf_counter() - started
+    return perf_counter() - started, peak_memory_gb(workers=0)
 
 
-def _stack(place: Path, config: PrepareConfig) -> float:
+def _stack(place: Path, config: PrepareConfig) -> tuple[float, float]:
     import numpy as np
     from PIL import Image as Pillow
 
@@ -90,7 +90,7 @@ def _stack(place: Path, config: PrepareConfig) -> float:
                 image = Pillow.open(io.BytesIO(archive.read(name))).convert("RGB")
                 images.append(np.asarray(image.resize((config.size_px, config.size_px))))
         np.save(f"{path.stem}.npy", np.stack(images))
-    return perf_counter() - started
+    return perf_counter() - started, peak_memory_gb(workers=0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -12,7 +12,7 @@ Figures = TypeVar("Figures")
 
 
 def take_turns(
-    contestants: dict[str, Callable[[int], Figures]], rounds: int
+    contestants: Mapping[str, Callable[[int], Figures]], rounds: int
 ) -> dict[str, list[Figures]]:
     """Each contestant once a round, in their order; they are called with the round's number."""
     found: dict[str, list[Figures]] = {name: [] for name in contestants}

@@ -59,7 +59,7 @@ def train(
             optimizer.zero_grad()
             logits = network(images)
             loss = functional.cross_entropy(logits, labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             running_loss += loss.item() * len(labels)
             correct += int((logits.argmax(1) == labels).sum())

@@ -6,11 +6,11 @@ import sys
 import tomllib
 
 import pytest
+from project import ROOT
 from ruamel.yaml import YAML
+from test_floors import FLOORS
 
 from pipeline.__main__ import app
-from project import ROOT
-from test_floors import FLOORS
 
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
@@ -83,5 +83,7 @@ def test_the_lock_covers_what_pyproject_asks_for() -> None:
             r"^([\w.-]+)(?:\[[\w,]+\])?==", (ROOT / "requirements.lock").read_text(), re.MULTILINE
         )
     )
-    names = {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in asked}
+    names = {
+        re.match(r"[\w.-]+", requirement)[0].lower().replace(".", "-") for requirement in asked
+    }
     assert names <= locked
