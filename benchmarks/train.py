@@ -18,10 +18,10 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.child import run_in_child
+from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
-from pipeline.config.train import ModelConfig, SmallNetwork, TimmNetwork
+from pipeline.config.train import ModelConfig, TimmNetwork
 
 GOAL = 2.0
 GOAL_GB = 2.5
@@ -41,10 +41,11 @@ NETWORKS: dict[str, dict[str, Any]] = {"resnet18": RESNET18, "vgg": {}}
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: its time, and the share of the held-out images that it classifies right."""
+    """One training: its time, the held-out images that it gets right, its processes' memory."""
 
     seconds: float
     accuracy: float
+    peak_gb: float
 
 
 Trainer = Callable[[Drawn, Drawn, ModelConfig, str], Trained]
@@ -70,31 +71,30 @@ def _compare(name: str, train: Drawn, held: Drawn, epochs: int, rounds: int) -> 
     config = profile.models["vgg"].model_copy(update={"epochs": epochs, **NETWORKS[name]})
     peer, ours = f"{name}: tutorial", f"{name}: ours"
 
-    def train_once(trainer: Trainer, workers: int, number: int) -> tuple[Trained, float]:
+    def train_once(trainer: Trainer, number: int) -> Trained:
         seeded = config.model_copy(update={"seed": number})
-        return run_in_child(partial(trainer, train, held, seeded, profile.device), workers)
+        return run_in_child(partial(trainer, train, held, seeded, profile.device))
 
-    # Ours is given one worker, as on a CPU; beside a GPU the sum of memory is too low.
     turns = {
-        peer: partial(train_once, _train_tutorial, 2),
-        ours: partial(train_once, _train_ours, 1),
+        peer: partial(train_once, _train_tutorial),
+        ours: partial(train_once, _train_ours),
     }
     found = take_turns(turns, rounds)
     seen = len(train.labels()) * epochs
-    rates = _each(found, lambda trained, _: seen / trained.seconds)
+    rates = _each(found, lambda trained: seen / trained.seconds)
     print_table(f"training, images/s ({SIZE_PX} px, {epochs} epochs)", rates, peer)
-    print_table("seconds an epoch", _each(found, lambda trained, _: trained.seconds / epochs), peer)
-    print_table("held-out accuracy", _each(found, lambda trained, _: trained.accuracy), peer)
-    memory = _each(found, lambda _, peak_gb: peak_gb)
+    print_table("seconds an epoch", _each(found, lambda trained: trained.seconds / epochs), peer)
+    print_table("held-out accuracy", _each(found, lambda trained: trained.accuracy), peer)
+    memory = _each(found, lambda trained: trained.peak_gb)
     print_table("peak memory, GB", memory, peer)
     print_goal(f"{ours}, images/s × tutorial", median_ratio(rates, ours, peer), least=GOAL)
     print_goal(f"{ours}, peak memory in GB", median(memory[ours]), below=GOAL_GB)
 
 
 def _each(
-    found: dict[str, list[tuple[Trained, float]]], figure: Callable[[Trained, float], float]
+    found: dict[str, list[Trained]], figure: Callable[[Trained], float]
 ) -> dict[str, list[float]]:
-    return {name: [figure(*one) for one in rounds] for name, rounds in found.items()}
+    return {name: [figure(trained) for trained in rounds] for name, rounds in found.items()}
 
 
 def _train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
@@ -103,6 +103,7 @@ def _train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> 
 
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
+    from pipeline.train.feed import worker_count
     from pipeline.train.fit import Rows, fit
     from pipeline.train.infer import mean_and_std, predict
     from pipeline.train.models import build_model
@@ -119,9 +120,10 @@ def _train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> 
         started = perf_counter()
         model, _ = fit(model, images, labels, rows, config, compute, checkpoint, lambda _: None)
         seconds = perf_counter() - started
+        peak_gb = peak_memory_gb(worker_count(compute.device))
     truth = held.labels()
     probabilities = predict(model, held.images(), np.arange(len(truth)), compute, tta=False)
-    return Trained(seconds, float((probabilities.argmax(1) == truth).mean()))
+    return Trained(seconds, float((probabilities.argmax(1) == truth).mean()), peak_gb)
 
 
 def _train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
@@ -138,8 +140,9 @@ def _train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str)
     started = perf_counter()
     tutorial.train(network, loader, config.epochs, TUTORIAL_LR, place)
     seconds = perf_counter() - started
+    peak_gb = peak_memory_gb(tutorial.WORKERS)
     held_loader = tutorial.load(held.png, SIZE_PX, training=False)
-    return Trained(seconds, tutorial.accuracy(network, held_loader, place))
+    return Trained(seconds, tutorial.accuracy(network, held_loader, place), peak_gb)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ it: each image in exactly one fold, no group and no cluster of duplicates in two
 every fold.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,6 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from pipeline.errors import FoldError, examples
-from pipeline.shapes import Labels
 from pipeline.tables import FOLD_COLUMNS
 
 
@@ -39,7 +38,9 @@ def join_groups(groups: list[str], duplicates: list[str]) -> list[str]:
     return [root(group) for group in groups]
 
 
-def assign_folds(labels: Labels, groups: list[str], folds: int, seed: int) -> Int[ndarray, " rows"]:
+def assign_folds(
+    labels: list[str], groups: list[str], folds: int, seed: int
+) -> Int[ndarray, " rows"]:
     """The fold, in [0, folds), in which each row is scored.
 
     Raises FoldError when a class has rows in fewer groups than there are folds.
@@ -62,7 +63,7 @@ def make_folds(
     images: the training table (tables.IMAGE_COLUMNS). Raises FoldError where the folds cannot be
     made or break an invariant.
     """
-    labels = images["label"].map({name: place for place, name in enumerate(classes)}).to_numpy()
+    labels = list(images["label"])
     groups = join_groups(list(images["group"]), list(images["duplicate"]))
     parts = []
     for repeat, seed in enumerate(seeds):
@@ -134,15 +135,14 @@ def summarise_folds(
     }
 
 
-def _check_enough_groups(labels: Labels, groups: list[str], folds: int) -> None:
-    groups_of_class: dict[int, set[str]] = defaultdict(set)
+def _check_enough_groups(labels: list[str], groups: list[str], folds: int) -> None:
+    groups_of_class: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(labels, groups, strict=True):
-        groups_of_class[int(label)].add(group)
-    rows_of_class = Counter(int(label) for label in labels)
+        groups_of_class[label].add(group)
     for label, members in sorted(groups_of_class.items()):
         if len(members) < folds:
             raise FoldError(
-                f"class number {label} has {rows_of_class[label]} images in {len(members)} groups, "
-                f"fewer than the {folds} folds that each need one: lower split.folds to "
-                f"{len(members)} or less"
+                f"class {label!r} has {labels.count(label)} images in {len(members)} groups, "
+                f"fewer than the {folds} folds that each need one: lower the number of folds "
+                f"(params.yaml: split.folds, or epoch.folds of a model) to {len(members)} or less"
             )

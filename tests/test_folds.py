@@ -94,11 +94,11 @@ def test_a_joined_group_carries_the_name_of_its_first_member() -> None:
 
 
 def test_a_class_with_fewer_groups_than_folds_is_refused() -> None:
-    labels = np.array([0, 0, 0, 1, 1, 1])
+    labels = ["no", "no", "no", "yes", "yes", "yes"]
     with pytest.raises(FoldError) as caught:
         assign_folds(labels, ["a", "b", "c", "d", "d", "e"], 3, 1)
-    assert "class number 1 has 3 images in 2 groups, fewer than the 3 folds" in str(caught.value)
-    assert "lower split.folds to 2 or less" in str(caught.value)
+    assert "class 'yes' has 3 images in 2 groups, fewer than the 3 folds" in str(caught.value)
+    assert "lower the number of folds (params.yaml: split.folds, or epoch.folds of a model) to 2 or less" in str(caught.value)
 
 
 def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:

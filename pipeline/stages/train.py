@@ -54,7 +54,7 @@ def _train(place: str, device: str, member: str, config: ModelConfig, fold: int)
     image_ids = list(table["image_id"])
     labels = table["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
     images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")
-    scored, rows = _rows_of_fold(fold, image_ids, labels, config)
+    scored, rows = _rows_of_fold(fold, image_ids, config)
     say(f"{place}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
 
     torch.manual_seed(config.seed)
@@ -94,9 +94,7 @@ def _train(place: str, device: str, member: str, config: ModelConfig, fold: int)
     say(f"{place}: out-of-fold accuracy {metrics['accuracy']:.4f} on {len(scored)} images")
 
 
-def _rows_of_fold(
-    fold: int, image_ids: list[str], labels: np.ndarray, config: ModelConfig
-) -> tuple[np.ndarray, Rows]:
+def _rows_of_fold(fold: int, image_ids: list[str], config: ModelConfig) -> tuple[np.ndarray, Rows]:
     """The scored rows, and the others of the same repeat, parted where the epoch is chosen."""
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     repeat = table.loc[table["fold"] == str(fold), "repeat"]
@@ -109,6 +107,7 @@ def _rows_of_fold(
     training = np.flatnonzero(table["fold"] != str(fold))
     if not isinstance(config.epoch, InnerEpoch):
         return scored, Rows(training, inner=np.array([], np.int64))
-    groups = table["group"].to_numpy()[training]
-    inner = assign_folds(labels[training], list(groups), config.epoch.folds, config.seed) == 0
+    known = table.iloc[training]
+    labels, groups = list(known["label"]), list(known["group"])
+    inner = assign_folds(labels, groups, config.epoch.folds, config.seed) == 0
     return scored, Rows(training[~inner], training[inner])
