@@ -23,7 +23,7 @@ def run(config: Config) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for what, value in _lines(config, card["out_of_fold"], report):
         table.add_row(what, value)
-    Console(highlight=False, width=None if Console().is_terminal else 100).print(table)
+    Console(highlight=False, width=None if Console().is_terminal else 120).print(table)
 
 
 def _lines(config: Config, oof: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -62,6 +62,6 @@ def _describe_source(config: Config) -> str:
 
 def _next_command(config: Config) -> str:
     if config.download.source == "synthetic":
-        return "make profiles  (real cells: make use PROFILE=malaria-local && make run)"
+        return "make profiles  (real cells: make use PROFILE=malaria-local, set download.folder, make run)"
     path = paths.submission(config.ensemble.name)
     return f'kaggle competitions submit -c SLUG -f {path} -m "{config.ensemble.name}"'
