@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -17,7 +17,14 @@ Result = TypeVar("Result")
 def run_in_child(work: Callable[[], Result]) -> Result:
     """What `work` (picklable) returns, or raises."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work).result()
+        return pool.submit(_run_as_started_by_hand, work).result()
+
+
+def _run_as_started_by_hand(work: Callable[[], Result]) -> Result:
+    # A spawned process would spawn its loader workers too, seconds an epoch for the peer; one
+    # that is started by hand starts them as the system does by default.
+    set_start_method(None, force=True)
+    return work()
 
 
 def peak_memory_gb(workers: int) -> float:

@@ -1,12 +1,16 @@
-"""A throw-away copy of this repository, small enough to run whole in a test."""
+"""What the tests build on: small parameters, and a throw-away copy of this repository."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from pipeline.config.prepare import PrepareConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
 COPIED = ["pipeline", "profiles", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
 
 PARAMS = """\
@@ -42,6 +46,30 @@ train:
     two: {<<: *model, seed: 2, epoch: {rule: inner, folds: 2}}
 ensemble: {name: tiny, blend: mean, confidence: 0.95, resamples: 200, seed: 1}
 """
+
+
+def prepare_config(**changes: Any) -> PrepareConfig:
+    """A section `prepare` that understands every file by itself."""
+    choices: dict[str, Any] = {
+        "sample_submission": "auto",
+        "labels": "auto",
+        "train_images": "auto",
+        "test_images": "auto",
+        "groups": {"source": "file", "file": "auto"},
+        "size_px": 32,
+        "fit": "stretch",
+        "max_side_px": 4096,
+        "unreadable": "stop",
+        "near_duplicate": 1.0,
+    }
+    return PrepareConfig(**(choices | changes))
+
+
+def local_params(folder: str) -> str:
+    """PARAMS with the competition's files in a folder."""
+    start, end = PARAMS.index("download:"), PARAMS.index("prepare:")
+    source = f"download: {{source: local, folder: {folder}}}\n"
+    return PARAMS[:start] + source + PARAMS[end:]
 
 
 def environment() -> dict[str, str]:

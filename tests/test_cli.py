@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from project import PARAMS, ROOT, run, stage
+from project import PARAMS, ROOT, local_params, run, stage
 from test_competition import make_zip
 
 STAGES = ["download", "prepare", "split", "train", "ensemble", "check"]
@@ -73,13 +73,7 @@ def test_an_unknown_command_or_model_is_named(project: Path) -> None:
 
 
 def test_a_local_folder_that_is_not_there_is_named(project: Path) -> None:
-    params = re.sub(
-        r"download:\n.*?\nprepare",
-        "download: {source: local, folder: nowhere}\nprepare",
-        PARAMS,
-        flags=re.DOTALL,
-    )
-    (project / "params.yaml").write_text(params)
+    (project / "params.yaml").write_text(local_params("nowhere"))
     assert "nowhere" in one_sentence(stage(project, "download"))
     assert files(project) == {"params.yaml"}
 
@@ -93,13 +87,7 @@ def test_a_truncated_zip_stops_the_stage_and_leaves_nothing(project: Path) -> No
     make_zip(local / "test.zip", "t.png")
     whole = (local / "train.zip").read_bytes()
     (local / "train.zip").write_bytes(whole[:-30])
-    params = re.sub(
-        r"download:\n.*?\nprepare",
-        "download: {source: local, folder: local}\nprepare",
-        PARAMS,
-        flags=re.DOTALL,
-    )
-    (project / "params.yaml").write_text(params)
+    (project / "params.yaml").write_text(local_params("local"))
     assert "ArchiveError: local/train.zip: " in one_sentence(stage(project, "download"))
     assert not (project / "data").exists() or not files(project / "data")
 

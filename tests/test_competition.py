@@ -5,31 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project import SHARED_DATA, prepare_config
 
 from pipeline import archive as archive_module
 from pipeline.competition import Competition, read_competition, write_competition
-from pipeline.config.prepare import PrepareConfig
 from pipeline.errors import ArchiveError, CompetitionError, TableError
 from pipeline.prepare.layout import Layout, understand
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def make_config(**changes: Any) -> PrepareConfig:
-    choices: dict[str, Any] = {
-        "sample_submission": "auto",
-        "labels": "auto",
-        "train_images": "auto",
-        "test_images": "auto",
-        "groups": {"source": "file", "file": "auto"},
-        "size_px": 32,
-        "fit": "stretch",
-        "max_side_px": 4096,
-        "unreadable": "stop",
-        "near_duplicate": 1.0,
-    }
-    return PrepareConfig(**(choices | changes))
-
 
 NO_GROUPS = {"source": "none"}
 
@@ -52,7 +33,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def layout_of(raw: Path, **changes: Any) -> Layout:
-    layout = understand(raw, make_config(**changes))
+    layout = understand(raw, prepare_config(**changes))
     layout.train.archive.close()
     layout.test.archive.close()
     return layout
@@ -60,13 +41,16 @@ def layout_of(raw: Path, **changes: Any) -> Layout:
 
 def error_of(raw: Path, **changes: Any) -> str:
     with pytest.raises(CompetitionError) as caught:
-        understand(raw, make_config(**changes))
+        understand(raw, prepare_config(**changes))
     assert str(caught.value).startswith(str(raw))
     return str(caught.value)
 
 
 def test_everything_is_told_apart_without_a_parameter(raw: Path) -> None:
-    with (layout := understand(raw, make_config())).train.archive as archive, layout.test.archive:
+    with (
+        (layout := understand(raw, prepare_config())).train.archive as archive,
+        layout.test.archive,
+    ):
         assert layout.competition == Competition("id", "label", ["0", "1"])
         assert layout.train.image_ids == ["a", "b", "c", "d"]
         assert layout.train.labels == ["1", "0", "1", "0"]
@@ -202,7 +186,7 @@ def test_a_foreign_encoding_matters_only_in_a_file_that_is_read(raw: Path) -> No
     assert layout_of(raw).train.missing == []
     (raw / "train_labels.csv").write_bytes("id,label\na,größer\n".encode("latin-1"))
     with pytest.raises(TableError, match="not a CSV file"):
-        understand(raw, make_config())
+        understand(raw, prepare_config())
 
 
 def test_text_stays_text_and_a_byte_order_mark_is_no_part_of_it(raw: Path) -> None:
@@ -459,7 +443,7 @@ def test_two_images_of_one_id_are_refused(raw: Path) -> None:
     with zipfile.ZipFile(raw / "Train.zip", "a") as archive:
         archive.writestr("masks/a.png", b"")
     with pytest.raises(ArchiveError, match=r"the id a, found 2: train/a\.png and masks/a\.png"):
-        understand(raw, make_config())
+        understand(raw, prepare_config())
 
 
 @pytest.mark.parametrize("member", ["t0.png", "no.image"])

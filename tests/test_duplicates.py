@@ -2,17 +2,16 @@
 
 import io
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from project import SHARED_DATA
 
 from pipeline.prepare import duplicates
 from pipeline.prepare.decode import decode_image
 from pipeline.prepare.duplicates import find_duplicates, fingerprint
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 GENERATOR = np.random.default_rng(3)
 
 

@@ -98,7 +98,10 @@ def test_a_class_with_fewer_groups_than_folds_is_refused() -> None:
     with pytest.raises(FoldError) as caught:
         assign_folds(labels, ["a", "b", "c", "d", "d", "e"], 3, 1)
     assert "class 'yes' has 3 images in 2 groups, fewer than the 3 folds" in str(caught.value)
-    assert "lower the number of folds (params.yaml: split.folds, or epoch.folds of a model) to 2 or less" in str(caught.value)
+    assert (
+        "lower the number of folds (params.yaml: split.folds, or epoch.folds of a model) to 2 or less"
+        in str(caught.value)
+    )
 
 
 def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image as Pillow
+from project import SHARED_DATA, prepare_config
 
 from pipeline import paths
 from pipeline.config.prepare import PrepareConfig
@@ -20,25 +21,12 @@ from pipeline.prepare.decode import decode_image
 from pipeline.stages.prepare import run
 from pipeline.tables import IMAGE_COLUMNS, read_table, write_table
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE_PX = 16
 GENERATOR = np.random.default_rng(5)
 
 
 def make_config(**changes: Any) -> PrepareConfig:
-    choices: dict[str, Any] = {
-        "sample_submission": "auto",
-        "labels": "auto",
-        "train_images": "auto",
-        "test_images": "auto",
-        "groups": {"source": "file", "file": "auto"},
-        "size_px": SIZE_PX,
-        "fit": "stretch",
-        "max_side_px": 100,
-        "unreadable": "stop",
-        "near_duplicate": 1.0,
-    }
-    return PrepareConfig(**(choices | changes))
+    return prepare_config(**({"size_px": SIZE_PX, "max_side_px": 100} | changes))
 
 
 def encode(pixels: np.ndarray, file_format: str = "PNG") -> bytes:

@@ -62,6 +62,6 @@ def _describe_source(config: Config) -> str:
 
 def _next_command(config: Config) -> str:
     if config.download.source == "synthetic":
-        return "make profiles  (real cells: make use PROFILE=malaria-local, set download.folder, make run)"
+        return "make profiles  (real cells: make use PROFILE=malaria-local, then make run)"
     path = paths.submission(config.ensemble.name)
     return f'kaggle competitions submit -c SLUG -f {path} -m "{config.ensemble.name}"'
