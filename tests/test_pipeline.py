@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -193,19 +192,16 @@ def test_an_interrupted_training_goes_on_and_gives_the_same_bytes(
     expected = digests(project, "models/one/fold0/*")
     assert run(project, "rm", "-r", "models").returncode == 0
 
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=project, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    heard = []
-    for line in process.stderr:
-        heard.append(line)
-        if "epoch 5," in line:
-            os.killpg(process.pid, sent)
-            break
-    heard += process.stderr.readlines()
-    code = process.wait(timeout=60)
+    ) as process:  # fmt: skip
+        heard = []
+        for line in process.stderr or []:
+            heard.append(line)
+            if "epoch 5," in line:
+                os.killpg(process.pid, sent)
+    code = process.returncode
     assert not (project / "models").exists()
     if sent is signal.SIGINT:
         assert code == 130
@@ -227,19 +223,17 @@ def test_ctrl_c_in_dvc_repro_leaves_a_pipeline_that_goes_on(tmp_path: Path) -> N
         .replace("[one, two]", "[one]")
         .replace("folds: [0, 1]", "folds: [0]"),
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         ["dvc", "repro"], cwd=project, env=environment(), start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 3," in line:
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait(timeout=60) != 0
-    assert "interrupted: the same command goes on where it was" in rest
-    time.sleep(0.5)
+    ) as process:  # fmt: skip
+        heard = []
+        for line in process.stdout or []:
+            heard.append(line)
+            if "epoch 3," in line:
+                os.killpg(process.pid, signal.SIGINT)
+    assert process.returncode != 0
+    assert "interrupted: the same command goes on where it was\n" in heard
     again = run(project, "dvc", "repro")
     assert again.returncode == 0, again.stdout
     assert "going on after epoch " in again.stdout

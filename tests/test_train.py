@@ -296,6 +296,15 @@ def test_a_weights_file_alone_predicts_the_same(tmp_path: Path) -> None:
     )
 
 
+def test_a_weights_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    """The library's own metadata comes in a random order where it has several keys."""
+    config = config_of()
+    model = build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3)
+    for number in range(8):
+        save_model(tmp_path / str(number), model, config, ["0", "1"])
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
+
+
 def test_too_many_stages_for_the_image_are_refused() -> None:
     network = config_of(
         network={"family": "small", "name": "vgg", "width": 8, "stages": 5, "dropout": 0.0}

@@ -221,11 +221,9 @@ def _load_backbone(network: Any, path: Path) -> None:
 def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list[str]) -> None:
     """Write weights as safetensors (never a pickle: a downloaded model must not run code).
 
-    The file's metadata holds the network's configuration and the classes.
+    The file's metadata holds the network's configuration and the classes, under one key: the
+    library writes several keys in another order each time.
     """
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    metadata = {
-        "network": config.network.model_dump_json(),
-        "classes": json.dumps(classes),
-    }
-    save_file(tensors, path, metadata)
+    made_of = {"network": config.network.model_dump(), "classes": classes}
+    save_file(tensors, path, {"model": json.dumps(made_of)})
