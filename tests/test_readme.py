@@ -45,7 +45,13 @@ def test_each_path_in_the_texts_exists(path: str) -> None:
 def test_every_command_and_make_target_has_help() -> None:
     for command in app.registered_commands:
         assert command.callback.__doc__, command.name
-    helped = subprocess.run(["make", "--silent", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    helped = subprocess.run(
+        ["make", "--silent", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     listed = {line.split()[0] for line in helped.stdout.splitlines()}
     assert listed == TARGETS
 
