@@ -126,7 +126,7 @@ def read_predictions(path: Path, image_ids: list[str], classes: list[str]) -> Pr
         raise TableError(f"{path}: expected numbers as probabilities: {error}") from error
     bad = ~((values >= 0) & (values <= 1)).all(axis=1) | (abs(values.sum(axis=1) - 1) > 1e-4)
     if bad.any():
-        first = int(bad.argmax())
+        first = int(np.flatnonzero(bad)[0])
         raise TableError(
             f"{path}: {int(bad.sum())} of {len(bad)} rows are no probabilities in [0, 1] that add "
             f"up to 1 (first: {image_ids[first]} with {values[first].tolist()})"

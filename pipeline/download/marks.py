@@ -216,7 +216,7 @@ def pick_place(rng: np.random.Generator, inside: Plane, diameter_px: float) -> P
     low, high = (0.03, 0.08) if at_edge else (0.13, 1.0)
     spots = np.argwhere((depth >= low * diameter_px) & (depth <= high * diameter_px))
     if not len(spots):  # a torn, slender cell has no such place
-        spots = np.argwhere(depth == depth.max())
+        spots = np.argwhere(depth == np.max(depth))
     row, column = spots[rng.integers(len(spots))]
     faint = rng.random() < 0.06
     strength = rng.uniform(0.4, 0.65) if faint else rng.uniform(0.8, 1.15)
