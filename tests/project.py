@@ -73,9 +73,10 @@ def local_params(folder: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """This Python first in PATH, and what DVC needs."""
+    """This Python first in PATH, what DVC needs, and no trace of a `make` around the tests."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONWARNINGS": "default"}
+    outside_make = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
+    return {**outside_make, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONWARNINGS": "default"}
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
