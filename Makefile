@@ -24,6 +24,15 @@ test: .venv/.installed ## Format, lint, types and all tests
 test-fast: .venv/.installed ## The tests that take seconds
 	pytest -q -m "not slow"
 
+doctor: .venv/.installed ## Diagnose this machine: credentials for Kaggle, network, versions, device, disk
+	@python -m pipeline doctor
+
+submit: .venv/.installed ## Submit the result to Kaggle, once, after a question: make submit FILE=submissions/NAME.csv
+	@python -m pipeline submit $(FILE)
+
+scores: .venv/.installed ## Bring submissions/ledger.csv up to date with Kaggle, and show it
+	@python -m pipeline scores
+
 format: .venv/.installed ## Mend format and lint
 	ruff format .
 	ruff check --fix .

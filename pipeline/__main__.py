@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 an error, said in one sentence on standard error; 2 a wron
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +23,17 @@ app = typer.Typer(
     "The stages run in this order; `dvc repro` runs those that are out of date.",
 )
 STAGES = "Stages, as dvc.yaml calls them"
+KAGGLE = "With Kaggle"
 OUTSIDE = "Outside DVC"
+
+CompetitionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--competition",
+        "-c",
+        help="Slug or address; by default that of download.competition in params.yaml.",
+    ),
+]
 
 
 @app.command(rich_help_panel=STAGES)
@@ -82,6 +93,48 @@ def check() -> None:
     from pipeline.stages import check
 
     check.run(_config().ensemble.name)
+
+
+@app.command(rich_help_panel=KAGGLE)
+def submit(
+    file: Annotated[Path | None, typer.Argument(help="By default submissions/NAME.csv.")] = None,
+    competition: CompetitionOption = None,
+    message: Annotated[str, typer.Option("--message", "-m", help="What it is.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Submit without a question.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the score.", min=0)] = 600,
+    unreproducible: Annotated[
+        bool, typer.Option(help="Submit although no commit holds what made it.")
+    ] = False,
+) -> None:
+    """Submit a file once, wait for its score, and record both in submissions/ledger.csv."""
+    from pipeline.leaderboard.submit import Order
+    from pipeline.stages import compete
+
+    config = _config()
+    order = Order(
+        file=file or paths.submission(config.ensemble.name),
+        competition=compete.slug(config.download, competition),
+        message=message,
+        unreproducible=unreproducible,
+        wait_s=wait,
+    )
+    compete.submit(order, yes)
+
+
+@app.command(rich_help_panel=KAGGLE)
+def scores(competition: CompetitionOption = None) -> None:
+    """Complete the ledger with what Kaggle knows by now, and show it."""
+    from pipeline.stages import compete
+
+    compete.scores(compete.slug(_config().download, competition))
+
+
+@app.command(rich_help_panel=KAGGLE)
+def leaderboard(competition: CompetitionOption = None) -> None:
+    """Show our place on the public leaderboard, the gap, and the noise."""
+    from pipeline.stages import compete
+
+    compete.leaderboard(compete.slug(_config().download, competition))
 
 
 @app.command(rich_help_panel=OUTSIDE)

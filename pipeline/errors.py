@@ -9,7 +9,10 @@ PipelineError
 ├── TrainError         a network, a policy or a run that cannot go on
 ├── TableError         a table of ours with wrong columns, ids or values
 ├── EnsembleError      predictions that do not fit together
-├── SubmissionError    a submission that Kaggle would refuse
+├── SubmissionError    a submission that Kaggle would refuse, or that was made before
+├── KaggleError        Kaggle refused a call, or cannot be reached
+│   └── LostReplyError   whether Kaggle did it is not known
+├── ReproduceError     a recorded submission that cannot be rebuilt
 └── DiskError          no space left, or no right to write
 
 A message names the place, what was expected, what was found, the first
@@ -54,7 +57,26 @@ class EnsembleError(PipelineError):
 
 
 class SubmissionError(PipelineError):
-    """A submission that Kaggle would refuse."""
+    """A submission that Kaggle would refuse, or that was made before."""
+
+
+class KaggleError(PipelineError):
+    """Kaggle refused a call, or cannot be reached.
+
+    status: the HTTP status of the answer; None where there was none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LostReplyError(KaggleError):
+    """A call was sent and no answer came: whether Kaggle did it is not known."""
+
+
+class ReproduceError(PipelineError):
+    """A recorded submission cannot be rebuilt."""
 
 
 class DiskError(PipelineError):

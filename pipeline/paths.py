@@ -3,6 +3,8 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+DVC_LOCK = Path("dvc.lock")
+REQUIREMENTS = Path("requirements.lock")
 
 RAW = Path("data/raw")
 """The competition's files as they came. Immutable."""
@@ -32,6 +34,9 @@ LIVE = Path("live")
 
 ENSEMBLE_OOF = Path("ensemble/oof.csv")
 LEADERBOARD = Path("reports/leaderboard.json")
+
+LEDGER = Path("submissions/ledger.csv")
+"""What became of each file that was submitted. Not an output."""
 
 
 def model_folder(member: str, fold: int) -> Path:

@@ -32,7 +32,7 @@ MISTAKES = [
     ("epochs: ", "epochs: '6' #", "train.models.vgg.epochs: expected a valid integer, found '6'"),
     ("lr: ", "lr: .nan #", "train.models.vgg.lr: expected a finite number, found nan"),
     ("tta: true", "tta: 1", "train.models.vgg.tta: expected a valid boolean, found 1"),
-    ("source: synthetic", "source: kagle", "download: 'source': expected one of 'synthetic', 'local', found 'kagle'"),
+    ("source: synthetic", "source: kagle", "download: 'source': expected one of 'synthetic', 'local', 'rebuild', 'kaggle', found 'kagle'"),
     ("{rule: last}", "{rule: inner}", "train.models.vgg.epoch.folds: missing"),
     ("{rule: last}", "{}", "train.models.vgg.epoch: missing the key 'rule' that says which kind this is"),
     ("members: [vgg]", "members: [vg]", "train: member 'vg' is not among the models ['vgg']"),

@@ -64,3 +64,27 @@ def test_one_model_of_train_depends_on_its_own_parameters_only() -> None:
 def test_only_check_depends_on_hidden_files() -> None:
     hidden = [name for name, stage in STAGES.items() if any("hidden" in d for d in stage["deps"])]
     assert hidden == ["check"]
+
+
+def hidden_names(file: Path) -> set[str]:
+    """What in a file's code leads to the hidden files: names of pipeline.paths, or their paths."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Constant(value=str(text)):
+                found |= {"data/hidden"} if "data/hidden" in text else set()
+                found |= {text} & {"hidden", "solution.csv"}
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                found |= {name} & {"HIDDEN", "SOLUTION"}
+    return found
+
+
+@pytest.mark.parametrize("stage", sorted({*STAGES, "summary"} - {"download", "check"}))
+def test_no_code_of_another_stage_names_the_hidden_files(stage: str) -> None:
+    files = {ROOT / file for file in true_imports(stage)} - {ROOT / "pipeline" / "paths.py"}
+    assert not {str(file): found for file in files if (found := hidden_names(file))}
+
+
+@pytest.mark.parametrize("stage", ["download", "check"])
+def test_the_names_of_the_hidden_files_are_found_where_they_stand(stage: str) -> None:
+    assert hidden_names(ROOT / "pipeline" / "stages" / f"{stage}.py") & {"HIDDEN", "SOLUTION"}

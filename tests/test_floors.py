@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     ["errors", "shapes"],
     ["files", "progress", "config"],
-    ["tables", "metrics", "competition", "paths"],
+    ["tables", "metrics", "competition", "paths", "kaggle"],
     ["archive"],
     ["candidates"],
     ["download", "prepare", "folds"],
@@ -19,7 +19,7 @@ FLOORS = [
     ["ensemble"],
     ["leaderboard"],
     ["report"],
-    ["stages", "profiles"],
+    ["stages", "profiles", "doctor"],
     ["__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -30,4 +30,28 @@ class LocalSource(Section):
     """Absolute, or relative to the repository's root."""
 
 
-DownloadConfig = Annotated[SyntheticSource | LocalSource, Field(discriminator="source")]
+class RebuildSource(Section):
+    """A public Kaggle dataset of cells in class folders, made into a competition."""
+
+    source: Literal["rebuild"]
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$")]
+    """Owner and slug, as in its URL: kaggle.com/datasets/OWNER/SLUG."""
+    test_share: Annotated[float, Field(ge=0.05, le=0.5)]
+    """Share of the images in test, about, since patients stay whole.
+
+    They are dealt into at most 20 parts, nearly equal: 0.2 is one of 5, 0.3 is three of 10.
+    """
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class KaggleSource(Section):
+    """A competition on Kaggle, through the official client."""
+
+    source: Literal["kaggle"]
+    competition: Annotated[str, Field(min_length=1)]
+    """Its slug, or its URL."""
+
+
+DownloadConfig = Annotated[
+    SyntheticSource | LocalSource | RebuildSource | KaggleSource, Field(discriminator="source")
+]

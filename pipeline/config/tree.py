@@ -5,6 +5,7 @@ values (1e-3 is a number) and a key that stands twice is an error.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,7 +91,7 @@ def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
                 f"{where}{context['discriminator']}: expected one of {context['expected_tags']}, "
                 f"found {context['tag']!r}"
             )
-    text = detail["msg"].removeprefix("Input should be ").replace("Input", "it", 1)
+    text = re.sub(r"^(Input|String) should (be )?", "", detail["msg"]).replace("Input", "it", 1)
     return f"{where}expected {text}, found {detail['input']!r}"
 
 

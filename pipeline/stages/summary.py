@@ -58,10 +58,16 @@ def _describe_source(config: Config) -> str:
             return f"synthetic, seed {config.download.seed}"
         case "local":
             return f"local files of {config.download.folder}"
+        case "kaggle":
+            return f"Kaggle's {config.download.competition}"
+        case "rebuild":
+            return f"rebuilt from Kaggle's dataset {config.download.dataset}"
 
 
 def _next_command(config: Config) -> str:
     if config.download.source == "synthetic":
         return "make profiles  (real cells: make use PROFILE=malaria-local, then make run)"
     path = paths.submission(config.ensemble.name)
-    return f'kaggle competitions submit -c SLUG -f {path} -m "{config.ensemble.name}"'
+    if config.download.source == "kaggle":
+        return f"git commit -a, then: make submit  ({path}, after a question)"
+    return f"python -m pipeline submit {path} --competition SLUG"

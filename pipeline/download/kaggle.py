@@ -1,0 +1,161 @@
+"""A competition's, or a public dataset's, files from Kaggle: each verified before it counts.
+
+The official client checks a length at most, and may leave a corrupt file of the right one. So a
+file is fetched into an empty folder, its size compared with Kaggle's listing, a zip read whole,
+and only then renamed to its place. What is complete survives a broken run: the next goes on with
+the rest, as long as Kaggle's listing is the same.
+"""
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from pipeline.archive import check_archive
+from pipeline.candidates import is_csv, is_zip
+from pipeline.errors import ArchiveError, KaggleError, examples
+from pipeline.files import new_file, write_text
+from pipeline.kaggle.client import Kaggle, RemoteFile, competition_slug
+from pipeline.progress import say
+
+MOST_FILES = 40
+"""Above it, and where files lie in folders, everything comes as one zip: Kaggle limits calls."""
+
+_TRIES = 3
+
+
+def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: Path) -> None:
+    """Put all files of a competition into `raw`, an empty folder.
+
+    competition: slug or address. staging: keeps what is complete between runs; gone at the end.
+    Raises KaggleError where Kaggle refuses, or sends a file damaged every time.
+    """
+    slug = competition_slug(competition)
+    files = kaggle.list_files(slug)
+    if not files:
+        raise KaggleError(f"{slug}: expected files to download, found none. See its Data page")
+    complete = _continue(staging, files)
+    if len(files) > MOST_FILES or any(PurePosixPath(file.name).name != file.name for file in files):
+        say(f"{slug}: {len(files)} files, as one zip")
+        bundle = RemoteFile(f"{slug}.zip", None, "")
+        _fetch(bundle, complete, lambda folder: kaggle.download_bundle(slug, folder))
+        _take_tables(complete / bundle.name, files, complete)
+    else:
+        for file in files:
+            size = f", {file.bytes / 1e6:.1f} MB" if file.bytes else ""
+            say(f"{slug}: {file.name}{size}")
+            _fetch(
+                file,
+                complete,
+                lambda folder, name=file.name: kaggle.download_file(slug, name, folder),  # type: ignore[misc]
+            )
+    for path in sorted(complete.iterdir()):
+        path.rename(raw / path.name)
+    shutil.rmtree(staging)
+
+
+def download_dataset(dataset: str, kaggle: Kaggle, staging: Path) -> Path:
+    """The zip of a public dataset, OWNER/SLUG, in `staging`. Raises KaggleError."""
+    name = f"{dataset.partition('/')[2]}.zip"
+    complete = _continue(staging, [RemoteFile(dataset, None, "")])
+    say(f"{dataset}: {name}")
+    archive = RemoteFile(name, None, "")
+    _fetch(archive, complete, lambda folder: kaggle.download_dataset(dataset, folder))
+    return complete / name
+
+
+def _continue(staging: Path, files: list[RemoteFile]) -> Path:
+    """The folder of complete files: what an earlier run left, if Kaggle lists the same."""
+    listing = json.dumps([asdict(file) for file in files], indent=2)
+    known = staging / "listing.json"
+    if not known.is_file() or known.read_text(encoding="utf-8") != listing:
+        shutil.rmtree(staging, ignore_errors=True)
+        write_text(known, listing)
+    complete = staging / "complete"
+    complete.mkdir(exist_ok=True)
+    return complete
+
+
+def _fetch(file: RemoteFile, complete: Path, download: Callable[[Path], None]) -> None:
+    """Download a file until it is whole, and put it into `complete`."""
+    place = complete / file.name
+    if place.exists():
+        say(f"{file.name}: complete since an earlier run")
+        return
+    for tries_left in reversed(range(_TRIES)):
+        with tempfile.TemporaryDirectory(dir=complete.parent) as arriving:
+            download(Path(arriving))
+            try:
+                arrived = _arrived(Path(arriving), file)
+                _verify(arrived, file)
+            except ArchiveError as error:
+                problem = f"{file.name}: arrived damaged: {error}"
+            else:
+                arrived.rename(place)
+                return
+        if tries_left:
+            say(f"{problem}. Trying again")
+    raise KaggleError(
+        f"{problem}. {_TRIES} times in a row: is a proxy on the way changing it? Try again later"
+    )
+
+
+def _arrived(folder: Path, file: RemoteFile) -> Path:
+    """The file that the client wrote, under whatever name; unwrapped where Kaggle zipped it."""
+    name = PurePosixPath(file.name).name
+    (found,) = [path for path in folder.iterdir() if path.suffix != ".kaggle-partial"]
+    if unquote(found.name) == f"{name}.zip":
+        check_archive(found)
+        with zipfile.ZipFile(found) as wrapped, new_file(folder / name) as whole:
+            if wrapped.namelist() != [name]:
+                raise ArchiveError(f"expected {name} alone in its zip, found {wrapped.namelist()}")
+            with wrapped.open(name) as member, whole.open("wb") as out:
+                shutil.copyfileobj(member, out)
+        return folder / name
+    return found
+
+
+def _verify(path: Path, file: RemoteFile) -> None:
+    """Raise ArchiveError unless the file is what Kaggle lists."""
+    size = path.stat().st_size
+    if file.bytes is not None and size != file.bytes:
+        raise ArchiveError(f"expected {file.bytes:,} bytes, found {size:,}")
+    with path.open("rb") as content:
+        start = content.read(64).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")) and "htm" not in path.suffix:
+        raise ArchiveError("found a web page in its place")
+    if is_zip(path):
+        check_archive(path)
+
+
+def _take_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
+    """Check that a bundle holds the listed files, and copy its CSVs out beside it.
+
+    The images stay in the zip, which prepare reads as NAME.zip/FOLDER.
+    """
+    with zipfile.ZipFile(bundle) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        missing = [
+            file.name
+            for file in files
+            if file.name not in sizes or (file.bytes and sizes[file.name] != file.bytes)
+        ]
+        if missing:
+            raise KaggleError(
+                f"{bundle.name}: expected the {len(files)} files that Kaggle lists, found "
+                f"{len(missing)} missing or of another size {examples(missing)}. Try again later"
+            )
+        tables = [name for name in sizes if is_csv(Path(name))]
+        names = [PurePosixPath(name).name for name in tables]
+        if len(set(names)) < len(names):
+            raise KaggleError(
+                f"{bundle.name}: two tables in its folders have one name {examples(sorted(tables))}"
+                ". Download it by hand, choose, and set download: {source: local, folder: …}"
+            )
+        for table, name in zip(tables, names, strict=True):
+            with new_file(folder / name) as whole:
+                whole.write_bytes(archive.read(table))

@@ -1,0 +1,205 @@
+"""A competition out of a public dataset of cells: train, test, and a hidden solution.
+
+Made for `iarunava/cell-images-for-detecting-malaria`: 27,558 PNGs in the folders `Parasitized`
+and `Uninfected`, the whole tree twice. Everyone who rebuilds it from the same dataset, seed and
+share gets the same bytes and so the same leaderboard. To keep that true over the years, every
+order is one of SHA-256 hashes and none comes from a library's random numbers; for the split,
+which is scikit-learn's, tests/test_rebuild.py holds golden hashes.
+
+The patient is the number after the `C` with which each file name begins. What follows names the
+slide: `C61P22N_ThinF`, `C167P128ReThinF`, `C3thin_original`; and the patient C47P8 has slides from
+two microscopes, `thinOriginalOlympusCX21` and `thin_Original_Motic`. So the publisher's tables list
+201 slides of 150 infected and 50 healthy patients (ceb.nlm.nih.gov/repositories/malaria-datasets),
+and the numbers make these 200. Who was given two numbers would be split: no name could tell.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from numpy import ndarray
+
+from pipeline.archive import ImageArchive
+from pipeline.config.download import RebuildSource
+from pipeline.download.package import write_images, write_tables
+from pipeline.errors import CompetitionError, examples
+from pipeline.progress import say, track
+from pipeline.tables import first_repeated
+
+LABELS = {"Parasitized": 1, "Uninfected": 0}
+"""By class folder: the last folder of an image's path."""
+
+MOST_PARTS = 20
+"""Into which the patients are dealt. With 160 of the 200, each of 10 parts has 48 to 51 %
+parasitized cells; each of 20 has up to 60 %."""
+
+_SLIDE = re.compile(r"C([0-9]+)[A-Z0-9_]*?thin.*\.png", re.IGNORECASE | re.ASCII)
+_NAME = "C39P4thinF_original_IMG_20150622_110115_cell_130.png"
+_ANOTHER = (
+    "Set download.dataset in params.yaml to a dataset in the layout of "
+    "iarunava/cell-images-for-detecting-malaria"
+)
+
+
+def rebuild_competition(archive: Path, config: RebuildSource, raw: Path, hidden: Path) -> None:
+    """Write the competition's files to `raw`, its solution to `hidden`; both are empty.
+
+    archive: the dataset's zip. Images are copied byte by byte, one at a time. Ids and the names
+    of the patients count shuffled rows and patients: they tell nothing.
+    Raises CompetitionError where folders, names or copies are not the dataset's, and where too
+    few patients are to be split; ArchiveError on a zip that is damaged, unsafe or ambiguous.
+    """
+    with ImageArchive(archive) as images:
+        cells = _list_cells(images)
+        in_test = _choose_test(images.place, cells, config)
+        train = _number("train", cells[~in_test], config.seed)
+        test = _number("test", cells[in_test], config.seed)
+        test["Usage"] = _halve(test, config.seed)
+        write_tables(raw, hidden, train, test)
+        for rows, name in ((train, "train_data.zip"), (test, "test_data.zip")):
+            pngs = (images.read(member) for member in rows["member"])
+            write_images(raw / name, list(rows["id"]), pngs, f"packing {name}")
+    say(f"train: {_described(train)}; test: {_described(test)}, of other patients")
+
+
+def _list_cells(images: ImageArchive) -> pd.DataFrame:
+    """One row an image, by name: name, label, patient, and a member that holds it."""
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for member in sorted(images.members):
+        path = PurePosixPath(member.replace("\\", "/"))
+        members[path.name, path.parent.name].append(member)
+    if images.ignored:
+        others = f"{len(images.ignored)} {examples(images.ignored)}"
+        say(f"{images.place}: files that are no images: {others}")
+    _check_folders(images.place, {folder for _, folder in members})
+    patients = _tell_patients(images.place, [name for name, _ in members])
+    _check_copies(images, members)
+    rows = [
+        (name, LABELS[folder], patients[name], copies[0])
+        for (name, folder), copies in sorted(members.items())
+    ]
+    return pd.DataFrame(rows, columns=["name", "label", "patient", "member"])
+
+
+def _check_folders(place: str, folders: set[str]) -> None:
+    if folders != set(LABELS):
+        found = [folder or "none at all" for folder in sorted(folders, key=_others_first)]
+        raise CompetitionError(
+            f"{place}: expected images in the folders {' and '.join(LABELS)}, and in no other, "
+            f"found {f'{len(found)} {examples(found)}' if found else 'no image'}. {_ANOTHER}"
+        )
+
+
+def _others_first(folder: str) -> tuple[bool, str]:
+    return folder in LABELS, folder
+
+
+def _tell_patients(place: str, names: list[str]) -> dict[str, str]:
+    """The patient of each name. Where two might be one, they are: a patient in halves would leak.
+
+    names: one for each class that has it. Raises CompetitionError where that is more than one.
+    """
+    slides = {name: _SLIDE.fullmatch(name) for name in sorted(names)}
+    if unknown := [name for name, slide in slides.items() if not slide]:
+        raise CompetitionError(
+            f"{place}: expected names that tell the patient, as C39 in {_NAME}, found "
+            f"{len(unknown)} of {len(slides)} otherwise {examples(unknown)}. {_ANOTHER}"
+        )
+    if both := first_repeated(sorted(names)):
+        raise CompetitionError(
+            f"{place}: expected each name in one class, found {len(both)} of {len(slides)} in "
+            f"both {examples(both)}. {_ANOTHER}"
+        )
+    return {name: f"C{slide[1].lstrip('0')}" for name, slide in slides.items() if slide}
+
+
+def _check_copies(images: ImageArchive, members: dict[tuple[str, str], list[str]]) -> None:
+    """Raise CompetitionError unless members of one class and name are equal; tell their number."""
+    copied = [copies for copies in members.values() if len(copies) > 1]
+    unequal = []
+    for first, *others in track(copied, "comparing copies", len(copied)):
+        original = images.read(first)
+        unequal += [f"{first} and {other}" for other in others if images.read(other) != original]
+    if unequal:
+        raise CompetitionError(
+            f"{images.place}: expected images of one class and name to be copies, found "
+            f"{len(unequal)} that differ {examples(unequal)}. {_ANOTHER}"
+        )
+    if left_out := len(images.members) - len(members):
+        say(
+            f"{images.place}: {left_out} of {len(images.members)} images are copies of the same "
+            f"class, name and bytes {examples([copies[1] for copies in copied])}: left out"
+        )
+
+
+def _choose_test(place: str, cells: pd.DataFrame, config: RebuildSource) -> Bool[ndarray, " rows"]:
+    """Which rows are in test: whole patients, balanced over the classes.
+
+    scikit-learn's StratifiedGroupKFold deals the patients into parts, the least balanced first
+    and always into part 0, whatever the seed; so the seed also says which parts are test.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # 1.3 s: only for those who rebuild
+
+    share = Fraction(config.test_share).limit_denominator(MOST_PARTS)
+    parts = share.denominator
+    for folder, label in LABELS.items():
+        patients = cells["patient"][cells["label"] == label].nunique()
+        if patients < parts:
+            raise CompetitionError(
+                f"{place}: expected images of at least {parts} patients in {folder}, one for each "
+                f"part that download.test_share {config.test_share} deals them into, found "
+                f"{patients}. Set download.test_share in params.yaml to 0.5, which needs 2, or "
+                "download.dataset to one with more patients"
+            )
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=config.seed)
+    dealt = np.zeros(len(cells), np.int64)
+    for part, (_, rows) in enumerate(
+        splitter.split(np.zeros(len(cells)), cells["label"], cells["patient"])
+    ):
+        dealt[rows] = part
+    chosen = _shuffled(map(str, range(parts)), "parts", config.seed)[: share.numerator]
+    in_test = np.isin(dealt, [int(part) for part in chosen])
+    for split, labels in (("train", cells["label"][~in_test]), ("test", cells["label"][in_test])):
+        if absent := [folder for folder, label in LABELS.items() if label not in set(labels)]:
+            raise CompetitionError(
+                f"{place}: expected images of both classes in {split}, found {len(labels)} and "
+                f"none in {absent[0]}, since patients stay whole. Set download.seed in params.yaml "
+                "to another, or download.dataset to one with more patients"
+            )
+    return in_test
+
+
+def _number(split: str, cells: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The rows shuffled and numbered, as are the patients."""
+    rows = cells.set_index("name").loc[_shuffled(cells["name"], "rows", seed)].reset_index()
+    rows["id"] = [f"{split}_{row:05}" for row in range(len(rows))]
+    patients = _shuffled(set(cells["patient"]), "patients", seed)
+    numbers = {patient: number for number, patient in enumerate(patients)}
+    rows["patient"] = [f"patient_{numbers[patient]:03}" for patient in rows["patient"]]
+    return rows
+
+
+def _halve(test: pd.DataFrame, seed: int) -> list[str]:
+    """Private and Public in turn over the shuffled rows of one class, then of the other."""
+    labels = dict(zip(test["name"], test["label"], strict=True))
+    order = sorted(_shuffled(test["name"], "usage", seed), key=lambda name: labels[name])
+    usage = {name: ("Private", "Public")[row % 2] for row, name in enumerate(order)}
+    return [usage[name] for name in test["name"]]
+
+
+def _shuffled(items: Iterable[str], what: str, seed: int) -> list[str]:
+    """In the order of their hashes: of no class, patient or library's version."""
+    return sorted(items, key=lambda item: sha256(f"{what} {seed} {item}".encode()).digest())
+
+
+def _described(rows: pd.DataFrame) -> str:
+    return (
+        f"{len(rows)} images of {rows['patient'].nunique()} patients, "
+        f"{rows['label'].mean():.1%} parasitized"
+    )

@@ -1,0 +1,107 @@
+"""The commands outside DVC that talk to Kaggle: submit, scores, leaderboard.
+
+What they find out is printed on standard output; what they do goes to standard error.
+"""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import paths
+from pipeline.competition import read_competition
+from pipeline.config.download import DownloadConfig
+from pipeline.errors import KaggleError, SubmissionError
+from pipeline.kaggle.client import Kaggle, competition_slug
+from pipeline.leaderboard.ledger import Entry, locked
+from pipeline.leaderboard.scores import update_scores
+from pipeline.leaderboard.standing import find_place
+from pipeline.leaderboard.submission import check_submission
+from pipeline.leaderboard.submit import Order
+from pipeline.leaderboard.submit import submit as submit_order
+from pipeline.progress import say
+from pipeline.tables import read_csv
+
+
+def submit(order: Order, yes: bool) -> None:
+    """Check a file, submit it once, and print its score. Raises SubmissionError, KaggleError."""
+    order = replace(order, file=Path(os.path.relpath(order.file)))
+    classes = read_competition(paths.COMPETITION).classes
+    check_submission(order.file, paths.SAMPLE_SUBMISSION, classes)
+    say(f"{order.file}: columns, ids, order and labels are those of the sample submission")
+    with locked(paths.LEDGER):
+        entry = submit_order(order, Kaggle, (lambda _: True) if yes else _ask)
+    _print_entries([entry])
+    if entry.status == "error":
+        raise SubmissionError(f"submission {entry.ref}: Kaggle could not score it: {entry.error}")
+
+
+def scores(competition: str) -> None:
+    """Bring the ledger up to date with Kaggle and print what is known of each submission."""
+    with locked(paths.LEDGER):
+        entries = update_scores(competition, Kaggle())
+    if not entries:
+        raise SubmissionError(f"{competition}: nothing was submitted yet")
+    _print_entries(entries)
+
+
+def leaderboard(competition: str) -> None:
+    """Print our place on the public leaderboard, and how much of it is luck."""
+    if not paths.SAMPLE_SUBMISSION.is_file():
+        raise SubmissionError(f"{paths.SAMPLE_SUBMISSION}: no such file. Run: dvc repro prepare")
+    test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
+    place = find_place(competition, Kaggle(), test_rows)
+    first, last = place.within_noise
+    gap = "none" if place.next_better is None else f"{place.next_better - place.score:.5f} above"
+    print(f"{place.team}: place {place.place} of {place.teams}, public score {place.score:.5f}")
+    print(f"leader: {place.first:.5f}, {place.first - place.score:.5f} above; next better: {gap}")
+    print(
+        f"noise: ±{place.noise:.5f} (95 %, taking half of the {test_rows} test rows as public): "
+        f"places {first} to {last} cannot be told apart from ours"
+    )
+
+
+def slug(config: DownloadConfig, chosen: str | None) -> str:
+    """The competition that a command is about. Raises KaggleError where nothing names one."""
+    if chosen is not None:
+        return competition_slug(chosen)
+    if config.source == "kaggle":
+        return competition_slug(config.competition)
+    raise KaggleError(
+        f"{paths.PARAMS}: download.source is {config.source}, so no competition is named there. "
+        "Say which: --competition SLUG"
+    )
+
+
+def _ask(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise SubmissionError(f"{question} There is no terminal to answer on: add --yes")
+    return typer.confirm(question, err=True)
+
+
+def _print_entries(entries: list[Entry]) -> None:
+    table = Table(box=None, pad_edge=False)
+    columns = ("ref", "submitted (UTC)", "file", "cross-validated", "forecast", "public", "private")
+    for name in (*columns, "status"):
+        table.add_column(name, no_wrap=name != "status")
+    for entry in entries:
+        forecast = f"{_short(entry.forecast_low)} to {_short(entry.forecast_high)}"
+        table.add_row(
+            entry.ref or "–",
+            entry.submitted[:16].replace("T", " "),
+            entry.file,
+            _short(entry.accuracy),
+            forecast if entry.forecast_low else "–",
+            entry.public or "–",
+            entry.private or "–",
+            f"{entry.status}: {entry.error}" if entry.error else entry.status,
+        )
+    Console(highlight=False, width=None if Console().is_terminal else 160).print(table)
+
+
+def _short(figure: str) -> str:
+    return f"{float(figure):.4f}" if figure else "–"

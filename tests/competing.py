@@ -1,0 +1,105 @@
+"""A repository that is ready to submit, and commands in it against the stand-in for Kaggle."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from kaggle_server import KaggleServer
+from project import PARAMS, ROOT
+
+COMPETITION = "fighting-malaria"
+KEY = {"KAGGLE_USERNAME": "tester", "KAGGLE_KEY": "secret-key"}
+IDS = [f"test_{number:05}" for number in range(40)]
+
+QUICK = """\
+import os, sys
+import pipeline.kaggle.client as client
+import pipeline.leaderboard.submit as submit
+client.TIMEOUT_S, client.BACKOFF_S = 2.0, 0.01
+submit.SETTLE_S, submit.POLL_S = 0.3, (0.02, 0.1)
+{more}
+from pipeline.__main__ import main
+sys.exit(main())
+"""
+"""The command line with pauses that suit a test."""
+
+
+def kaggle_params(name: str = "tiny") -> str:
+    """PARAMS whose files come from the stand-in's competition."""
+    start, end = PARAMS.index("download:"), PARAMS.index("prepare:")
+    source = f"download: {{source: kaggle, competition: {COMPETITION}}}\n"
+    return (PARAMS[:start] + source + PARAMS[end:]).replace("name: tiny", f"name: {name}")
+
+
+def labels_csv(ones: int) -> str:
+    """A submission whose first rows are 1."""
+    return "id,label\n" + "".join(f"{name},{int(row < ones)}\n" for row, name in enumerate(IDS))
+
+
+def make_ready(folder: Path) -> Path:
+    """Everything that `submit` reads, committed: as after `dvc repro` and `git commit`."""
+    write_submission(folder, "tiny", ones=20)
+    store = folder / "data" / "store"
+    store.mkdir(parents=True)
+    (store / "sample_submission.csv").write_text(labels_csv(0))
+    (store / "competition.json").write_text(
+        json.dumps({"id_column": "id", "label_column": "label", "classes": ["0", "1"]})
+    )
+    (folder / "params.yaml").write_text(kaggle_params())
+    (folder / ".gitignore").write_text("/data/\n*.lock\n!/dvc.lock\n/home/\n")
+    for command in (
+        ["init", "--quiet"],
+        ["config", "user.email", "test@example.org"],
+        ["config", "user.name", "test"],
+    ):
+        git(folder, *command)
+    commit(folder)
+    (folder / "home").mkdir()
+    return folder
+
+
+def write_submission(folder: Path, name: str, ones: int) -> Path:
+    """submissions/NAME.csv, its card, and dvc.lock that describes it."""
+    path = folder / "submissions" / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(labels_csv(ones))
+    card = {
+        "out_of_fold": {"accuracy": 0.9, "interval": [0.85, 0.95], "confidence": 0.95},
+        "sha256": {"submission": hashlib.sha256(path.read_bytes()).hexdigest()},
+    }
+    path.with_suffix(".json").write_text(json.dumps(card))
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    (folder / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  ensemble:\n    cmd: python\n    outs:\n"
+        f"    - path: submissions/{name}.csv\n      md5: {md5}\n"
+    )
+    return path
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "work")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def command(
+    server: KaggleServer, folder: Path, *arguments: str, more: str = "", **variables: str | None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m pipeline ARGUMENTS` in `folder`, with the stand-in for the internet."""
+    known = {name: text for name, text in (KEY | variables).items() if text is not None}
+    environment = server.environment(folder / "home", **known)
+    environment["PYTHONPATH"] = f"{environment.get('PYTHONPATH', '')}:{ROOT}".strip(":")
+    return subprocess.run(
+        [sys.executable, "-c", QUICK.format(more=more), *arguments],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip

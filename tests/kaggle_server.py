@@ -1,0 +1,652 @@
+"""A stand-in for Kaggle's API on loopback, for the real, unmodified `kaggle` client.
+
+KAGGLE_API_ENVIRONMENT=LOCALHOST makes the client ask for http://localhost/api/v1/…, and http_proxy
+brings that request here, on any port: this server plays the proxy, kaggle.com and its storage at once.
+Links to files are signed, are on another host name, and need no authorization, as on kaggle.com.
+
+What the stand-in knows is /api/v1's wire format as the client's source states it; the texts of errors
+and a leaderboard's columns are as users have reported them. tests/test_kaggle_server.py holds it
+against the real client.
+"""
+
+import base64
+import csv
+import fnmatch
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+STORAGE = "http://storage.localhost.test"
+RULES = "You must accept this competition's rules before you'll be able to download files."
+PAGE = b"<!DOCTYPE html><html><head><title>Kaggle</title></head><body>Checking ...</body></html>"
+EXPIRED = (
+    b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>ExpiredToken</Code>"
+    b"<Message>The provided token has expired.</Message></Error>"
+)
+# As the zip of `leaderboard --download` has them, with a byte order mark before the first.
+LEADERBOARD_COLUMNS = [
+    "Rank", "TeamId", "TeamName", "LastSubmissionDate", "Score", "SubmissionCount",
+    "TeamMemberUserNames",
+]  # fmt: skip
+STATUS_NAMES = {
+    400: "FAILED_PRECONDITION", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED",
+    404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE",
+}  # fmt: skip
+
+Kind = Literal[
+    "status", "rules", "html", "cut", "corrupt", "drop", "lost-reply", "hang", "expired", "zipwrap"
+]
+Shape = Literal["new", "old"]
+Score = tuple[str, str, str, str]
+
+
+@dataclass
+class Submission:
+    """One submission. date: UTC, as on the wire; scores: strings, "" where there is none yet."""
+
+    ref: int
+    file_name: str
+    content: bytes
+    description: str
+    date: str
+    status: str = "PENDING"
+    public_score: str = ""
+    private_score: str = ""
+    error: str = ""
+    submitted_by: str = "tester"
+    team_name: str = "Team Tester"
+    polls: int = 0
+
+
+@dataclass
+class Call:
+    """One request as it came. authorization: basic, bearer or "". at: time.monotonic().
+
+    body: the JSON of a method; path, range and if_range of "GET file"; bytes of "PUT upload".
+    """
+
+    name: str
+    authorization: str
+    at: float
+    body: dict[str, Any]
+    user: str = ""
+
+
+@dataclass
+class Reply:
+    """What goes out; of the body only the share `keep`, before the connection closes."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/html; charset=utf-8"
+    headers: dict[str, str] = field(default_factory=dict)
+    keep: float = 1.0
+
+
+class ApiError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def json_reply(content: dict[str, Any], status: int = 200) -> Reply:
+    return Reply(status, json.dumps(content).encode(), "application/json; charset=utf-8")
+
+
+def error_reply(status: int, message: str, shape: Shape = "new") -> Reply:
+    """The error bodies of api.kaggle.com in 2026 ("new") and of www.kaggle.com before it ("old")."""
+    if shape == "old":
+        return json_reply({"code": status, "message": message}, status)
+    name = STATUS_NAMES.get(status, "UNKNOWN")
+    return json_reply({"error": {"code": status, "message": message, "status": name}}, status)
+
+
+@dataclass(frozen=True, eq=False)
+class Fault:
+    """How one request misbehaves. `on`: only one whose body holds these fields.
+
+    status      an error reply of `status` in one of two shapes, with Retry-After where it is set
+    rules       403: the competition's rules are not accepted
+    html        200 and a page for people
+    cut         the connection closes after the share `keep` of the body
+    corrupt     bytes in the middle of the body are wrong, its length is right
+    drop        no reply and no effect
+    lost-reply  the effect, and no reply
+    hang        no reply and no effect, for `seconds` or until the server closes
+    expired     the signed link answers 403 from now on; after_cut: it is cut, and then expired
+    zipwrap     of DownloadDataFile: the link is to NAME.zip, which holds NAME
+    """
+
+    call: str
+    kind: Kind
+    on: dict[str, Any] = field(default_factory=dict)
+    status: int = 500
+    message: str = "the stand-in was told to fail"
+    shape: Shape = "new"
+    retry_after: int | None = None
+    seconds: float | None = None
+    keep: float = 0.5
+    after_cut: bool = False
+
+    def concerns(self, call: Call) -> bool:
+        return fnmatch.fnmatch(call.name, self.call) and self.on.items() <= call.body.items()
+
+    def instead(self) -> Reply | None:
+        """The reply in place of the effect, of the kinds that have one."""
+        if self.kind == "html":
+            return Reply(200, PAGE)
+        if self.kind == "rules":
+            return error_reply(403, RULES, self.shape)
+        if self.kind != "status":
+            return None
+        reply = error_reply(self.status, self.message, self.shape)
+        if self.retry_after is not None:
+            reply.headers["Retry-After"] = str(self.retry_after)
+        return reply
+
+    def spoil(self, reply: Reply) -> Reply:
+        if self.kind == "cut" or self.after_cut:
+            return replace(reply, keep=self.keep)
+        if self.kind != "corrupt":
+            return reply
+        middle = len(reply.body) // 2
+        wrong = bytes(byte ^ 0xFF for byte in reply.body[middle : middle + 16])
+        return replace(reply, body=reply.body[:middle] + wrong + reply.body[middle + len(wrong) :])
+
+
+def without_defaults(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a protocol buffer's JSON says: a field that holds its default is not there."""
+    return {name: value for name, value in fields.items() if value not in ("", 0, "PENDING")}
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    """The same bytes for the same files, so that a resumed download goes on in the same file."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name)
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+class KaggleServer:
+    """kaggle.com with one competition, in a thread. Its attributes may change while it runs.
+
+    The first `polls_until_scored` looks at a submission find it PENDING, later ones find what
+    `score` said. No page is longer than `page_size`, whatever the client asks for.
+    """
+
+    def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        self.files = files or {}
+        self.slug = "fighting-malaria"
+        self.title = "Fighting Malaria with CNNs"
+        self.metric = "Categorization Accuracy"
+        self.deadline = "2030-01-01T23:59:00Z"
+        self.entered = True
+        self.other_competitions = ["fighting-malaria-2"]
+        self.datasets: dict[str, bytes] = {}
+        self.submissions: list[Submission] = []
+        self.leaderboard: list[tuple[str, str]] = []
+        self.team_name = "Team Tester"
+        self.keys = {"tester": "secret-key"}
+        self.tokens = {"good-token": "tester"}
+        self.refresh_tokens = {"good-refresh": "tester"}
+        self.daily_limit = 5
+        self.page_size = 3
+        self.polls_until_scored = 1
+        self.score: Callable[[bytes], Score] = lambda _content: ("COMPLETE", "0.9", "", "")
+        self.modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        self.api_version = ""  # newer than the client's: it warns on stdout
+        self.calls: list[Call] = []
+        self._faults: list[Fault] = []
+        self._upload_names: dict[str, str] = {}
+        self._uploads: dict[str, bytes] = {}
+        self._link_count = 0
+        self._links: dict[str, bytes] = {}  # what a signature gives access to, until it expires
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._services: dict[str, dict[str, Callable[[Call], Reply]]] = {
+            "competitions.CompetitionApiService": {
+                "ListCompetitions": self._list_competitions,
+                "ListDataFiles": self._list_data_files,
+                "DownloadDataFile": self._download_data_file,
+                "DownloadDataFiles": self._download_data_files,
+                "StartSubmissionUpload": self._start_submission_upload,
+                "CreateSubmission": self._create_submission,
+                "ListSubmissions": self._list_submissions,
+                "GetSubmission": self._get_submission,
+                "DownloadSubmission": self._download_submission,
+                "GetSubmissionLimits": self._get_submission_limits,
+                "GetLeaderboard": self._get_leaderboard,
+                "DownloadLeaderboard": self._download_leaderboard,
+            },
+            "datasets.DatasetApiService": {
+                "GetDatasetMetadata": self._get_dataset_metadata,
+                "DownloadDataset": self._download_dataset,
+                "ListDatasetFiles": self._list_dataset_files,
+            },
+            "security.OAuthService": {"IntrospectToken": self._introspect_token},
+            "users.AccountService": {"GenerateAccessToken": self._generate_access_token},
+        }
+        self._http = _Server(self)
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._http.close_connections()
+
+    def environment(self, home: Path, **more: str) -> dict[str, str]:
+        """A process's environment: this server for the internet, `home`, and no credentials.
+
+        KAGGLE_CLIENT_PATH, a folder with another version of the client, goes first in PYTHONPATH.
+        """
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("KAGGLE_", "XDG_CONFIG")) and "proxy" not in name.lower()
+        }
+        if client := os.environ.get("KAGGLE_CLIENT_PATH"):
+            kept["PYTHONPATH"] = os.pathsep.join(filter(None, [client, kept.get("PYTHONPATH")]))
+        proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy"), self.url)
+        own = {"HOME": str(home), "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "no_proxy": ""}
+        return {**kept, **proxies, **own, **more}
+
+    def fault(self, call: str, kind: Kind, times: int = 1, **options: Any) -> None:
+        """Let the next `times` requests of this name (a pattern: "*" is any) misbehave.
+
+        options: the fields of Fault.
+        """
+        known = [
+            *itertools.chain(*self._services.values()),
+            "PUT upload",
+            "GET file",
+            "GET /",
+            "HEAD /",
+        ]
+        if not fnmatch.filter(known, call) or kind not in get_args(Kind):
+            raise ValueError(f"{call}, {kind}: no such call or kind of fault")
+        with self._lock:
+            self._faults += [Fault(call, kind, **options) for _ in range(times)]
+
+    def called(self, name: str) -> list[Call]:
+        """The requests of this name so far, oldest first."""
+        return [call for call in self.calls if call.name == name]
+
+    def answer(self, method: str, url: str, headers: Any, content: bytes) -> Reply | None:
+        """Reply to one request; None: close the connection without a word."""
+        call, route = self._understand(method, url, headers, content)
+        with self._lock:
+            self.calls.append(call)
+            fault = next((fault for fault in self._faults if fault.concerns(call)), None)
+            if fault is None:
+                return self._effect(call, route)
+            self._faults.remove(fault)
+        if fault.kind == "hang":
+            self._closing.wait(fault.seconds)
+        if fault.kind in ("hang", "drop"):
+            return None
+        if reply := fault.instead():
+            return reply
+        with self._lock:
+            if fault.kind == "expired" and not fault.after_cut:
+                self._links.pop(signature(url), None)
+            reply = self._effect(call, route)
+            if fault.kind == "expired":
+                self._links.pop(signature(url), None)
+            if fault.kind == "zipwrap":
+                name = call.body["fileName"]
+                reply = self._link(f"{name}.zip", zip_of({Path(name).name: self.files[name]}))
+        return None if fault.kind == "lost-reply" else fault.spoil(reply)
+
+    def _understand(
+        self, method: str, url: str, headers: Any, content: bytes
+    ) -> tuple[Call, Callable[[Call], Reply]]:
+        path = urlsplit(url).path
+        kind, _, secret = headers.get("Authorization", "").partition(" ")
+        call = Call(f"{method} {path}", kind.lower(), time.monotonic(), {})
+        if method == "POST" and path.startswith("/api/v1/"):
+            service, _, call.name = path.removeprefix("/api/v1/").partition("/")
+            call.body = json.loads(content or b"{}")
+            route = self._services.get(service, {}).get(call.name, self._unknown)
+            return call, lambda call: self._authorized(call, secret, route)
+        if method == "PUT" and path.startswith("/upload/"):
+            call.name, call.body = "PUT upload", {"bytes": len(content)}
+            return call, lambda _: self._put_upload(path.removeprefix("/upload/"), content)
+        if method in ("GET", "HEAD") and path.startswith("/signed/"):
+            call.name = f"{method} file"
+            asked = {"range": headers.get("Range"), "if_range": headers.get("If-Range")}
+            call.body = {"path": unquote(path.removeprefix("/signed/")), **asked}
+            return call, lambda call: self._get_file(call, signature(url))
+        if method in ("GET", "HEAD") and path == "/":
+            return call, lambda _: Reply(200, PAGE)
+        return call, self._unknown
+
+    def _effect(self, call: Call, route: Callable[[Call], Reply]) -> Reply:
+        try:
+            return route(call)
+        except ApiError as error:
+            return error_reply(error.status, str(error))
+
+    def _unknown(self, call: Call) -> Reply:
+        raise ApiError(404, f"{call.name}: no such method")
+
+    def _authorized(self, call: Call, secret: str, route: Callable[[Call], Reply]) -> Reply:
+        if call.authorization == "basic":
+            name, _, key = base64.b64decode(secret).decode().partition(":")
+            call.user = name if self.keys.get(name) == key else ""
+        if call.authorization == "bearer":
+            call.user = self.tokens.get(secret, "")
+        about_tokens = call.name in ("IntrospectToken", "GenerateAccessToken")
+        anonymous = not call.authorization and "Dataset" in call.name
+        if not (call.user or about_tokens or anonymous):
+            raise ApiError(401, "Unauthenticated")
+        slug = call.body.get("competitionName", self.slug)
+        if slug != self.slug:
+            # A URL in place of a slug is forbidden rather than unknown (kaggle-cli issue 555).
+            raise ApiError(403 if "/" in slug else 404, f"{slug}: no such competition")
+        return route(call)
+
+    def _page(self, name: str, items: list[dict[str, Any]], call: Call) -> Reply:
+        size = min(call.body.get("pageSize", self.page_size), self.page_size)
+        start = (call.body.get("page", 1) - 1) * size
+        if token := call.body.get("pageToken"):
+            start = int(base64.b64decode(token))
+        end = start + size
+        after = base64.b64encode(str(end).encode()).decode() if end < len(items) else ""
+        return json_reply(without_defaults({name: items[start:end], "nextPageToken": after}))
+
+    def _must_have_entered(self) -> None:
+        if not self.entered:
+            raise ApiError(403, RULES)
+
+    # The storage, on a host of its own
+
+    def _link(self, path: str, content: bytes) -> Reply:
+        self._link_count += 1
+        self._links[f"SECRETSIG{self._link_count}"] = content
+        query = f"X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Signature=SECRETSIG{self._link_count}"
+        return Reply(302, headers={"Location": f"{STORAGE}/signed/{quote(path)}?{query}"})
+
+    def _get_file(self, call: Call, link: str) -> Reply:
+        if link not in self._links:
+            return Reply(403, EXPIRED, "application/xml; charset=UTF-8")
+        content = self._links[link]
+        modified = format_datetime(self.modified, usegmt=True)
+        tag = f'"{hashlib.md5(content).hexdigest()}"'
+        headers = {"ETag": tag, "Last-Modified": modified, "Accept-Ranges": "bytes"}
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", call.body["range"] or "")
+        if asked is None or call.body["if_range"] not in (None, tag, modified):
+            return Reply(200, content, "application/octet-stream", headers)
+        start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+        if start >= len(content):
+            return Reply(416, headers={"Content-Range": f"bytes */{len(content)}"})
+        headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
+        return Reply(206, content[start : end + 1], "application/octet-stream", headers)
+
+    def _put_upload(self, token: str, content: bytes) -> Reply:
+        if token not in self._upload_names:
+            return Reply(404)
+        self._uploads[token] = content
+        return Reply(200)
+
+    # competitions.CompetitionApiService
+
+    def _list_competitions(self, call: Call) -> Reply:
+        teams = [team for team, _ in self.leaderboard]
+        own: dict[str, Any] = {
+            "title": self.title,
+            "deadline": self.deadline,
+            "evaluationMetric": self.metric,
+            "maxDailySubmissions": self.daily_limit,
+            "teamCount": len(teams),
+            "userHasEntered": self.entered,
+            "userRank": teams.index(self.team_name) + 1 if self.team_name in teams else 0,
+        }
+        others = [(slug, {"deadline": self.deadline}) for slug in self.other_competitions]
+        found = [
+            {"ref": url, "url": url, **without_defaults(fields)}
+            for slug, fields in [*others, (self.slug, own)]
+            if call.body.get("search", "") in slug
+            for url in [f"https://www.kaggle.com/competitions/{slug}"]
+        ]
+        return self._page("competitions", found, call)
+
+    def _list_data_files(self, call: Call) -> Reply:
+        created = f"{self.modified:%FT%TZ}"
+        files = [
+            {"name": name, "ref": name, "totalBytes": len(content), "creationDate": created}
+            for name, content in self.files.items()
+        ]
+        return self._page("files", files, call)
+
+    def _download_data_file(self, call: Call) -> Reply:
+        self._must_have_entered()
+        name = call.body["fileName"]
+        if name not in self.files:
+            raise ApiError(404, f"{name}: no such file")
+        return self._link(name, self.files[name])
+
+    def _download_data_files(self, _: Call) -> Reply:
+        self._must_have_entered()
+        return self._link("archive.zip", zip_of(self.files))
+
+    def _start_submission_upload(self, call: Call) -> Reply:
+        self._must_have_entered()
+        token = f"upload-{len(self._upload_names) + 1}"
+        self._upload_names[token] = call.body["fileName"]
+        return json_reply({"token": token, "createUrl": f"{STORAGE}/upload/{token}"})
+
+    def _today(self) -> int:
+        return sum(entry.date[:10] == now()[:10] for entry in self.submissions)
+
+    def _create_submission(self, call: Call) -> Reply:
+        self._must_have_entered()
+        token = call.body["blobFileTokens"]
+        if token not in self._uploads:
+            raise ApiError(400, f"{token}: nothing was uploaded")
+        if self._today() >= self.daily_limit:
+            limit = f"{self.daily_limit} of {self.daily_limit}"
+            raise ApiError(400, f"Your team has used its submission allowance ({limit}).")
+        ref = max((entry.ref for entry in self.submissions), default=51000000) + 1
+        entry = Submission(ref, self._upload_names[token], self._uploads[token], "", now())
+        entry.description = call.body.get("submissionDescription", "")
+        entry.submitted_by, entry.team_name = call.user, self.team_name
+        self.submissions.append(entry)
+        return json_reply({"message": f"Successfully submitted to {self.title}", "ref": ref})
+
+    def _find(self, ref: int) -> Submission:
+        for entry in self.submissions:
+            if entry.ref == ref:
+                return entry
+        raise ApiError(404, f"{ref}: no such submission")
+
+    def _look_at(self, entry: Submission) -> dict[str, Any]:
+        if entry.status == "PENDING":
+            entry.polls += 1
+            if entry.polls > self.polls_until_scored:
+                scored = self.score(entry.content)
+                entry.status, entry.public_score, entry.private_score, entry.error = scored
+        fields = {
+            "ref": entry.ref,
+            "totalBytes": len(entry.content),
+            "date": entry.date,
+            "description": entry.description,
+            "errorDescription": entry.error,
+            "fileName": entry.file_name,
+            "publicScore": entry.public_score,
+            "privateScore": entry.private_score,
+            "status": entry.status,
+            "submittedBy": entry.submitted_by,
+            "teamName": entry.team_name,
+            "url": f"https://www.kaggle.com/submissions/{entry.ref}/{entry.ref}.raw",
+        }
+        return without_defaults(fields)
+
+    def _list_submissions(self, call: Call) -> Reply:
+        newest_first = [self._look_at(entry) for entry in reversed(self.submissions)]
+        return self._page("submissions", newest_first, call)
+
+    def _get_submission(self, call: Call) -> Reply:
+        return json_reply(self._look_at(self._find(call.body["ref"])))
+
+    def _download_submission(self, call: Call) -> Reply:
+        entry = self._find(call.body["submissionId"])
+        return self._link(entry.file_name, entry.content)
+
+    def _get_submission_limits(self, _: Call) -> Reply:
+        today = self._today()
+        left = max(0, self.daily_limit - today)
+        limits = {"numToday": today, "numTotal": len(self.submissions), "numAllowedNow": left}
+        return json_reply(without_defaults(limits))
+
+    def _get_leaderboard(self, call: Call) -> Reply:
+        date = f"{self.modified:%FT%TZ}"
+        teams = [
+            {"teamId": number, "teamName": team, "submissionDate": date, "score": score}
+            for number, (team, score) in enumerate(self.leaderboard, start=7001)
+        ]
+        return self._page("submissions", teams, call)
+
+    def _download_leaderboard(self, _: Call) -> Reply:
+        table = io.StringIO()
+        writer = csv.writer(table)
+        writer.writerow(LEADERBOARD_COLUMNS)
+        for rank, (team, score) in enumerate(self.leaderboard, start=1):
+            writer.writerow([rank, 7000 + rank, team, f"{self.modified:%F %T}", score, 1, "member"])
+        name = f"{self.slug}-publicleaderboard-{self.modified:%FT%T}.csv"
+        packed = zip_of({name: table.getvalue().encode("utf-8-sig")})
+        return Reply(200, packed, "application/zip")
+
+    # datasets.DatasetApiService
+
+    def _dataset(self, call: Call) -> str:
+        name = f"{call.body['ownerSlug']}/{call.body['datasetSlug']}"
+        if name not in self.datasets:
+            raise ApiError(403, "Permission 'datasets.get' was denied")
+        return name
+
+    def _get_dataset_metadata(self, call: Call) -> Reply:
+        name = self._dataset(call)
+        return json_reply({"info": {"title": name, "licenses": [{"name": "CC0-1.0"}]}})
+
+    def _download_dataset(self, call: Call) -> Reply:
+        return self._link("archive.zip", self.datasets[self._dataset(call)])
+
+    def _list_dataset_files(self, call: Call) -> Reply:
+        with zipfile.ZipFile(io.BytesIO(self.datasets[self._dataset(call)])) as archive:
+            members = archive.infolist()
+        files = [{"name": member.filename, "totalBytes": member.file_size} for member in members]
+        return self._page("datasetFiles", files, call)
+
+    # security.OAuthService, users.AccountService
+
+    def _introspect_token(self, call: Call) -> Reply:
+        user = self.tokens.get(call.body["token"])
+        return json_reply({"active": True, "username": user} if user else {"active": False})
+
+    def _generate_access_token(self, call: Call) -> Reply:
+        user = self.refresh_tokens.get(call.body["refreshToken"])
+        if user is None:
+            raise ApiError(401, "Unauthenticated")
+        token = f"oauth-token-{len(self.tokens)}"
+        self.tokens[token] = user
+        return json_reply({"token": token, "expiresIn": 43200, "userName": user, "userId": 1})
+
+
+def signature(url: str) -> str:
+    return parse_qs(urlsplit(url).query).get("X-Goog-Signature", [""])[0]
+
+
+@contextmanager
+def serve(files: dict[str, bytes] | None = None) -> Iterator[KaggleServer]:
+    """A running stand-in; it is closed, with all connections and hanging requests, at the end."""
+    with KaggleServer(files) as server:
+        yield server
+
+
+class _Server(ThreadingHTTPServer):
+    """Closes the connections of its own handlers, which ThreadingHTTPServer leaves open."""
+
+    def __init__(self, kaggle: KaggleServer) -> None:
+        self.kaggle = kaggle
+        self._connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._connections.discard(request)
+
+    def close_connections(self) -> None:
+        for connection in list(self._connections):
+            self.shutdown_request(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Silent where a client went away in the middle of a request."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request and its reply a connection; what the reply is, KaggleServer.answer says."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def _serve(self) -> None:
+        self.close_connection = True
+        length = int(self.headers.get("Content-Length", 0))
+        content = self.rfile.read(length)
+        if len(content) < length:
+            return  # the client went away: half a request has no effect
+        reply = self.server.kaggle.answer(self.command, self.path, self.headers, content)
+        if reply is None:
+            return
+        headers = {
+            "Content-Type": reply.content_type,
+            "Content-Length": str(len(reply.body)),
+            "Connection": "close",
+            **({"X-Kaggle-APIVersion": v} if (v := self.server.kaggle.api_version) else {}),
+            **reply.headers,
+        }
+        self.send_response(reply.status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body[: int(len(reply.body) * reply.keep)])
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = _serve  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: KaggleServer.calls holds every request."""

@@ -1,0 +1,576 @@
+"""A competition rebuilt from class folders: whole patients, equal images, and nothing told."""
+
+import hashlib
+import io
+import random
+import tempfile
+import tracemalloc
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from project import ROOT, SHARED_DATA, prepare_config
+from pydantic import ValidationError
+
+from pipeline import paths
+from pipeline.config.download import KaggleSource, RebuildSource
+from pipeline.config.tree import read_config
+from pipeline.download.rebuild import rebuild_competition
+from pipeline.errors import ArchiveError, CompetitionError
+from pipeline.stages import prepare
+from pipeline.tables import IMAGE_COLUMNS, read_table
+
+NATIVE = SHARED_DATA / "malaria_native" / "cells.zip"
+FILES = [
+    "sample_submission.csv", "solution.csv", "test_data.zip", "train_data.zip", "train_groups.csv",
+    "train_labels.csv",
+]  # fmt: skip
+LABELS = {"Parasitized": "1", "Uninfected": "0"}
+
+GOLDEN = {"solution.csv": "25b50a7c2a11e49a", "train_groups.csv": "66d63eb90a39bdeb"}
+"""First digits of SHA-256, of the cells below: from the first run of this code."""
+
+Members = dict[str, bytes]
+
+
+def source(**changes: Any) -> RebuildSource:
+    """A section `download`."""
+    choices = {"source": "rebuild", "dataset": "owner/cells", "test_share": 0.2, "seed": 1}
+    return RebuildSource.model_validate(choices | changes)
+
+
+def name_of(patient: int, cell: int, slide: str = "thinF") -> str:
+    """A file name as the dataset's."""
+    return f"C{patient + 39}P{patient}{slide}_IMG_20150918_1441{patient:02}_cell_{cell}.png"
+
+
+def members_of(patients: list[tuple[int, int]], slide: str = "thinF") -> Members:
+    """Cells of patients 1, 2, …, so many parasitized and so many healthy of each."""
+    return {
+        f"cell_images/{folder}/{(name := name_of(patient, cell, slide))}": f"{name}: bytes".encode()
+        for patient, counts in enumerate(patients, start=1)
+        for folder, cells in zip(
+            LABELS, (range(counts[0]), range(counts[0], sum(counts))), strict=True
+        )
+        for cell in cells
+    }
+
+
+def cells() -> Members:
+    """268 cells of 30 patients, six of them healthy."""
+    draw = random.Random(1)
+    ill = [(draw.randint(1, 12), draw.randint(1, 4)) for _ in range(24)]
+    return members_of([*ill, *[(0, draw.randint(5, 13)) for _ in range(6)]])
+
+
+def write_zip(path: Path, members: Members, method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A rebuilt competition on disk."""
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        """One of FILES."""
+        return self.folder / ("hidden" if name == "solution.csv" else "raw") / name
+
+    def rows(self, name: str, *columns: str) -> list[tuple[str, ...]]:
+        """The rows of a table with exactly these columns."""
+        table = read_table(self.path(f"{name}.csv"), list(columns))
+        return list(table.itertuples(index=False, name=None))
+
+    def images(self, split: str) -> dict[str, bytes]:
+        """The images by id."""
+        with zipfile.ZipFile(self.path(f"{split}_data.zip")) as archive:
+            names = {Path(name).stem: name for name in archive.namelist()}
+            assert list(names.values()) == [f"{split}_data/{name}.png" for name in names]
+            return {image_id: archive.read(name) for image_id, name in names.items()}
+
+    def labels(self) -> dict[str, str]:
+        """Of train and test."""
+        test = {row: label for row, label, _ in self.rows("solution", "id", "label", "Usage")}
+        return test | dict(self.rows("train_labels", "id", "label"))
+
+    def origins(self, members: Members) -> dict[str, str]:
+        """The member of the dataset's zip that each id's image is; all contents differ."""
+        names = {content: name for name, content in members.items()}
+        images = self.images("train") | self.images("test")
+        return {image_id: names[content] for image_id, content in images.items()}
+
+    def patients(self, members: Members) -> dict[str, set[str]]:
+        """The patients in train and in test, by the number in the file names."""
+        found: dict[str, set[str]] = {"train": set(), "test": set()}
+        for image_id, member in self.origins(members).items():
+            found[image_id.split("_")[0]].add(number_of(member))
+        return found
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file."""
+        return {n: hashlib.sha256(self.path(n).read_bytes()).hexdigest() for n in FILES}
+
+
+def number_of(member: str) -> str:
+    """The patient's number, told otherwise than the code does."""
+    digits = Path(member).name[1:]
+    return digits[: next(i for i, letter in enumerate(digits) if not letter.isdigit())].lstrip("0")
+
+
+def rebuild(folder: Path, archive: Path, **changes: Any) -> Rebuilt:
+    for name in ("raw", "hidden"):
+        (folder / name).mkdir(parents=True)
+    rebuild_competition(archive, source(**changes), folder / "raw", folder / "hidden")
+    return Rebuilt(folder)
+
+
+def rebuild_members(folder: Path, members: Members, **changes: Any) -> Rebuilt:
+    return rebuild(folder / "out", write_zip(folder / "cells.zip", members), **changes)
+
+
+def error_of(folder: Path, members: Members, **changes: Any) -> str:
+    """The message, after its place; nothing was written."""
+    with pytest.raises(CompetitionError) as caught:
+        rebuild_members(folder, members, **changes)
+    assert not [*folder.glob("out/*/*")]
+    place = f"{folder / 'cells.zip'}: expected "
+    assert str(caught.value).startswith(place)
+    return str(caught.value).removeprefix(place)
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Rebuilt:
+    return rebuild_members(tmp_path_factory.mktemp("cells"), cells())
+
+
+def test_the_files_are_exactly_the_competitions(rebuilt: Rebuilt) -> None:
+    assert sorted(path.name for path in rebuilt.folder.glob("*/*")) == FILES
+    assert [path.name for path in rebuilt.folder.glob("hidden/*")] == ["solution.csv"]
+
+
+def test_tables_and_zips_hold_the_ids_in_order(rebuilt: Rebuilt) -> None:
+    for split, tables in {
+        "train": [("train_labels", "id", "label"), ("train_groups", "id", "patient")],
+        "test": [("sample_submission", "id", "label"), ("solution", "id", "label", "Usage")],
+    }.items():
+        ids = [f"{split}_{row:05}" for row in range(len(rebuilt.images(split)))]
+        assert list(rebuilt.images(split)) == ids
+        for table in tables:
+            assert [row[0] for row in rebuilt.rows(*table)] == ids
+    assert {label for _, label in rebuilt.rows("sample_submission", "id", "label")} == {"0"}
+
+
+def test_every_image_arrives_exactly_once_and_byte_by_byte(rebuilt: Rebuilt) -> None:
+    images = [*rebuilt.images("train").values(), *rebuilt.images("test").values()]
+    assert sorted(images) == sorted(cells().values())
+
+
+def test_the_label_is_the_folder(rebuilt: Rebuilt) -> None:
+    origins = rebuilt.origins(cells())
+    assert rebuilt.labels() == {row: LABELS[Path(at).parent.name] for row, at in origins.items()}
+
+
+def test_a_group_is_a_patient(rebuilt: Rebuilt) -> None:
+    origins = rebuilt.origins(cells())
+    groups = rebuilt.rows("train_groups", "id", "patient")
+    pairs = {(group, number_of(origins[image_id])) for image_id, group in groups}
+    names = sorted(group for group, _ in pairs)
+    assert names == [f"patient_{number:03}" for number in range(len(names))]
+    assert len(names) == len({patient for _, patient in pairs}) > 20
+
+
+def test_no_patient_is_in_train_and_test(rebuilt: Rebuilt) -> None:
+    patients = rebuilt.patients(cells())
+    assert not patients["train"] & patients["test"]
+    assert len(patients["train"] | patients["test"]) == 30
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5])
+def test_test_has_its_share_of_both_classes_as_nearly_as_whole_patients_allow(
+    tmp_path: Path, share: float
+) -> None:
+    draw = random.Random(2)
+    members = members_of([(draw.randint(0, 6), draw.randint(0, 6)) for _ in range(80)])
+    labels = Counter(rebuild_members(tmp_path, members, test_share=share).labels().values())
+    solution = Rebuilt(tmp_path / "out").rows("solution", "id", "label", "Usage")
+    in_test = Counter(label for _, label, _ in solution)
+    parts = Fraction(share).limit_denominator(20).numerator
+    for label in LABELS.values():
+        assert abs(in_test[label] - share * labels[label]) <= 6 * parts  # a patient's a part
+
+
+def test_each_class_of_test_is_half_public_half_private_in_no_order(tmp_path: Path) -> None:
+    for seed in range(6):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        solution = rebuild_members(folder, cells(), seed=seed).rows(
+            "solution", "id", "label", "Usage"
+        )
+        counts = Counter((label, usage) for _, label, usage in solution)
+        usages = [usage for *_, usage in solution]
+        assert set(usages) == {"Public", "Private"}
+        for label in LABELS.values():
+            assert abs(counts[label, "Public"] - counts[label, "Private"]) <= 1
+        assert abs(usages.count("Public") - usages.count("Private")) <= 1
+        changes = sum(a != b for a, b in pairwise(usages))
+        assert len(usages) / 4 < changes < len(usages) * 3 / 4  # 1 if sorted, all if in turn
+
+
+def test_the_same_cells_give_the_same_bytes_however_they_are_packed(
+    rebuilt: Rebuilt, tmp_path: Path
+) -> None:
+    turned = {f"other/{name}": content for name, content in reversed(cells().items())}
+    archive = write_zip(tmp_path / "other.zip", turned, zipfile.ZIP_DEFLATED)
+    assert rebuild(tmp_path / "out", archive).hashes() == rebuilt.hashes()
+
+
+def test_another_seed_gives_other_bytes_and_other_patients(
+    rebuilt: Rebuilt, tmp_path: Path
+) -> None:
+    other = rebuild_members(tmp_path, cells(), seed=2)
+    ours = rebuilt.hashes()
+    same = {name for name, digest in other.hashes().items() if ours[name] == digest}
+    assert same <= {"sample_submission.csv"}  # ids and zeros only
+    assert other.patients(cells())["test"] != rebuilt.patients(cells())["test"]
+
+
+def test_no_patient_is_in_test_with_every_seed(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "cells.zip", cells())
+    tests = [
+        rebuild(tmp_path / str(seed), archive, seed=seed).patients(cells())["test"]
+        for seed in range(12)
+    ]
+    assert not set.intersection(*tests)
+
+
+def test_the_leaderboard_is_the_one_that_everybody_has(rebuilt: Rebuilt) -> None:
+    """Where this fails, all who rebuilt it before have another leaderboard than from now on."""
+    hashes = rebuilt.hashes()
+    assert {name: hashes[name][:16] for name in GOLDEN} == GOLDEN
+
+
+def test_nothing_in_the_files_names_a_class_a_patient_or_a_time(rebuilt: Rebuilt) -> None:
+    for split in ("train", "test"):
+        with zipfile.ZipFile(rebuilt.path(f"{split}_data.zip")) as archive:
+            described = {
+                (info.date_time, info.compress_type, info.external_attr, info.create_system,
+                 info.extra, info.comment)
+                for info in archive.infolist()
+            }  # fmt: skip
+            assert len(described) == 1
+            assert described.pop()[0] == (1980, 1, 1, 0, 0, 0)
+            assert archive.comment == b""
+            assert not any("thin" in name.lower() for name in archive.namelist())
+    for name in FILES:
+        text = rebuilt.path(name).read_bytes() if name.endswith(".csv") else b""
+        assert not [word for word in (b"thin", b"Parasitized", b"IMG", b"C4") if word in text]
+
+
+def test_ids_tell_neither_label_nor_patient(tmp_path: Path) -> None:
+    """Over 20 seeds, order and label, and neighbours and patient, are as unrelated as by chance."""
+    archive = write_zip(tmp_path / "cells.zip", cells())
+    correlations, repeats, chances = [], [], []
+    for seed in range(20):
+        out = rebuild(tmp_path / str(seed), archive, seed=seed)
+        labels = [int(label) for _, label in out.rows("train_labels", "id", "label")]
+        groups = [group for _, group in out.rows("train_groups", "id", "patient")]
+        correlations.append(np.corrcoef(range(len(labels)), labels)[0, 1])
+        repeats.append(np.mean([a == b for a, b in pairwise(groups)]))
+        chances.append(sum((n / len(groups)) ** 2 for n in Counter(groups).values()))
+    rows = len(labels) * 20
+    assert abs(np.mean(correlations)) < 4 / rows**0.5
+    assert abs(np.mean(repeats) - np.mean(chances)) < 4 * (np.mean(chances) / rows) ** 0.5
+
+
+def test_a_patients_number_tells_neither_the_original_one_nor_illness(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "cells.zip", cells())
+    original, ill = [], []
+    for seed in range(20):
+        out = rebuild(tmp_path / str(seed), archive, seed=seed)
+        origins, labels = out.origins(cells()), out.labels()
+        rows = out.rows("train_groups", "id", "patient")
+        patients = {group: int(number_of(origins[image_id])) for image_id, group in rows}
+        sick = {group for image_id, group in rows if labels[image_id] == "1"}
+        names = sorted(patients)
+        original.append(np.corrcoef(range(len(names)), [patients[n] for n in names])[0, 1])
+        ill.append(np.corrcoef(range(len(names)), [n in sick for n in names])[0, 1])
+    bound = 4 / (len(names) * 20) ** 0.5
+    assert abs(np.mean(original)) < bound
+    assert abs(np.mean(ill)) < bound
+
+
+SLIDES = [
+    "C47P8thinOriginalOlympusCX21_IMG_20150717_172748_cell_105.png",
+    "C47P8thin_Original_Motic_IMG_20150714_093600_cell_151.png",
+    "C47P8thinF_IMG_20150714_093601_cell_1.png",
+    "c47p8_ThinF_IMG_20150714_093602_cell_2.PNG",
+    "C47P8NThinF_IMG_20150714_093603_cell_3.png",
+    "C47BP8ReThinF_IMG_20150714_093604_cell_4.png",
+    "C047thin_original_IMG_20150714_093605a_cell_5.png",
+]
+
+
+def test_all_slides_of_a_patient_are_one_group_and_in_one_split(tmp_path: Path) -> None:
+    folders = ["Parasitized", "Uninfected"] * 4
+    slides = {
+        f"{folder}/{name}": name.encode() for folder, name in zip(folders, SLIDES, strict=False)
+    }
+    members = slides | members_of([(2, 2)] * 7)  # C40 to C46: beside them, not of them
+    splits = set()
+    for seed in range(8):
+        (tmp_path / str(seed)).mkdir()
+        out = rebuild_members(tmp_path / str(seed), members, seed=seed)
+        origins, groups = out.origins(members), dict(out.rows("train_groups", "id", "patient"))
+        ours = [image_id for image_id, member in origins.items() if member in slides]
+        assert len(ours) == len(SLIDES)
+        assert len({image_id.split("_")[0] for image_id in ours}) == 1
+        group = {groups.get(image_id) for image_id in ours}
+        assert len(group) == 1
+        assert group == {None} or list(groups.values()).count(*group) == len(SLIDES)
+        splits.add(ours[0].split("_")[0])
+    assert splits == {"train", "test"}
+
+
+def test_the_whole_tree_twice_counts_once_and_is_told(
+    rebuilt: Rebuilt, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = cells()
+    twice = once | {f"cell_images/{name}": content for name, content in once.items()}
+    twice["cell_images/Parasitized/Thumbs.db"] = b"x"
+    twice["__MACOSX/cell_images/Parasitized/._a.png"] = b"x"
+    twice["cell_images/notes.txt"] = b"x"
+    out = rebuild_members(tmp_path, twice)
+    assert out.hashes() == rebuilt.hashes()
+    told = capsys.readouterr().err
+    count = len(once)
+    assert f"cells.zip: {count} of {2 * count} images are copies of the same class, name" in told
+    assert "files that are no images: 1 (first: cell_images/notes.txt)" in told
+
+
+def test_the_split_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rebuild_members(tmp_path, members_of([(3, 3)] * 10))
+    assert (
+        "train: 48 images of 8 patients, 50.0% parasitized; "
+        "test: 12 images of 2 patients, 50.0% parasitized, of other patients"
+    ) in capsys.readouterr().err
+
+
+def test_folders_may_be_separated_by_backslashes(rebuilt: Rebuilt, tmp_path: Path) -> None:
+    windows = {name.replace("/", "\\"): content for name, content in cells().items()}
+    assert rebuild_members(tmp_path, windows).hashes() == rebuilt.hashes()
+
+
+def test_images_are_taken_one_at_a_time(tmp_path: Path) -> None:
+    noise = random.Random(1)
+    members = {name: noise.randbytes(2**20) for name in members_of([(2, 2)] * 10)}
+    archive = write_zip(tmp_path / "cells.zip", members)
+    rebuild(tmp_path / "first", archive)  # imports are over
+    tracemalloc.start()
+    rebuild(tmp_path / "second", archive)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20  # of 40 MiB
+
+
+def test_other_folders_are_named(tmp_path: Path) -> None:
+    message = error_of(tmp_path, cells() | {"cells/Cats/a.png": b"x", "Dogs/b.png": b"x"})
+    assert message.startswith(
+        "images in the folders Parasitized and Uninfected, and in no other, found 4 "
+        "(first: Cats, Dogs, Parasitized). Set download.dataset in params.yaml to a dataset in "
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ({"Parasitized/C1thinF.png": b"x"}, "found 1 (first: Parasitized). Set"),
+        (
+            {"parasitized/a.png": b"x", "Uninfected/b.png": b"y"},
+            "found 2 (first: parasitized, Uninfected). Set",
+        ),
+        ({"a.png": b"x"}, "found 1 (first: none at all). Set"),
+        ({"Parasitized/readme.txt": b"x"}, "found no image. Set download.dataset"),
+    ],
+)
+def test_a_class_without_images_is_an_error(tmp_path: Path, members: Members, found: str) -> None:
+    assert found in error_of(tmp_path, members)
+
+
+@pytest.mark.parametrize(
+    "name", ["cell_1.png", "P4thinF_1.png", "xC39P4thinF.png", "C39P4.png", "C39 thinF.png",
+             "CP4thinF.png", "C39P4thinF.jpg", "C３９thinF.png"],
+)  # fmt: skip
+def test_a_name_without_patient_is_an_error_and_not_guessed_at(tmp_path: Path, name: str) -> None:
+    members = cells() | {f"Uninfected/{name}": b"x"}
+    assert error_of(tmp_path, members).startswith(
+        "names that tell the patient, as C39 in "
+        "C39P4thinF_original_IMG_20150622_110115_cell_130.png, found 1 of "
+        f"{len(members)} otherwise (first: {name}). Set download.dataset"
+    )
+
+
+def test_one_name_in_both_classes_is_an_error(tmp_path: Path) -> None:
+    name = name_of(1, 0)
+    message = error_of(tmp_path, cells() | {f"cell_images/Uninfected/{name}": b"x"})
+    assert f"each name in one class, found 1 of {len(cells())} in both (first: {name})." in message
+
+
+def test_two_images_of_one_class_and_name_are_an_error(tmp_path: Path) -> None:
+    member = f"cell_images/Parasitized/{name_of(1, 0)}"
+    message = error_of(tmp_path, cells() | {f"again/{member}": b"x"})
+    assert message.startswith(
+        "images of one class and name to be copies, found 1 that differ "
+        f"(first: again/{member} and {member}). Set"
+    )
+
+
+def test_too_few_patients_are_an_error(tmp_path: Path) -> None:
+    assert error_of(tmp_path, members_of([(1, 1)] * 9), test_share=0.3).startswith(
+        "images of at least 10 patients in Parasitized, one for each part that "
+        "download.test_share 0.3 deals them into, found 9. Set download.test_share in params.yaml "
+        "to 0.5, which needs 2, or download.dataset"
+    )
+
+
+def test_a_split_without_a_class_is_an_error(tmp_path: Path) -> None:
+    """Two parts of three patients, of whom only one has both classes."""
+    assert error_of(tmp_path, members_of([(2, 0), (1, 1), (0, 1)]), test_share=0.5) == (
+        "images of both classes in train, found 1 and none in Parasitized, since patients stay "
+        "whole. Set download.seed in params.yaml to another, or download.dataset to one with more "
+        "patients"
+    )
+
+
+def test_a_damaged_zip_is_an_error(tmp_path: Path) -> None:
+    content = write_zip(tmp_path / "cells.zip", cells()).read_bytes()
+    (tmp_path / "cells.zip").write_bytes(
+        content.replace(b"cell_3.png: bytes", b"cell_3.png: bites")
+    )
+    with pytest.raises(ArchiveError, match=r"cells\.zip: expected .*cell_3\.png whole, found it"):
+        rebuild(tmp_path / "out", tmp_path / "cells.zip")
+
+
+counts = st.tuples(st.integers(0, 4), st.integers(0, 4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(counts, min_size=2, max_size=12), st.sampled_from([0.2, 0.4, 0.5]), st.integers(0, 99)
+)
+def test_whatever_the_patients_it_is_an_error_or_a_competition_without_leaks(
+    patients: list[tuple[int, int]], share: float, seed: int
+) -> None:
+    members = members_of(patients)
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            out = rebuild_members(Path(name), members, test_share=share, seed=seed)
+        except CompetitionError:
+            return
+        assert sorted(out.origins(members).values()) == sorted(members)
+        split = out.patients(members)
+        assert not split["train"] & split["test"]
+        assert {label for _, label in out.rows("train_labels", "id", "label")} == {"0", "1"}
+        solution = out.rows("solution", "id", "label", "Usage")
+        assert {label for _, label, _ in solution} == {"0", "1"}
+
+
+def test_what_was_rebuilt_passes_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    members = {}
+    for member in members_of([(3, 3)] * 10):
+        pixels = rng.integers(0, 255, (int(rng.integers(20, 40)), 30, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "png")
+        members[member] = file.getvalue()
+    check_prepare(rebuild_members(tmp_path, members), tmp_path, monkeypatch)
+
+
+def check_prepare(out: Rebuilt, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the stage on it: labels, groups and order in the store are those of the files."""
+    monkeypatch.chdir(folder)
+    paths.RAW.parent.mkdir()
+    (out.folder / "raw").rename(paths.RAW)
+    prepare.run(prepare_config())
+    train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    labels = read_table(paths.RAW / "train_labels.csv", ["id", "label"])
+    groups = read_table(paths.RAW / "train_groups.csv", ["id", "patient"])
+    assert train["image_id"].tolist() == labels["id"].tolist()
+    assert train["label"].tolist() == labels["label"].tolist()
+    assert train["group"].tolist() == groups["patient"].tolist()
+    sample = read_table(paths.RAW / "sample_submission.csv", ["id", "label"])
+    assert read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"].tolist() == sample["id"].tolist()
+    assert len(np.load(paths.TEST_IMAGES, mmap_mode="r")) == len(sample)
+
+
+@pytest.fixture
+def native() -> Members:
+    if not NATIVE.is_file():
+        pytest.skip(f"no real data at {NATIVE}")
+    with zipfile.ZipFile(NATIVE) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_real_cells_are_rebuilt(
+    native: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = rebuild(tmp_path / "out", NATIVE)
+    assert sorted(out.origins(native).values()) == sorted(native)
+    split = out.patients(native)
+    assert not split["train"] & split["test"]
+    assert len(split["train"] | split["test"]) == 108  # of the 111 parts before thin of its names
+    solution = out.rows("solution", "id", "label", "Usage")
+    assert Counter((label, usage) for _, label, usage in solution) == {
+        ("0", "Public"): 10, ("0", "Private"): 10, ("1", "Public"): 10, ("1", "Private"): 10,
+    }  # fmt: skip
+    check_prepare(out, tmp_path, monkeypatch)
+
+
+def test_in_the_real_names_a_number_is_one_patient(native: Members) -> None:
+    """Dropped are only the suffixes that name the slide: no two patients share a number."""
+    prefixes: dict[str, set[str]] = {}
+    for member in native:
+        prefix = Path(member).name.lower().partition("thin")[0].removesuffix("re").rstrip("_")
+        prefixes.setdefault(number_of(member), set()).add(prefix)
+    assert not {number: found for number, found in prefixes.items() if len(found) > 1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"dataset": "slug"}, {"dataset": "https://x/a/b"}, {"dataset": "a/../b"}, {"dataset": "a/b\n"},
+     {"test_share": 0.04}, {"test_share": 0.51}, {"seed": -1}, {"seed": 2**32}, {"sed": 1}],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_parameter_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        source(**changes)
+
+
+def test_a_competition_on_kaggle_has_a_name() -> None:
+    assert KaggleSource(source="kaggle", competition="cells").competition == "cells"
+    with pytest.raises(ValidationError):
+        KaggleSource(source="kaggle", competition="")
+
+
+@pytest.mark.parametrize("profile", ["malaria-rebuild", "malaria-kaggle"])
+def test_a_profile_differs_from_malaria_local_in_source_and_name_alone(profile: str) -> None:
+    ours = read_config(ROOT / "profiles" / f"{profile}.yaml").model_dump()
+    local = read_config(ROOT / "profiles" / "malaria-local.yaml").model_dump()
+    assert ours["download"].pop("source") == profile.split("-")[1]
+    assert ours["ensemble"].pop("name") == profile
+    for tree in (ours, local):
+        tree.pop("download")
+        tree["ensemble"].pop("name", None)
+    assert ours == local
