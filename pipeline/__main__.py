@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 an error, said in one sentence on standard error; 2 a wron
 130 interrupted by Ctrl-C. params.yaml is read and checked whole before anything else.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -135,6 +136,40 @@ def leaderboard(competition: CompetitionOption = None) -> None:
     from pipeline.stages import compete
 
     compete.leaderboard(compete.slug(_config().download, competition))
+
+
+@app.command(rich_help_panel=KAGGLE)
+def reproduce(
+    what: Annotated[str, typer.Argument(help="Kaggle's number, or the submitted file.")],
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Make everything anew, past every cache.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the worktree in any case.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the commit is checked out; by default beside this one."),
+    ] = None,
+) -> None:
+    """Rebuild a submission of the ledger from its commit, and compare."""
+    from pipeline.leaderboard import ledger, reproduce
+
+    entry = reproduce.find_entry(what, ledger.read_ledger(paths.LEDGER))
+    print(
+        reproduce.report(
+            reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
+        )
+    )
+
+
+@app.command(rich_help_panel=KAGGLE)
+def doctor() -> None:
+    """Diagnose this machine: credentials for Kaggle, network, versions, device, disk."""
+    from pipeline.doctor import examine, print_report
+    from pipeline.kaggle.client import Kaggle
+
+    lines = examine(os.environ, Path.home(), Path(), lambda: Kaggle().user())
+    if not print_report(lines):
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=OUTSIDE)

@@ -24,7 +24,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -609,7 +609,8 @@ class _Server(ThreadingHTTPServer):
 
     def close_connections(self) -> None:
         for connection in list(self._connections):
-            self.shutdown_request(connection)
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # its handler wakes up, and closes it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Silent where a client went away in the middle of a request."""

@@ -242,7 +242,7 @@ def test_without_credentials_the_sentence_says_where_to_get_them(
 ) -> None:
     done = command(server, project, "download", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
     assert done.returncode == 1
-    assert done.stderr.startswith("KaggleError: no credentials for Kaggle. ")
+    assert done.stderr.startswith("KaggleError: no credentials that Kaggle's client would use: ")
     assert SETTINGS in done.stderr
     assert not server.calls
 

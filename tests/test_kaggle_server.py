@@ -9,13 +9,16 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import requests
@@ -48,7 +51,7 @@ def server() -> Iterator[KaggleServer]:
 
 
 def run(
-    server: KaggleServer, folder: Path, *command: str, timeout: float = 60, **environment: str
+    server: KaggleServer, folder: Path, *command: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """A process with `folder` as its home and working folder, and a good key unless told otherwise."""
     return subprocess.run(
@@ -57,7 +60,7 @@ def run(
         env=server.environment(folder, **(environment or KEY)),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=60,
         check=False,
     )
 
@@ -80,6 +83,26 @@ def client_version() -> tuple[int, ...]:
     with serve() as server, TemporaryDirectory() as home:
         shown = cli(server, Path(home), "--version").stdout
     return tuple(map(int, shown.split()[-1].split(".")))
+
+
+def ask(server: KaggleServer, method: str, body: dict[str, Any]) -> requests.Response:
+    """A method's reply as it is on the wire."""
+    return requests.post(
+        f"http://localhost/api/v1/{method}", json=body, auth=("tester", "secret-key"),
+        proxies={"http": server.url}, allow_redirects=False,
+    )  # fmt: skip
+
+
+def until(happened: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def handlers() -> list[threading.Thread]:
+    """The requests that are being answered, in all servers."""
+    return [thread for thread in threading.enumerate() if "process_request" in thread.name]
 
 
 def names(server: KaggleServer) -> list[str]:
@@ -156,10 +179,17 @@ def test_the_command_line_shows_one_page_and_says_so_on_stdout(
     ]
 
 
+def test_older_submissions_are_on_later_pages(server: KaggleServer, tmp_path: Path) -> None:
+    server.submissions = [old(ref) for ref in range(5)]
+    script = f"print([s.ref for s in api.competition_submissions('{SLUG}', page_number=2)])"
+    assert api(server, tmp_path, script) == "[1, 0]\n"
+
+
 def test_the_competition_is_listed_with_whether_one_has_entered_and_ones_rank(
     server: KaggleServer, tmp_path: Path
 ) -> None:
     server.leaderboard = [("Other", "0.99"), ("Team Tester", "0.98")]
+    server.other_competitions.append("titanic")
     script = f"""
 for c in api.competitions_list(search="{SLUG}").competitions:
     print(c.ref, c.user_has_entered, c.user_rank, c.deadline, c.evaluation_metric,
@@ -188,6 +218,7 @@ def test_the_leaderboard_is_a_zip_named_as_the_data_are(
     done = cli(server, tmp_path, "competitions", "leaderboard", SLUG, "-d", "-p", ".")
     assert done.returncode == 0, done.stderr
     (table,) = read_zip(tmp_path / f"{SLUG}.zip").values()
+    assert table.startswith("\ufeffRank".encode())
     assert table.decode("utf-8-sig").splitlines() == [
         "Rank,TeamId,TeamName,LastSubmissionDate,Score,SubmissionCount,TeamMemberUserNames",
         '1,7001,"Team, A",2026-01-02 03:04:05,0.99,1,member',
@@ -344,30 +375,25 @@ def test_a_page_for_people_is_stored_as_the_zip(server: KaggleServer, tmp_path: 
 
 
 def test_a_link_serves_ranges_and_expires(server: KaggleServer) -> None:
-    proxies = {"http": server.url}
-    body = {"competitionName": SLUG, "fileName": "train_labels.csv"}
-    method = "http://localhost/api/v1/competitions.CompetitionApiService/DownloadDataFile"
-    issued = requests.post(
-        method, json=body, auth=("tester", "secret-key"), proxies=proxies, allow_redirects=False
-    )
+    body = {"competitionName": SLUG, "fileName": "train/a b.csv"}
+    issued = ask(server, "competitions.CompetitionApiService/DownloadDataFile", body)
     link = issued.headers["Location"]
     assert issued.status_code == 302
-    assert link.startswith("http://storage.localhost.test/signed/train_labels.csv?")
+    assert link.startswith("http://storage.localhost.test/signed/train/a%20b.csv?")
     assert "X-Goog-Signature=SECRETSIG" in link
 
     def get(url: str = link, **headers: str) -> tuple[int, bytes, str | None]:
-        found = requests.get(
-            url, headers={k.replace("_", "-"): v for k, v in headers.items()}, proxies=proxies
-        )
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        found = requests.get(url, headers=named, proxies={"http": server.url})
         return found.status_code, found.content, found.headers.get("Content-Range")
 
-    content = FILES["train_labels.csv"]
-    tag = requests.head(link, proxies=proxies).headers["ETag"]
+    content = FILES["train/a b.csv"]
+    tag = requests.head(link, proxies={"http": server.url}).headers["ETag"]
     assert get() == (200, content, None)
-    assert get(Range="bytes=4-") == (206, content[4:], "bytes 4-12/13")
-    assert get(Range="bytes=4-6", If_Range=tag) == (206, content[4:7], "bytes 4-6/13")
-    assert get(Range="bytes=4-", If_Range='"other"') == (200, content, None)
-    assert get(Range="bytes=13-") == (416, b"", "bytes */13")
+    assert get(Range="bytes=3-") == (206, content[3:], "bytes 3-7/8")
+    assert get(Range="bytes=3-5", If_Range=tag) == (206, content[3:6], "bytes 3-5/8")
+    assert get(Range="bytes=3-", If_Range='"other"') == (200, content, None)
+    assert get(Range="bytes=8-") == (416, b"", "bytes */8")
     assert get(link.partition("?")[0])[0] == 403
     server.fault("GET file", "expired")
     assert [get()[0], get()[0]] == [403, 403]
@@ -477,12 +503,14 @@ def test_a_lost_reply_leaves_the_submission_on_the_server(
     assert (len(server.called("CreateSubmission")), len(server.submissions)) == (1, made)
 
 
-def test_half_a_request_has_no_effect(server: KaggleServer) -> None:
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
-        client.sendall(b"PUT /upload/x HTTP/1.1\r\nContent-Length: 100\r\n\r\nid,label")
-        client.shutdown(socket.SHUT_WR)
-        assert client.recv(1) == b""
-    assert server.calls == []
+def test_a_default_is_not_on_the_wire(server: KaggleServer) -> None:
+    server.submissions = [replace(old(7), status="PENDING", public_score="")]
+    found = ask(server, "competitions.CompetitionApiService/GetSubmission", {"ref": 7}).json()
+    assert found == {
+        "ref": 7, "totalBytes": 1, "date": "2026-01-01T00:00:00.000Z", "fileName": "7.csv",
+        "submittedBy": "tester", "teamName": "Team Tester",
+        "url": "https://www.kaggle.com/submissions/7/7.raw",
+    }  # fmt: skip
 
 
 # Errors
@@ -530,6 +558,46 @@ def test_another_competition_is_refused(
     assert (done.returncode, f"{status} Client Error" in done.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("method", "body", "status", "message"),
+    [
+        ("competitions.CompetitionApiService/GetSubmission", {"ref": 7}, 404, "7: no such submission"),
+        ("competitions.CompetitionApiService/DownloadDataFile", {"fileName": "x"}, 404, "x: no such file"),
+        ("competitions.CompetitionApiService/CreateSubmission", {"blobFileTokens": "x"}, 400, "x: nothing was uploaded"),
+        ("datasets.DatasetApiService/ListDataFiles", {}, 404, "ListDataFiles: no such method"),
+        ("datasets.DatasetApiService/DownloadDataset", {"ownerSlug": "a", "datasetSlug": "b"}, 403, "Permission 'datasets.get' was denied"),
+        ("users.AccountService/GenerateAccessToken", {"refreshToken": "x"}, 401, "Unauthenticated"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_refused(
+    server: KaggleServer, method: str, body: dict[str, Any], status: int, message: str
+) -> None:
+    found = ask(server, method, body)
+    assert (found.status_code, found.json()["error"]["message"]) == (status, message)
+
+
+def test_an_unknown_token_is_inactive_and_an_unknown_upload_is_not_found(
+    server: KaggleServer,
+) -> None:
+    found = ask(server, "security.OAuthService/IntrospectToken", {"token": "x"})
+    assert (found.status_code, found.json()) == (200, {"active": False})
+    upload = "http://storage.localhost.test/upload/x"
+    assert requests.put(upload, b"id", proxies={"http": server.url}).status_code == 404
+
+
+def test_an_error_may_say_when_to_come_back(server: KaggleServer) -> None:
+    server.fault("ListDataFiles", "status", status=429, retry_after=7, message="Slow down")
+    server.fault("ListDataFiles", "status", status=500, shape="old")
+    first, second = (
+        ask(server, "competitions.CompetitionApiService/ListDataFiles", {}) for _ in range(2)
+    )
+    assert (first.headers.get("Retry-After"), second.headers.get("Retry-After")) == ("7", None)
+    assert first.json() == {
+        "error": {"code": 429, "message": "Slow down", "status": "RESOURCE_EXHAUSTED"}
+    }
+    assert second.json() == {"code": 500, "message": "the stand-in was told to fail"}
+
+
 def test_a_fault_concerns_only_the_requests_it_names(server: KaggleServer, tmp_path: Path) -> None:
     server.fault("GET file", "status", status=503, on={"path": "test.zip"})
     codes = [
@@ -540,18 +608,34 @@ def test_a_fault_concerns_only_the_requests_it_names(server: KaggleServer, tmp_p
 
 
 def test_a_hanging_request_ends_when_the_server_closes(tmp_path: Path) -> None:
+    until(lambda: not handlers())
     with serve() as server:
         server.fault("*", "hang")
-        command = [COMMAND, "competitions", "files", SLUG]
+        command = [str(COMMAND), "competitions", "files", SLUG]
         client = subprocess.Popen(
             command, env=server.environment(tmp_path, **KEY), stderr=subprocess.PIPE, text=True
         )
-        while not server.calls:
-            time.sleep(0.01)
+        until(lambda: bool(server.calls))
         assert client.poll() is None
-        before = time.monotonic()
     assert "Remote end closed connection" in client.communicate(timeout=10)[1]
-    assert time.monotonic() - before < 5
+    until(lambda: not handlers())
+
+
+@pytest.mark.parametrize("client_closes", [True, False])
+def test_half_a_request_has_no_effect_and_ends_with_the_server(client_closes: bool) -> None:
+    until(lambda: not handlers())
+    with serve() as server:
+        port = int(server.url.rpartition(":")[2])
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client.sendall(b"PUT /upload/x HTTP/1.1\r\nContent-Length: 100\r\n\r\nid,label")
+        until(lambda: bool(handlers()))
+        if client_closes:
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == b""
+    assert client.recv(1) == b""
+    client.close()
+    until(lambda: not handlers())
+    assert server.calls == []
 
 
 def test_a_mistaken_fault_is_refused(server: KaggleServer) -> None:

@@ -74,6 +74,8 @@ def explain(error: Exception, page: str) -> Failure:
                 f"the answer holds the value {error}, which this version of the client does not "
                 "know. Install a newer one: pip install --upgrade kaggle"
             )
+        case requests.RequestException():  # its text may hold a link or a header
+            return Failure(f"the call failed ({type(error).__name__}). python -m pipeline doctor")
     raise error
 
 

@@ -24,7 +24,8 @@ import requests
 
 from pipeline.errors import KaggleError, LostReplyError
 from pipeline.kaggle.answers import Failure, explain
-from pipeline.kaggle.credentials import find_credentials, scrub
+from pipeline.kaggle.credentials import find_credentials
+from pipeline.kaggle.secrets import scrub
 from pipeline.progress import say
 
 TIMEOUT_S = 60.0
@@ -104,8 +105,8 @@ class Kaggle:
         """Sign in. Raises KaggleError where there are no credentials, or none that work."""
         self._credentials = find_credentials(os.environ, Path.home())
         if self._credentials.route == "none":
-            problems = " ".join(self._credentials.problems)
-            raise KaggleError(f"no credentials for Kaggle. {problems}")
+            problems = "; ".join(self._credentials.problems)
+            raise KaggleError(f"no credentials that Kaggle's client would use: {problems}")
         self._api: Any = self._call("signing in", "settings", _sign_in)
 
     def user(self) -> str:
