@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help run test test-fast lock profiles use format benchmarks clean
+.PHONY: help run test train doctor submit scores test-fast lock profiles use format benchmarks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ test: .venv/.installed ## Format, lint, types and all tests
 	mypy
 	pytest -m "not slow"
 	pytest -m slow
+
+train: .venv/.installed ## Train what is out of date, several models and folds at a time: make train JOBS=2
+	@python -m pipeline jobs $(JOBS)
 
 test-fast: .venv/.installed ## The tests that take seconds
 	pytest -q -m "not slow"
@@ -53,6 +56,13 @@ benchmarks: .venv/.installed ## Print the ratios of docs/PERFORMANCE.md
 	python -m benchmarks.train
 	python -m benchmarks.prepare
 	python -m benchmarks.noop
+	python -m benchmarks.jobs
+	python -m benchmarks.peers
+	python -m benchmarks.calibration
+
+benchmarks/out/fastai: .venv/.installed ## fastai in an environment of its own, for benchmarks.peers
+	uv venv --quiet --python .venv/bin/python $@
+	VIRTUAL_ENV=$@ uv pip install --quiet fastai torch==$$(.venv/bin/python -c 'from importlib.metadata import version; print(version("torch"))')
 
 clean: ## Remove the environment and everything that can be rebuilt, but not DVC's cache
 	rm -rf .venv .resume live data models ensemble reports

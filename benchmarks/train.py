@@ -76,8 +76,8 @@ def _compare(name: str, train: Drawn, held: Drawn, epochs: int, rounds: int) -> 
         return run_in_child(partial(trainer, train, held, seeded, profile.device))
 
     turns = {
-        peer: partial(train_once, _train_tutorial),
-        ours: partial(train_once, _train_ours),
+        peer: partial(train_once, train_tutorial),
+        ours: partial(train_once, train_ours),
     }
     found = take_turns(turns, rounds)
     seen = len(train.labels()) * epochs
@@ -97,7 +97,7 @@ def _each(
     return {name: [figure(trained) for trained in rounds] for name, rounds in found.items()}
 
 
-def _train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
+def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
     import numpy as np
     import torch
 
@@ -126,7 +126,7 @@ def _train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> 
     return Trained(seconds, float((probabilities.argmax(1) == truth).mean()), peak_gb)
 
 
-def _train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
+def train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> Trained:
     import torch
 
     from benchmarks import tutorial

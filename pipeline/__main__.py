@@ -96,6 +96,14 @@ def check() -> None:
     check.run(_config().ensemble.name)
 
 
+@app.command(rich_help_panel=STAGES)
+def report() -> None:
+    """Write everything that is known of the result on one page: reports/index.html."""
+    from pipeline.stages import report
+
+    report.run(_config().ensemble.name)
+
+
 @app.command(rich_help_panel=KAGGLE)
 def submit(
     file: Annotated[Path | None, typer.Argument(help="By default submissions/NAME.csv.")] = None,
@@ -131,6 +139,14 @@ def scores(competition: CompetitionOption = None) -> None:
 
 
 @app.command(rich_help_panel=KAGGLE)
+def finals(competition: CompetitionOption = None) -> None:
+    """Choose the two final submissions among the ledger's, by a rule without private scores."""
+    from pipeline.stages import compete
+
+    compete.finals(compete.slug(_config().download, competition))
+
+
+@app.command(rich_help_panel=KAGGLE)
 def leaderboard(competition: CompetitionOption = None) -> None:
     """Show our place on the public leaderboard, the gap, and the noise."""
     from pipeline.stages import compete
@@ -154,11 +170,10 @@ def reproduce(
     from pipeline.leaderboard import ledger, reproduce
 
     entry = reproduce.find_entry(what, ledger.read_ledger(paths.LEDGER))
-    print(
-        reproduce.report(
-            reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
-        )
-    )
+    verdict = reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
+    print(reproduce.report(verdict))
+    if not verdict.identical:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=KAGGLE)
@@ -170,6 +185,59 @@ def doctor() -> None:
     lines = examine(os.environ, Path.home(), Path(), lambda: Kaggle().user())
     if not print_report(lines):
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def jobs(
+    count: Annotated[
+        int | None, typer.Argument(help="How many at a time; by default as many as pay.", min=1)
+    ] = None,
+) -> None:
+    """Train every model and fold that is out of date, several side by side, through DVC."""
+    from pipeline import jobs
+
+    jobs.run(_config().train, count)
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def predict(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder of images, a zip, or NAME.zip/FOLDER.", metavar="FOLDER|ZIP"),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The CSV to write.")] = Path(
+        "predictions.csv"
+    ),
+) -> None:
+    """Score new images with the submission's ensemble: id, probabilities, label."""
+    from pipeline.stages import predict
+
+    predict.run(_config(), source, output)
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def winner(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where NAME/ and NAME.zip go.")
+    ] = Path("winner"),
+) -> None:
+    """Pack what Kaggle asks of winners: code, networks, commands that repeat the submission."""
+    from pipeline.stages import winner
+
+    winner.run(_config(), output)
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def noise(
+    top: Annotated[int, typer.Option(help="Labels to suggest and draw.", min=1, max=1000)] = 50,
+    output: Annotated[Path, typer.Option(help="Suggested corrections, to be reviewed.")] = Path(
+        "reports/label_noise.csv"
+    ),
+) -> None:
+    """Rank the labels that the out-of-fold predictions contradict, and draw them for review."""
+    from pipeline.stages import noise
+
+    noise.run(_config().prepare, top, output)
 
 
 @app.command(rich_help_panel=OUTSIDE)

@@ -15,6 +15,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
@@ -61,6 +62,18 @@ def check_archive(path: Path) -> None:
                 pass
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What a zip's directory says of a member.
+
+    size: bytes, unpacked. modified: year, month, day, hour, minute, second as the packing program
+    wrote them, which may be the same for all or no date at all.
+    """
+
+    size: int
+    modified: tuple[int, int, int, int, int, int]
+
+
 class ImageArchive:
     """The images of a zip, or of one folder in it with everything below.
 
@@ -94,14 +107,21 @@ class ImageArchive:
         Raises ArchiveError on a member that is damaged or not there.
         """
         with self._lock:
-            try:
-                info = self._zip.getinfo(member)
-            except KeyError as error:
-                raise ArchiveError(
-                    f"{self._path}: no member {member}. The table that names it is older than "
-                    "the archive. Run: dvc repro prepare"
-                ) from error
-            return b"".join(_chunks(self._path, self._zip, info))
+            return b"".join(_chunks(self._path, self._zip, self._info(member)))
+
+    def entry(self, member: str) -> Entry:
+        """A member's size and time, by the directory. Raises ArchiveError if it is not there."""
+        info = self._info(member)
+        return Entry(info.file_size, info.date_time)
+
+    def _info(self, member: str) -> zipfile.ZipInfo:
+        try:
+            return self._zip.getinfo(member)
+        except KeyError as error:
+            raise ArchiveError(
+                f"{self._path}: no member {member}. The table that names it is older than "
+                "the archive. Run: dvc repro prepare"
+            ) from error
 
     def match_ids(self, ids: list[str]) -> dict[str, str]:
         """The member of each id; ids without one are absent.

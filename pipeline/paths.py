@@ -34,6 +34,7 @@ LIVE = Path("live")
 
 ENSEMBLE_OOF = Path("ensemble/oof.csv")
 LEADERBOARD = Path("reports/leaderboard.json")
+REPORT = Path("reports/index.html")
 
 LEDGER = Path("submissions/ledger.csv")
 """What became of each file that was submitted. Not an output."""

@@ -10,8 +10,13 @@ install_import_hook(
     [
         "pipeline.ensemble",
         "pipeline.folds",
+        "pipeline.gallery",
         "pipeline.metrics",
+        "pipeline.noise",
         "pipeline.prepare",
+        "pipeline.report.diagnosis",
+        "pipeline.report.facts",
+        "pipeline.report.gallery",
         "pipeline.tables",
         "pipeline.train",
     ],

@@ -11,7 +11,7 @@ from pipeline.config.prepare import PrepareConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
-COPIED = ["pipeline", "profiles", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
+COPIED = ["pipeline", "profiles", "corrections", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
 
 PARAMS = """\
 # a test
@@ -21,7 +21,7 @@ download:
 prepare:
   {sample_submission: auto, labels: auto, train_images: auto, test_images: auto,
    groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096,
-   unreadable: stop, near_duplicate: 2.0}
+   unreadable: stop, near_duplicate: 2.0, conflicts: keep, corrections: null}
 split: {folds: 2, seeds: [1]}
 train:
   device: cpu
@@ -37,14 +37,20 @@ train:
       lr: 0.01
       warmup_epochs: 0.5
       weight_decay: 0.01
+      layer_decay: null
       label_smoothing: 0.05
       ema: 0.9
       clip_norm: 1.0
       precision: float32
       tta: true
       augment: [{op: SquareSymmetry, p: 1.0}]
+      engine: albumentations
+      mix: null
     two: {<<: *model, seed: 2, epoch: {rule: inner, folds: 2}}
-ensemble: {name: tiny, blend: mean, confidence: 0.95, resamples: 200, seed: 1}
+ensemble:
+  {name: tiny, metric: accuracy, blend: mean, calibration: none, threshold: none,
+   greedy_rounds: 20, stack_l2: 1.0, external: [], confidence: 0.95, resamples: 200, seed: 1,
+   forecast: {confidence: 0.9, resamples: 200, seed: 1, public_share: 0.5}}
 """
 
 
@@ -61,6 +67,8 @@ def prepare_config(**changes: Any) -> PrepareConfig:
         "max_side_px": 4096,
         "unreadable": "stop",
         "near_duplicate": 1.0,
+        "conflicts": "keep",
+        "corrections": None,
     }
     return PrepareConfig(**(choices | changes))
 

@@ -9,7 +9,7 @@ import pytest
 from project import PARAMS, ROOT, local_params, run, stage
 from test_competition import make_zip
 
-STAGES = ["download", "prepare", "split", "train", "ensemble", "check"]
+STAGES = ["download", "prepare", "split", "train", "ensemble", "check", "report"]
 
 
 @pytest.fixture

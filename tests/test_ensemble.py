@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.ensemble.blend import Member, mean_out_of_fold, mean_test
-from pipeline.ensemble.estimate import accuracy_interval
+from pipeline.ensemble.estimate import accuracy_interval, resampled_scores
+from pipeline.ensemble.members import Column, Member, covered_images, read_model
 from pipeline.errors import EnsembleError, TableError
 from pipeline.tables import FOLD_COLUMNS, write_predictions
 
@@ -46,8 +46,14 @@ def members(tmp_path: Path) -> list[Member]:
     return [write_member(tmp_path, fold, chance) for fold, chance in enumerate(chances)]
 
 
+def column(found: list[Member], image_ids: list[str], test_ids: list[str]) -> Column:
+    return read_model(found, image_ids, test_ids, folds(), CLASSES)
+
+
 def test_out_of_fold_is_the_mean_over_the_repeats_joined_by_id(tmp_path: Path) -> None:
-    ids, mean = mean_out_of_fold(members(tmp_path), folds(), CLASSES)
+    ids = covered_images(folds(), [0, 1, 2, 3])
+    assert sorted(ids) == IDS
+    mean = column(members(tmp_path), ids, ["t0", "t1"]).out_of_fold
     assert dict(zip(ids, mean[:, 1].round(6), strict=True)) == {
         "a": 0.3,
         "b": 0.4,
@@ -56,30 +62,31 @@ def test_out_of_fold_is_the_mean_over_the_repeats_joined_by_id(tmp_path: Path) -
     }
 
 
-def test_test_is_the_mean_over_all_members_in_the_asked_order(tmp_path: Path) -> None:
-    mean = mean_test(members(tmp_path), ["t1", "t0"], CLASSES)
+def test_test_is_the_mean_over_all_networks_in_the_asked_order(tmp_path: Path) -> None:
+    mean = column(members(tmp_path), IDS, ["t1", "t0"]).test
     np.testing.assert_allclose(mean[:, 1], [0.5, 0.3])
 
 
 def test_one_fold_alone_covers_its_own_images(tmp_path: Path) -> None:
-    ids, mean = mean_out_of_fold(members(tmp_path)[1:2], folds(), CLASSES)
+    ids = covered_images(folds(), [1])
     assert ids == ["b", "d"]
+    mean = column(members(tmp_path)[1:2], ids, ["t0", "t1"]).out_of_fold
     np.testing.assert_allclose(mean[:, 1], [0.2, 0.4])
 
 
-def test_a_repeat_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+def test_a_repeat_that_is_not_whole_is_refused() -> None:
     with pytest.raises(EnsembleError) as caught:
-        mean_out_of_fold(members(tmp_path)[:3], folds(), CLASSES)
+        covered_images(folds(), [0, 1, 2])
     assert "expected as many for each image, found {1: 2, 2: 2}" in str(caught.value)
 
 
 def test_predictions_of_another_fold_are_refused(tmp_path: Path) -> None:
     first, second = members(tmp_path)[:2]
     with pytest.raises(TableError, match=r"oof.csv: 2 of 2 ids are missing \(first: b, d\)"):
-        mean_out_of_fold([first, Member("vgg", 1, first.folder)], folds(), CLASSES)
+        column([first, Member("vgg", 1, first.folder)], IDS, ["t0", "t1"])
     (second.folder / "test.csv").unlink()
     with pytest.raises(TableError, match=r"test.csv: no such file"):
-        mean_test([first, second], ["t0", "t1"], CLASSES)
+        column([first, second], IDS, ["t0", "t1"])
 
 
 def test_the_interval_of_independent_rows_is_the_binomial_one() -> None:
@@ -113,5 +120,20 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_one_group_has_no_interval() -> None:
-    with pytest.raises(EnsembleError, match="needs two groups or more, found 1 over 3 rows"):
+    with pytest.raises(EnsembleError, match="needs two groups or more, found 1"):
         accuracy_interval(np.array([True, False, True]), ["a"] * 3, 0.95, 100, 1)
+
+
+def test_resamples_that_miss_a_class_are_left_out_while_they_are_few() -> None:
+    """A score that is not defined without the first of 3 groups is missing in (2/3)^3 of them."""
+    with pytest.raises(EnsembleError) as caught:
+        resampled_scores([lambda weights: 1.0 if weights[0] else np.nan], 3, 1000, 1)
+    assert "of 1000 resamples of 3 groups have no rows of some class: too few" in str(caught.value)
+    few = resampled_scores([lambda w: float(w[0]) if w[:4].any() else np.nan], 40, 1000, 1)
+    assert 900 < len(few) < 1000  # none of 4 of 40: 0.9^40 = 1.5 %
+    assert not np.isnan(few).any()
+
+
+def test_scores_of_one_resample_are_of_the_same_groups() -> None:
+    scores = resampled_scores([lambda w: float(w[0]), lambda w: float(2 * w[0])], 5, 200, 1)
+    np.testing.assert_array_equal(scores[:, 1], 2 * scores[:, 0])

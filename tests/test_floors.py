@@ -11,15 +11,15 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     ["errors", "shapes"],
     ["files", "progress", "config"],
-    ["tables", "metrics", "competition", "paths", "kaggle"],
+    ["tables", "metrics", "competition", "paths", "kaggle", "gallery"],
     ["archive"],
     ["candidates"],
-    ["download", "prepare", "folds"],
+    ["download", "prepare", "folds", "noise"],
     ["train"],
     ["ensemble"],
     ["leaderboard"],
     ["report"],
-    ["stages", "profiles", "doctor"],
+    ["stages", "profiles", "doctor", "jobs"],
     ["__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -67,6 +67,7 @@ def test_the_command_line_starts_without_heavy_libraries(library: str) -> None:
         ("split", "torch timm albumentations cv2"),
         ("check", "torch timm albumentations cv2 sklearn scipy"),
         ("ensemble", "torch timm albumentations cv2 sklearn scipy"),
+        ("report", "torch timm albumentations cv2 sklearn scipy"),
         ("summary", "torch timm albumentations cv2 sklearn pandas"),
         ("prepare", "torch timm albumentations sklearn"),
         ("train", "timm sklearn"),

@@ -1,10 +1,53 @@
 """Scores equal scikit-learn's."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy import ndarray
 from sklearn import metrics as oracle
 
 from pipeline import metrics
+from pipeline.config.ensemble import LABEL_METRICS, EnsembleConfig
+from pipeline.errors import EnsembleError
+from pipeline.metrics import METRICS, metric_named
+
+ORACLES_OF_LABELS = {
+    "accuracy": lambda t, y, w: oracle.accuracy_score(t, y, sample_weight=w),
+    "balanced_accuracy": lambda t, y, w: oracle.balanced_accuracy_score(t, y, sample_weight=w),
+    "f1": lambda t, y, w: oracle.f1_score(t, y, sample_weight=w),
+    "macro_f1": lambda t, y, w: oracle.f1_score(t, y, average="macro", sample_weight=w),
+    "quadratic_kappa": lambda t, y, w: oracle.cohen_kappa_score(
+        t, y, weights="quadratic", sample_weight=w
+    ),
+}
+ORACLES_OF_PROBABILITIES = {
+    "log_loss": lambda t, p, w: oracle.log_loss(t, p, sample_weight=w),
+    "roc_auc": lambda t, p, w: oracle.roc_auc_score(t, p[:, 1], sample_weight=w),
+    "macro_roc_auc": lambda t, p, w: oracle.roc_auc_score(
+        t, p if p.shape[1] > 2 else p[:, 1], multi_class="ovr", average="macro", sample_weight=w
+    ),
+}
+BINARY = {name for name, metric in METRICS.items() if metric.two_classes}
+
+
+def expected_of(
+    name: str, probabilities: ndarray, predicted: ndarray, labels: ndarray, weights: ndarray | None
+) -> float:
+    if name in ORACLES_OF_LABELS:
+        return float(ORACLES_OF_LABELS[name](labels, predicted, weights))
+    return float(ORACLES_OF_PROBABILITIES[name](labels, probabilities, weights))
+
+
+def draw(seed: int, classes: int, rows: int = 200) -> tuple[ndarray, ndarray, ndarray]:
+    """Probabilities with ties, predicted classes that are not the argmax, labels of each class."""
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet(np.ones(classes), size=rows).round(2) + 0.01
+    probabilities /= probabilities.sum(1, keepdims=True)
+    labels = np.concatenate([np.arange(classes), generator.integers(classes, size=rows - classes)])
+    return probabilities, generator.integers(classes, size=rows), labels
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -19,12 +62,99 @@ def test_scores_equal_scikit_learns(seed: int, classes: int) -> None:
     assert metrics.log_loss(probabilities, labels) == pytest.approx(
         oracle.log_loss(labels, probabilities), rel=1e-12
     )
-    assert metrics.recalls(probabilities, labels, classes) == pytest.approx(
+    assert metrics.recalls(predicted, labels, classes) == pytest.approx(
         oracle.recall_score(labels, predicted, average=None), rel=1e-12
     )
 
 
+@pytest.mark.parametrize("classes", [2, 3, 6])
+@pytest.mark.parametrize("name", METRICS)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_each_metric_by_name_equals_scikit_learns(name: str, classes: int, seed: int) -> None:
+    if name in BINARY and classes > 2:
+        return
+    probabilities, predicted, labels = draw(seed, classes)
+    ours = metric_named(name, classes).score(probabilities, predicted, labels)
+    assert ours == pytest.approx(
+        expected_of(name, probabilities, predicted, labels, None), abs=1e-12, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("name", METRICS)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_weight_counts_a_group_that_often_as_in_scikit_learn(
+    name: str, classes: int, seed: int
+) -> None:
+    if name in BINARY and classes > 2:
+        return
+    probabilities, predicted, labels = draw(seed, classes)
+    generator = np.random.default_rng(seed)
+    units = np.concatenate([np.arange(10), generator.integers(10, size=190)])
+    weights = generator.integers(0, 4, size=10).astype(float)
+    weights[units[:classes]] += 1  # each class is there
+    expected = expected_of(name, probabilities, predicted, labels, weights[units])
+    close = pytest.approx(expected, abs=1e-12, rel=1e-12)
+    metric = metric_named(name, classes)
+    assert metric.scorer(probabilities, predicted, labels, units)(weights) == close
+    assert metric.scorer(probabilities, predicted, labels)(weights[units]) == close
+
+
+def test_confusion_matrices_are_scored_many_at_once() -> None:
+    generator = np.random.default_rng(1)
+    counts = generator.integers(1, 20, size=(7, 3, 3)).astype(float)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "quadratic_kappa"):
+        metric = METRICS[name]
+        assert isinstance(metric, metrics.LabelMetric)
+        together = metric.of_counts(counts)
+        np.testing.assert_array_equal(
+            together, [metric.of_counts(each[None])[0] for each in counts]
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["balanced_accuracy", "roc_auc", "f1", "macro_f1", "macro_roc_auc"]
+)
+def test_a_class_without_rows_is_an_error_not_a_guess(name: str) -> None:
+    probabilities = np.array([[0.3, 0.7], [0.6, 0.4], [0.8, 0.2]])
+    with pytest.raises(EnsembleError) as caught:
+        METRICS[name].score(probabilities, probabilities.argmax(1), np.array([0, 0, 0]))
+    assert str(caught.value) == (
+        f"{name}: not defined on these 3 rows: expected rows of each class, found [3, 0] "
+        "(in the order of the classes)"
+    )
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_rows_are_an_error(name: str) -> None:
+    with pytest.raises(EnsembleError, match=f"{name}: expected rows to score, found none"):
+        METRICS[name].score(np.empty((0, 2)), np.empty(0, int), np.empty(0, int))
+
+
+def test_a_metric_for_two_classes_is_refused_for_three_with_those_that_fit() -> None:
+    with pytest.raises(EnsembleError) as caught:
+        metric_named("f1", 3)
+    assert str(caught.value) == (
+        "params.yaml: ensemble.metric: f1 is for two classes, found 3; expected one of "
+        "accuracy, balanced_accuracy, log_loss, macro_f1, macro_roc_auc, quadratic_kappa"
+    )
+    assert metric_named("f1", 2) is METRICS["f1"]
+
+
+def test_only_log_loss_is_better_when_smaller() -> None:
+    assert {name for name, metric in METRICS.items() if metric.gain(1.0) < 0} == {"log_loss"}
+
+
+def test_params_yaml_knows_the_same_metrics_as_the_code() -> None:
+    assert get_args(EnsembleConfig.model_fields["metric"].annotation) == tuple(METRICS)
+    assert set(LABEL_METRICS) == {
+        name for name, metric in METRICS.items() if metric.needs == "labels"
+    }
+
+
 def test_a_class_without_rows_has_no_recall() -> None:
-    recalls = metrics.recalls(np.array([[1.0, 0.0]]), np.array([0]), 2)
+    recalls = metrics.recalls(np.array([0]), np.array([0]), 2)
     assert recalls[0] == 1.0
     assert np.isnan(recalls[1])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from project import PARAMS, digests, environment, make_project, run, stage
+from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
 from pipeline.tables import read_csv
@@ -29,14 +31,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_make_run_ends_with_what_it_made(built: Path) -> None:
-    table = (built / "first_run.txt").read_text().splitlines()[-6:]
+    table = (built / "first_run.txt").read_text().splitlines()[-7:]
     card = json.loads((built / "submissions/tiny.json").read_text())
     report = json.loads((built / "reports/leaderboard.json").read_text())
     assert f"{card['out_of_fold']['accuracy']:.4f}  (95% interval" in table[1]
     assert f"{report['solution']['public']['accuracy']:.4f}" in table[2]
     assert f"{report['solution']['private']['accuracy']:.4f}" in table[3]
     assert "submissions/tiny.csv" in table[4]
-    assert table[5].startswith("next")
+    assert "reports/index.html" in table[5]
+    assert table[6].startswith("next")
 
 
 def test_a_second_make_run_does_nothing_and_says_so(built: Path) -> None:
@@ -261,3 +264,61 @@ def test_live_metrics_can_be_plotted(built: Path) -> None:
     done = run(built, "dvc", "plots", "show", "--out", "plots_out", "--json")
     assert done.returncode == 0, done.stdout
     assert "loss" in done.stdout
+
+
+WATCHED = ("data/", "folds/", "models/", "ensemble/", "submissions/", "reports/", "corrections/")
+TELL_WHAT_IS_OPENED = f"""\
+import os, sys
+root, opened = os.getcwd() + os.sep, set()
+def note(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, os.PathLike)):
+        path = os.path.abspath(os.fspath(arguments[0]))
+        if path.startswith(root) and os.path.isfile(path):
+            opened.add(path.removeprefix(root))
+sys.addaudithook(note)
+from pipeline.__main__ import main
+code = main()
+print(*sorted(path for path in opened if path.startswith({WATCHED!r})), sep="\\n")
+sys.exit(code)
+"""
+
+
+def named_in_dvc(project: Path, stage_name: str) -> tuple[set[str], set[str]]:
+    """Deps and outs of a stage as dvc.lock holds them, the project's modules left out."""
+    lock = YAML(typ="safe").load((project / "dvc.lock").read_text())
+    entry = lock["stages"][stage_name]
+    deps = {dep["path"] for dep in entry.get("deps", []) if not dep["path"].endswith(".py")}
+    return deps, {out["path"] for out in entry.get("outs", [])}
+
+
+@pytest.mark.parametrize(
+    "command", ["prepare", "split", "train one 0", "ensemble", "check", "report"]
+)
+def test_a_stage_reads_what_dvc_yaml_names_and_nothing_else(built: Path, command: str) -> None:
+    arguments = command.split()
+    name = f"train@{arguments[1]}-{arguments[2]}" if arguments[1:] else command
+    deps, outs = named_in_dvc(built, name)
+    done = subprocess.run(
+        [sys.executable, "-c", TELL_WHAT_IS_OPENED, *arguments],
+        cwd=built, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    opened = set(done.stdout.split())
+    own = {path for path in opened if any(path.startswith(out) for out in outs)}
+    assert not {path for path in opened - own if not any(path.startswith(dep) for dep in deps)}
+    unread = {dep for dep in deps if not any(path.startswith(dep) for path in opened)}
+    assert unread <= {"corrections"}  # a folder that is there for a day when it is not empty
+
+
+def test_another_seed_of_the_download_prepares_anew(built: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(built, project, symlinks=True)
+    params = project / "params.yaml"
+    params.write_text(
+        params.read_text().replace("duplicates: 0.05, seed: 1", "duplicates: 0.05, seed: 2")
+    )
+    done = run(project, "dvc", "repro", "split")
+    assert "Running stage 'prepare'" in done.stdout
+    assert (project / "data/store/train.npy").read_bytes() != (
+        built / "data/store/train.npy"
+    ).read_bytes()

@@ -89,8 +89,8 @@ def test_without_a_terminal_and_without_yes_nothing_is_sent(
     done = command(server, ready, "submit")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "SubmissionError: submissions/tiny.csv: cross-validated accuracy 0.9000, expected 0.8500 "
-        f"to 0.9500. Today 0 submitted, 5 left. Submit to {COMPETITION}? There is no terminal to "
+        "SubmissionError: submissions/tiny.csv: cross-validated accuracy 0.9000, public score "
+        f"expected from 0.8500 to 0.9500. Today 0 submitted, 5 left. Submit to {COMPETITION}? There is no terminal to "
         "answer on: add --yes"
     )
     assert not server.submissions

@@ -35,12 +35,15 @@ def config_of(**changes: Any) -> ModelConfig:
         "lr": 0.01,
         "warmup_epochs": 0.5,
         "weight_decay": 0.01,
+        "layer_decay": None,
         "label_smoothing": 0.0,
         "ema": 0.9,
         "clip_norm": 1.0,
         "precision": "float32",
         "tta": True,
         "augment": POLICY,
+        "engine": "albumentations",
+        "mix": None,
     }
     return ModelConfig.model_validate(values | changes)
 
@@ -86,10 +89,14 @@ def same(one: Classifier, other: Classifier) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+ENGINES = pytest.mark.parametrize("engine", ["albumentations", "batched"])
+
+
+@ENGINES
 @pytest.mark.parametrize("name", ["vgg", "resnet"])
-def test_a_small_network_learns_the_dot(tmp_path: Path, name: str) -> None:
+def test_a_small_network_learns_the_dot(tmp_path: Path, name: str, engine: str) -> None:
     network = {"family": "small", "name": name, "width": 8, "stages": 2, "dropout": 0.0}
-    config = config_of(network=network, epochs=15)
+    config = config_of(network=network, epochs=15, engine=engine)
     model, history = train(tmp_path, config)
     compute = choose_compute("cpu", "float32")
     probabilities = predict(model, IMAGES, SCORED, compute, tta=True)
@@ -97,24 +104,45 @@ def test_a_small_network_learns_the_dot(tmp_path: Path, name: str) -> None:
     assert history[-1]["loss"] < 0.2 < history[0]["loss"]
 
 
+@ENGINES
+def test_a_few_images_are_learned_to_near_zero_loss(tmp_path: Path, engine: str) -> None:
+    network = {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.0}
+    rows = Rows(np.arange(8), NO_ROWS)
+    config = config_of(network=network, epochs=60, batch_size=8, engine=engine)
+    _, history = train(tmp_path, config, rows)
+    assert history[-1]["loss"] < 0.02
+    assert history[-1]["accuracy"] == 1.0
+
+
+@ENGINES
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_two_runs_give_the_same_bits(tmp_path: Path, precision: str) -> None:
-    config = config_of(precision=precision)
+def test_two_runs_give_the_same_bits(tmp_path: Path, precision: str, engine: str) -> None:
+    config = config_of(precision=precision, engine=engine)
     first, first_history = train(tmp_path / "1", config)
     second, second_history = train(tmp_path / "2", config)
     assert same(first, second)
     assert first_history == second_history
 
 
-@pytest.mark.parametrize("stop_after", [1, 2])
-@pytest.mark.parametrize("rule", ["last", "inner"])
+MIXES = {
+    "unmixed": None,
+    "mixup": {"kind": "mixup", "alpha": 0.4, "p": 0.5},
+    "cutmix": {"kind": "cutmix", "alpha": 1.0, "p": 0.5},
+}
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    ("stop_after", "rule", "mix"),
+    [(1, "last", "unmixed"), (2, "inner", "unmixed"), (1, "inner", "mixup"), (2, "last", "cutmix")],
+)
 def test_a_killed_run_goes_on_and_gives_the_bits_of_an_unbroken_one(
-    tmp_path: Path, stop_after: int, rule: str
+    tmp_path: Path, stop_after: int, rule: str, mix: str, engine: str
 ) -> None:
     rows = Rows(TRAINING, NO_ROWS)
-    config = config_of()
+    config = config_of(engine=engine, mix=MIXES[mix])
     if rule == "inner":
-        config = config_of(epoch={"rule": "inner", "folds": 4})
+        config = config_of(engine=engine, mix=MIXES[mix], epoch={"rule": "inner", "folds": 4})
         rows = Rows(TRAINING[:60], TRAINING[60:])
     unbroken, unbroken_history = train(tmp_path / "unbroken", config, rows)
     with pytest.raises(KeyboardInterrupt):
@@ -143,19 +171,31 @@ def test_the_chosen_epoch_has_the_lowest_inner_loss(tmp_path: Path) -> None:
     assert len(history) == 6
 
 
-def test_only_the_training_rows_can_change_the_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixtures_teach_to_tell_whole_images_apart(tmp_path: Path, kind: str) -> None:
+    """Their own loss cannot come near zero: the labels are shares."""
+    config = config_of(epochs=20, mix={"kind": kind, "alpha": 1.0, "p": 1.0}, engine="batched")
+    model, history = train(tmp_path, config)
+    probabilities = predict(model, IMAGES, SCORED, choose_compute("cpu", "float32"), tta=True)
+    assert (probabilities.argmax(1) == LABELS[SCORED]).mean() >= 0.95
+    assert 0.2 < history[-1]["loss"] < history[0]["loss"]
+
+
+@ENGINES
+def test_only_the_training_rows_can_change_the_weights(tmp_path: Path, engine: str) -> None:
     """The scored rows' images and labels are turned to noise: not a bit changes."""
     global IMAGES, LABELS
     kept = IMAGES, LABELS
-    first, _ = train(tmp_path / "1", config_of())
+    config = config_of(engine=engine)
+    first, _ = train(tmp_path / "1", config)
     try:
         IMAGES, LABELS = IMAGES.copy(), LABELS.copy()
         IMAGES[SCORED] = 255 - IMAGES[SCORED]
         LABELS[SCORED] = 1 - LABELS[SCORED]
-        second, _ = train(tmp_path / "2", config_of())
+        second, _ = train(tmp_path / "2", config)
         assert same(first, second)
         LABELS[0] = 1 - LABELS[0]
-        third, _ = train(tmp_path / "3", config_of())
+        third, _ = train(tmp_path / "3", config)
         assert not same(first, third)
     finally:
         IMAGES, LABELS = kept

@@ -61,3 +61,18 @@ class PrepareConfig(Section):
     """What to do with an unreadable or missing training image; in test it always stops."""
     near_duplicate: Annotated[float, Field(ge=0, le=64)]
     """Mean absolute difference in grey levels (0 to 255) up to which two images are the same."""
+    conflicts: Literal["keep", "exclude", "stop"]
+    """What to do with training images of the same pixels and different labels: leave them as they
+    are, leave all of them out, or stop (pipeline/prepare/conflicts.py)."""
+    corrections: str | None
+    """Reviewed corrections of training labels, `corrections/NAME.csv`; null for none."""
+
+    @field_validator("corrections")
+    @classmethod
+    def _in_the_folder_that_dvc_watches(cls, corrections: str | None) -> str | None:
+        if corrections is not None and not re.fullmatch(r"corrections/[^/\\]+\.csv", corrections):
+            raise ValueError(
+                f"expected null or corrections/NAME.csv, found {corrections!r}: stage prepare "
+                "reruns when a file in that folder changes, and knows of no other"
+            )
+        return corrections

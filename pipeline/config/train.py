@@ -57,6 +57,17 @@ class InnerEpoch(Section):
     folds: Annotated[int, Field(ge=2, le=50)]
 
 
+class Mix(Section):
+    """Each image mixed with another of its batch, and their labels in the same shares."""
+
+    kind: Literal["mixup", "cutmix"]
+    """mixup: the weighted mean of both; cutmix: a rectangle of the other."""
+    alpha: Annotated[float, Field(gt=0, le=100)]
+    """The shares are drawn from Beta(alpha, alpha): about 0.2 for mixup, 1 for cutmix."""
+    p: Annotated[float, Field(ge=0, le=1)]
+    """The chance of an image to be mixed."""
+
+
 class ModelConfig(Section):
     """One network and everything that decides its weights."""
 
@@ -69,6 +80,10 @@ class ModelConfig(Section):
     """Peak learning rate of AdamW, reached after the warm-up, then down a cosine to zero."""
     warmup_epochs: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None
+    """For fine-tuning: each layer learns at this share of the rate of the layer after it, the
+    classifier at `lr`; null is one rate for all. About 0.65 to 0.9; densely connected networks
+    count tens of layers."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     ema: Annotated[float, Field(ge=0, lt=1)]
     """Decay, per step, of the moving average of the weights that predicts; 0 is none."""
@@ -78,7 +93,13 @@ class ModelConfig(Section):
     tta: bool
     """Predict the mean over the square's eight symmetries."""
     augment: list[dict[str, Any]]
-    """albumentations: each item `{op: NAME, …its arguments}`, in order."""
+    """What albumentations knows: each item `{op: NAME, …its arguments}`, in order."""
+    engine: Literal["albumentations", "batched"]
+    """What applies `augment`. albumentations: image by image, in worker processes, all that it
+    knows. batched: whole batches on the device that trains, several times faster, with the
+    operations of pipeline/train/batched.py."""
+    mix: Mix | None
+    """After `augment`; null leaves each image its own."""
 
     @field_validator("augment")
     @classmethod
@@ -87,6 +108,23 @@ class ModelConfig(Section):
             if not isinstance(item.get("op"), str):
                 raise ValueError(f"item {place}: expected a key `op` with a name, found {item}")
         return augment
+
+    @model_validator(mode="after")
+    def _layers_have_learned(self) -> Self:
+        if self.layer_decay is None:
+            return self
+        if isinstance(self.network, SmallNetwork):
+            raise ValueError(
+                f"expected `layer_decay: null` for {self.network.name}, a network of our own that "
+                f"starts from fresh weights, found {self.layer_decay}"
+            )
+        if not self.network.pretrained and self.network.weights is None:
+            raise ValueError(
+                f"expected `layer_decay: null`, or a network with `pretrained: true` or a "
+                f"`weights` file, found {self.layer_decay} for fresh weights, which would slow "
+                f"down the first layers for nothing"
+            )
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:

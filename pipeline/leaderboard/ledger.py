@@ -2,7 +2,8 @@
 
 Lines are only ever added, each written before or after one step that cannot be undone, so that a
 process killed between any two leaves a truth from which the next goes on. The last line of a mark
-is what is known of that submission. Two clones' ledgers merge as a union of lines (.gitattributes).
+in a competition is what is known of that submission. Two clones' ledgers merge as a union of
+lines (.gitattributes).
 """
 
 import csv
@@ -54,7 +55,7 @@ class Entry:
     """Cross-validated, from the file's card."""
     forecast_low: str
     forecast_high: str
-    """The card's interval for that accuracy."""
+    """The card's interval for the public score."""
     mark: str
     """Stands in the description on Kaggle, and names this submission here."""
     ref: str
@@ -98,7 +99,7 @@ def append(path: Path, entry: Entry) -> None:
 
 def latest(entries: list[Entry]) -> list[Entry]:
     """What is known of each submission, in the order of their first lines."""
-    return list({entry.mark: entry for entry in entries}.values())
+    return list({(entry.competition, entry.mark): entry for entry in entries}.values())
 
 
 @contextmanager

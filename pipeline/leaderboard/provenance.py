@@ -44,27 +44,27 @@ def trace(file: Path) -> Provenance:
         )
     if not _is_locked(file):
         obstacles.append(f"{file} is not what {paths.DVC_LOCK} describes")
-    estimate = _estimate_of(file, sha256)
-    low, high = estimate.get("interval", ("", ""))
+    card = _card_of(file, sha256)
+    low, high = card.get("forecast", {}).get("public", ("", ""))
     return Provenance(
         sha256=sha256,
         commit=commit,
         dvc_lock=_sha256_or_nothing(paths.DVC_LOCK),
         params=_sha256_or_nothing(paths.PARAMS),
-        accuracy=str(estimate.get("accuracy", "")),
+        accuracy=str(card.get("out_of_fold", {}).get("accuracy", "")),
         forecast_low=str(low),
         forecast_high=str(high),
         obstacles=obstacles,
     )
 
 
-def _estimate_of(file: Path, sha256: str) -> dict[str, Any]:
-    """Out-of-fold accuracy and interval from the card beside the file, where it is this file's."""
+def _card_of(file: Path, sha256: str) -> dict[str, Any]:
+    """The card beside the file, where it is this file's."""
     card = file.with_suffix(".json")
     if not card.is_file():
         return {}
     content: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
-    return content["out_of_fold"] if content["sha256"]["submission"] == sha256 else {}
+    return content if content["sha256"]["submission"] == sha256 else {}
 
 
 def _is_locked(file: Path) -> bool:

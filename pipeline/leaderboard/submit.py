@@ -175,10 +175,11 @@ def _confirm(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Conf
         )
     known = ""
     if provenance.accuracy:
-        known = (
-            f"cross-validated accuracy {float(provenance.accuracy):.4f}, expected "
-            f"{float(provenance.forecast_low):.4f} to {float(provenance.forecast_high):.4f}. "
-        )
+        known = f"cross-validated accuracy {float(provenance.accuracy):.4f}"
+        if provenance.forecast_low:
+            low, high = float(provenance.forecast_low), float(provenance.forecast_high)
+            known += f", public score expected from {low:.4f} to {high:.4f}"
+        known += ". "
     question = (
         f"{order.file}: {known}Today {limits.today} submitted, {limits.allowed} left. "
         f"Submit to {order.competition}?"

@@ -1,7 +1,9 @@
 """What is broken, doubled or leaking in the images, as one JSON.
 
 A duplicate across train and test, or across two groups, leaks: `split` joins the groups of the
-training images of one cluster. Conflicting labels within a cluster cannot both be right.
+training images of one cluster. Conflicting labels within a cluster cannot both be right
+(pipeline/prepare/conflicts.py). Test images that are also training images are named and that is
+all: no stage after this one reads a label, or the test images' column `duplicate`, for them.
 """
 
 from collections import Counter
@@ -14,13 +16,19 @@ from pipeline.archive import ImageArchive
 from pipeline.prepare.layout import Layout
 from pipeline.prepare.store import Fault
 
+_NEVER_EXPLOITED = (
+    "These test images are also in train. Their labels are copied nowhere: each is predicted like "
+    "any other test image, by networks that have seen its copy with the label it was given there."
+)
+
 
 def audit_images(
     train: pd.DataFrame, test: pd.DataFrame, layout: Layout, excluded: list[Fault]
 ) -> dict[str, Any]:
     """Counts of both splits, what was left out, and the clusters of duplicates.
 
-    train, test: tables.IMAGE_COLUMNS. excluded: training images without a row.
+    train, test: tables.IMAGE_COLUMNS of what is stored. excluded: images that have no row since
+    they cannot be read.
     """
     clusters = find_clusters(train, test)
     return {
@@ -37,7 +45,28 @@ def audit_images(
             "spans_groups": sum(cluster["spans_groups"] for cluster in clusters),
         },
         "clusters": clusters,
+        "train_test_duplicates": {
+            "sentence": _NEVER_EXPLOITED,
+            "pairs": find_pairs(train, test),
+        },
     }
+
+
+def find_pairs(train: pd.DataFrame, test: pd.DataFrame) -> list[dict[str, Any]]:
+    """The test images that lie in a cluster with training images, each with all of these.
+
+    kind: as of find_clusters, of the test image and the training images that resemble it most.
+    """
+    of_cluster = dict(tuple(train.groupby("duplicate", sort=False)))
+    pairs = []
+    for image in test[test["duplicate"].isin(of_cluster)].to_dict("records"):
+        twins = of_cluster[image["duplicate"]]
+        if (twins["sha256"] == image["sha256"]).any():
+            kind = "file"
+        else:
+            kind = "pixels" if (twins["pixels"] == image["pixels"]).any() else "near"
+        pairs.append({"test": image["image_id"], "train": list(twins["image_id"]), "kind": kind})
+    return pairs
 
 
 def find_clusters(train: pd.DataFrame, test: pd.DataFrame) -> list[dict[str, Any]]:

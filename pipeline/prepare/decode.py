@@ -50,13 +50,15 @@ class Decoded:
     """An image as it is stored, and what it was before.
 
     width, height: of the original in pixels, upright. mode: Pillow's, with ";16" behind it where
-    a channel has 16 bits.
+    a channel has 16 bits. encoding: how the file was written: its format, the sum of a JPEG's
+    quantisation tables (the higher, the lower its quality) and the kinds of metadata in it.
     """
 
     pixels: Image
     width: int
     height: int
     mode: str
+    encoding: str
 
 
 def decode_image(
@@ -72,13 +74,13 @@ def decode_image(
     before any pixel is decoded), cut short, damaged, or of a mode that is not in MODES.
     """
     image = _open(encoded, max_side_px)
-    mode = _mode(image)
+    mode, encoding = _mode(image), _encoding(image)
     _load(image, encoded)
     _turn_upright(image)
     pixels = _to_rgb(image)
     height, width = pixels.shape[:2]
     fitted = _pad(pixels, size_px) if fit == "pad" else resize(pixels, size_px, size_px)
-    return Decoded(np.ascontiguousarray(fitted), width, height, mode)
+    return Decoded(np.ascontiguousarray(fitted), width, height, mode, encoding)
 
 
 def resize(pixels: UInt8[ndarray, "..."], width: int, height: int) -> UInt8[ndarray, "..."]:
@@ -120,6 +122,12 @@ def _mode(image: ImageFile.ImageFile) -> str:
         if str(raw).startswith(f"{image.mode};16"):
             return f"{image.mode};16"
     return image.mode
+
+
+def _encoding(image: ImageFile.ImageFile) -> str:
+    tables = getattr(image, "quantization", {}).values()  # JPEG alone has them
+    quality = [str(sum(sum(table) for table in tables))] if tables else []
+    return " ".join([str(image.format), *quality, *sorted(map(str, image.info))])
 
 
 def _load(image: ImageFile.ImageFile, encoded: bytes) -> None:

@@ -67,6 +67,7 @@ class Layout:
     train: Split
     test: Split
     sample_submission: Path
+    labels_file: Path
 
 
 def understand(raw: Path, config: PrepareConfig) -> Layout:
@@ -104,6 +105,7 @@ def understand(raw: Path, config: PrepareConfig) -> Layout:
             Split(train, train_ids, labels, groups, train_members),
             Split(test, test_ids, no_labels, no_groups, test_members),
             sample,
+            labels_file,
         )
         _check_complete(layout.test, sample)
         _check_claimed(layout.train, layout.test, labels_file)

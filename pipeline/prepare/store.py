@@ -17,6 +17,8 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
+from numpy import ndarray
 
 from pipeline.archive import ImageArchive
 from pipeline.config.prepare import PrepareConfig
@@ -45,12 +47,13 @@ class Fault:
 class Stored:
     """What was written. Rows of table, array and fingerprints run along.
 
-    table: tables.IMAGE_COLUMNS without `duplicate`.
+    table: tables.IMAGE_COLUMNS without `duplicate`. encodings: Decoded.encoding of each image_id.
     """
 
     table: pd.DataFrame
     fingerprints: list[Fingerprint]
     faults: list[Fault]
+    encodings: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
     faults: list[Fault] = []
     records: list[dict[str, str | int]] = []
     fingerprints: list[Fingerprint] = []
+    encodings: dict[str, str] = {}
     with path.open("wb") as file:
         _write_header(file, 0, config.size_px)
         for filled in track(_in_order(fill, rows), what, len(rows)):
@@ -96,9 +100,21 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
             file.write(filled.decoded.pixels.tobytes())
             records.append(_record(filled))
             fingerprints.append(filled.fingerprint)
+            encodings[filled.row.image_id] = filled.decoded.encoding
         file.seek(0)
         _write_header(file, len(records), config.size_px)
-    return Stored(pd.DataFrame(records), fingerprints, faults)
+    return Stored(pd.DataFrame(records), fingerprints, faults, encodings)
+
+
+def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
+    """Leave the other rows out of an array of store_images."""
+    images = np.load(path, mmap_mode="r")
+    kept = path.with_name(f"{path.name}.kept")
+    with kept.open("wb") as file:
+        _write_header(file, int(stays.sum()), images.shape[1])
+        for row in np.flatnonzero(stays):
+            file.write(images[row].tobytes())
+    kept.replace(path)
 
 
 def check_faults(layout: Layout, train: Stored, test: Stored, config: PrepareConfig) -> None:

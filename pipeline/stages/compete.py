@@ -17,7 +17,8 @@ from pipeline.competition import read_competition
 from pipeline.config.download import DownloadConfig
 from pipeline.errors import KaggleError, SubmissionError
 from pipeline.kaggle.client import Kaggle, competition_slug
-from pipeline.leaderboard.ledger import Entry, locked
+from pipeline.leaderboard.commentary import explain_entries, finals_lines, read_audit
+from pipeline.leaderboard.ledger import Entry, latest, locked, read_ledger
 from pipeline.leaderboard.scores import update_scores
 from pipeline.leaderboard.standing import find_place
 from pipeline.leaderboard.submission import check_submission
@@ -47,6 +48,19 @@ def scores(competition: str) -> None:
     if not entries:
         raise SubmissionError(f"{competition}: nothing was submitted yet")
     _print_entries(entries)
+    for line in explain_entries(entries, read_audit()):
+        print(line)
+
+
+def finals(competition: str) -> None:
+    """Print the rule's choice of the two final submissions among the ledger's."""
+    entries = [
+        entry for entry in latest(read_ledger(paths.LEDGER)) if entry.competition == competition
+    ]
+    if not entries:
+        raise SubmissionError(f"{competition}: nothing was submitted yet")
+    for line in finals_lines(entries):
+        print(line)
 
 
 def leaderboard(competition: str) -> None:

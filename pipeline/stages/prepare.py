@@ -4,9 +4,12 @@ import json
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
+from numpy import ndarray
 
 from pipeline import paths
 from pipeline.competition import write_competition
@@ -14,9 +17,23 @@ from pipeline.config.prepare import PrepareConfig
 from pipeline.errors import TableError
 from pipeline.files import new_folder, write_text
 from pipeline.prepare.audit import audit_images
+from pipeline.prepare.conflicts import (
+    check_conflicts,
+    describe_conflicts,
+    find_conflicts,
+    staying,
+)
+from pipeline.prepare.corrections import correct_labels, describe_corrections, read_corrections
 from pipeline.prepare.duplicates import find_duplicates
 from pipeline.prepare.layout import Layout, understand
-from pipeline.prepare.store import Stored, check_faults, store_images, summarise_faults
+from pipeline.prepare.leaks import find_leaks
+from pipeline.prepare.store import (
+    Stored,
+    check_faults,
+    keep_rows,
+    store_images,
+    summarise_faults,
+)
 from pipeline.progress import say
 from pipeline.tables import IMAGE_COLUMNS, check_ids, read_table, write_table
 
@@ -24,8 +41,9 @@ from pipeline.tables import IMAGE_COLUMNS, check_ids, read_table, write_table
 def run(config: PrepareConfig) -> None:
     """Write arrays, tables, audit, and what later stages need of the competition.
 
-    Raises ImageError on images that cannot be read (check_faults), and what understand and
-    store_images raise. Then data/store stays as it was.
+    Raises ImageError on images that cannot be read (check_faults), TableError on corrections
+    that do not fit, CompetitionError on conflicting labels that shall stop, and what understand
+    and store_images raise. Then data/store stays as it was.
     """
     layout = understand(paths.RAW, config)
     with layout.train.archive, layout.test.archive, new_folder(paths.STORE) as store:
@@ -33,6 +51,7 @@ def run(config: PrepareConfig) -> None:
 
 
 def _fill_store(store: Path, layout: Layout, config: PrepareConfig) -> None:
+    layout, corrections = _correct(layout, config)
     with warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
@@ -40,20 +59,50 @@ def _fill_store(store: Path, layout: Layout, config: PrepareConfig) -> None:
         test = store_images(layout.test, _in(store, paths.TEST_IMAGES), config, "test images")
     check_faults(layout, train, test, config)
     tables = _mark_duplicates(store, train, test, config)
+    conflicts = find_conflicts(tables[0])
+    check_conflicts(conflicts, config.conflicts, layout.labels_file)
+    stays = staying(tables[0], conflicts, config.conflicts, layout.labels_file)
+    left_out = {fault.image_id for fault in train.faults} | set(tables[0]["image_id"][~stays])
+    if not stays.all():
+        tables = _leave_out(store, *tables, stays)
     for path, table in zip((paths.TRAIN_TABLE, paths.TEST_TABLE), tables, strict=True):
         write_table(_in(store, path), table)
     audit = audit_images(*tables, layout, train.faults)
+    audit["corrections"] = corrections
+    audit["conflicts"] = describe_conflicts(conflicts, config.conflicts, audit["clusters"])
+    audit["leaks"] = find_leaks(tables[0], layout.train.archive, train.encodings)
     write_text(_in(store, paths.AUDIT), json.dumps(audit, indent=1, ensure_ascii=False) + "\n")
     write_competition(_in(store, paths.COMPETITION), layout.competition)
     shutil.copyfile(layout.sample_submission, _in(store, paths.SAMPLE_SUBMISSION))
-    _check_store(store, layout, train)
+    _check_store(store, layout, left_out)
+    _tell(audit, train)
+
+
+def _correct(layout: Layout, config: PrepareConfig) -> tuple[Layout, dict[str, Any]]:
+    """The layout with the labels that count, and what the audit says of the corrections."""
+    if config.corrections is None:
+        return layout, describe_corrections(None, None)
+    path = Path(config.corrections)
+    corrections = read_corrections(path)
+    return correct_labels(layout, corrections, path), describe_corrections(corrections, path)
+
+
+def _tell(audit: dict[str, Any], train: Stored) -> None:
+    if corrected := audit["corrections"]["count"]:
+        turns = ", ".join(f"{turn}: {n}" for turn, n in audit["corrections"]["by_class"].items())
+        say(f"labels corrected by {audit['corrections']['file']}: {corrected} ({turns})")
     if train.faults:
         say(f"left out of train: {summarise_faults(train)}")
+    if left := audit["conflicts"]["excluded"]:
+        say(f"left out of train: {left} images with the same pixels and different labels")
+    for check in audit["leaks"]["checks"]:
+        if check.get("flagged"):
+            say(check["sentence"])
     found = audit["duplicates"]
     say(
-        f"{len(tables[0])} training and {len(tables[1])} test images; clusters of duplicates: "
-        f"{found['clusters']} (largest: {found['largest']} images, across train and test: "
-        f"{found['where']['both']}, across groups: {found['spans_groups']}, with conflicting "
+        f"{audit['train']['rows']} training and {audit['test']['rows']} test images; clusters of "
+        f"duplicates: {found['clusters']} (largest: {found['largest']} images, across train and "
+        f"test: {found['where']['both']}, across groups: {found['spans_groups']}, with conflicting "
         f"labels: {found['conflicting_labels']}), in {paths.AUDIT}"
     )
 
@@ -73,10 +122,23 @@ def _mark_duplicates(
     return images.iloc[: len(train.table)], images.iloc[len(train.table) :]
 
 
-def _check_store(store: Path, layout: Layout, train: Stored) -> None:
+def _leave_out(
+    store: Path, train: pd.DataFrame, test: pd.DataFrame, stays: Bool[ndarray, " rows"]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Array and tables without the training images that do not stay.
+
+    A cluster is then named after the first image that is left of it.
+    """
+    keep_rows(_in(store, paths.TRAIN_IMAGES), stays)
+    train = train[stays]
+    images = pd.concat([train, test], ignore_index=True)
+    images["duplicate"] = images.groupby("duplicate")["image_id"].transform("first")
+    return images.iloc[: len(train)], images.iloc[len(train) :]
+
+
+def _check_store(store: Path, layout: Layout, left_out: set[str]) -> None:
     """Read back what was written: rows of arrays and tables, ids."""
-    excluded = {fault.image_id for fault in train.faults}
-    kept = [image_id for image_id in layout.train.image_ids if image_id not in excluded]
+    kept = [image_id for image_id in layout.train.image_ids if image_id not in left_out]
     for images, table, expected in (
         (paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept),
         (paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids),

@@ -47,6 +47,7 @@ def _lines(config: Config, oof: dict[str, Any], report: dict[str, Any]) -> list[
         lines.append(("local public, private", "no solution at hand: Kaggle will tell"))
     lines += [
         ("submission", report["submission"]),
+        ("report", str(paths.REPORT)),
         ("next", _next_command(config)),
     ]
     return lines

@@ -41,6 +41,8 @@ def deterministic() -> None:
     """Make two runs on one machine give the same bits, on a GPU too."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
+    # A debugging aid that writes over every new tensor: a sixth of a ResNet-18's step on a CPU.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 

@@ -1,25 +1,132 @@
-"""Batches for training: shuffled, augmented, in loader workers, the same in every run.
+"""Batches for training: shuffled, augmented, on the device, the same in every run.
 
 The steps of the whole training are numbered through; a batch depends on its number and the
 model's seed alone. So a run that was killed goes on with the batches that it would have had,
-and the workers start once, not once an epoch.
+and what prepares them starts once, not once an epoch.
+
+Which engine augments is the model's `engine`: albumentations in worker processes, or whole
+batches on the device. Both see the same rows in the same order.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Num
 from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.train import ModelConfig
 from pipeline.shapes import Images, Labels
-from pipeline.train.augment import Policy, single_threaded
+from pipeline.train.batched import BatchedPolicy
+from pipeline.train.mix import mix
+from pipeline.train.resident import choose_place, keep_freed_memory, send, take
+
+Batch = tuple[
+    Num[Tensor, "batch 3 height width"],
+    Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+]
+"""Images of 0 to 255 and their classes, or, of mixtures, each class's share."""
+
+
+class Feed:
+    """The batches of a whole training, on the device."""
+
+    def __init__(
+        self,
+        images: Images,
+        labels: Labels,
+        rows: Int[ndarray, " training"],
+        config: ModelConfig,
+        device: torch.device,
+    ) -> None:
+        """images, labels: all that are stored, memory-mapped; rows: those to train on.
+
+        Raises TrainError for an augmentation that the engine does not have.
+        """
+        self._images = images
+        self._labels = labels
+        self._rows = rows
+        self._config = config
+        self._device = device
+        self._steps = Steps(rows, config)
+        self.steps_per_epoch = self._steps.per_epoch
+        if config.engine == "batched":
+            self._policy = BatchedPolicy(config.augment, images.shape[1])
+            return
+        from pipeline.train.augment import Policy  # 2.8 s: only for those who use it
+
+        policy = Policy(config.augment, images.shape[1])
+        self._batches = Batches(images, labels, rows, config, policy)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """The batches from `first_step` to the end, in order."""
+        batched = self._config.engine == "batched"
+        found = self._on_device(first_step) if batched else self._by_workers(first_step)
+        if self._config.mix is None:
+            yield from found
+            return
+        classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
+        for step, (images, labels) in enumerate(found, first_step):
+            targets = (labels[:, None] == classes).float()
+            yield mix(images, targets, self._config.mix, _seed(self._config.seed, 2, step))
+
+    def _on_device(self, first_step: int) -> Iterator[Batch]:
+        if self._device.type == "cpu":
+            keep_freed_memory()
+        place = choose_place(self._images[0].nbytes * len(self._rows), self._device)
+        steps = (self._steps[step] for step in range(first_step, len(self)))
+        taken = take(self._images, steps, self._rows, self._device, place)
+        for step, (rows, stored) in enumerate(taken, first_step):
+            seed = _seed(self._config.seed, 1, step)
+            augmented = self._policy.apply(stored.permute(0, 3, 1, 2), seed)
+            yield augmented, send(self._labels[rows], self._device)
+
+    def _by_workers(self, first_step: int) -> Iterator[Batch]:
+        pin = self._device.type == "cuda"
+        for images, labels in load(self._batches, first_step, worker_count(self._device), pin):
+            images = images.to(self._device, non_blocking=True)
+            yield images.permute(0, 3, 1, 2), labels.to(self._device, non_blocking=True)
+
+
+class Steps:
+    """Item i is the rows of step i."""
+
+    def __init__(self, rows: Int[ndarray, " training"], config: ModelConfig) -> None:
+        """rows: those to train on, each once an epoch."""
+        self._rows = rows
+        self._config = config
+        self._shuffled: tuple[int, list[ndarray]] = (-1, [])
+        self.per_epoch = -(-len(rows) // config.batch_size)
+        """Batches of nearly equal size, none above batch_size; no image is left out."""
+
+    def __len__(self) -> int:
+        return self._config.epochs * self.per_epoch
+
+    def __getitem__(self, step: int) -> Int[ndarray, " batch"]:
+        epoch, place = divmod(step, self.per_epoch)
+        if self._shuffled[0] != epoch:
+            shuffle = np.random.default_rng(_seed(self._config.seed, 0, epoch))
+            order = np.array_split(shuffle.permutation(self._rows), self.per_epoch)
+            self._shuffled = (epoch, order)
+        return self._shuffled[1][place]
+
+
+@runtime_checkable
+class Augments(Protocol):
+    """What the workers do to the images of a batch."""
+
+    def apply(self, images: Images, seed: int) -> Images:
+        """A new array; the same seed gives the same bytes."""
+        ...
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
@@ -31,33 +138,22 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         labels: Labels,
         rows: Int[ndarray, " training"],
         config: ModelConfig,
-        policy: Policy,
+        policy: Augments,
     ) -> None:
         """images, labels: all that are stored, memory-mapped; rows: those to train on."""
         self._images = images
         self._labels = labels
-        self._rows = rows
-        self._config = config
+        self._steps = Steps(rows, config)
+        self._seed = config.seed
         self._policy = policy
-        self._shuffled: tuple[int, list[ndarray]] = (-1, [])
-        self.steps_per_epoch = -(-len(rows) // config.batch_size)
-        """Batches of nearly equal size, none above batch_size; no image is left out."""
 
     def __len__(self) -> int:
-        return self._config.epochs * self.steps_per_epoch
+        return len(self._steps)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        rows = self._order(epoch)[place]
-        augmented = self._policy.apply(self._images[rows], _seed(self._config.seed, 1, step))
+        rows = self._steps[step]
+        augmented = self._policy.apply(self._images[rows], _seed(self._seed, 1, step))
         return torch.from_numpy(augmented), torch.from_numpy(self._labels[rows])
-
-    def _order(self, epoch: int) -> list[ndarray]:
-        if self._shuffled[0] != epoch:
-            shuffle = np.random.default_rng(_seed(self._config.seed, 0, epoch))
-            order = np.array_split(shuffle.permutation(self._rows), self.steps_per_epoch)
-            self._shuffled = (epoch, order)
-        return self._shuffled[1]
 
 
 def load(
@@ -71,6 +167,7 @@ def load(
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_start_worker if workers else None,
+        generator=torch.Generator(),  # else its start would change what dropout draws
     )
     return iter(loader)
 
@@ -82,6 +179,8 @@ def worker_count(device: torch.device) -> int:
 
 
 def _start_worker(_: int) -> None:
+    from pipeline.train.augment import single_threaded
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to report
     single_threaded()
 

@@ -24,10 +24,9 @@ from pipeline.config.train import InnerEpoch, ModelConfig
 from pipeline.errors import TrainError
 from pipeline.progress import say, track
 from pipeline.shapes import Images, Labels
-from pipeline.train.augment import Policy
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.device import Compute
-from pipeline.train.feed import Batches, load, worker_count
+from pipeline.train.feed import Batch, Feed
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
 from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate
@@ -35,7 +34,8 @@ from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate
 EpochRow = dict[str, int | float]
 History = list[EpochRow]
 """One row an epoch: epoch (from 1), lr (at its end), loss and accuracy (on augmented training
-images, in training mode), and with inner rows inner_loss and inner_accuracy."""
+images, in training mode; of a mixture the class with the larger share counts), and with inner
+rows inner_loss and inner_accuracy."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +62,17 @@ def fit(
     images, labels: all that are stored; only `rows` are read. on_epoch is called with the history
     after each epoch. Raises TrainError when the loss is no finite number any more.
     """
-    policy = Policy(config.augment, images.shape[1])
-    batches = Batches(images, labels, rows.training, config, policy)
+    feed = Feed(images, labels, rows.training, config, compute.device)
     model = model.to(compute.device).to(memory_format=torch.channels_last)
     state = _State(model, config, compute)
     if saved := checkpoint.load(compute.device):
         state.restore(saved)
         say(f"going on after epoch {len(state.history)} of {config.epochs}")
-    first_step = len(state.history) * batches.steps_per_epoch
-    pin = compute.device.type == "cuda"
-    feed = track(
-        load(batches, first_step, worker_count(compute.device), pin),
-        "training",
-        len(batches) - first_step,
-    )
+    first_step = len(state.history) * feed.steps_per_epoch
+    batches = track(feed.batches(first_step), "training", len(feed) - first_step)
     for epoch in range(len(state.history), config.epochs):
         torch.manual_seed(config.seed * 100_003 + epoch)  # dropout knows no generator of its own
-        row = _train_epoch(state, feed, epoch, batches.steps_per_epoch, config, compute)
+        row = _train_epoch(state, batches, epoch, feed.steps_per_epoch, config, compute)
         if isinstance(config.epoch, InnerEpoch):
             row |= _score_inner(state.average, images, labels, rows.inner, compute)
             if all(row["inner_loss"] < before["inner_loss"] for before in state.history):
@@ -126,7 +120,7 @@ class _State:
 
 def _train_epoch(
     state: _State,
-    feed: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[Batch],
     epoch: int,
     steps: int,
     config: ModelConfig,
@@ -139,19 +133,18 @@ def _train_epoch(
     seen = 0
     rate = config.lr
     for step in range(epoch * steps, (epoch + 1) * steps):
-        images, labels = next(feed)
-        images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-        labels = labels.to(device, non_blocking=True)
+        images, targets = next(batches)
         rate = learning_rate(config, step, steps)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         with compute.autocast():
             logits = state.model(images)
         loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=config.label_smoothing
+            logits.float(), targets, label_smoothing=config.label_smoothing
         )
         _take_step(state, loss, config)
         state.moving_average.update(step + 1)
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
         total_loss += loss.detach() * len(labels)
         correct += (logits.argmax(1) == labels).sum()
         seen += len(labels)

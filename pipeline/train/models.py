@@ -11,11 +11,12 @@ thirtieth of a ResNet-18's at 224 px; benchmarks/train.py measures what that mak
 import difflib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
 import torch
-from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
+from jaxtyping import Float, Num
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,7 +29,7 @@ Normalised = Float[Tensor, "batch 3 height width"]
 
 
 class Classifier(nn.Module):
-    """A network with its own normalisation: uint8 images in, logits out."""
+    """A network with its own normalisation: images as they are stored in, logits out."""
 
     mean: Tensor
     std: Tensor
@@ -40,8 +41,8 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
-    def forward(self, images: UInt8[Tensor, "batch 3 height width"]) -> Logits:
-        """Logits of a batch of RGB images of 0 to 255."""
+    def forward(self, images: Num[Tensor, "batch 3 height width"]) -> Logits:
+        """Logits of a batch of RGB images of 0 to 255, uint8 or, augmented, float32."""
         return self.network((images.float() - self.mean) / self.std)  # type: ignore[no-any-return]
 
 
@@ -227,3 +228,51 @@ def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     made_of = {"network": config.network.model_dump(), "classes": classes}
     save_file(tensors, path, {"model": json.dumps(made_of)})
+
+
+def load_model(path: Path) -> tuple[Classifier, list[str]]:
+    """Rebuild the network of a file that save_model wrote, ready to predict, and its classes.
+
+    Nothing else is needed: no params.yaml, no network, no pretrained weights.
+    Raises TrainError for a file that is missing, no safetensors, or not of this pipeline.
+    """
+    if not path.is_file():
+        raise TrainError(f"{path}: no such file. Run: dvc repro")
+    expected = f"{path}: expected a network of this pipeline, found"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise TrainError(f"{expected} no safetensors file: {error}. Run: dvc repro") from error
+    try:
+        made_of = _MadeOf.model_validate_json(metadata.get("model", ""))
+    except pydantic.ValidationError as error:
+        kind = "another network's weights" if "model" not in metadata else "an unknown description"
+        raise TrainError(
+            f"{expected} {kind} (metadata: {', '.join(sorted(metadata)) or 'none'}). "
+            "Name a weights.safetensors of `python -m pipeline train`"
+        ) from error
+    network = made_of.network
+    if isinstance(network, TimmNetwork):  # its weights are in the file
+        network = network.model_copy(update={"pretrained": False, "weights": None})
+    model = build_model(network, len(made_of.classes), _ANY_SIZE_PX, [0.0] * 3, [1.0] * 3)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TrainError(f"{expected} tensors that are not of {network.name}: {reason}") from error
+    return model.eval(), made_of.classes
+
+
+_ANY_SIZE_PX = 2**16
+"""The networks take images of any size; which one is known to be too small is not the file's."""
+
+
+class _MadeOf(pydantic.BaseModel):
+    """What save_model writes beside the weights."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    network: Annotated[SmallNetwork | TimmNetwork, pydantic.Field(discriminator="family")]
+    classes: Annotated[list[str], pydantic.Field(min_length=2)]

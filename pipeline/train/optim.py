@@ -7,21 +7,50 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.train import ModelConfig
+from pipeline.errors import TrainError
+from pipeline.train.models import Classifier
 
 
-def build_optimizer(model: nn.Module, config: ModelConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) without decay on biases and norms."""
+def build_optimizer(model: Classifier, config: ModelConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) without decay on biases and norms.
+
+    A group's `lr_scale`, 1 where it has none, is its share of the scheduled rate.
+    Raises TrainError where `layer_decay` is set and timm knows no layers of the network.
+    """
     parameters = [value for value in model.parameters() if value.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [value for value in parameters if value.ndim > 1]},
-        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
-    ]
+    if config.layer_decay is not None:
+        groups = _group_by_layer(model.network, config.layer_decay, config.weight_decay)
+    else:
+        groups = [
+            {"params": [value for value in parameters if value.ndim > 1]},
+            {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
+        ]
     return torch.optim.AdamW(
         groups,
         lr=config.lr,
         weight_decay=config.weight_decay,
         fused=parameters[0].device.type != "mps",
     )
+
+
+def _group_by_layer(
+    network: nn.Module, layer_decay: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """timm's layers, from the stem up, at layer_decay to the power of the layers above.
+
+    After BEiT (Bao et al. 2021, arXiv:2106.08254). Which parameters decay is as without layers.
+    """
+    import timm.optim  # 4.5 s with timm: only for those who use it
+
+    groups: list[dict[str, Any]] = timm.optim.param_groups_layer_decay(  # type: ignore[attr-defined]
+        network, weight_decay=weight_decay, layer_decay=layer_decay
+    )
+    if layer_decay < 1 and len({group["lr_scale"] for group in groups}) == 1:
+        raise TrainError(
+            f"layer_decay: timm does not know the layers of {type(network).__name__}, so all "
+            f"would learn at one rate. Set layer_decay: null (now {layer_decay})"
+        )
+    return groups
 
 
 def learning_rate(config: ModelConfig, step: int, steps_per_epoch: int) -> float:

@@ -1,0 +1,188 @@
+"""How often the forecast's interval holds the score: python -m benchmarks.calibration
+
+Simulated competitions (benchmarks/patients.py), and re-splits of real out-of-fold predictions:
+their patients are parted at random into training ones and new ones, whose true scores are then
+known. One line a setting; the table of docs/FORECAST.md. Single-threaded; 4 min.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from benchmarks.patients import World, draw_competition
+from pipeline.config.forecast import ForecastConfig
+from pipeline.ensemble.blend import Prediction
+from pipeline.leaderboard.after import expect_private
+from pipeline.leaderboard.forecast import Halves, forecast, mean_of
+from pipeline.leaderboard.forecast_card import Scored, forecast_card
+from pipeline.leaderboard.gain import NO_GAIN
+from pipeline.metrics import METRICS
+from pipeline.tables import FOLD_COLUMNS, read_predictions, read_table
+
+GOAL = (0.85, 0.95)
+CONFIDENCE = 0.9
+
+MALARIA_SIZES = tuple(
+    np.rint(np.interp(np.linspace(0, 1, 41), [0, 0.25, 0.5, 0.75, 0.9, 0.97, 1],
+                      [65, 72, 86, 130, 300, 600, 702])).astype(int).tolist()
+)  # fmt: skip
+"""Quantiles of the cells a patient in ../shared/data/malaria/train_groups.csv: 65 to 702."""
+
+SMALL = tuple(size // 4 for size in MALARIA_SIZES)
+MALARIA = World(train=160, test=40, sizes=MALARIA_SIZES, spread=0.45, row=1.1)
+SETTINGS: dict[str, tuple[World, str]] = {
+    "like malaria: 160 patients, 40 new": (MALARIA, "accuracy"),
+    "a quarter of the rows": (replace(MALARIA, sizes=SMALL), "accuracy"),
+    "no patient differs": (replace(MALARIA, sizes=SMALL, spread=0.0), "accuracy"),
+    "patients differ three times as much": (replace(MALARIA, sizes=SMALL, spread=1.3), "accuracy"),
+    "40 patients, 20 new, error 8 %": (
+        World(train=40, test=20, sizes=tuple(range(25, 56)), spread=0.45, ease=2.0, of_row=0.4),
+        "accuracy",
+    ),
+    "20 patients, 6 new": (replace(MALARIA, train=20, test=6, sizes=SMALL), "accuracy"),
+    "10 patients, 5 new": (replace(MALARIA, train=10, test=5, sizes=SMALL), "accuracy"),
+    "2,000 rows without groups, 1,000 new": (
+        replace(MALARIA, train=2000, test=1000, sizes=(1,)), "accuracy",
+    ),
+    "networks disagree four times as much": (
+        replace(MALARIA, sizes=SMALL, of_row=0.8, of_patient=0.3), "accuracy",
+    ),
+    "public a fifth": (replace(MALARIA, sizes=SMALL, public_share=0.2), "accuracy"),
+    "ROC AUC": (replace(MALARIA, sizes=SMALL), "roc_auc"),
+    "log loss": (replace(MALARIA, sizes=SMALL), "log_loss"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One competition: which scores were held, and what was said of them."""
+
+    public: bool
+    private: bool
+    updated: bool
+    """Whether the forecast after the public score held the private one."""
+    below: bool
+    """Private below its interval."""
+    above: bool
+    width: float
+    score: float
+    gain: float
+    gain_found: float
+
+
+def main(
+    simulations: Annotated[int, typer.Option(help="Competitions a setting.", min=1)] = 200,
+    resamples: Annotated[int, typer.Option(help="Draws a forecast.", min=200)] = 400,
+    oof: Annotated[Path, typer.Option(help="Out-of-fold table.")] = Path("ensemble/oof.csv"),
+    folds: Annotated[Path, typer.Option(help="Its folds.")] = Path("folds/folds.csv"),
+) -> None:
+    """Print how often the 90 % interval held the scores, setting by setting."""
+    print(f"{simulations} competitions a line, nominal {CONFIDENCE:.0%}, {resamples} draws each")
+    print("| competitions | private held | below | above | public held | private, public known "
+          "| width | score | gain: true, estimated |\n|" + "---|" * 9, flush=True)  # fmt: skip
+    held = []
+    for name, (world, metric) in SETTINGS.items():
+        trials = [simulate(world, metric, seed, resamples) for seed in range(simulations)]
+        held.append(print_line(name, trials))
+    if oof.is_file():
+        for share in (0.8, 0.5, 0.2):
+            trials = list(resplit(oof, folds, share, simulations, resamples))
+            held.append(print_line(f"{oof}: {share:.0%} of the patients known", trials))
+    missed = sum(not GOAL[0] <= share <= GOAL[1] for share in held)
+    print(f"\n{'met' if not missed else 'MISSED'}: private held in {GOAL[0]:.0%} to {GOAL[1]:.0%} "
+          f"on {len(held) - missed} of {len(held)} lines")  # fmt: skip
+
+
+def simulate(world: World, metric_name: str, seed: int, resamples: int) -> Trial:
+    """One simulated competition, forecast as stage `ensemble` does."""
+    metric, found = METRICS[metric_name], draw_competition(world, seed)
+    oof = most_probable(found.probabilities)
+    ids = [f"{row:06}" for row in range(len(found.labels))]
+    card = forecast_card(
+        metric,
+        Scored(ids, oof.probabilities, oof.predicted, found.labels, found.groups),
+        most_probable(np.mean(found.test_by_fold, axis=0)),
+        [most_probable(table) for table in found.test_by_fold],
+        None,
+        ForecastConfig(
+            confidence=CONFIDENCE, resamples=resamples, seed=seed, public_share=world.public_share
+        ),
+    )
+    public, private = (found.score(metric, usage) for usage in ("public", "private"))
+    gain: Any = card["gain"]
+    return _trial(card, public, private, found.gain(metric), gain["mean"])
+
+
+def resplit(oof: Path, folds: Path, share: float, splits: int, resamples: int) -> Iterator[Trial]:
+    """Real out-of-fold rows: a share of the patients is known, the others are the test set.
+
+    Both kinds of rows have one fold's model each, so there is no gain to forecast.
+    """
+    table = read_table(folds, FOLD_COLUMNS).drop_duplicates("image_id")
+    classes = [name.removeprefix("p_") for name in pd.read_csv(oof, nrows=0).columns[1:]]
+    known = set(pd.read_csv(oof, usecols=["image_id"], dtype=str)["image_id"])
+    table = table[table["image_id"].isin(known)]
+    probabilities = read_predictions(oof, list(table["image_id"]), classes)
+    labels = table["label"].map({name: place for place, name in enumerate(classes)})
+    correct = (probabilities.argmax(axis=1) == labels.to_numpy()).astype(float)
+    names, patient = np.unique(table["group"], return_inverse=True)
+    for seed in range(splits):
+        rng = np.random.default_rng(seed)
+        is_train = (rng.permutation(len(names)) < share * len(names))[patient]
+        test = rng.permutation(correct[~is_train])
+        half = len(test) // 2
+        found = forecast(
+            mean_of(correct[is_train]),
+            [str(name) for name in patient[is_train]],
+            Halves(half, len(test) - half),
+            NO_GAIN, None, None, (0.0, 1.0), CONFIDENCE, resamples, seed,
+        )  # fmt: skip
+        card = {
+            "public": found.public, "private": found.private, "mean": found.mean,
+            "sd": found.sd, "correlation": found.correlation, "confidence": CONFIDENCE,
+        }  # fmt: skip
+        yield _trial(card, float(test[:half].mean()), float(test[half:].mean()), 0.0, 0.0)
+
+
+def most_probable(probabilities: Any) -> Prediction:
+    """Without a threshold."""
+    return Prediction(probabilities, probabilities.argmax(axis=1))
+
+
+def _trial(card: Any, public: float, private: float, gain: float, gain_found: float) -> Trial:
+    _, low, high = expect_private(card, public)
+    return Trial(
+        public=card["public"][0] <= public <= card["public"][1],
+        private=card["private"][0] <= private <= card["private"][1],
+        updated=low <= private <= high,
+        below=private < card["private"][0],
+        above=private > card["private"][1],
+        width=card["private"][1] - card["private"][0],
+        score=private,
+        gain=gain,
+        gain_found=gain_found,
+    )
+
+
+def print_line(name: str, trials: list[Trial]) -> float:
+    """One setting's line; the share of private scores that were held."""
+
+    def mean(field: str) -> float:
+        return float(np.mean([getattr(trial, field) for trial in trials]))
+
+    print(
+        f"| {name} | {mean('private'):.1%} | {mean('below'):.1%} | {mean('above'):.1%} "
+        f"| {mean('public'):.1%} | {mean('updated'):.1%} | {mean('width'):.4f} "
+        f"| {mean('score'):.4f} | {mean('gain'):+.4f}, {mean('gain_found'):+.4f} |",
+        flush=True,
+    )
+    return mean("private")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,69 @@
+"""fastai's `vision_learner`, as its book teaches it, in an environment of fastai's own.
+
+Run by benchmarks/peers.py with that environment's Python; imports nothing of this project.
+Prints one line of JSON: the seconds of the whole training, the accuracy on held-out images
+without test-time augmentation, and the peak memory of its processes.
+"""
+
+import json
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+warnings.filterwarnings("ignore")
+
+from fastai.vision.all import (  # noqa: E402
+    CategoryBlock,
+    DataBlock,
+    ImageBlock,
+    RandomSplitter,
+    Resize,
+    accuracy,
+    aug_transforms,
+    default_device,
+    get_image_files,
+    parent_label,
+    set_seed,
+    vision_learner,
+)
+from torchvision.models import resnet18  # noqa: E402
+
+WORKERS = 2
+BATCH_SIZE = 64
+
+
+def main(train: Path, held: Path, size_px: int, epochs: int, seed: int) -> None:
+    """Train a ResNet-18 from scratch on train/CLASS/*.png and score held/CLASS/*.png."""
+    set_seed(seed)
+    default_device(False)
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock),
+        get_items=get_image_files,
+        get_y=parent_label,
+        splitter=RandomSplitter(valid_pct=0.0),
+        item_tfms=Resize(size_px),
+        batch_tfms=aug_transforms(flip_vert=True, max_rotate=30.0, max_zoom=1.1, max_warp=0.0),
+    )
+    loaders = block.dataloaders(train, bs=BATCH_SIZE, num_workers=WORKERS)
+    learner = vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
+    learner.unfreeze()
+    started = time.perf_counter()
+    with learner.no_bar(), learner.no_logging():
+        learner.fit_one_cycle(epochs, 3e-3)
+    seconds = time.perf_counter() - started
+    files = get_image_files(held)
+    probabilities, _ = learner.get_preds(dl=loaders.test_dl(files), inner=False)
+    found = [loaders.vocab[place] for place in probabilities.argmax(1)]
+    right = sum(parent_label(file) == label for file, label in zip(files, found, strict=True))
+    usage = [
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
+    peak_gb = (usage[0] + WORKERS * usage[1]) * 1024 / 1e9
+    print(json.dumps({"seconds": seconds, "accuracy": right / len(files), "peak_gb": peak_gb}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:6]))

@@ -1,0 +1,55 @@
+"""timm's own loader, augmentation, optimizer, schedule and weight average.
+
+The parts that its training script is made of; the script itself is not in the package. Float32 and
+contiguous, as the script's defaults are.
+"""
+
+from pathlib import Path
+
+import torch
+from timm.data import create_dataset, create_loader
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
+from torch import nn
+
+BATCH_SIZE = 64
+WORKERS = 2
+
+
+def train(network: nn.Module, folder: Path, size_px: int, epochs: int, lr: float) -> nn.Module:
+    """Train on folder/CLASS/*.png; the averaged network."""
+    network.train()
+    loader = create_loader(
+        create_dataset("", str(folder)),
+        input_size=(3, size_px, size_px),
+        batch_size=BATCH_SIZE,
+        is_training=True,
+        use_prefetcher=False,
+        scale=(0.8, 1.0),
+        hflip=0.5,
+        vflip=0.5,
+        color_jitter=0.2,
+        num_workers=WORKERS,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        persistent_workers=True,
+        device=torch.device("cpu"),
+    )
+    optimizer = create_optimizer_v2(network, opt="adamw", lr=lr, weight_decay=0.05)
+    scheduler, _ = create_scheduler_v2(optimizer, num_epochs=epochs, warmup_epochs=0)
+    average = ModelEmaV3(network, decay=0.99, use_warmup=True)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=0.05)
+    step = 0
+    for epoch in range(epochs):
+        for images, labels in loader:
+            loss = loss_function(network(images), labels)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            average.update(network, step=step)
+        scheduler.step(epoch + 1)
+    module: nn.Module = average.module
+    return module

@@ -1,0 +1,162 @@
+"""What a blend is worth on rows that nothing was fitted on.
+
+Weights, temperature and threshold are numbers learnt from labels, and the score on the rows that
+they were learnt from is too good. So for each fold they are fitted on the other folds' rows and
+applied to that fold's: its labels, and its groups', reach none of them. The choice among several
+blends is made inside in the same way: each fold's rows are predicted by the blend that the other
+folds, judged among themselves, would have chosen.
+
+Over 60 simulated competitions of 400 rows with five uneven models, the figure on the rows fitted
+on stands 0.023 above the truth, the nested figure of the blend chosen on the same rows 0.007
+above, and the nested choice's 0.007 below; with eight models of pure noise 0.063 and 0.006 above,
+and 0.001 below. The standard error is 0.003: pytest -m slow -s tests/test_nested.py.
+
+One leak is left, and it is the usual one of stacking: the networks that predicted the other folds'
+rows were trained on this fold's labels. These reach the fit through those networks only.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Bool, Int
+from numpy import ndarray
+
+from pipeline.ensemble.blend import Fitted, Kind, Prediction, Recipe, Stacked, fit
+from pipeline.ensemble.compare import Rows, is_significantly_worse
+from pipeline.errors import EnsembleError
+from pipeline.metrics import Metric
+
+FoldOfRow = Int[ndarray, " rows"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is submitted, and what it is worth."""
+
+    recipe: Recipe
+    """Chosen on all rows."""
+    fitted: Fitted
+    """On all rows: for the test images."""
+    nested: Prediction
+    """Of each row, by what the other folds gave: the estimate is of these."""
+    candidates: dict[Kind, Prediction]
+    """The nested predictions of each blend that was tried, from simple to complex."""
+    best: Kind
+    """Of the best nested score; the one chosen is this or a simpler one."""
+    chosen_without: dict[int, Kind]
+    """Which blend the other folds chose, by fold."""
+
+
+def judge(recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: Rows) -> Judgement:
+    """Choose among the recipes, given from simple to complex, and estimate what it is worth.
+
+    Raises EnsembleError where there are too few folds: two to fit anything, three to choose.
+    """
+    metric = recipes[0].metric
+    names = [int(name) for name in np.unique(folds)]
+    if len(recipes) > 1 and len(names) < 3:
+        raise EnsembleError(
+            "params.yaml: ensemble.blend: auto chooses for each fold from the others, each judged "
+            f"by its others: expected three trained folds or more, found {len(names)}. Train more "
+            "(train.folds), or name a blend"
+        )
+    nested = {recipe.kind: predict_nested(recipe, members, folds, rows) for recipe in recipes}
+    chosen, best = choose(nested, metric, rows)
+    chosen_without = dict.fromkeys(names, chosen)
+    prediction = nested[chosen]
+    if len(recipes) > 1:
+        chosen_without = _choose_without_each_fold(recipes, members, folds, rows)
+        prediction = _pick(nested, chosen_without, folds)
+    recipe = next(recipe for recipe in recipes if recipe.kind == chosen)
+    fitted = fit(recipe, members, rows.labels)
+    return Judgement(recipe, fitted, prediction, nested, best, chosen_without)
+
+
+def predict_nested(recipe: Recipe, members: Stacked, folds: FoldOfRow, rows: Rows) -> Prediction:
+    """Each fold's rows by the recipe fitted on the other folds' rows.
+
+    A recipe that fits nothing needs no second fold. Raises EnsembleError where one is missing.
+    """
+    if not recipe.is_fitted:
+        return fit(recipe, members, rows.labels).apply(members)
+    names = np.unique(folds)
+    if len(names) < 2:
+        raise EnsembleError(
+            f"params.yaml: ensemble: blend {recipe.kind}, calibration {recipe.calibration} and "
+            f"threshold {recipe.threshold} are fitted on some folds and judged on another: "
+            f"expected two trained folds or more, found {len(names)}. Train more (train.folds), "
+            "or take mean, none and none"
+        )
+    prediction = _nothing(members)
+    for name in names:
+        scored = folds == name
+        _write(prediction, scored, fit(recipe, members[:, ~scored], rows.labels[~scored]), members)
+    return prediction
+
+
+def choose(predictions: dict[Kind, Prediction], metric: Metric, rows: Rows) -> tuple[Kind, Kind]:
+    """The first blend that is not significantly worse than the best one; and the best one.
+
+    predictions: from simple to complex, of the same rows; the first of equals is the best.
+    """
+    gains = {kind: metric.gain(rows.score(metric, each)) for kind, each in predictions.items()}
+    best = max(gains, key=gains.__getitem__)
+    good_enough = (
+        kind
+        for kind, each in predictions.items()
+        if kind == best or not is_significantly_worse(metric, each, predictions[best], rows)
+    )
+    return next(good_enough), best
+
+
+def _choose_without_each_fold(
+    recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: Rows
+) -> dict[int, Kind]:
+    """For each fold the blend that the other folds choose, judged by nesting among themselves.
+
+    A fit without two folds serves both: the one is left out, the other scored.
+    """
+    names = [int(name) for name in np.unique(folds)]
+    inner: dict[int, dict[Kind, Prediction]] = {
+        name: {recipe.kind: _nothing(members) for recipe in recipes} for name in names
+    }
+    for one, other in combinations(names, 2):
+        seen = (folds != one) & (folds != other)
+        for recipe in recipes:
+            fitted = fit(recipe, members[:, seen], rows.labels[seen])
+            _write(inner[one][recipe.kind], folds == other, fitted, members)
+            _write(inner[other][recipe.kind], folds == one, fitted, members)
+    chosen = {}
+    for name in names:
+        others = folds != name
+        predictions = {
+            kind: Prediction(each.probabilities[others], each.predicted[others])
+            for kind, each in inner[name].items()
+        }
+        chosen[name], _ = choose(predictions, recipes[0].metric, rows.subset(others))
+    return chosen
+
+
+def _pick(nested: dict[Kind, Prediction], chosen: dict[int, Kind], folds: FoldOfRow) -> Prediction:
+    """Each fold's rows from the blend that was chosen for it."""
+    first = next(iter(nested.values()))
+    picked = Prediction(first.probabilities.copy(), first.predicted.copy())
+    for name, kind in chosen.items():
+        scored = folds == name
+        picked.probabilities[scored] = nested[kind].probabilities[scored]
+        picked.predicted[scored] = nested[kind].predicted[scored]
+    return picked
+
+
+def _nothing(members: Stacked) -> Prediction:
+    rows, classes = members.shape[1:]
+    return Prediction(np.full((rows, classes), np.nan), np.full(rows, -1))
+
+
+def _write(
+    prediction: Prediction, scored: Bool[ndarray, " rows"], fitted: Fitted, members: Stacked
+) -> None:
+    applied = fitted.apply(members[:, scored])
+    prediction.probabilities[scored] = applied.probabilities
+    prediction.predicted[scored] = applied.predicted

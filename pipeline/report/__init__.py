@@ -1,0 +1,1 @@
+"""The page that shows what the pipeline made: reports/index.html."""

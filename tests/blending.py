@@ -1,0 +1,69 @@
+"""Models' predictions, drawn: what the tests of blends build on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+from pipeline.ensemble.blend import Kind, Prediction, Recipe
+from pipeline.ensemble.compare import Rows
+from pipeline.metrics import METRICS
+
+UNEVEN = [(1.0, 1.0), (0.9, 1.0), (0.7, 2.0), (0.3, 1.0)]
+"""Skills and sharpnesses, as `draw` takes them."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Models over the same rows, whose groups lie in one of five folds each."""
+
+    members: ndarray
+    labels: ndarray
+    groups: ndarray
+
+    @property
+    def folds(self) -> ndarray:
+        return self.groups % 5
+
+    @property
+    def rows(self) -> Rows:
+        return rows_of(self.labels, self.groups)
+
+
+def rows_of(labels: ndarray, groups: ndarray | None = None, resamples: int = 300) -> Rows:
+    names = [str(name) for name in (np.arange(len(labels)) if groups is None else groups)]
+    return Rows(labels, names, 0.95, resamples, 1)
+
+
+def draw(
+    seed: int,
+    skills: list[tuple[float, float]],
+    groups: int = 40,
+    rows_a_group: int = 10,
+    classes: int = 2,
+) -> Drawn:
+    """One model for each skill and sharpness: 0 knows nothing, and sharpness 1 is calibrated-ish.
+
+    Rows and groups are hard for all models alike, as real ones are.
+    """
+    generator = np.random.default_rng(seed)
+    rows = groups * rows_a_group
+    labels = generator.integers(classes, size=rows)
+    group = np.repeat(np.arange(groups), rows_a_group)
+    hardness = 0.7 * generator.normal(size=(rows, classes))
+    hardness += 0.5 * generator.normal(size=(groups, classes))[group]
+    logits = [
+        sharpness * (2 * skill * np.eye(classes)[labels] + hardness + generator.normal(size=(rows, classes)))
+        for skill, sharpness in skills
+    ]  # fmt: skip
+    powers = np.exp(np.stack(logits))
+    return Drawn(powers / powers.sum(axis=2, keepdims=True), labels, group)
+
+
+def recipe(kind: Kind, metric: str = "accuracy", **changes: object) -> Recipe:
+    choices = {"calibration": "none", "threshold": "none", "greedy_rounds": 20, "stack_l2": 1.0}
+    return Recipe(kind=kind, metric=METRICS[metric], **(choices | changes))  # type: ignore[arg-type]
+
+
+def accuracy_of(prediction: Prediction, labels: ndarray) -> float:
+    return float((prediction.predicted == labels).mean())

@@ -1,0 +1,130 @@
+"""Chromium without a window, over the DevTools protocol on two pipes: no library, no port."""
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+_TIMEOUT_S = 60
+
+
+def find_browser() -> str | None:
+    """The first of NAMES in PATH."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def _pipe() -> tuple[int, int]:
+    """Ends with numbers from 10 on, out of the way of the protocol's 3 and 4."""
+    low = os.pipe()
+    reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
+    for end in low:
+        os.close(end)
+    return reading, writing
+
+
+class Browser:
+    """One page, in a profile of its own, that reaches no network."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        ours_in, theirs_out = _pipe()
+        theirs_in, ours_out = _pipe()
+        command = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--proxy-server=127.0.0.1:9", f"--user-data-dir={profile}", "--remote-debugging-pipe",
+        ]  # fmt: skip
+        # The protocol is on descriptors 3 and 4, whatever the numbers of the pipes are here.
+        shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out} {theirs_in}<&- {theirs_out}>&-'
+        self.process = subprocess.Popen(
+            ["bash", "-c", shell, "chromium", *command], pass_fds=(theirs_in, theirs_out),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.reading, self.writing = os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb")
+        os.set_blocking(ours_in, False)
+        self.left = b""
+        self.number = 0
+        self.events: list[dict[str, Any]] = []
+        self.session: str | None = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; events on the way are kept."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        self.writing.write(json.dumps(message).encode() + b"\0")
+        self.writing.flush()
+        while (answer := self._receive()).get("id") != self.number:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def open(self, page: Path, width: int, dark: bool = False) -> None:
+        """Load a file at a width in CSS pixels; the events are from here on."""
+        self.events.clear()
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=800, deviceScaleFactor=1, mobile=width < 500,
+        )  # fmt: skip
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=scheme)
+        self.call("Page.navigate", url=page.resolve().as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._receive())
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in done, done
+        return done["result"].get("value")
+
+    def screenshot(self, file: Path) -> None:
+        """The whole page as PNG."""
+        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(taken["data"]))
+
+    def complaints(self) -> list[str]:
+        """What the console says since the page was opened."""
+        told = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        return [json.dumps(event["params"]) for event in self.events if event["method"] in told]
+
+    def requests(self) -> list[str]:
+        """Addresses that were fetched since the page was opened; data URIs are not."""
+        asked = [event for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        addresses = [event["params"]["request"]["url"] for event in asked]
+        return [address for address in addresses if not address.startswith("data:")]
+
+    def close(self) -> None:
+        """End the browser that was started here."""
+        self.process.terminate()
+        self.process.wait(_TIMEOUT_S)
+        self.reading.close()
+        self.writing.close()
+
+    def _receive(self) -> dict[str, Any]:
+        """The next message, up to its zero byte."""
+        end = time.monotonic() + _TIMEOUT_S
+        while b"\0" not in self.left:
+            assert time.monotonic() < end, "the browser does not answer"
+            assert self.process.poll() is None, "the browser has ended"
+            part = self.reading.read()
+            self.left += part or b""
+            if not part:
+                time.sleep(0.01)
+        message, self.left = self.left.split(b"\0", 1)
+        received: dict[str, Any] = json.loads(message)
+        return received

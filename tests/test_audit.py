@@ -1,0 +1,404 @@
+"""The audit names what leaks, says what it may mean, and nothing makes use of it."""
+
+import ast
+import io
+import itertools
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Pillow
+from project import ROOT, prepare_config
+from sklearn.metrics import roc_auc_score
+from test_dvc import STAGES, true_imports
+from test_prepare import (
+    clean_test,
+    clean_train,
+    encode,
+    make_config,
+    read_audit,
+    write_csv,
+    write_raw,
+)
+
+from pipeline import paths
+from pipeline.archive import Entry, ImageArchive
+from pipeline.errors import ArchiveError
+from pipeline.prepare import leaks
+from pipeline.prepare.decode import decode_image
+from pipeline.stages.prepare import run
+
+GENERATOR = np.random.default_rng(11)
+START = GENERATOR.bit_generator.state
+SMALL = encode(np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    GENERATOR.bit_generator.state = START  # the same in any order of the tests
+
+
+def draw(height: int = 20, width: int = 30) -> np.ndarray:
+    return GENERATOR.integers(0, 250, (height, width, 3), dtype=np.uint8)
+
+
+def sklearn_auc(
+    bins: np.ndarray, labels: np.ndarray, folds: np.ndarray, classes: int
+) -> np.ndarray:
+    """The same rule row by row, and scikit-learn's area under the curve of each fold."""
+    table = pd.DataFrame({"bin": bins, "label": labels, "fold": folds})
+    found = []
+    for label in range(classes):
+        areas, pairs = [], []
+        for fold, scored in table.groupby("fold"):
+            others = table[table["fold"] != fold]
+            is_class = (others["label"] == label).astype(float)
+            sums = is_class.groupby(others["bin"]).agg(["sum", "count"])
+            sums = sums.reindex(range(bins.max() + 1), fill_value=0)
+            share = (sums["sum"] + is_class.mean()) / (sums["count"] + 1)
+            truth = scored["label"] == label
+            if 0 < truth.sum() < len(truth):
+                areas.append(roc_auc_score(truth, share[scored["bin"]].round(12)))
+                pairs.append(truth.sum() * (~truth).sum())
+        found.append(np.average(areas, weights=pairs) if areas else 0.5)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("rows", "classes", "count"), [(400, 2, 5), (300, 4, 31), (60, 3, 2)])
+def test_the_figure_is_scikit_learns_area_of_the_rule(rows: int, classes: int, count: int) -> None:
+    labels = GENERATOR.integers(0, classes, rows)
+    bins = (labels + GENERATOR.integers(0, count, rows)) % count
+    folds = leaks.deal_folds(GENERATOR.integers(0, 25, rows))
+    expected = sklearn_auc(bins, labels, folds, classes)
+    assert leaks.binned_auc(bins, labels, folds, classes) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_class_that_meets_no_other_in_a_fold_says_nothing() -> None:
+    folds = np.repeat(np.arange(5), 20)
+    labels = (folds == 0).astype(int)
+    assert leaks.binned_auc(labels, labels, folds, 2).tolist() == [0.5, 0.5]
+
+
+def test_folds_keep_groups_whole_and_are_even() -> None:
+    groups = GENERATOR.integers(0, 60, 3000)
+    folds = leaks.deal_folds(groups)
+    assert pd.Series(folds).groupby(groups).nunique().max() == 1
+    assert set(folds) == set(range(5))
+    assert np.bincount(folds).min() > 450
+
+
+def test_numbers_are_cut_at_quantiles_and_their_frequent_values_stand_alone() -> None:
+    numbers = np.concatenate([np.full(300, 224.0), np.linspace(100, 400, 300), np.full(9, np.nan)])
+    bins = leaks.cut_numbers(numbers)
+    assert len(set(bins[:300])) == 1
+    assert (bins[:300] == bins[0]).all()
+    assert set(bins[300:600]) & {bins[0]} == set()
+    assert len(set(bins[600:])) == 1
+    assert bins[600] not in set(bins[:600])
+    assert (np.diff(bins[300:600]) >= 0).all()
+    assert leaks.cut_numbers(np.full(5, np.nan)).tolist() == [0] * 5
+    assert leaks.cut_numbers(np.full(50, 3.0)).max() == 0
+    assert leaks.cut_numbers(np.arange(2000.0)).max() + 1 <= 31
+
+
+def test_names_are_cut_into_the_frequent_ones_and_the_others() -> None:
+    values = ["often"] * 5 + [f"once{n:02}" for n in range(40)]
+    bins = leaks.cut_names(values)
+    assert set(bins[:5]) == {0}
+    assert bins.max() == 31
+    assert (bins == 31).sum() == 40 - 30
+    assert leaks.cut_names(["a", "b", "a"]).tolist() == [0, 1, 0]
+
+
+def write_many(
+    images: dict[str, bytes], labels: str, groups: list[str], order: Any = None, times: Any = None
+) -> None:
+    """A competition whose archive has the images in `order`."""
+    write_raw({}, clean_test())
+    with zipfile.ZipFile(paths.RAW / "train.zip", "w") as archive:
+        for name in order or images:
+            at = (times or {}).get(name, (1980, 1, 1, 0, 0, 0))
+            archive.writestr(zipfile.ZipInfo(f"train/{name}.png", at), images[name])
+    write_csv("labels.csv", "label", dict(zip(images, labels, strict=True)))
+    write_csv("groups.csv", "patient", dict(zip(images, groups, strict=True)))
+
+
+def checks_of(images: dict[str, bytes], labels: str, groups: list[str], **raw: Any) -> Any:
+    write_many(images, labels, groups, **raw)
+    run(make_config(size_px=8, near_duplicate=0.0))
+    found = read_audit()["leaks"]
+    return {check["name"]: check for check in found["checks"]}, found["constant"]
+
+
+def flagged(checks: dict[str, Any]) -> set[str]:
+    return {name for name, check in checks.items() if check.get("flagged")}
+
+
+def drawn(shapes: list[tuple[int, int]]) -> list[bytes]:
+    return [encode(draw(*shape)) for shape in shapes]
+
+
+def scattered(count: int) -> str:
+    return "".join(GENERATOR.permutation(list("01" * (count // 2))))
+
+
+def named(encoded: list[bytes], names: list[str] | None = None) -> dict[str, bytes]:
+    """Names whose numbers and order tell nothing."""
+    numbers = GENERATOR.permutation(np.arange(10_000, 10_000 + len(encoded)))
+    return dict(zip(names or [f"x{number}" for number in numbers], encoded, strict=True))
+
+
+def singles(count: int) -> list[str]:
+    return [f"P{number}" for number in range(count)]
+
+
+def test_what_tells_nothing_is_not_flagged() -> None:
+    shapes = [tuple(GENERATOR.integers(8, 12, 2)) for _ in range(300)]
+    checks, constant = checks_of(named(drawn(shapes)), scattered(300), singles(300))
+    assert flagged(checks) == set()
+    assert {"width", "height", "aspect", "file_size", "order", "number"} <= set(checks)
+    assert constant == ["mode", "encoding", "name", "time"]
+    assert all(check["auc"] < 0.65 for check in checks.values() if "auc" in check)
+
+
+def test_each_leak_is_flagged_by_its_name(capfd: pytest.CaptureFixture[str]) -> None:
+    labels = scattered(200)
+    wide = drawn([(10, 12 if label == "1" else 10) for label in labels])
+    checks, _ = checks_of(named(wide), labels, singles(200))
+    assert flagged(checks) == {"width"}
+    assert "height" not in checks
+    assert {n: check["same_as"] for n, check in checks.items() if "same_as" in check} == {
+        "aspect": "width", "file_size": "width", "place": "order",
+    }  # fmt: skip
+    assert checks["width"]["auc"] == 1.0
+    low, high = checks["width"]["chance"]
+    assert 0.3 < low < 0.5 < high < 0.7
+    sentence = (
+        f"The width of the original predicts the label with AUC 1.00, by chance with {low:.2f} to "
+        f"{high:.2f}: a leak only if it does not come from the thing itself. The things may differ "
+        "in size; it is a leak where the classes were photographed or cropped in different ways. "
+        "All images are resized, so that a network sees no size, but blur, and with prepare.fit: "
+        "pad the shape."
+    )
+    assert checks["width"]["sentence"] == sentence
+    assert f"{sentence}\n" in capfd.readouterr().err
+
+
+def test_names_and_order_that_tell_the_class_are_flagged() -> None:
+    labels = "0" * 100 + "1" * 100
+    names = [f"{'healthy' if label == '0' else 'ill'}_{n}" for n, label in enumerate(labels)]
+    checks, _ = checks_of(named(drawn([(8, 8)] * 200), names), labels, singles(200))
+    assert {"name", "order"} <= flagged(checks)
+    assert checks["number"] == {"name": "number", "same_as": "order"}
+    assert checks["place"] == {"name": "place", "same_as": "order"}
+    assert (
+        "a network sees what differs between such series: light, stain, camera."
+        in (checks["order"]["sentence"])
+    )
+
+
+def test_the_place_in_the_archive_is_another_trace_than_the_order_of_the_labels() -> None:
+    labels = scattered(200)
+    images = named(drawn([(8, 8)] * 200))
+    by_class = sorted(images, key=dict(zip(images, labels, strict=True)).__getitem__)
+    checks, _ = checks_of(images, labels, singles(200), order=by_class)
+    assert flagged(checks) & {"place", "order", "number"} == {"place"}
+
+
+def test_the_time_in_the_archive_is_a_trace() -> None:
+    labels = scattered(200)
+    images = named(drawn([(8, 8)] * 200))
+    times = {
+        name: (2020, 1, 1 + int(label), int(GENERATOR.integers(24)), 0, 0)
+        for name, label in zip(images, labels, strict=True)
+    }
+    checks, _ = checks_of(images, labels, singles(200), times=times)
+    assert flagged(checks) == {"time"}
+    assert checks["time"]["auc"] > 0.95
+
+
+def jpeg(quality: int, **extra: Any) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(draw(8, 8)).save(file, "JPEG", quality=quality, **extra)
+    return file.getvalue()
+
+
+def test_the_program_that_saved_the_files_is_a_trace() -> None:
+    labels = scattered(120)
+    files = [jpeg(90 if label == "1" else 85) for label in labels]
+    checks, _ = checks_of(named(files), labels, singles(120))
+    assert checks["encoding"]["auc"] == 1.0
+    assert "encoding" in flagged(checks)
+    grey = [encode(draw(8, 8)[..., 0] if label == "1" else draw(8, 8)) for label in labels]
+    checks, _ = checks_of(named(grey), labels, singles(120))
+    assert "mode" in flagged(checks)
+
+
+def encoding(file: bytes) -> str:
+    return decode_image(file, 8, "stretch", 100).encoding
+
+
+def test_the_encoding_tells_format_quality_and_metadata() -> None:
+    exif = Pillow.Exif()
+    exif[0x0110] = "camera"
+    assert encoding(SMALL) == "PNG"
+    plain = encoding(jpeg(90))
+    assert plain.startswith("JPEG ")
+    assert int(encoding(jpeg(50)).split()[1]) > int(plain.split()[1])
+    assert set(encoding(jpeg(90, exif=exif)).split()) - set(plain.split()) >= {"exif"}
+
+
+def test_what_tells_patients_apart_tells_no_classes() -> None:
+    """Each patient has their own camera and their own diagnosis; by image it looks like a leak."""
+    rates, widths = GENERATOR.permutation(np.arange(20) % 2), GENERATOR.permutation(20)
+    patients = np.repeat(np.arange(20), 20)
+    shapes = [(8, 20 + int(widths[patient])) for patient in patients]
+    labels = "".join(str(rates[patient]) for patient in patients)
+    images = named(drawn(shapes))
+    by_patient, _ = checks_of(images, labels, [f"P{patient}" for patient in patients])
+    assert flagged(by_patient) == set()
+    by_image, _ = checks_of(images, labels, singles(400))
+    assert by_image["width"]["auc"] > 0.9
+    assert "width" in flagged(by_image)
+    assert "that keep groups together" in read_audit()["leaks"]["method"]
+
+
+def test_chance_with_groups_is_wider_than_without() -> None:
+    labels = np.repeat(GENERATOR.permutation(np.arange(30) % 2), 20)
+    grouped = np.repeat(np.arange(30), 20)
+    spread = []
+    for groups in (grouped, np.arange(600)):
+        permuted = leaks._permute(labels, groups)
+        assert all(np.bincount(one).tolist() == [300, 300] for one in permuted)
+        folds = leaks.deal_folds(groups)
+        aucs = [leaks.binned_auc(grouped % 16, one, folds, 2)[1] for one in permuted]
+        spread.append(np.std(aucs))
+    assert spread[0] > 2 * spread[1]
+
+
+def test_permuted_labels_of_a_group_stay_together() -> None:
+    groups = GENERATOR.permutation(np.repeat(np.arange(10), 7))
+    labels = groups.copy()
+    for one in leaks._permute(labels, groups):
+        assert pd.Series(one).groupby(groups).nunique().max() == 1
+        assert sorted(one) == sorted(labels)
+
+
+def test_one_class_of_several_that_leaks_is_named() -> None:
+    labels = "".join(GENERATOR.permutation(list("01234567" * 40)))
+    wide = drawn([(8, 12 if label == "7" else 10 + int(GENERATOR.integers(2))) for label in labels])
+    checks, _ = checks_of(named(wide), labels, singles(320))
+    assert checks["width"]["auc"] < 0.65
+    assert "width" in flagged(checks)
+    assert " ('7' with 1.00)" in checks["width"]["sentence"]
+
+
+def test_too_few_groups_to_split_are_not_kept_together() -> None:
+    labels = scattered(80)
+    wide = drawn([(8, 12 if label == "1" else 10) for label in labels])
+    checks, _ = checks_of(named(wide), labels, ["one"] * 40 + ["two"] * 40)
+    assert "width" in flagged(checks)
+    assert "groups" not in read_audit()["leaks"]["method"]
+
+
+def test_the_directory_tells_a_members_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("x/a.png", (2020, 2, 3, 4, 5, 6)), b"0" * 5000)
+    with ImageArchive(path) as images:
+        assert images.entry("x/a.png") == Entry(5000, (2020, 2, 3, 4, 5, 6))
+        with pytest.raises(ArchiveError) as caught:
+            images.entry("x/b.png")
+    assert str(caught.value) == (
+        f"{path}: no member x/b.png. The table that names it is older than the archive. "
+        "Run: dvc repro prepare"
+    )
+
+
+def test_each_pair_across_train_and_test_is_named() -> None:
+    film, shadow = draw(16, 16), draw(16, 16)
+    train = clean_train() | {
+        "b": encode(film), "c": encode(film, "BMP"), "d": encode(shadow),
+    }  # fmt: skip
+    test = clean_test() | {
+        "u": encode(film), "v": encode(film[..., :], "TIFF"), "w": encode(shadow + 1),
+    }  # fmt: skip
+    write_raw(train, test)
+    run(make_config())
+    found = read_audit()["train_test_duplicates"]
+    assert found["pairs"] == [
+        {"test": "u", "train": ["b", "c"], "kind": "file"},
+        {"test": "v", "train": ["b", "c"], "kind": "pixels"},
+        {"test": "w", "train": ["d"], "kind": "near"},
+    ]
+    assert found["sentence"] == (
+        "These test images are also in train. Their labels are copied nowhere: each is predicted "
+        "like any other test image, by networks that have seen its copy with the label it was "
+        "given there."
+    )
+
+
+def test_what_later_stages_know_of_test_holds_no_label_of_its_copies() -> None:
+    same = encode(draw())
+    stored = []
+    for labels in ("0101011", "0101010"):
+        shutil.rmtree(paths.STORE, ignore_errors=True)
+        if not stored:
+            write_raw(clean_train() | {"b": same}, clean_test() | {"u": same}, labels=labels)
+        write_csv(
+            "labels.csv",
+            "label",
+            dict(zip([*map("a{}".format, range(6)), "b"], labels, strict=True)),
+        )
+        run(make_config())
+        stored.append({path.name: path.read_bytes() for path in paths.STORE.iterdir()})
+    changed = {name for name in stored[0] if stored[0][name] != stored[1][name]}
+    assert changed == {"train.csv", "audit.json"}
+
+
+def names_in(file: Path) -> set[str]:
+    """Names, attributes and texts of a file's code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Constant(value=str(text)):
+                found.add(text)
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"download", "prepare"} - {"report"}))
+def test_no_stage_makes_use_of_the_audit_or_of_copies_in_test(stage: str) -> None:
+    """Only `split` reads the column `duplicate`, of train, to keep copies in one fold."""
+    files = {ROOT / file for file in true_imports(stage)}
+    used = {
+        file.name: names_in(file) for file in files if file.name not in ("paths.py", "tables.py")
+    }
+    for name, found in used.items():
+        assert not found & {"AUDIT", "audit.json", "train_test_duplicates"}, name
+        if name != "folds.py":
+            assert not found & {"duplicate", "sha256_of_image", "dhash"}, name
+    assert "TEST_TABLE" not in used.get("folds.py", set()) | used.get("split.py", set())
+
+
+def test_the_names_of_copies_are_found_where_they_stand() -> None:
+    assert "AUDIT" in names_in(ROOT / "pipeline" / "stages" / "prepare.py")
+    assert "duplicate" in names_in(ROOT / "pipeline" / "folds.py")
+
+
+def test_the_audit_is_the_same_twice() -> None:
+    shapes = [tuple(GENERATOR.integers(8, 12, 2)) for _ in range(60)]
+    write_many(
+        named(drawn(shapes)), scattered(60), list(itertools.islice(itertools.cycle("ABCDEFG"), 60))
+    )
+    audits = []
+    for _ in range(2):
+        run(prepare_config(size_px=8))
+        audits.append(paths.AUDIT.read_bytes())
+    assert audits[0] == audits[1]

@@ -1,0 +1,153 @@
+"""Drift is what differs more than one set of patients differs from another."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from pipeline.errors import EnsembleError
+from pipeline.leaderboard import drift
+from pipeline.leaderboard.drift import Drift, measure_drift, pool_rows
+
+PATIENTS, ROWS = 30, 12
+
+
+def images(rng: np.random.Generator, patients: int, brighter: float = 0.0) -> Any:
+    """Patients with a stain of their own, far larger than the noise within one."""
+    stain = rng.normal(120, 25, (patients, 1, 1, 1, 3)) + brighter
+    noise = rng.normal(0, 6, (patients, ROWS, 8, 8, 3))
+    return np.clip(stain + noise, 0, 255).astype(np.uint8).reshape(-1, 8, 8, 3)
+
+
+def measure(folder: Path, train: Any, test: Any, splits: int = 19, **columns: Any) -> Drift:
+    np.save(folder / "train.npy", train)
+    np.save(folder / "test.npy", test)
+    tables = [
+        pd.DataFrame(
+            {"image_id": [str(n) for n in range(len(rows))]}
+            | {k: v[: len(rows)] for k, v in columns.items()}
+        )
+        for rows in (train, test)
+    ]
+    groups = [f"P{row // ROWS:03}" for row in range(len(train))]
+    return measure_drift(folder / "train.npy", folder / "test.npy", *tables, groups, splits, 1)
+
+
+def test_other_patients_alone_are_no_drift(tmp_path: Path) -> None:
+    """Over 8 draws, without the band an AUC of 0.6 and more would be called drift half the time."""
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        found.append(measure(tmp_path, images(rng, PATIENTS), images(rng, 10)))
+    assert sum(each.material for each in found) <= 1
+    assert sum(each.auc > 0.6 for each in found) >= 3
+
+
+def test_another_light_is_drift_and_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    found = measure(tmp_path, images(rng, PATIENTS), images(rng, 10, brighter=70))
+    assert found.material
+    assert found.p == 1 / 20
+    assert found.auc > 0.9 > found.band[1]
+    assert all("channel" in name for name in found.strongest)
+
+
+def test_weights_favour_the_groups_that_look_like_test(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    train = np.concatenate([images(rng, PATIENTS // 2), images(rng, PATIENTS // 2, brighter=50)])
+    found = measure(tmp_path, train, images(rng, 10, brighter=50))
+    weights = np.array([found.weights[f"P{patient:03}"] for patient in range(PATIENTS)])
+    assert weights[PATIENTS // 2 :].mean() > 2 * weights[: PATIENTS // 2].mean()
+    assert weights.mean() == pytest.approx(1)
+    assert weights.min() > 0
+
+
+def test_a_training_patient_is_never_told_by_its_other_rows() -> None:
+    """Marks that stand for one patient each: known by heart, they would tell all of train."""
+    marks = np.repeat(np.eye(12), 20, axis=0)
+    patients = np.repeat(np.arange(12), 20)
+    nothing = np.zeros((80, 12))
+    auc, odds = drift._tell_apart(marks, nothing, patients, np.random.default_rng(1))
+    assert auc < 0.7
+    assert odds.min() > 0.5
+
+
+def test_original_sizes_count_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    same = images(rng, PATIENTS)
+    sizes = rng.integers(60, 70, len(same))
+    found = measure(
+        tmp_path, same, images(rng, 10), width=[str(n) for n in sizes], height=["8"] * len(same)
+    )
+    assert "width" in str(
+        drift.pool_rows(
+            tmp_path / "train.npy", pd.DataFrame({"width": sizes}), np.arange(len(same))
+        )[0]
+    )
+    assert found.auc < 1
+    larger = images(rng, 10)
+    np.save(tmp_path / "test.npy", larger)
+    tables = [
+        pd.DataFrame({"width": [str(n)] * rows}) for n, rows in ((60, len(same)), (90, len(larger)))
+    ]
+    groups = [str(row // ROWS) for row in range(len(same))]
+    seen = measure_drift(tmp_path / "train.npy", tmp_path / "test.npy", *tables, groups, 19, 1)
+    assert seen.strongest[0] == "width"
+    assert seen.auc == 1.0
+
+
+def test_the_same_seed_gives_the_same_drift(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    train, test = images(rng, PATIENTS), images(rng, 10)
+    assert measure(tmp_path, train, test) == measure(tmp_path, train, test)
+
+
+def test_pooled_features_are_numpys(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, 256, (5, 9, 7, 3)).astype(np.uint8)
+    np.save(tmp_path / "rows.npy", rows)
+    names, values = pool_rows(tmp_path / "rows.npy", pd.DataFrame(index=range(5)), np.array([4, 1]))
+    table = dict(zip(names, values.T, strict=True))
+    for channel in range(3):
+        own = rows[[4, 1], ..., channel].astype(float)
+        flat = own.reshape(2, -1)
+        steps = (
+            np.abs(np.diff(own, axis=1)).mean(axis=(1, 2))
+            + np.abs(np.diff(own, axis=2)).mean(axis=(1, 2))
+        ) / 2
+        np.testing.assert_allclose(table[f"mean of channel {channel}"], flat.mean(axis=1))
+        np.testing.assert_allclose(table[f"spread of channel {channel}"], flat.std(axis=1))
+        np.testing.assert_allclose(table[f"sharpness of channel {channel}"], steps, rtol=1e-5)
+        median = np.quantile(flat, 0.5, axis=1, method="nearest")
+        np.testing.assert_allclose(table[f"quantile 0.5 of channel {channel}"], median)
+
+
+def test_signals_are_rows_as_well(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    found = measure(tmp_path, rng.normal(0, 1, (360, 178)), rng.normal(0, 3, (120, 178)))
+    assert found.material
+    assert found.auc > 0.95
+
+
+def test_the_auc_is_scikit_learns() -> None:
+    rng = np.random.default_rng(1)
+    scores, positive = rng.integers(0, 9, 200).astype(float), rng.random(200) < 0.3
+    assert drift._auc(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    np.save(tmp_path / "rows.npy", images(rng, 2))
+    with pytest.raises(
+        EnsembleError, match=r"rows.npy: expected the 5 rows of its table, found 24"
+    ):
+        pool_rows(tmp_path / "rows.npy", pd.DataFrame(index=range(5)), np.array([0]))
+    with pytest.raises(
+        EnsembleError, match="expected 6 groups or more to tell drift from other patients, found 5"
+    ):
+        measure(tmp_path, images(rng, 5), images(rng, 2))
+    with pytest.raises(EnsembleError, match=r"drift: expected the features \['mean of channel 0'"):
+        measure(tmp_path, images(rng, 8), images(rng, 2)[..., :1])

@@ -1,0 +1,396 @@
+"""The stage as DVC runs it: predictions in, a submission and a card out; members from elsewhere."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from blending import UNEVEN, draw
+from numpy import ndarray
+from pydantic import ValidationError
+
+from pipeline import paths
+from pipeline.competition import Competition, write_competition
+from pipeline.config.ensemble import EnsembleConfig
+from pipeline.errors import EnsembleError, TableError
+from pipeline.files import write_text
+from pipeline.folds import make_folds
+from pipeline.stages import ensemble
+from pipeline.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_csv, write_predictions, write_table
+
+MODELS = ["one", "two", "three", "four"]
+TEST_IDS = [f"t{row}" for row in range(30)]
+CHOICES: dict[str, Any] = {
+    "name": "tiny", "metric": "accuracy", "blend": "mean", "calibration": "none",
+    "threshold": "none", "greedy_rounds": 10, "stack_l2": 1.0, "external": [],
+    "confidence": 0.95, "resamples": 200, "seed": 1,
+}  # fmt: skip
+
+
+class Competing:
+    """A competition whose models are trained, in the working directory."""
+
+    def __init__(self, classes: int = 2, seeds: int = 1, folds: int = 4) -> None:
+        self.classes = [str(place) for place in range(classes)]
+        self.drawn = draw(1, UNEVEN, groups=30, rows_a_group=6, classes=classes)
+        self.ids = [f"i{row}" for row in np.random.default_rng(1).permutation(180)]
+        self.test = draw(2, UNEVEN, groups=5, rows_a_group=6, classes=classes)
+        write_competition(paths.COMPETITION, Competition("id", "label", self.classes))
+        self._write_tables(seeds, folds)
+        self.folds = read_csv(paths.FOLDS)
+        self.fold_count = seeds * folds
+        for place, model in enumerate(MODELS):
+            for fold in range(self.fold_count):
+                self._write_member(place, paths.model_folder(model, fold), fold)
+
+    def _write_tables(self, seeds: int, folds: int) -> None:
+        images = pd.DataFrame("", index=range(180), columns=IMAGE_COLUMNS)
+        images["image_id"] = images["duplicate"] = self.ids
+        images["label"] = [self.classes[label] for label in self.drawn.labels]
+        images["group"] = [f"p{group}" for group in self.drawn.groups]
+        table = make_folds(images, self.classes, folds, list(range(1, seeds + 1)))
+        write_table(paths.FOLDS, table.sort_values("fold", kind="stable"))
+        test = pd.DataFrame("", index=range(len(TEST_IDS)), columns=IMAGE_COLUMNS)
+        test["image_id"] = TEST_IDS
+        write_table(paths.TEST_TABLE, test)
+        sample = pd.DataFrame({"id": TEST_IDS[::-1], "label": self.classes[0]})
+        write_table(paths.SAMPLE_SUBMISSION, sample)
+        for images_file in (paths.TRAIN_IMAGES, paths.TEST_IMAGES):
+            write_text(images_file, "images")
+
+    def _write_member(self, place: int, folder: Path, fold: int) -> None:
+        scored = set(self.folds.loc[self.folds["fold"] == str(fold), "image_id"])
+        rows = [row for row, image_id in enumerate(self.ids) if image_id in scored][::-1]
+        ids = [self.ids[row] for row in rows]
+        write_predictions(folder / "oof.csv", ids, self.drawn.members[place, rows], self.classes)
+        write_predictions(folder / "test.csv", TEST_IDS, self.test.members[place], self.classes)
+        write_text(folder / "weights.safetensors", f"{place} {fold}")
+        write_text(folder / "metrics.json", json.dumps({"accuracy": 0.5, "rows": len(ids)}))
+
+    def run(self, models: list[str] = MODELS, folds: list[int] | None = None, **choices: Any) -> dict[str, Any]:  # fmt: skip
+        """The card."""
+        config = EnsembleConfig.model_validate(CHOICES | choices)
+        ensemble.run(config, models, list(range(self.fold_count)) if folds is None else folds)
+        card: dict[str, Any] = json.loads(paths.card("tiny").read_text())
+        return card
+
+    def labels_of(self, table: pd.DataFrame) -> ndarray:
+        label = dict(zip(self.ids, self.drawn.labels, strict=True))
+        return np.array([label[image_id] for image_id in table["image_id"]])
+
+
+@pytest.fixture
+def competing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Competing:
+    monkeypatch.chdir(tmp_path)
+    return Competing()
+
+
+def outputs() -> dict[str, bytes]:
+    files = [paths.submission("tiny"), paths.card("tiny"), paths.ENSEMBLE_OOF]
+    return {str(file): file.read_bytes() for file in files}
+
+
+def test_the_mean_of_the_models_is_submitted_by_id(competing: Competing) -> None:
+    card = competing.run()
+    mean = competing.test.members.mean(axis=0)
+    label = dict(zip(TEST_IDS, mean.argmax(axis=1).astype(str), strict=True))
+    submission = read_csv(paths.submission("tiny"))
+    assert list(submission["id"]) == TEST_IDS[::-1]
+    assert [label[name] for name in submission["id"]] == list(submission["label"])
+    assert card["blend"]["weights"] == [0.25] * 4
+    assert card["blend"]["why"] == "params.yaml: ensemble.blend: mean"
+    expected = (competing.drawn.members.mean(axis=0).argmax(1) == competing.drawn.labels).mean()
+    assert card["out_of_fold"]["accuracy"] == card["metric"]["value"] == pytest.approx(expected, abs=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("blend", "metric", "calibration", "threshold"),
+    [
+        ("single", "balanced_accuracy", "none", "none"),
+        ("weighted", "log_loss", "temperature", "none"),
+        ("greedy", "f1", "temperature", "fitted"),
+        ("stack", "quadratic_kappa", "none", "fitted"),
+        ("rank_mean", "roc_auc", "none", "none"),
+        ("auto", "accuracy", "none", "fitted"),
+        ("auto", "log_loss", "temperature", "none"),
+        ("auto", "roc_auc", "none", "none"),
+    ],
+)
+def test_every_blend_ends_in_a_card_that_its_out_of_fold_table_bears_out(
+    competing: Competing, blend: str, metric: str, calibration: str, threshold: str
+) -> None:
+    choices = {"blend": blend, "metric": metric, "calibration": calibration, "threshold": threshold}
+    card = competing.run(**choices)
+    table = read_csv(paths.ENSEMBLE_OOF)
+    labels = competing.labels_of(table)
+    chance = table[["p_0", "p_1"]].to_numpy(float)
+    assert sorted(table["image_id"]) == sorted(competing.ids)
+    oof = card["out_of_fold"]
+    assert oof["log_loss"] == pytest.approx(
+        -np.log(chance[np.arange(180), labels]).mean(), abs=2e-6
+    )
+    if threshold == "none":
+        assert oof["accuracy"] == pytest.approx((chance.argmax(1) == labels).mean(), abs=1e-6)
+    assert oof["interval"][0] < oof["accuracy"] < oof["interval"][1]
+    assert (oof["rows"], oof["of_images"], oof["groups"]) == (180, 180, 30)
+    assert card["metric"]["name"] == metric
+    assert card["metric"]["interval"][0] < card["metric"]["value"] < card["metric"]["interval"][1]
+    found = card["blend"]
+    assert (found["temperature"] is None) == (calibration == "none")
+    assert (found["threshold"] is None) == (threshold == "none")
+    kinds = [each["blend"] for each in found["candidates"]]
+    if blend != "auto":
+        assert kinds == [found["chosen"]] == [blend]
+    else:
+        assert kinds == ["mean", "single", *(["rank_mean"] if metric == "roc_auc" else []), "weighted", "greedy", "stack"]  # fmt: skip
+        assert set(found["chosen_without_fold"]) == {"0", "1", "2", "3"}
+        assert f"of {len(kinds)} candidates" in found["why"]
+    first = outputs()
+    competing.run(**choices)
+    assert outputs() == first
+
+
+def test_the_card_says_how_the_models_differ_and_what_each_adds(competing: Competing) -> None:
+    diversity = competing.run(metric="log_loss", blend="weighted")["diversity"]
+    assert [pair["models"] for pair in diversity["pairs"]][:2] == [["one", "two"], ["one", "three"]]
+    assert len(diversity["pairs"]) == 6
+    adds = {each["model"]: each["adds"] for each in diversity["each_model"]}
+    assert max(adds, key=lambda model: adds[model]) == "one"
+    assert all(0 < pair["disagreement"] < 1 for pair in diversity["pairs"])
+
+
+def test_the_nested_figure_is_below_the_one_without_nesting(competing: Competing) -> None:
+    card = competing.run(blend="greedy", threshold="fitted")
+    assert card["blend"]["unnested"] > card["metric"]["value"]
+
+
+def test_one_model_is_submitted_as_it_is_whatever_the_blend(competing: Competing) -> None:
+    cards = [competing.run(["two"], blend=blend) for blend in ("mean", "auto", "stack")]
+    for card in cards:
+        assert card["blend"]["chosen"] == "mean"
+        assert card["blend"]["why"] == "one model: there is nothing to blend"
+        assert card["diversity"] == {"pairs": [], "each_model": []}
+        assert card["out_of_fold"] == cards[0]["out_of_fold"]
+
+
+def test_some_folds_are_enough_for_the_mean(competing: Competing) -> None:
+    card = competing.run(folds=[2])
+    assert card["out_of_fold"]["rows"] < card["out_of_fold"]["of_images"] == 180
+
+
+def test_repeats_are_one_column_and_are_nested_along_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    competing = Competing(seeds=2, folds=3)
+    card = competing.run(blend="auto")
+    assert len(card["members"]) == 4 * 6
+    assert card["blend"]["models"] == MODELS
+    assert set(card["blend"]["chosen_without_fold"]) == {"0", "1", "2"}
+    second = competing.run(blend="auto", folds=[3, 4, 5])
+    assert set(second["blend"]["chosen_without_fold"]) == {"3", "4", "5"}
+
+
+def test_more_than_two_classes_are_blended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    competing = Competing(classes=3)
+    card = competing.run(blend="auto", metric="macro_f1", calibration="temperature")
+    assert list(card["out_of_fold"]["recall"]) == ["0", "1", "2"]
+    with pytest.raises(EnsembleError, match="threshold: fitted is for two classes, found 3"):
+        competing.run(threshold="fitted")
+    with pytest.raises(EnsembleError, match="roc_auc is for two classes, found 3"):
+        competing.run(metric="roc_auc")
+
+
+class Teammate:
+    """A model from elsewhere: its files, as good as they should be."""
+
+    def __init__(self, competing: Competing) -> None:
+        better = draw(1, [(1.2, 1.0)], groups=30, rows_a_group=6).members[0]
+        fold_of = competing.folds.set_index("image_id")["fold"]
+        self.oof = pd.DataFrame({"image_id": competing.ids, "fold": fold_of.loc[competing.ids]})
+        self.test = pd.DataFrame({"image_id": TEST_IDS})
+        for place in (0, 1):
+            self.oof[f"p_{place}"] = better[:, place].round(6)
+            self.test[f"p_{place}"] = competing.test.members[0, :, place].round(6)
+
+    def entry(self, folds: str = "checked", name: str = "teammate") -> dict[str, str]:
+        write_table(Path("mate/oof.csv"), self.oof)
+        write_table(Path("mate/test.csv"), self.test)
+        both = Path("mate/oof.csv").read_bytes() + Path("mate/test.csv").read_bytes()
+        return {
+            "name": name, "oof": "mate/oof.csv", "test": "mate/test.csv", "folds": folds,
+            "sha256": hashlib.sha256(both).hexdigest(),
+        }  # fmt: skip
+
+
+@pytest.fixture
+def teammate(competing: Competing) -> Teammate:
+    return Teammate(competing)
+
+
+def test_a_model_from_elsewhere_is_blended_by_id(competing: Competing, teammate: Teammate) -> None:
+    alone = competing.run(["four"], metric="log_loss")
+    teammate.oof = teammate.oof.sample(frac=1, random_state=1)
+    together = competing.run(
+        ["four"], metric="log_loss", blend="weighted", external=[teammate.entry()]
+    )
+    assert together["blend"]["models"] == ["four", "teammate"]
+    assert together["blend"]["weights"][1] > 0.8
+    assert together["metric"]["value"] < alone["metric"]["value"] - 0.05
+    assert together["members"][-1]["model"] == "teammate"
+    assert together["members"][-1]["folds"] == "checked"
+
+
+def test_a_model_from_elsewhere_is_cut_down_to_the_folds_that_are_trained(
+    competing: Competing, teammate: Teammate
+) -> None:
+    card = competing.run(folds=[0, 1], external=[teammate.entry()])
+    assert card["blend"]["models"] == [*MODELS, "teammate"]
+    assert card["out_of_fold"]["rows"] < 180
+
+
+def test_folds_that_nobody_checked_are_named_on_the_card(
+    competing: Competing, teammate: Teammate
+) -> None:
+    teammate.oof = teammate.oof.drop(columns="fold")
+    with pytest.raises(EnsembleError) as caught:
+        competing.run(external=[teammate.entry()])
+    assert str(caught.value) == (
+        "mate/oof.csv: expected a column `fold` with folds/folds.csv's fold of each image, found "
+        "['image_id', 'p_0', 'p_1']. Ask for it; or, where you know that no image was predicted by "
+        "a model trained on it or on its group, set folds: unchecked for teammate in params.yaml: "
+        "ensemble.external"
+    )
+    card = competing.run(external=[teammate.entry("unchecked")])
+    assert card["members"][-1]["folds"] == "unchecked"
+
+
+@pytest.mark.parametrize("folds", ["checked", "unchecked"])
+def test_other_folds_than_ours_are_refused(
+    competing: Competing, teammate: Teammate, folds: str
+) -> None:
+    first = teammate.oof["image_id"].iloc[0]
+    ours = teammate.oof["fold"].iloc[0]
+    teammate.oof.iloc[0, 1] = "9"
+    with pytest.raises(EnsembleError) as caught:
+        competing.run(external=[teammate.entry(folds)])
+    assert str(caught.value) == (
+        "mate/oof.csv: column fold: expected the folds of one repeat of folds/folds.csv, found "
+        f"others for 1 of 180 images (first: {first} in '9', '{ours}' in folds.csv): its models "
+        "may have seen the images that they predict"
+    )
+
+
+def test_the_folds_of_any_one_repeat_are_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    competing = Competing(seeds=2, folds=3)
+    competing.folds = competing.folds[competing.folds["repeat"] == "1"]
+    competing.run(external=[Teammate(competing).entry()])
+
+
+def drop_a_row(mate: Teammate) -> None:
+    mate.oof = mate.oof.iloc[1:]
+
+
+def double_a_row(mate: Teammate) -> None:
+    mate.oof = pd.concat([mate.oof, mate.oof.iloc[:1]])
+
+
+def rename_a_class(mate: Teammate) -> None:
+    mate.oof = mate.oof.rename(columns={"p_1": "p_x"})
+
+
+def break_a_probability(mate: Teammate) -> None:
+    mate.oof.iloc[3, 2] = 1.5
+
+
+def write_a_word(mate: Teammate) -> None:
+    mate.oof["p_0"] = "high"
+
+
+def drop_a_test_row(mate: Teammate) -> None:
+    mate.test = mate.test.iloc[1:]
+
+
+def break_a_test_probability(mate: Teammate) -> None:
+    mate.test.iloc[0, 1] = -0.1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (drop_a_row, "mate/oof.csv: 1 of 180 ids are missing (first: "),
+        (double_a_row, "mate/oof.csv: 1 ids stand twice (first: "),
+        (rename_a_class, "mate/oof.csv: expected the columns ['image_id', 'p_0', 'p_1'], and `fold` among them or not, found"),
+        (break_a_probability, "mate/oof.csv: 1 of 180 rows are no probabilities in [0, 1] that add up to 1 (first: i"),
+        (write_a_word, "mate/oof.csv: expected numbers as probabilities"),
+        (drop_a_test_row, "mate/test.csv: 1 of 30 ids are missing (first: t0)"),
+        (break_a_test_probability, "mate/test.csv: 1 of 30 rows are no probabilities"),
+    ],
+)  # fmt: skip
+def test_a_table_from_elsewhere_that_is_not_whole_is_refused(
+    competing: Competing, teammate: Teammate, spoil: Any, message: str
+) -> None:
+    spoil(teammate)
+    with pytest.raises(TableError) as caught:
+        competing.run(external=[teammate.entry()])
+    assert message in str(caught.value)
+
+
+def test_a_table_that_changed_since_is_refused(competing: Competing, teammate: Teammate) -> None:
+    old = teammate.entry()
+    teammate.test.iloc[0, 1:] = [0.5, 0.5]
+    new = teammate.entry()
+    with pytest.raises(EnsembleError) as caught:
+        competing.run(external=[old])
+    assert str(caught.value) == (
+        f"params.yaml: ensemble.external: teammate: expected files with sha256 {old['sha256']}, "
+        f"found {new['sha256']} for mate/oof.csv and mate/test.csv. Where these are the ones that "
+        "you mean, write that"
+    )
+    Path("mate/test.csv").unlink()
+    with pytest.raises(TableError, match="mate/test.csv: no such file: params.yaml: ensemble"):
+        competing.run(external=[new])
+
+
+def test_a_model_from_elsewhere_needs_its_own_name(
+    competing: Competing, teammate: Teammate
+) -> None:
+    with pytest.raises(EnsembleError, match="external: two is also one of train.members"):
+        competing.run(external=[teammate.entry(name="two")])
+    twice = [teammate.entry(), teammate.entry()]
+    with pytest.raises(ValueError, match="expected distinct names, found"):
+        EnsembleConfig.model_validate(CHOICES | {"external": twice})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"threshold": "fitted", "metric": "log_loss"},
+            "threshold: log_loss scores probabilities, which no threshold changes: expected none",
+        ),
+        (
+            {"blend": "rank_mean"},
+            "blend: rank_mean keeps nothing but the order: expected the metric roc_auc, found accuracy",
+        ),
+        ({"stack_l2": 0.0}, "greater than 0"),
+        ({"metric": "auc"}, "'accuracy', 'balanced_accuracy'"),
+    ],
+)
+def test_choices_that_do_not_fit_together_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EnsembleConfig.model_validate(CHOICES | changes)
+    assert message in str(caught.value)
+
+
+def test_folds_csv_columns_are_those_that_the_fixture_writes(competing: Competing) -> None:
+    assert list(competing.folds.columns) == FOLD_COLUMNS

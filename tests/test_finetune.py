@@ -1,0 +1,181 @@
+"""Fine-tuning from a local weights file: each layer at its own rate, the classifier fresh."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from test_train import IMAGES, LABELS, NO_ROWS, TRAINING, config_of
+from torch import nn
+
+from pipeline.config.train import ModelConfig
+from pipeline.errors import TrainError
+from pipeline.train.checkpoint import Checkpoint
+from pipeline.train.device import choose_compute
+from pipeline.train.fit import History, Rows, fit
+from pipeline.train.infer import predict
+from pipeline.train.models import Classifier, build_model
+from pipeline.train.optim import build_optimizer
+
+LAYERS = ["conv1 bn1", "layer1", "layer2", "layer3", "layer4", "fc"]
+"""test_resnet's, written down by hand from its source."""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as timm publishes it: 1,000 classes."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("timm") / "test_resnet.safetensors"
+    published = timm.create_model("test_resnet", num_classes=1000, zero_init_last=False)
+    save_file(published.state_dict(), path)
+    return path
+
+
+def finetuning(weights: Path, **changes: Any) -> ModelConfig:
+    network = {"family": "timm", "name": "test_resnet", "pretrained": False, "dropout": 0.0}
+    values = {"network": network | {"weights": str(weights)}, "clip_norm": None, "ema": 0.0}
+    return config_of(**(values | changes))
+
+
+def start(config: ModelConfig) -> Classifier:
+    torch.manual_seed(config.seed)
+    return build_model(config.network, 2, IMAGES.shape[1], [90.0] * 3, [30.0] * 3)
+
+
+def train(
+    folder: Path, config: ModelConfig, rows: np.ndarray = TRAINING, on_epoch: Any = None
+) -> Classifier:
+    compute = choose_compute("cpu", config.precision)
+    where = Rows(rows, NO_ROWS)
+    show = on_epoch or (lambda _: None)
+    return fit(start(config), IMAGES, LABELS, where, config, compute, Checkpoint(folder), show)[0]
+
+
+def bytes_of(model: nn.Module) -> bytes:
+    return b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+
+
+def layer_of(name: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if name.split(".")[1] in names.split())
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5, 0.8])
+def test_each_layer_moves_at_its_share_of_the_rate(
+    weights: Path, tmp_path: Path, layer_decay: float | None
+) -> None:
+    """AdamW's first step moves every weight by the rate itself, whatever the gradient."""
+    config = finetuning(
+        weights, layer_decay=layer_decay, weight_decay=0.0, lr=1e-3, batch_size=80,
+        epochs=1, warmup_epochs=0, augment=[],
+    )  # fmt: skip
+    before = copy.deepcopy(dict(start(config).named_parameters()))
+    after = dict(train(tmp_path, config).named_parameters())
+    for name, value in after.items():
+        moved = float((value - before[name]).detach().abs().max())
+        share = (layer_decay or 1.0) ** (len(LAYERS) - 1 - layer_of(name))
+        assert moved == pytest.approx(1e-3 * share, rel=0.01), name
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "classifier"),
+    [
+        ("test_resnet", "conv1.0.weight", "fc.weight"),
+        ("test_vit", "patch_embed.proj.weight", "head.weight"),
+        ("test_convnext", "stem.0.weight", "head.fc.weight"),
+        ("test_efficientnet", "conv_stem.weight", "classifier.weight"),
+    ],
+)
+def test_the_classifier_learns_at_the_full_rate_and_the_stem_at_the_least(
+    name: str, stem: str, classifier: str
+) -> None:
+    network = timm.create_model(name, num_classes=2)
+    model = Classifier(network, [0.0] * 3, [1.0] * 3)
+    config = config_of().model_copy(update={"layer_decay": 0.7})
+    groups = build_optimizer(model, config).param_groups
+    parameters = [value for group in groups for value in group["params"]]
+    assert len(parameters) == len({id(value) for value in parameters})
+    assert {id(value) for value in parameters} == {id(value) for value in model.parameters()}
+    shares = {id(value): group["lr_scale"] for group in groups for value in group["params"]}
+    assert shares[id(network.get_parameter(classifier))] == 1
+    assert shares[id(network.get_parameter(stem))] == min(shares.values()) < 0.7
+    for group in groups:
+        decay = {0.0 if value.ndim <= 1 else config.weight_decay for value in group["params"]}
+        assert decay == {group["weight_decay"]}
+
+
+def test_a_decay_of_one_gives_the_bytes_of_none(weights: Path, tmp_path: Path) -> None:
+    without = train(tmp_path / "without", finetuning(weights, layer_decay=None))
+    with_one = train(tmp_path / "with", finetuning(weights, layer_decay=1.0))
+    assert bytes_of(without) == bytes_of(with_one)
+
+
+def test_a_run_that_was_killed_gives_the_bytes_of_an_unbroken_one(
+    weights: Path, tmp_path: Path
+) -> None:
+    config = finetuning(weights, layer_decay=0.6, ema=0.9)
+
+    def stop(history: History) -> None:
+        if len(history) == 2:
+            raise KeyboardInterrupt
+
+    unbroken = train(tmp_path / "unbroken", config)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", config, on_epoch=stop)
+    assert bytes_of(train(tmp_path / "killed", config)) == bytes_of(unbroken)
+
+
+def test_a_few_images_are_learned_with_a_fresh_classifier(weights: Path, tmp_path: Path) -> None:
+    config = finetuning(
+        weights, layer_decay=0.75, epochs=40, warmup_epochs=1, lr=0.01, batch_size=8, augment=[]
+    )
+    rows = np.arange(16)
+    model = train(tmp_path, config, rows)
+    assert model.network.get_parameter("fc.weight").shape[0] == 2
+    found = predict(model, IMAGES, rows, choose_compute("cpu", "float32"), tta=False)
+    truth = LABELS[rows]
+    assert (found.argmax(1) == truth).all()
+    assert -np.log(found[rows, truth]).mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"layer_decay": 0.7},
+            "expected `layer_decay: null` for vgg, a network of our own that starts from fresh "
+            "weights, found 0.7",
+        ),
+        (
+            {
+                "layer_decay": 0.7,
+                "network": {
+                    "family": "timm", "name": "test_resnet", "pretrained": False,
+                    "weights": None, "dropout": 0.0,
+                },
+            },
+            "expected `layer_decay: null`, or a network with `pretrained: true` or a `weights` "
+            "file, found 0.7 for fresh weights, which would slow down the first layers for nothing",
+        ),
+        ({"layer_decay": 0.0}, "Input should be greater than 0"),
+        ({"layer_decay": 1.1}, "Input should be less than or equal to 1"),
+    ],
+)  # fmt: skip
+def test_a_decay_that_would_do_harm_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config_of(**changes)
+    assert message in str(caught.value)
+
+
+def test_a_network_without_layers_is_refused() -> None:
+    model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), [0.0] * 3, [1.0] * 3)
+    with pytest.raises(TrainError) as caught:
+        build_optimizer(model, config_of().model_copy(update={"layer_decay": 0.7}))
+    assert str(caught.value) == (
+        "layer_decay: timm does not know the layers of Sequential, so all would learn at one "
+        "rate. Set layer_decay: null (now 0.7)"
+    )

@@ -1,0 +1,464 @@
+"""The forecast holds the scores as often as it says, and is as wide as theory asks."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from benchmarks.calibration import MALARIA, SMALL, print_line, simulate
+from benchmarks.patients import World, draw_competition
+from pipeline.config.forecast import ForecastConfig
+from pipeline.ensemble.blend import Prediction
+from pipeline.errors import EnsembleError
+from pipeline.leaderboard.drift import Drift
+from pipeline.leaderboard.forecast import LEVELS, Forecast, Halves, forecast, mean_of
+from pipeline.leaderboard.forecast_card import (
+    Scored,
+    forecast_card,
+    pack_correct,
+    part_rows,
+    unpack_correct,
+)
+from pipeline.leaderboard.gain import NO_GAIN, Gain, estimate_gain
+from pipeline.metrics import METRICS
+
+CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
+ACCURACY = METRICS["accuracy"]
+
+
+HALVES = Halves(500, 500)
+
+
+def foresee(correct: Any, groups: Any, halves: Halves = HALVES, **choices: Any) -> Forecast:
+    """A forecast of accuracy without gain or drift."""
+    usual: dict[str, Any] = {
+        "gain": NO_GAIN, "weights": None, "test_groups": None, "bounds": (0.0, 1.0),
+        "confidence": 0.9, "resamples": 2000, "seed": 1,
+    }  # fmt: skip
+    hits = np.asarray(correct, dtype=float)
+    return forecast(mean_of(hits), [str(g) for g in groups], halves, **(usual | choices))
+
+
+def patients(count: int, rows: int, a: float, b: float, seed: int) -> tuple[Any, Any]:
+    """Hits and groups of patients whose accuracies are drawn from a beta distribution."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(count), rows)
+    return rng.random(len(groups)) < rng.beta(a, b, count)[groups], groups
+
+
+def width(interval: tuple[float, float]) -> float:
+    return interval[1] - interval[0]
+
+
+# Oracles
+
+
+def test_of_independent_rows_the_interval_is_the_normal_one() -> None:
+    """Rows without groups: the variance is p (1 - p) (1 / training rows + 1 / rows of the half)."""
+    correct = np.arange(4000) % 10 != 0
+    found = foresee(correct, range(4000), Halves(400, 1600))
+    for interval, sd, rows in (
+        (found.public, found.sd[0], 400),
+        (found.private, found.sd[1], 1600),
+    ):
+        expected = math.sqrt(0.9 * 0.1 * (1 / 4000 + 1 / rows))
+        assert sd == pytest.approx(expected, rel=0.06)
+        assert interval[0] == pytest.approx(0.9 - 1.645 * expected, abs=0.2 * expected)
+        assert interval[1] == pytest.approx(0.9 + 1.645 * expected, abs=0.2 * expected)
+
+
+def test_of_wholly_known_patients_the_interval_is_the_beta_binomials() -> None:
+    """200 patients, 100 new of 20 rows each: their hits are beta-binomial, one half is all but 1."""
+    correct, groups = patients(200, 20, 18, 2, seed=3)
+    found = foresee(correct, groups, Halves(1999, 1), resamples=4000)
+    of_patient = stats.betabinom(20, 18, 2).std() / 20
+    expected = of_patient * math.sqrt(1 / 200 + 1 / 100)
+    assert found.sd[0] == pytest.approx(expected, rel=0.12)
+
+
+def test_both_halves_share_the_patients_and_part_the_rows_at_random() -> None:
+    """Private minus public has the hypergeometric variance; the rest they have in common."""
+    correct, groups = patients(400, 20, 9, 1, seed=1)
+    found = foresee(correct, groups, Halves(1000, 1000), resamples=4000)
+    p = correct.mean()
+    assert found.shake_up == pytest.approx(math.sqrt(p * (1 - p) * 4 / 2000), rel=0.08)
+    in_common = found.sd[0] * found.sd[1] * found.correlation
+    assert found.sd[0] ** 2 == pytest.approx(in_common + found.shake_up**2 / 2, rel=0.1)
+
+
+def test_a_prediction_interval_is_wider_than_the_means_confidence_interval() -> None:
+    correct, groups = patients(160, 40, 40, 2, seed=1)
+    found = foresee(correct, groups, Halves(800, 800))
+    rates = correct.reshape(160, 40).mean(axis=1)
+    of_mean = 2 * 1.645 * rates.std(ddof=1) / math.sqrt(160)
+    assert width(found.private) > 1.8 * of_mean
+
+
+def test_known_test_groups_count_by_their_sizes() -> None:
+    """One patient of 1,000 rows is one draw, 100 patients of 10 rows are 100."""
+    correct, groups = patients(100, 10, 9, 1, seed=1)
+    one = foresee(correct, groups, test_groups=[1000])
+    many = foresee(correct, groups, test_groups=[10] * 100)
+    unknown = foresee(correct, groups)
+    assert one.sd[0] > 4 * many.sd[0]
+    assert many.sd[0] == pytest.approx(unknown.sd[0], rel=0.1)
+
+
+def test_of_few_patients_the_interval_is_as_wide_as_students() -> None:
+    """8 alike normal patients, 8 new ones: a plain bootstrap is 0.81 times as wide."""
+    ratios = []
+    for seed in range(20):
+        rates = np.random.default_rng(seed).normal(0.8, 0.05, 8).clip(0, 1)
+        correct = np.concatenate([np.arange(200) < round(200 * rate) for rate in rates])
+        found = foresee(correct, np.arange(1600) // 200, Halves(1599, 1), resamples=1000)
+        sd = correct.reshape(8, 200).mean(axis=1).std(ddof=1)
+        ratios.append(
+            width(found.public) / (2 * stats.t.ppf(0.95, 7) * sd * math.sqrt(1 / 8 + 1 / 8))
+        )
+    assert min(ratios) > 0.92
+    assert np.mean(ratios) < 1.25
+
+
+def test_groups_of_unequal_size_draw_the_test_set_as_the_training_set_was() -> None:
+    """Large patients are worse here: the expected score is by row, not by patient."""
+    sizes = np.tile([10, 90], 60)
+    groups = np.repeat(np.arange(120), sizes)
+    correct = np.random.default_rng(1).random(len(groups)) < np.repeat(
+        np.tile([1.0, 0.8], 60), sizes
+    )
+    found = foresee(correct, groups, Halves(1000, 1000))
+    assert found.quantiles[0][LEVELS.index(0.5)] == pytest.approx(correct.mean(), abs=0.01)
+    assert found.mean == pytest.approx(correct.mean())
+
+
+# Invariants
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 10_000),
+    st.floats(0.5, 0.85),
+    st.floats(0.01, 0.14),
+    st.integers(5, 40),
+)
+def test_a_higher_confidence_holds_the_lower_ones_interval(
+    seed: int, confidence: float, more: float, count: int
+) -> None:
+    correct, groups = patients(count, 10, 9, 1, seed)
+    halves = Halves(60, 90)
+    low = foresee(correct, groups, halves, confidence=confidence, resamples=200)
+    high = foresee(correct, groups, halves, confidence=confidence + more, resamples=200)
+    for inner, outer in ((low.public, high.public), (low.private, high.private)):
+        assert outer[0] <= inner[0] <= inner[1] <= outer[1]
+        assert outer[0] >= 0
+        assert outer[1] <= 1
+    assert low.mean == high.mean
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000))
+def test_fewer_training_groups_make_it_wider(seed: int) -> None:
+    """The same 12 patients, or each of them eight times."""
+    correct, groups = patients(12, 30, 6, 1, seed)
+    few = foresee(correct, groups, resamples=800)
+    many = foresee(
+        np.tile(correct, 8), np.arange(8).repeat(360) * 100 + np.tile(groups, 8), resamples=800
+    )
+    assert width(few.public) > width(many.public)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.integers(300, 700))
+def test_a_half_is_less_certain_than_both_together(seed: int, public: int) -> None:
+    correct, groups = patients(40, 25, 9, 1, seed)
+    found = foresee(correct, groups, Halves(public, 1000 - public), resamples=600)
+    assert width(found.public) >= 0.95 * width(found.test)
+    assert width(found.private) >= 0.95 * width(found.test)
+
+
+def test_rows_that_hang_together_make_it_wider() -> None:
+    correct = np.repeat(np.arange(40) % 10 != 0, 50)
+    apart = foresee(correct, range(2000))
+    together = foresee(correct, np.arange(2000) // 50)
+    assert width(together.private) > 4 * width(apart.private)
+
+
+def test_the_gain_shifts_the_mean_and_its_spread_widens() -> None:
+    correct, groups = patients(100, 20, 9, 1, seed=1)
+    plain = foresee(correct, groups)
+    better = foresee(correct, groups, gain=Gain(0.02, 0.0, 0.1))
+    unsure = foresee(correct, groups, gain=Gain(0.02, 0.02, 0.1))
+    assert better.mean == pytest.approx(plain.mean + 0.02)
+    assert better.public[0] == pytest.approx(plain.public[0] + 0.02, abs=1e-9)
+    assert width(unsure.public) > 1.1 * width(better.public)
+
+
+def test_weighted_groups_are_drawn_as_often_as_they_weigh() -> None:
+    """Half the patients are twice as bad: where test is of their kind, that is what to expect."""
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(200), 20)
+    bad = groups % 2 == 0
+    correct = rng.random(4000) < np.where(bad, 0.8, 0.9)
+    alike = foresee(correct, groups)
+    theirs = foresee(correct, groups, weights=np.where(bad, 1.9, 0.1))
+    assert alike.mean == pytest.approx(0.85, abs=0.02)
+    assert theirs.mean == pytest.approx(0.95 * 0.8 + 0.05 * 0.9, abs=0.02)
+    assert theirs.quantiles[1][LEVELS.index(0.5)] == pytest.approx(theirs.mean, abs=0.01)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
+    correct, groups = patients(30, 20, 9, 1, seed=1)
+    first, again, other = (foresee(correct, groups, seed=seed) for seed in (1, 1, 2))
+    assert first.quantiles.tobytes() == again.quantiles.tobytes()
+    assert (first.public, first.private) == (again.public, again.private)
+    assert first.public != other.public
+
+
+def test_rows_in_another_order_are_the_same_patients() -> None:
+    correct, groups = patients(30, 20, 9, 1, seed=1)
+    order = np.random.default_rng(1).permutation(len(groups))
+    first, again = foresee(correct, groups), foresee(correct[order], groups[order])
+    assert again.sd[0] == pytest.approx(first.sd[0], rel=0.08)
+    assert again.score == pytest.approx(first.score)
+
+
+# Errors
+
+
+def test_what_cannot_be_forecast_is_said() -> None:
+    correct, groups = patients(4, 5, 9, 1, seed=1)
+    with pytest.raises(EnsembleError, match="expected two groups or more, found 1 over 20 rows"):
+        foresee(correct, [0] * 20)
+    with pytest.raises(
+        EnsembleError, match="expected rows in both halves, found 0 public and 9 pri"
+    ):
+        foresee(correct, groups, Halves(0, 9))
+    with pytest.raises(EnsembleError, match="test groups of 9 rows together, found 8 in 2 groups"):
+        foresee(correct, groups, Halves(4, 5), test_groups=[4, 4])
+    rare = METRICS["roc_auc"].scorer(np.full((20, 2), 0.5), groups, (groups == 0).astype(int))
+    with pytest.raises(
+        EnsembleError, match=r"of 200 drawn competitions of 4 groups have a half without"
+    ):
+        forecast(
+            rare,
+            [str(g) for g in groups],
+            Halves(5, 5),
+            NO_GAIN,
+            None,
+            None,
+            (0.0, 1.0),
+            0.9,
+            200,
+            1,
+        )
+
+
+def test_where_everything_is_right_nothing_fails() -> None:
+    found = foresee(np.ones(60), np.arange(60) // 10, Halves(5, 5))
+    assert found.public == (1.0, 1.0)
+    assert found.correlation == 0.0
+
+
+# The gain
+
+
+def predictions(tables: Any) -> tuple[Prediction, list[Prediction]]:
+    """The mean of the tables, and each."""
+    mean = np.mean(tables, axis=0)
+    return Prediction(mean, mean.argmax(1)), [Prediction(t, t.argmax(1)) for t in tables]
+
+
+def test_folds_that_agree_gain_nothing() -> None:
+    chances = np.random.default_rng(1).random(300)
+    table = np.stack([1 - chances, chances], axis=1)
+    mean, folds = predictions([table] * 5)
+    assert estimate_gain(ACCURACY, mean, folds, 1.0, 1) == NO_GAIN
+    assert estimate_gain(METRICS["f1"], mean, folds, 1.0, 1).mean == pytest.approx(0, abs=1e-12)
+    assert estimate_gain(ACCURACY, mean, folds[:1], 1.0, 1) == NO_GAIN
+
+
+def test_the_gain_is_the_disagreement_times_how_sure_the_mean_is() -> None:
+    """In closed form: sum of (2 p - 1) over the rows where a fold's class is not the mean's."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(1, 1, 20_000) + rng.normal(0, 0.7, (3, 20_000))
+    tables = [np.stack([1 / (1 + np.exp(z)), 1 / (1 + np.exp(-z))], axis=1) for z in logits]
+    mean, folds = predictions(tables)
+    sure = 2 * mean.probabilities.max(axis=1) - 1
+    differ = np.array([fold.predicted != mean.predicted for fold in folds])
+    found = estimate_gain(ACCURACY, mean, folds, 1.0, 1)
+    assert found.mean == pytest.approx((differ * sure).mean(), rel=1e-9)
+    assert found.disagreement == pytest.approx(differ.mean())
+    assert found.spread == found.mean
+
+
+def test_drawn_labels_tell_the_same_gain() -> None:
+    """Balanced accuracy on balanced classes is accuracy: sampled against exact."""
+    mean, folds = predictions(
+        draw_competition(replace(MALARIA, sizes=(60,), of_row=0.8), 1).test_by_fold
+    )
+    exact = estimate_gain(ACCURACY, mean, folds, 1.0, 1)
+    drawn = estimate_gain(METRICS["balanced_accuracy"], mean, folds, 1.0, 1)
+    assert drawn.mean == pytest.approx(exact.mean, rel=0.1)
+
+
+def test_the_gain_found_is_a_part_of_the_true_one() -> None:
+    """Over 40 competitions: never the wrong sign, between a third and all of the truth."""
+    world = replace(MALARIA, sizes=SMALL, of_row=0.6)
+    pairs = []
+    for seed in range(40):
+        drawn = draw_competition(world, seed)
+        mean, folds = predictions(drawn.test_by_fold)
+        pairs.append((estimate_gain(ACCURACY, mean, folds, 1.0, 1).mean, drawn.gain(ACCURACY)))
+    found, true = np.mean(pairs, axis=0)
+    assert 1 / 3 < found / true < 1
+    assert min(pair[0] for pair in pairs) > 0
+
+
+def test_test_tables_of_different_shapes_are_refused() -> None:
+    first, second = (predictions([np.full((n, 2), 0.5)])[0] for n in (4, 5))
+    with pytest.raises(
+        EnsembleError, match=r"test predictions of one shape, found \[\(4, 2\), \(5, 2\)\]"
+    ):
+        estimate_gain(ACCURACY, first, [first, second], 1.0, 1)
+
+
+# The card
+
+
+def scored(seed: int = 1) -> tuple[Scored, Prediction, list[Prediction]]:
+    drawn = draw_competition(replace(MALARIA, train=24, test=8, sizes=(20, 30)), seed)
+    ids = [f"train_{row:04}" for row in range(len(drawn.labels))]
+    oof = drawn.probabilities
+    return Scored(ids, oof, oof.argmax(1), drawn.labels, drawn.groups), *predictions(
+        drawn.test_by_fold
+    )
+
+
+def drift(p: float, weights: dict[str, float]) -> Drift:
+    return Drift(0.8, (0.4, 0.6), p, 39, ["width", "height", "mean of channel 0"], weights)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_every_metric_has_a_forecast(name: str) -> None:
+    card: Any = forecast_card(METRICS[name], *scored(), None, CONFIG)
+    for half in ("public", "private"):
+        low, high = card[half]
+        assert low < card["mean"] < high
+        assert list(card["quantiles"][half]) == sorted(card["quantiles"][half])
+    assert card["greater_is_better"] == (name != "log_loss")
+    assert json.loads(json.dumps(card)) == card
+
+
+def test_the_card_is_the_same_each_time() -> None:
+    first, again = (forecast_card(ACCURACY, *scored(), None, CONFIG) for _ in range(2))
+    assert json.dumps(first) == json.dumps(again)
+
+
+def test_the_card_says_what_it_takes_for_granted() -> None:
+    oof, test, folds = scored()
+    card: Any = forecast_card(ACCURACY, oof, test, folds, drift(0.4, {}), CONFIG)
+    text = "\n".join(card["assumptions"])
+    assert "drawn like the 24 training groups: about" in text
+    assert f"public are {card['rows']['public']} of the {len(test.predicted)} test rows" in text
+    assert "averaging 5 folds shifts the score by +0.0" in text
+    assert "of one kind: AUC 0.800, among training groups 0.400 to 0.600 (p 0.40)" in text
+    assert card["drift"]["weighted"] is False
+    one: Any = forecast_card(ACCURACY, oof, folds[0], folds[:1], None, CONFIG)
+    assert "one fold's models predict test" in one["assumptions"][2]
+    assert one["assumptions"][3] == "train and test are of one kind: not measured"
+
+
+def test_only_material_drift_weighs_the_training_groups() -> None:
+    oof, test, folds = scored()
+    rates = {
+        g: np.mean(
+            [
+                c
+                for c, name in zip(oof.predicted == oof.labels, oof.groups, strict=True)
+                if name == g
+            ]
+        )
+        for g in set(oof.groups)
+    }
+    worst = {
+        group: 5.0 if rate < np.median(list(rates.values())) else 0.2
+        for group, rate in rates.items()
+    }
+    plain: Any = forecast_card(ACCURACY, oof, test, folds, drift(0.2, worst), CONFIG)
+    weighted: Any = forecast_card(ACCURACY, oof, test, folds, drift(0.01, worst), CONFIG)
+    assert weighted["mean"] < plain["mean"] - 0.005
+    assert plain["mean"] == forecast_card(ACCURACY, oof, test, folds, None, CONFIG)["mean"]
+    assert "train and test differ (AUC 0.800" in weighted["assumptions"][3]
+
+
+def test_packed_hits_come_back_by_id_and_only_for_their_images() -> None:
+    rng = np.random.default_rng(1)
+    ids = [f"i{n}" for n in rng.permutation(1001)]
+    correct = rng.random(1001) < 0.9
+    packed = pack_correct(ids, correct)
+    back = unpack_correct(packed, ids[::-1])
+    assert back is not None
+    assert dict(zip(sorted(ids), back.tolist(), strict=True)) == dict(
+        zip(ids, correct.tolist(), strict=True)
+    )
+    assert unpack_correct(packed, ids[1:]) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "expected"),
+    [
+        (10, 0.5, (5, 5)),
+        (5495, 0.5, (2748, 2747)),
+        (3, 0.01, (1, 2)),
+        (3, 0.99, (2, 1)),
+        (800, 0.3, (240, 560)),
+    ],
+)
+def test_the_halves_are_never_empty(rows: int, share: float, expected: tuple[int, int]) -> None:
+    halves = part_rows(rows, share)
+    assert (halves.public, halves.private) == expected
+
+
+# Calibration
+
+COMPETITIONS = 200
+LEAST, MOST = (
+    int(stats.binom.ppf(0.001, COMPETITIONS, 0.85)),
+    int(stats.binom.ppf(0.999, COMPETITIONS, 0.95)),
+)
+"""How often an interval that holds 85 to 95 % holds, but for one in a thousand: 153 to 198."""
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(train=40, test=12, sizes=(8, 10, 12, 20, 45), spread=0.45),
+        World(train=40, test=12, sizes=(8, 10, 12, 20, 45), spread=1.2, ease=3.2),
+        pytest.param(World(train=12, test=6, sizes=(20, 30), spread=0.45), marks=pytest.mark.slow),
+        pytest.param(
+            World(train=200, test=100, sizes=(1, 2), spread=0.45, of_row=0.6),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["patients", "patients differ much", "12 patients", "hardly any groups"],
+)
+def test_the_interval_holds_the_private_score_as_often_as_it_says(world: World) -> None:
+    """The small sister of docs/FORECAST.md: python -m benchmarks.calibration."""
+    trials = [simulate(world, "accuracy", seed, 200) for seed in range(COMPETITIONS)]
+    assert LEAST <= sum(trial.private for trial in trials) <= MOST
+    assert LEAST <= sum(trial.public for trial in trials) <= MOST
+    assert LEAST <= sum(trial.updated for trial in trials) <= COMPETITIONS
+
+
+def test_the_calibration_prints_a_line_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [simulate(World(12, 6, (5,), 0.4), "accuracy", seed, 200) for seed in range(2)]
+    share = print_line("a setting", trials)
+    line = capsys.readouterr().out
+    assert line.startswith(f"| a setting | {share:.1%} |")
+    assert line.count("|") == 10

@@ -1,0 +1,606 @@
+"""New images: scored as the submission was, whatever lies among them."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from project import PARAMS, ROOT, make_project, prepare_config, run, stage
+from safetensors.torch import load_file, save_file
+
+from pipeline import paths
+from pipeline.archive import ImageArchive
+from pipeline.config.train import ModelConfig
+from pipeline.config.tree import Config, read_config
+from pipeline.errors import ArchiveError, EnsembleError, ImageError, TableError, TrainError
+from pipeline.files import sha256_of
+from pipeline.prepare.decode import decode_image
+from pipeline.prepare.unseen import (
+    ImageFolder,
+    decode_batches,
+    have_suffix,
+    name_images,
+    open_images,
+)
+from pipeline.stages import predict
+from pipeline.tables import read_csv
+from pipeline.train.device import choose_compute
+from pipeline.train.infer import predict as predict_rows
+from pipeline.train.models import build_model, load_model, save_model
+from pipeline.train.trained import TrainedNetwork, load_network
+
+CLASSES = ["0", "1"]
+SIZE_PX = 24  # of PARAMS
+
+
+def finished_project(factory: pytest.TempPathFactory) -> Path:
+    """A project after `dvc repro` and a commit, made once a session for all that read it."""
+    finished = factory.getbasetemp() / "finished"
+    if finished.is_dir():
+        return finished
+    params = PARAMS.replace("members: [one, two]", "members: [one]")
+    params = params.replace("epochs: 2\n", "epochs: 12\n")
+    project = make_project(factory.mktemp("unfinished") / "project", params)
+    for name in ("LICENSE", "requirements.lock", "README.md"):
+        shutil.copy(ROOT / name, project)
+    for command in (
+        ("dvc", "repro"),
+        ("git", "add", "--all"),
+        ("git", "commit", "--quiet", "--message", "work"),
+    ):
+        done = run(project, *command)
+        assert done.returncode == 0, done.stdout
+    return project.rename(finished)
+
+
+def png(seed: int, size: tuple[int, int] = (30, 26)) -> bytes:
+    """A picture of noise, another one for each seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def pack(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A finished project with random networks: params.yaml, models/, submission and card."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS)
+    config = read_config(Path("params.yaml"))
+    members = []
+    for number, (name, fold) in enumerate([("one", 0), ("one", 1), ("two", 0), ("two", 1)]):
+        torch.manual_seed(number)
+        model_config = config.train.models[name]
+        model = build_model(model_config.network, 2, SIZE_PX, [120.0] * 3, [60.0 + number] * 3)
+        file = paths.model_folder(name, fold) / "weights.safetensors"
+        file.parent.mkdir(parents=True)
+        save_model(file, model, model_config, CLASSES)
+        members.append(
+            {"model": name, "fold": fold, "sha256": {"weights.safetensors": sha256_of(file)}}
+        )
+    Path("submissions").mkdir()
+    Path("submissions/tiny.csv").write_text("cell,infected\ntest_1,0\ntest_2,1\n")
+    write_card(members)
+    return config
+
+
+def write_card(members: list[dict[str, Any]]) -> None:
+    blend = {"chosen": "mean", "weights": [0.5, 0.5], "temperature": None, "threshold": None}
+    card = {"name": "tiny", "blend": blend, "members": members}
+    Path("submissions/tiny.json").write_text(json.dumps(card))
+
+
+# A network from its file
+
+
+NETWORKS = {
+    "vgg": {"family": "small", "name": "vgg", "width": 4, "stages": 3, "dropout": 0.1},
+    "resnet": {"family": "small", "name": "resnet", "width": 4, "stages": 2, "dropout": 0.0},
+    "timm": {
+        "family": "timm", "name": "test_resnet", "pretrained": False, "weights": None,
+        "dropout": 0.1,
+    },
+}  # fmt: skip
+
+
+def model_config(config: Config, network: dict[str, Any]) -> ModelConfig:
+    values = config.train.models["one"].model_dump()
+    return ModelConfig.model_validate(values | {"network": network})
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
+    config: Config, name: str
+) -> None:
+    made_of = model_config(config, NETWORKS[name])
+    model = build_model(made_of.network, 3, 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
+    model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))  # moves the running means
+    save_model(Path("kept.safetensors"), model, made_of, ["a", "b", "007"])
+    again, classes = load_model(Path("kept.safetensors"))
+    assert classes == ["a", "b", "007"]
+    assert not again.training
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(again(images), model.eval()(images))
+
+
+def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = model_config(config, NETWORKS["timm"])
+    model = build_model(fresh.network, 2, 32, [0.0] * 3, [1.0] * 3)
+    for start in ({"pretrained": True}, {"weights": "gone.safetensors"}):
+        made_of = model_config(config, NETWORKS["timm"] | start)
+        save_model(Path("kept.safetensors"), model, made_of, CLASSES)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        load_model(Path("kept.safetensors"))
+
+
+@pytest.mark.usefixtures("config")
+def test_a_file_of_another_kind_is_refused_by_name() -> None:
+    whole = Path("models/one/fold0/weights.safetensors")
+    tensors = load_file(whole)
+    text, foreign, mended, cut = (
+        Path(name) for name in ("text.bin", "foreign.safetensors", "mended.safetensors", "cut.bin")
+    )
+    text.write_text("no weights at all")
+    cut.write_bytes(whole.read_bytes()[:-10])
+    save_file(tensors, foreign, {"format": "pt"})
+    for path, message in (
+        (Path("none.bin"), "none.bin: no such file. Run: dvc repro"),
+        (text, "text.bin: expected a network of this pipeline, found no safetensors file: "),
+        (cut, "cut.bin: expected a network of this pipeline, found no safetensors file: "),
+        (
+            foreign,
+            "foreign.safetensors: expected a network of this pipeline, found another network's "
+            "weights (metadata: format). Name a weights.safetensors of `python -m pipeline train`",
+        ),
+    ):
+        with pytest.raises(TrainError) as caught:
+            load_model(path)
+        assert str(caught.value).startswith(message)
+    small = {"network": NETWORKS["vgg"] | {"width": 8}, "classes": CLASSES}
+    for described, message in (
+        ("{}", "found an unknown description (metadata: model)"),
+        (json.dumps(small | {"more": 1}), "found an unknown description (metadata: model)"),
+        (json.dumps(small), "found tensors that are not of vgg: "),
+    ):
+        save_file(tensors, mended, {"model": described})
+        with pytest.raises(TrainError) as caught:
+            load_model(mended)
+        assert message in str(caught.value)
+
+
+# Which images there are
+
+
+@pytest.mark.parametrize(
+    ("members", "with_suffix", "ids"),
+    [
+        (["a.png", "deep/b.1.JPG"], False, ["a", "b.1"]),
+        (["a.png", "deep/b.1.JPG"], True, ["a.png", "b.1.JPG"]),
+        (["x/a.png", "y/a.png", "b.png"], False, ["x/a.png", "y/a.png", "b.png"]),
+        (["x/a.png", "x/a.jpg"], False, ["x/a.png", "x/a.jpg"]),
+        (["x/a.png", "x/a.jpg"], True, ["a.png", "a.jpg"]),
+    ],
+)
+def test_ids_are_file_names_unless_two_are_the_same(
+    members: list[str], with_suffix: bool, ids: list[str]
+) -> None:
+    assert name_images(members, with_suffix) == ids
+
+
+def test_ids_have_a_suffix_where_all_of_the_competition_have_one() -> None:
+    assert have_suffix(["a.png", "b.JPEG"])
+    assert not have_suffix(["a.png", "b"])
+    assert not have_suffix(["a.1", "b.2"])
+
+
+def test_a_name_that_no_csv_can_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(png(1))
+    with pytest.raises(ImageError) as caught:
+        name_images(ImageFolder(tmp_path).members, False)
+    assert str(caught.value) == (
+        "expected file names in UTF-8, found 1 of 1 otherwise (first: '\\udcff.png'). Rename them"
+    )
+
+
+def test_the_images_of_a_folder_are_found_at_any_depth_and_the_rest_is_told(
+    tmp_path: Path,
+) -> None:
+    files = ["b.png", "a.TIFF", "x/y/c.jpeg", "notes.txt", ".hidden.png", ".git/d.png"]
+    folder = fill(tmp_path / "images", dict.fromkeys([*files, "__MACOSX/b.png"], b"x"))
+    (folder / "link").symlink_to(folder / "x")
+    (folder / "alias.png").symlink_to(folder / "b.png")
+    os.mkfifo(folder / "pipe.png")
+    images = ImageFolder(folder)
+    assert images.members == ["a.TIFF", "alias.png", "b.png", "x/y/c.jpeg"]
+    assert images.ignored == ["link", "notes.txt", "pipe.png"]
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("gone", ImageError, "gone: expected a folder of images or a zip, found no such file or"),
+        ("empty", ImageError, "empty: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp), found nothing at all. Name a folder, a zip, or NAME.zip/FOLDER"),
+        ("texts", ImageError, "texts: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp), found 1 other files (first: a.txt). Name"),
+        ("good.zip/other", ImageError, "good.zip/other: expected images ("),
+        ("texts/a.txt", ArchiveError, "texts/a.txt: expected a zip, found 1 bytes that begin with b'x'"),
+        ("cut.zip", ArchiveError, "cut.zip: expected a whole zip, found one cut short or damaged"),
+    ],
+)  # fmt: skip
+def test_a_source_without_images_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    fill(Path("texts"), {"a.txt": b"x"})
+    pack(Path("good.zip"), {"in/a.png": png(1)})
+    Path("cut.zip").write_bytes(Path("good.zip").read_bytes()[:-30])
+    with pytest.raises(error) as caught:
+        open_images(Path(source))
+    assert str(caught.value).startswith(message)
+
+
+def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None:
+    files = {f"{number:03}.png": png(number, (8 + number % 9, 20)) for number in range(50)}
+    for fit in ("stretch", "pad"):
+        config = prepare_config(size_px=16, fit=fit)
+        images = ImageFolder(fill(tmp_path / fit, files))
+        ids = name_images(images.members, False)
+        batches = list(decode_batches(images, images.members, ids, config, 7))
+        assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
+        assert [name for batch in batches for name in batch.image_ids] == ids
+        expected = [decode_image(content, 16, fit, 4096).pixels for content in files.values()]
+        assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), expected)
+
+
+def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) -> None:
+    class Counted(ImageFolder):
+        read_so_far = 0
+
+        def read(self, member: str) -> bytes:
+            self.read_so_far += 1
+            return super().read(member)
+
+    images = Counted(fill(tmp_path / "many", {f"{n}.png": png(n, (8, 8)) for n in range(60)}))
+    config = prepare_config(size_px=8)
+    batches = decode_batches(images, images.members, images.members, config, 5)
+    for taken in range(1, 6):
+        next(batches)
+        assert images.read_so_far <= 5 * (taken + 1)
+    batches.close()
+
+
+# The command
+
+
+def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) -> None:
+    """The same bits, over more images than one batch has."""
+    count = predict.BATCH + 44
+    files = {f"cell_{number:04}.png": png(number) for number in range(count)}
+    predict.run(config, fill(Path("new"), files), Path("out.csv"))
+    pixels = np.stack([decode_image(c, SIZE_PX, "stretch", 4096).pixels for c in files.values()])
+    members = []
+    for model in ("one", "two"):
+        for fold in (0, 1):
+            network, _ = load_model(paths.model_folder(model, fold) / "weights.safetensors")
+            network = network.to(memory_format=torch.channels_last)  # as it was trained
+            compute = choose_compute("cpu", "float32")
+            members.append(predict_rows(network, pixels, np.arange(count), compute, True))
+    mean = np.stack(members).mean(axis=0)
+    rows = rows_of(Path("out.csv"))
+    assert [row["cell"] for row in rows] == [name.removesuffix(".png") for name in files]
+    found = np.array([[float(row["p_0"]), float(row["p_1"])] for row in rows])
+    assert np.abs(found - mean).max() < 1e-8
+    assert [row["infected"] for row in rows] == [CLASSES[place] for place in mean.argmax(axis=1)]
+    assert len({row["p_1"] for row in rows}) == count
+
+
+@pytest.mark.usefixtures("config")
+def test_batches_predict_the_bits_of_training() -> None:
+    file = paths.model_folder("one", 0) / "weights.safetensors"
+    images = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), dtype=np.uint8)
+    for precision in ("float32", "bfloat16"):
+        for tta in (True, False):
+            compute = choose_compute("cpu", precision)
+            network = load_network(file, compute, tta)
+            trained = load_model(file)[0].to(memory_format=torch.channels_last)
+            expected = predict_rows(trained, images, np.arange(40), compute, tta)
+            assert np.array_equal(network.predict(images), expected)
+
+
+def test_the_columns_are_the_submissions_with_the_probabilities_between(config: Config) -> None:
+    predict.run(config, fill(Path("new"), {"x/c.png": png(1)}), Path("out.csv"))
+    head, row = Path("out.csv").read_bytes().decode().splitlines()
+    assert head == "cell,p_0,p_1,infected"
+    image_id, *probabilities, label = row.split(",")
+    assert image_id == "c"
+    assert sum(map(float, probabilities)) == pytest.approx(1, abs=1e-6)
+    assert label == CLASSES[int(float(probabilities[1]) > 0.5)]
+
+
+def test_ids_carry_a_suffix_where_those_of_the_submission_do(config: Config) -> None:
+    Path("submissions/tiny.csv").write_text("id,label\na.png,0\nb.png,1\n")
+    predict.run(config, fill(Path("new"), {"x/c.png": png(1)}), Path("out.csv"))
+    assert [row["id"] for row in rows_of(Path("out.csv"))] == ["c.png"]
+
+
+def test_a_folder_a_zip_and_a_folder_in_a_zip_give_the_same_bytes(config: Config) -> None:
+    files = {f"in/{number}.png": png(number) for number in range(9)}
+    fill(Path("new"), files)
+    pack(Path("new.zip"), files)
+    pack(Path("bundle.zip"), files | {"train/z.png": png(99)})
+    for number, source in enumerate(["new", "new.zip", "bundle.zip/in"]):
+        predict.run(config, Path(source), Path(f"{number}.csv"))
+    assert len(rows_of(Path("0.csv"))) == 9
+    assert Path("0.csv").read_bytes() == Path("1.csv").read_bytes() == Path("2.csv").read_bytes()
+
+
+def test_two_images_of_one_name_are_told_apart_by_their_paths(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"x/a.png": png(1), "y/a.png": png(2), "b.png": png(3)}
+    predict.run(config, fill(Path("new"), files), Path("out.csv"))
+    rows = rows_of(Path("out.csv"))
+    assert [row["cell"] for row in rows] == ["b.png", "x/a.png", "y/a.png"]
+    assert rows[1]["p_1"] != rows[2]["p_1"]
+    said = "new: some images have the same file name: their ids are their paths"
+    assert said in capsys.readouterr().err
+
+
+def test_a_broken_image_has_no_row_and_is_named_with_its_reason(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = {f"{number}.png": png(number) for number in range(6)}
+    predict.run(config, fill(Path("whole"), whole), Path("whole.csv"))
+    broken = {"2a.png": b"", "x/cut.png": png(7)[:-40], "y/text.jpg": b"no image", "big.bmp": b"BM"}
+    some = fill(Path("some"), whole | broken | {"notes.txt": b"x"})
+    with pytest.raises(ImageError) as caught:
+        predict.run(config, some, Path("out.csv"))
+    assert str(caught.value) == (
+        "some: 4 of 10 images cannot be read (first: 2a.png: zero bytes, big.bmp: no image "
+        "(expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP), x/cut.png: PNG cut short: no end "
+        "marker): they have no row in out.csv, and stand in out.broken.csv with the reasons. "
+        "Get them from their source again, or leave them out"
+    )
+    rows = rows_of(Path("out.csv"))
+    assert [row["cell"] for row in rows] == list("012345")
+    for row, expected in zip(rows, rows_of(Path("whole.csv")), strict=True):
+        assert float(row["p_1"]) == pytest.approx(float(expected["p_1"]), abs=1e-6)
+    assert [row["file"] for row in rows_of(Path("out.broken.csv"))] == sorted(broken)
+    assert rows_of(Path("out.broken.csv"))[0]["reason"] == "zero bytes"
+    assert "some: 1 other files left (first: notes.txt)" in capsys.readouterr().err
+
+
+def test_a_damaged_member_of_a_zip_is_a_broken_image(config: Config) -> None:
+    pack(Path("new.zip"), {"a.png": png(1), "b.png": png(2)})
+    content = bytearray(Path("new.zip").read_bytes())
+    content[100] ^= 0xFF  # in a.png
+    Path("new.zip").write_bytes(content)
+    with pytest.raises(ImageError, match=r"new.zip: 1 of 2 images cannot be read \(first: a.png: "):
+        predict.run(config, Path("new.zip"), Path("out.csv"))
+    assert [row["cell"] for row in rows_of(Path("out.csv"))] == ["b"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_a_broken_image(config: Config) -> None:
+    fill(Path("new"), {"a.png": png(1), "b.png": png(2)})
+    Path("new/a.png").chmod(0)
+    with pytest.raises(ImageError, match=r"a.png: cannot be read \(Permission denied\)"):
+        predict.run(config, Path("new"), Path("out.csv"))
+
+
+def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(Path("new"), {"a.png": png(1), "b.png": png(2)})
+    opened = predict.open_images
+
+    def open_then_lose(source: Path) -> ImageFolder | ImageArchive:
+        images = opened(source)
+        Path("new/a.png").unlink()
+        return images
+
+    monkeypatch.setattr(predict, "open_images", open_then_lose)
+    with pytest.raises(ImageError, match=r"a.png: cannot be read \(No such file or directory\)"):
+        predict.run(config, Path("new"), Path("out.csv"))
+
+
+def test_where_all_images_are_broken_no_predictions_appear(config: Config) -> None:
+    fill(Path("new"), {"a.png": b"", "b.png": b"x"})
+    with pytest.raises(ImageError) as caught:
+        predict.run(config, Path("new"), Path("out.csv"))
+    assert str(caught.value).startswith("new: 2 of 2 images cannot be read (first: a.png: zero")
+    assert str(caught.value).endswith(", see out.broken.csv")
+    assert not Path("out.csv").exists()
+    assert len(rows_of(Path("out.broken.csv"))) == 2
+
+
+def test_a_list_of_broken_images_goes_when_none_is_broken(config: Config) -> None:
+    fill(Path("new"), {"a.png": png(1), "b.png": b""})
+    with pytest.raises(ImageError):
+        predict.run(config, Path("new"), Path("out.csv"))
+    fill(Path("new"), {"b.png": png(2)})
+    predict.run(config, Path("new"), Path("out.csv"))
+    assert not Path("out.broken.csv").exists()
+    assert len(rows_of(Path("out.csv"))) == 2
+
+
+def test_a_run_that_is_stopped_leaves_what_stood_there(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{number:03}.png": png(number, (4, 4)) for number in range(predict.BATCH + 1)}
+    fill(Path("new"), files)
+    Path("out.csv").write_text("earlier")
+    calls = []
+
+    def stop(_: TrainedNetwork, images: np.ndarray) -> np.ndarray:
+        calls.append(len(images))
+        if len(images) == 1:
+            raise KeyboardInterrupt
+        return np.full((len(images), 2), 0.5)
+
+    monkeypatch.setattr(TrainedNetwork, "predict", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict.run(config, Path("new"), Path("out.csv"))
+    assert calls == [predict.BATCH] * 4 + [1]
+    assert Path("out.csv").read_text() == "earlier"
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "models", "new", "out.csv", "params.yaml", "submissions",
+    ]  # fmt: skip
+
+
+def test_the_output_overwrites_nothing_that_is_needed(config: Config) -> None:
+    pack(Path("new.zip"), {"a.png": png(1)})
+    Path("folder").mkdir()
+    before = Path("new.zip").read_bytes(), Path("submissions/tiny.csv").read_bytes()
+    for output, message in (
+        ("./new.zip", "new.zip: would overwrite the images. Set --output to another file"),
+        ("submissions/tiny.csv", "submissions/tiny.csv: would overwrite the submission. Set --output"),
+        ("folder", "folder: expected a file to write, found a folder. Set --output"),
+    ):  # fmt: skip
+        with pytest.raises(TableError) as caught:
+            predict.run(config, Path("new.zip"), Path(output))
+        assert str(caught.value).startswith(message)
+    assert before == (Path("new.zip").read_bytes(), Path("submissions/tiny.csv").read_bytes())
+
+
+def members_of() -> list[dict[str, Any]]:
+    members: list[dict[str, Any]] = json.loads(Path("submissions/tiny.json").read_text())["members"]
+    return members
+
+
+def no_card(_: Config) -> None:
+    Path("submissions/tiny.json").unlink()
+
+
+def another_member(_: Config) -> None:
+    write_card(members_of()[:3])
+
+
+def a_member_from_elsewhere(_: Config) -> None:
+    write_card([*members_of(), {"model": "theirs", "from_elsewhere": True}])
+
+
+def another_blend(_: Config) -> None:
+    card = json.loads(Path("submissions/tiny.json").read_text())
+    card["blend"]["threshold"] = 0.4
+    Path("submissions/tiny.json").write_text(json.dumps(card))
+
+
+def no_weights(_: Config) -> None:
+    Path("models/two/fold1/weights.safetensors").unlink()
+
+
+def other_weights(_: Config) -> None:
+    shutil.copy("models/one/fold0/weights.safetensors", "models/two/fold1/weights.safetensors")
+
+
+def other_classes(config: Config) -> None:
+    file = Path("models/two/fold1/weights.safetensors")
+    save_model(file, load_model(file)[0], config.train.models["two"], ["1", "0"])
+    members = members_of()
+    members[3]["sha256"]["weights.safetensors"] = sha256_of(file)
+    write_card(members)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_card, "submissions/tiny.json: no such file. Run: dvc repro ensemble"),
+        (another_member, "submissions/tiny.json: expected the members of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
+        (a_member_from_elsewhere, "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
+        (another_blend, "submissions/tiny.json: new images can be scored where ensemble.blend is mean, without calibration and threshold; found {'chosen': 'mean', 'temperature': None, 'threshold': 0.4}"),
+        (no_weights, "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
+        (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
+        (other_classes, "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
+    ],
+)  # fmt: skip
+def test_other_networks_than_the_submissions_are_refused(
+    config: Config, spoil: Callable[[Config], None], message: str
+) -> None:
+    spoil(config)
+    with pytest.raises(EnsembleError) as caught:
+        predict.run(config, fill(Path("new"), {"a.png": png(1)}), Path("out.csv"))
+    assert str(caught.value) == message
+    assert not Path("out.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished project; tests leave it as it is."""
+    return finished_project(tmp_path_factory)
+
+
+@pytest.mark.slow
+def test_the_competitions_own_test_images_get_the_submission_again(
+    built: Path, tmp_path: Path
+) -> None:
+    """Without its data: the zip, the networks, the submission and its card are enough."""
+    alone = tmp_path / "alone"
+    for name in ("pipeline", "models", "submissions"):
+        shutil.copytree(built / name, alone / name)
+    shutil.copy(built / "params.yaml", alone)
+    shutil.copy(built / "data/raw/test_data.zip", alone)
+    done = stage(alone, "predict", "test_data.zip")
+    assert done.returncode == 0, done.stdout
+    assert "predictions.csv: 24 images, from 2 networks" in done.stdout
+    found = read_csv(alone / "predictions.csv").set_index("id")
+    submission = read_csv(built / "submissions/tiny.csv").set_index("id")
+    assert sorted(found.index) == sorted(submission.index)
+    assert dict(found["label"]) == dict(submission["label"])
+    assert found["label"].nunique() == 2
+    tables = [
+        read_csv(built / f"models/one/fold{fold}/test.csv").set_index("image_id").loc[found.index]
+        for fold in (0, 1)
+    ]
+    for column in ("p_0", "p_1"):
+        mean = np.mean([table[column].astype(float) for table in tables], axis=0)
+        assert list(found[column]) == [f"{value:.9g}" for value in mean]
+
+
+@pytest.mark.slow
+def test_a_broken_image_makes_the_command_fail_after_all_others_are_written(
+    built: Path, tmp_path: Path
+) -> None:
+    new = fill(tmp_path / "new", {"a.png": png(1), "deep/b.png": b""})
+    done = stage(built, "predict", str(new), "--output", str(tmp_path / "some.csv"))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert (
+        f"ImageError: {new}: 1 of 2 images cannot be read (first: deep/b.png: zero" in done.stdout
+    )
+    assert [row["id"] for row in rows_of(tmp_path / "some.csv")] == ["a"]

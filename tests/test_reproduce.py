@@ -1,0 +1,781 @@
+"""What was submitted comes back, byte for byte, from its commit; and nothing else is touched."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from project import PARAMS, ROOT, environment, make_project, run
+
+from pipeline import paths
+from pipeline.errors import ReproduceError
+from pipeline.files import sha256_of
+from pipeline.leaderboard import reproduce as module
+from pipeline.leaderboard.ledger import Entry, append, read_ledger
+from pipeline.leaderboard.provenance import trace
+from pipeline.leaderboard.reproduce import Verdict, find_entry, report, reproduce
+
+FILE = "submissions/tiny.csv"
+ONE_NETWORK = (
+    PARAMS.replace("members: [one, two]", "members: [one]")
+    .replace("  folds: [0, 1]", "  folds: [0]")
+    .replace("epochs: 2\n", "epochs: 5\n")
+)
+
+# A pipeline of the same form that takes no time, for all that is not about networks. What lies
+# beside the repository steers it: `broken` and `halt`.
+WORK = """\
+import pathlib, random, sys, time
+beside, half = pathlib.Path(".."), pathlib.Path(".resume/half")
+if (beside / "broken").exists():
+    sys.exit("the data are not there")
+if sys.argv[1] == "train":
+    if half.exists():
+        print("going on", flush=True)
+        half.unlink()
+    elif (beside / "halt").exists():
+        half.parent.mkdir(exist_ok=True)
+        half.touch()
+        try:
+            print("half trained", flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(1)
+            (beside / "ended").touch()
+            sys.exit(130)
+    pathlib.Path("models").mkdir(exist_ok=True)
+    pathlib.Path("models/notes").write_text("trained")
+    seed = [line for line in open("params.yaml") if line.startswith("seed")][0]
+    labels = random.Random(seed).choices("01", k=24)
+    pathlib.Path("models/labels").write_text("".join(labels))
+else:
+    labels = pathlib.Path("models/labels").read_text()
+    rows = [f"t{row:02},{label}\\n" for row, label in enumerate(labels)]
+    pathlib.Path("submissions/tiny.csv").write_text("id,label\\n" + "".join(rows))
+"""
+DVC_YAML = """\
+stages:
+  train:
+    cmd: python work.py train
+    params: [seed]
+    deps: [work.py]
+    outs: [models]
+  ensemble:
+    cmd: python work.py ensemble
+    params: [ensemble]
+    deps: [work.py, models]
+    outs:
+      - submissions/${ensemble.name}.csv:
+          cache: false
+  check:
+    cmd: "false"
+    deps: [models]
+    outs: [report]
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_make_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("MAKE")]:
+        monkeypatch.delenv(name)
+
+
+def git(project: Path, *arguments: str) -> str:
+    done = run(project, "git", *arguments)
+    assert done.returncode == 0, done.stdout
+    return done.stdout.strip()
+
+
+def commit(project: Path, message: str) -> None:
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", message)
+
+
+def record(project: Path, ref: str, **changes: str) -> Entry:
+    """Add to the ledger that the present file was submitted, and commit that."""
+    with chdir(project):
+        known = dataclasses.asdict(trace(Path(FILE)))
+    known.pop("obstacles")
+    fields = known | {
+        "time": f"2026-01-01T00:00:{ref[-2:]}+00:00",
+        "status": "complete",
+        "submitted": f"2026-01-01T00:00:{ref[-2:]}+00:00",
+        "competition": "cells",
+        "file": FILE,
+        "mark": f"{known['sha256'][:16]} #{ref}",
+        "ref": ref,
+        "public": "0.9",
+        "private": "",
+        "error": "",
+    }
+    entry = Entry(**(fields | changes))
+    append(project / paths.LEDGER, entry)
+    commit(project, f"Record {ref}")
+    return entry
+
+
+def rebuild(project: Path, what: str, **options: object) -> Verdict:
+    with chdir(project):
+        return reproduce(find_entry(what, read_ledger(paths.LEDGER)), **options)  # type: ignore[arg-type]
+
+
+def snapshot(project: Path) -> dict[str, object]:
+    """All that a user sees in the repository, ignored files too."""
+    hidden = (project / ".git", project / ".dvc" / "cache", project / ".dvc" / "tmp")
+    files = [path for path in project.rglob("*") if not path.is_dir()]
+    return {
+        "status": git(project, "status", "--porcelain", "--untracked-files=all"),
+        "branch": git(project, "rev-parse", "HEAD", "--abbrev-ref", "HEAD"),
+        "worktrees": git(project, "worktree", "list"),
+    } | {
+        str(path): (sha256_of(path), path.stat().st_mtime_ns)
+        for path in files
+        if not any(path.is_relative_to(folder) for folder in hidden)
+    }
+
+
+def write_small(project: Path) -> Path:
+    """The project that takes no time, committed, before its first run."""
+    (project / "submissions").mkdir(parents=True)
+    (project / "work.py").write_text(WORK)
+    (project / "dvc.yaml").write_text(DVC_YAML)
+    (project / "params.yaml").write_text("seed: 1\nensemble: {name: tiny}\n")
+    (project / "requirements.lock").write_text("one==1\n")
+    (project / ".gitignore").write_text("/models\n/report\n/.resume\n/.venv\n")
+    (project / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, project / ".dvc")
+    git(project, "init", "--quiet")
+    git(project, "config", "user.email", "test@example.org")
+    git(project, "config", "user.name", "test")
+    commit(project, "start")
+    return project
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Submitted once, as 101, with a file that no stage has made; for what needs no DVC."""
+    project = write_small(tmp_path / "project")
+    (project / FILE).write_text("id,label\nt00,1\n")
+    commit(project, "by hand")
+    record(project, "101")
+    return project
+
+
+@pytest.fixture(scope="module")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = write_small(tmp_path_factory.mktemp("small") / "project")
+    done = run(project, "dvc", "repro", "ensemble")
+    assert done.returncode == 0, done.stdout
+    commit(project, "run")
+    record(project, "101")
+    return project
+
+
+@pytest.fixture
+def ran(small_base: Path, tmp_path: Path) -> Path:
+    """The small project after its run, submitted as 101."""
+    return Path(shutil.copytree(small_base, tmp_path / "project", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def trained_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two networks of two seeds, each run, committed and submitted: as 101 and as 102."""
+    project = make_project(tmp_path_factory.mktemp("trained") / "project", ONE_NETWORK)
+    (project / "requirements.lock").write_text("one==1\n")
+    for ref, seed in (("101", "seed: 1\n      epochs"), ("102", "seed: 3\n      epochs")):
+        params = ONE_NETWORK.replace("seed: 1\n      epochs", seed)
+        (project / "params.yaml").write_text(params)
+        done = run(project, "dvc", "repro")
+        assert done.returncode == 0, done.stdout
+        commit(project, f"run {ref}")
+        record(project, ref)
+    first, second = read_ledger(project / paths.LEDGER)
+    assert first.sha256 != second.sha256
+    assert first.commit != second.commit
+    return project
+
+
+@pytest.fixture
+def trained(trained_base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_base, tmp_path / "project", symlinks=True))
+
+
+# What the ledger is asked for
+
+
+def entry(ref: str, file: str = FILE, **changes: str) -> Entry:
+    known = dict.fromkeys([field.name for field in dataclasses.fields(Entry)], "")
+    known |= {"status": "complete", "submitted": ref, "competition": "cells", "file": file}
+    return Entry(**(known | {"ref": ref, "mark": f"{file} {ref}"} | changes))  # type: ignore[arg-type]
+
+
+LEDGER = [
+    entry("101"),
+    entry("102", "submissions/v1.2.csv", status="pending"),
+    entry("103"),
+    entry("104", "submissions/late.csv", submitted="999"),
+    entry("", "submissions/late.csv", mark="lost", status="lost", submitted="9999"),
+    entry("105", "submissions/late.csv"),
+    entry("", "submissions/never.csv", status="refused"),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "place"),
+    [
+        ("101", 0),
+        ("103", 2),
+        ("tiny", 2),
+        ("tiny.csv", 2),
+        ("submissions/tiny", 2),
+        ("submissions/tiny.csv", 2),
+        ("./submissions/../submissions/tiny.csv", 2),
+        (str(Path(FILE).absolute()), 2),
+        ("v1.2", 1),
+        ("late", 3),
+        ("never", 6),
+    ],
+)
+def test_a_submission_is_found_by_its_number_and_by_its_file(what: str, place: int) -> None:
+    assert find_entry(what, LEDGER) == LEDGER[place]
+
+
+def test_the_ledgers_last_line_of_a_submission_is_found() -> None:
+    pending = entry("", status="uploading", mark="a")
+    scored = entry("101", status="complete", mark="a", public="0.9")
+    assert find_entry("101", [pending, scored]) == scored
+    assert find_entry("tiny", [pending, scored]) == scored
+
+
+@pytest.mark.parametrize("what", ["", "10", "in", "tiny.cs", "other/tiny.csv", "csv"])
+def test_what_is_not_in_the_ledger_is_answered_with_what_is(what: str) -> None:
+    with pytest.raises(ReproduceError) as error:
+        find_entry(what, LEDGER)
+    assert str(error.value) == (
+        f"submissions/ledger.csv: no submission {what!r}. It has: no number submissions/late.csv, "
+        "104 submissions/late.csv, 105 submissions/late.csv, 103 submissions/tiny.csv, "
+        "102 submissions/v1.2.csv, 101 submissions/tiny.csv, no number submissions/never.csv. "
+        "Run: python -m pipeline reproduce NUMBER"
+    )
+
+
+def test_a_long_ledger_is_listed_from_its_end() -> None:
+    with pytest.raises(ReproduceError) as error:
+        find_entry("x", [entry(str(number)) for number in range(100, 125)])
+    assert "It has: 124 submissions/tiny.csv, 123 " in str(error.value)
+    assert ", 115 submissions/tiny.csv, 15 earlier ones. Run" in str(error.value)
+
+
+def test_an_empty_ledger_is_an_error() -> None:
+    with pytest.raises(ReproduceError) as error:
+        find_entry("101", [])
+    assert str(error.value) == (
+        "submissions/ledger.csv: expected a submission, found none. Run: python -m pipeline submit"
+    )
+
+
+@pytest.mark.parametrize(
+    "other", [entry("102", "old/tiny.csv"), entry("102", competition="other-cells")]
+)
+def test_a_name_of_several_submissions_is_ambiguous_and_a_number_is_not(other: Entry) -> None:
+    with pytest.raises(ReproduceError) as error:
+        find_entry("tiny", [entry("101"), other])
+    assert str(error.value) == (
+        f"submissions/ledger.csv: 'tiny' may be any of: 102 {other.file}, 101 "
+        "submissions/tiny.csv. Run: python -m pipeline reproduce NUMBER"
+    )
+    assert find_entry("102", [entry("101"), other]) == other
+
+
+# What is reported
+
+
+def verdict(**changes: object) -> Verdict:
+    known: dict[str, object] = {
+        "entry": entry("101", commit="a" * 40, sha256="b" * 64),
+        "folder": Path("/f"),
+        "rebuilt": Path("/f/submissions/tiny.csv"),
+        "sha256": "c" * 64,
+        "identical": False,
+        "rows": 9,
+        "different": 2,
+        "first": ("t1", "t2"),
+        "against": "submission",
+    }
+    return Verdict(**(known | changes))  # type: ignore[arg-type]
+
+
+SAME = {"identical": True, "different": 0, "first": (), "sha256": "b" * 64}
+DIRTY = entry("", commit="a" * 40 + "-dirty", sha256="b" * 64)
+LOST = (
+    "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, not the bytes that "
+    "were submitted: SHA-256 cccccccccccccccc, the ledger has bbbbbbbbbbbbbbbb. What was submitted "
+    "is neither in the folder nor in git"
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (
+            verdict(**SAME, folder=None, rebuilt=None),
+            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 labels, SHA-256 bbbbbbbbbbbbbbbb.",
+        ),
+        (
+            verdict(**SAME, entry=DIRTY),
+            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 labels, SHA-256 bbbbbbbbbbbbbbbb. It lies in /f/submissions/tiny.csv.",
+        ),
+        (
+            verdict(),
+            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, but 2 of 9 labels differ (first: t1, t2). Its accuracy can differ by at most 0.2223, on half of the test images by at most 0.4445. It lies in /f/submissions/tiny.csv.",
+        ),
+        (
+            verdict(entry=DIRTY, different=6, first=("t1", "t2", "t3")),
+            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, but 6 of 9 labels differ (first: t1, t2, t3). Its accuracy can differ by at most 0.6667, on half of the test images by at most 1.0000. It was made with changes that no commit holds. It lies in /f/submissions/tiny.csv.",
+        ),
+        (
+            verdict(different=0, first=()),
+            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, other bytes, but all 9 labels are the same, and so is the score: the order, the header, quotes or line ends differ. It lies in /f/submissions/tiny.csv.",
+        ),
+        (
+            verdict(different=0, first=(), against="commit"),
+            f"{LOST}. Against the file that the commit holds, all 9 labels are the same. It lies in /f/submissions/tiny.csv.",
+        ),
+        (
+            verdict(against="commit"),
+            f"{LOST}. Against the file that the commit holds, 2 of 9 labels differ (first: t1, t2). It lies in /f/submissions/tiny.csv.",
+        ),
+        (
+            verdict(rows=0, different=0, first=(), against="hash"),
+            f"{LOST}: no label could be compared. It lies in /f/submissions/tiny.csv.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_report_says_what_was_found_and_what_it_can_change(found: Verdict, text: str) -> None:
+    assert report(found) == text
+
+
+# What cannot be rebuilt
+
+
+def refused(project: Path, changes: dict[str, str], **options: object) -> str:
+    """The message for the project's submission with these fields; nothing was left or changed."""
+    before = snapshot(project)
+    (recorded,) = read_ledger(project / paths.LEDGER)
+    beside = sorted(project.parent.iterdir())
+    with pytest.raises(ReproduceError) as error, chdir(project):
+        reproduce(dataclasses.replace(recorded, **changes), **options)  # type: ignore[arg-type]
+    assert snapshot(project) == before
+    assert sorted(project.parent.iterdir()) == beside
+    return str(error.value)
+
+
+@pytest.mark.parametrize("unknown", ["", "-dirty"])
+def test_what_was_submitted_from_no_commit_is_refused(small: Path, unknown: str) -> None:
+    assert refused(small, {"commit": unknown}) == (
+        "submissions/ledger.csv: submissions/tiny.csv (submission 101) was submitted from no "
+        "commit: it cannot be rebuilt. Before the next one, run: git commit -a, then dvc repro"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["", "-dirty"])
+def test_an_unknown_commit_is_refused_with_the_command_that_brings_it(
+    small: Path, suffix: str
+) -> None:
+    unknown = "0123456789" * 4
+    assert refused(small, {"commit": unknown + suffix}) == (
+        "submissions/ledger.csv: submissions/tiny.csv (submission 101) was made from commit "
+        f"{unknown}, which is not in this repository. Run: git fetch --all, or git fetch origin "
+        f"{unknown}"
+    )
+
+
+def test_a_file_that_no_stage_of_the_commit_makes_is_refused(small: Path) -> None:
+    head = git(small, "rev-parse", "HEAD")[:12]
+    changes = {"file": "submissions/other.csv", "commit": head}
+    assert refused(small, changes) == (
+        f"dvc.yaml: expected a stage of commit {head} that makes submissions/other.csv, found "
+        f"those that make submissions/tiny.csv. See: git show {head}:params.yaml"
+    )
+    git(small, "rm", "--quiet", "dvc.yaml")
+    commit(small, "without a pipeline")
+    head = git(small, "rev-parse", "HEAD")[:12]
+    assert "found those that make no such file." in refused(small, {"commit": head})
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_folder_that_is_there_stays_as_it_is(small: Path, full: bool) -> None:
+    (recorded,) = read_ledger(small / paths.LEDGER)
+    folder = small.parent / "project-reproduce-101"
+    if full:  # a worktree of the user's, of the very commit
+        git(small, "worktree", "add", "--quiet", "--detach", str(folder), recorded.commit)
+        (folder / "work.py").write_text("changed")
+    else:
+        folder.mkdir()
+    assert refused(small, {}) == (
+        f"{folder}: expected no such folder, found one that is no rebuild of commit "
+        f"{recorded.commit[:12]}. Name another one: --folder FOLDER; or, if it is a worktree that "
+        f"may go: git worktree remove --force {folder}"
+    )
+    assert not full or (folder / "work.py").read_text() == "changed"
+
+
+@pytest.mark.parametrize("inside", ["", "sub/folder"])
+def test_a_folder_inside_the_repository_is_refused(small: Path, inside: str) -> None:
+    folder = small / inside
+    assert refused(small, {}, folder=folder) == (
+        f"{folder}: lies inside the repository, where git and DVC would find it. "
+        "Name a folder outside"
+    )
+
+
+def test_outside_a_repositorys_root_it_is_refused(small: Path) -> None:
+    (recorded,) = read_ledger(small / paths.LEDGER)
+    for folder in (small / "submissions", small.parent):
+        with chdir(folder), pytest.raises(ReproduceError) as error:
+            reproduce(recorded)
+        assert str(error.value) == (
+            f"{folder}: expected the root of a git repository. Run it in the clone whose ledger "
+            "has the submission"
+        )
+
+
+def test_one_process_at_a_time_rebuilds_in_a_folder(small: Path) -> None:
+    with FileLock(small / ".git" / "reproduce-project-reproduce-101.lock"):
+        assert refused(small, {}) == (
+            f"{small.parent / 'project-reproduce-101'}: another process is rebuilding in it. "
+            "Wait for it"
+        )
+
+
+def test_a_program_that_is_not_there_is_named(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    git_program = shutil.which("git")
+    assert git_program
+    (programs / "git").symlink_to(git_program)
+    monkeypatch.setattr(module, "_PRESENT", programs)
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(ReproduceError) as error:
+        rebuild(small, "101")
+    assert str(error.value) == (f"{small}: dvc cache dir: no program dvc in PATH. Install it")
+
+
+# A pipeline that takes no time
+
+
+def flip(project: Path, rows: int) -> None:
+    """Write other labels into the first few rows of the submission."""
+    header, *lines = (project / FILE).read_text().splitlines()
+    for row in range(rows):
+        lines[row] = lines[row][:-1] + {"0": "1", "1": "0"}[lines[row][-1]]
+    (project / FILE).write_text("\n".join([header, *lines, ""]))
+
+
+@pytest.mark.slow
+def test_a_repository_full_of_changes_stays_as_it_is(
+    ran: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (ran / "params.yaml").write_text("seed: 2\nensemble: {name: other}\n")
+    (ran / "dvc.lock").unlink()
+    (ran / FILE).write_text("id,label\n")
+    (ran / "models" / "labels").write_text("none")
+    (ran / ".resume").mkdir()
+    (ran / ".resume" / "half").touch()
+    (ran / "new.txt").touch()
+    git(ran, "add", "new.txt")
+    hook = ran / ".git" / "hooks" / "post-checkout"  # DVC's would check out data
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    before = snapshot(ran)
+    found = rebuild(ran, "101")
+    heard = capfd.readouterr()
+    assert found.identical
+    assert (found.folder, found.rebuilt) == (None, None)
+    assert (found.rows, found.different) == (24, 0)
+    assert snapshot(ran) == before
+    assert "Stage 'train' is cached" in heard.err
+    assert "Running stage 'ensemble'" in heard.err  # not checked out: made
+    assert "Running stage 'check'" not in heard.err  # nobody needs it
+    assert heard.out == ""
+    assert [path.name for path in ran.parent.iterdir()] == ["project"]
+
+
+@pytest.mark.slow
+def test_it_can_be_kept_elsewhere_and_another_call_goes_on_there(ran: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "elsewhere"
+    found = rebuild(ran, "101", keep=True, folder=folder)
+    assert found.identical
+    assert found.folder == folder
+    assert found.rebuilt == folder / FILE
+    assert sha256_of(folder / FILE) == found.entry.sha256
+    assert git(folder, "status", "--porcelain") == ""
+    (folder / "work.py").write_text("broken")
+    (folder / "new.txt").touch()
+    assert rebuild(ran, "101", folder=folder).identical
+    assert not folder.exists()
+    assert git(ran, "worktree", "list").count("\n") == 0
+
+
+@pytest.mark.slow
+def test_a_left_over_that_was_deleted_by_hand_is_made_again(ran: Path) -> None:
+    other = ran.parent / "on-an-unplugged-disk"
+    git(ran, "worktree", "add", "--quiet", "--detach", str(other))
+    kept = rebuild(ran, "101", keep=True).folder
+    assert kept
+    shutil.rmtree(kept)
+    shutil.rmtree(other)
+    assert rebuild(ran, "101").identical
+    assert str(other) in git(ran, "worktree", "list")  # `git worktree prune` would forget it
+
+
+@pytest.mark.slow
+def test_a_failing_command_is_named_and_the_same_call_goes_on_after_it(
+    ran: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = ran.parent / "project-reproduce-101"
+    (ran.parent / "broken").touch()
+    with pytest.raises(ReproduceError) as error:
+        rebuild(ran, "101")
+    assert str(error.value) == (
+        f"{folder}: dvc repro train ensemble: exit code 255, for the reason that it gives above. "
+        "The folder is kept: mend it and run the same command again, which goes on there"
+    )
+    assert "the data are not there" in capfd.readouterr().err
+    assert folder.is_dir()
+    (ran.parent / "broken").unlink()
+    assert rebuild(ran, "101").identical
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("committed", [False, True])
+def test_of_changed_labels_it_says_how_many_and_which(ran: Path, committed: bool) -> None:
+    """The submitted file is found in the folder; or, where that has changed, in any commit."""
+    (recorded,) = read_ledger(ran / paths.LEDGER)
+    made = (ran / FILE).read_text()
+    flip(ran, 3)
+    record(ran, "102", commit=recorded.commit)
+    if committed:
+        (ran / FILE).write_text(made)
+        commit(ran, "back again")
+    else:
+        git(ran, "reset", "--quiet", "HEAD~1")
+        git(ran, "reflog", "expire", "--expire=now", "--all")
+    found = rebuild(ran, "102")
+    assert not found.identical
+    assert found.against == "submission"
+    assert (found.rows, found.different) == (24, 3)
+    assert found.first == ("t00", "t01", "t02")
+    assert found.folder == ran.parent / "project-reproduce-102"
+    assert (found.folder / FILE).read_text() == made
+
+
+@pytest.mark.slow
+def test_rows_that_one_file_lacks_count_as_different(ran: Path) -> None:
+    lines = (ran / FILE).read_text().splitlines()
+    (ran / FILE).write_text("\n".join([*lines[:-1], "unknown,1", "other,1", ""]))
+    record(ran, "102", commit=git(ran, "rev-parse", "HEAD~1"))
+    found = rebuild(ran, "102")
+    assert (found.rows, found.different) == (26, 3)
+    assert found.first == ("unknown", "other", "t23")
+
+
+@pytest.mark.slow
+def test_other_line_ends_are_other_bytes_with_the_same_labels(ran: Path) -> None:
+    (ran / FILE).write_bytes((ran / FILE).read_bytes().replace(b"\n", b"\r\n"))
+    record(ran, "102", commit=git(ran, "rev-parse", "HEAD~1"))
+    found = rebuild(ran, "102")
+    assert not found.identical
+    assert found.against == "submission"
+    assert (found.rows, found.different) == (24, 0)
+    assert "all 24 labels are the same" in report(found)
+
+
+@pytest.mark.slow
+def test_a_hash_that_nothing_has_is_compared_with_the_commits_file(ran: Path) -> None:
+    (recorded,) = read_ledger(ran / paths.LEDGER)
+    record(ran, "102", sha256="0" * 64, commit=recorded.commit)
+    found = rebuild(ran, "102")
+    assert not found.identical
+    assert found.against == "commit"
+    assert (found.rows, found.different) == (24, 0)
+    assert found.sha256 == recorded.sha256
+
+
+@pytest.mark.slow
+def test_a_dirty_commit_is_rebuilt_without_its_changes_and_that_is_said(
+    ran: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """This one has neither the file nor the parameters, so only the hash can be compared."""
+    git(ran, "rm", "--quiet", "--cached", FILE)
+    git(ran, "commit", "--quiet", "--message", "without the file")
+    head = git(ran, "rev-parse", "HEAD")
+    record(ran, "102", sha256="0" * 64, commit=f"{head}-dirty", params="0" * 64)
+    found = rebuild(ran, "102")
+    assert not found.identical
+    assert (found.against, found.rows, found.different) == ("hash", 0, 0)
+    heard = capfd.readouterr().err
+    assert (
+        "submissions/tiny.csv (submission 102): was made with changes that no commit holds; going "
+        "on from the commit alone: the bytes may differ\n"
+        "params.yaml: the commit's is not the one that the ledger records\n"
+    ) in heard
+    assert "dvc.lock: " not in heard
+
+
+@pytest.mark.slow
+def test_without_a_cache_and_without_a_remote_every_stage_runs_again(
+    ran: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(ran / ".dvc" / "cache")
+    before = snapshot(ran)
+    assert rebuild(ran, "101").identical
+    heard = capfd.readouterr().err
+    assert "Running stage 'train'" in heard
+    assert "fetched" not in heard
+    assert snapshot(ran) == before
+
+
+@pytest.mark.slow
+def test_what_a_remote_has_is_fetched_and_the_rest_is_made_anew(
+    ran: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    assert run(ran, "dvc", "remote", "add", "--local", "-d", "store", str(store)).returncode == 0
+    assert run(ran, "dvc", "push").returncode == 0
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(ran), str(clone))
+    shutil.copy(ran / ".dvc" / "config.local", clone / ".dvc")
+    assert rebuild(clone, "101").identical
+    heard = capfd.readouterr().err
+    assert "Stage 'train' is cached" in heard
+    assert "Running stage 'train'" not in heard
+    assert (clone / ".dvc" / "cache" / "files").is_dir()
+
+    labels = next(path for path in store.rglob("*") if path.is_file() and path.stat().st_size == 24)
+    labels.unlink()
+    shutil.rmtree(clone / ".dvc" / "cache")
+    assert rebuild(clone, "101").identical
+    heard = capfd.readouterr().err
+    assert "not everything could be fetched (see above): what is missing is made anew" in heard
+    assert "Running stage 'train'" in heard
+
+
+@pytest.mark.slow
+def test_another_requirements_lock_gets_its_own_environment(
+    ran: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe stands for the installation: a python that says that it was called."""
+    real = Path(sys.executable).parent
+    (ran / "Makefile").write_text(
+        ".venv/.installed: requirements.lock\n"
+        "\t@mkdir -p .venv/bin\n"
+        f"\t@printf '#!/bin/sh\\necho its own environment\\nexec {real}/python \"$$@\"\\n' > .venv/bin/python\n"
+        f"\t@ln -s {real}/dvc .venv/bin/dvc\n"
+        "\t@chmod +x .venv/bin/python\n"
+        "\t@touch $@\n"
+    )
+    commit(ran, "with a Makefile")
+    record(ran, "102")
+    assert rebuild(ran, "102").identical
+    assert "its own environment" not in capfd.readouterr().err
+    (ran / "requirements.lock").write_text("two==2\n")
+    assert rebuild(ran, "102").identical
+    heard = capfd.readouterr().err
+    assert "requirements.lock: the commit's is another one: its environment is installed" in heard
+    assert "\nits own environment\n" in heard
+    assert (real / "dvc").is_file()
+
+
+@pytest.fixture
+def halted(ran: Path) -> Iterator[Path]:
+    """The small project while it is rebuilt without a cache, when Ctrl-C has come half-way."""
+    shutil.rmtree(ran / ".dvc" / "cache")
+    (ran.parent / "halt").touch()
+    code = (
+        "import sys; from pathlib import Path; "
+        "from pipeline.leaderboard.reproduce import find_entry, reproduce; "
+        "from pipeline.leaderboard.ledger import read_ledger; "
+        "reproduce(find_entry('101', read_ledger(Path('submissions/ledger.csv'))))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ran, env=environment() | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        for line in process.stderr or []:
+            if line == "half trained\n":
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        process.wait()
+        assert (ran.parent / "ended").exists()  # it waited for what it had started
+    assert process.returncode == -signal.SIGINT
+    (ran.parent / "halt").unlink()
+    (ran.parent / "ended").unlink()
+    return ran
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_the_same_call_goes_on_where_it_was(
+    halted: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert rebuild(halted, "101").identical
+    assert "\ngoing on\n" in capfd.readouterr().err
+    assert [path.name for path in halted.parent.iterdir()] == ["project"]
+
+
+@pytest.mark.slow
+def test_from_scratch_goes_on_with_nothing_that_was_left(
+    halted: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert rebuild(halted, "101", from_scratch=True).identical
+    heard = capfd.readouterr().err
+    assert "Running stage 'train'" in heard
+    assert "going on\n" not in heard
+    assert not (halted / ".dvc" / "cache").exists()
+
+
+# Real networks
+
+
+@pytest.mark.slow
+def test_two_submissions_of_one_name_are_rebuilt_each_from_its_own_commit(
+    trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(trained)
+    for what, ref in (("101", "101"), ("tiny", "102")):
+        found = rebuild(trained, what)
+        assert found.identical
+        assert found.entry.ref == ref
+        heard = capfd.readouterr().err
+        assert "Running stage 'train" not in heard
+        assert "Running stage 'ensemble'" in heard
+        assert snapshot(trained) == before
+
+
+@pytest.mark.slow
+def test_from_scratch_every_stage_runs_and_gives_the_same_bytes(
+    trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, cache = snapshot(trained), sorted((trained / ".dvc" / "cache").rglob("*"))
+    found = rebuild(trained, "101", from_scratch=True, keep=True)
+    assert found.identical
+    assert found.folder
+    heard = capfd.readouterr().err
+    for stage in ("download", "prepare", "split", "train@one-0", "ensemble"):
+        assert f"Running stage '{stage}'" in heard
+    assert "cached" not in heard
+    assert git(found.folder, "status", "--porcelain") == ""  # not one byte of git's differs
+    assert sorted((trained / ".dvc" / "cache").rglob("*")) == cache
+    git(trained, "worktree", "remove", "--force", str(found.folder))
+    assert snapshot(trained) == before
