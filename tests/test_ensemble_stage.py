@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pipeline import paths
 from pipeline.competition import Competition, write_competition
 from pipeline.config.ensemble import EnsembleConfig
+from pipeline.config.forecast import ForecastConfig
 from pipeline.errors import EnsembleError, TableError
 from pipeline.files import write_text
 from pipeline.folds import make_folds
@@ -27,6 +28,7 @@ CHOICES: dict[str, Any] = {
     "name": "tiny", "metric": "accuracy", "blend": "mean", "calibration": "none",
     "threshold": "none", "greedy_rounds": 10, "stack_l2": 1.0, "external": [],
     "confidence": 0.95, "resamples": 200, "seed": 1,
+    "forecast": ForecastConfig(confidence=0.9, resamples=200, seed=1, public_share=0.5),
 }  # fmt: skip
 
 
@@ -47,19 +49,21 @@ class Competing:
                 self._write_member(place, paths.model_folder(model, fold), fold)
 
     def _write_tables(self, seeds: int, folds: int) -> None:
-        images = pd.DataFrame("", index=range(180), columns=IMAGE_COLUMNS)
+        images = pd.DataFrame("4", index=range(180), columns=IMAGE_COLUMNS)
         images["image_id"] = images["duplicate"] = self.ids
         images["label"] = [self.classes[label] for label in self.drawn.labels]
         images["group"] = [f"p{group}" for group in self.drawn.groups]
         table = make_folds(images, self.classes, folds, list(range(1, seeds + 1)))
         write_table(paths.FOLDS, table.sort_values("fold", kind="stable"))
-        test = pd.DataFrame("", index=range(len(TEST_IDS)), columns=IMAGE_COLUMNS)
+        test = pd.DataFrame("4", index=range(len(TEST_IDS)), columns=IMAGE_COLUMNS)
         test["image_id"] = TEST_IDS
         write_table(paths.TEST_TABLE, test)
         sample = pd.DataFrame({"id": TEST_IDS[::-1], "label": self.classes[0]})
         write_table(paths.SAMPLE_SUBMISSION, sample)
-        for images_file in (paths.TRAIN_IMAGES, paths.TEST_IMAGES):
-            write_text(images_file, "images")
+        write_table(paths.TRAIN_TABLE, images)
+        pixels = np.random.default_rng(3).integers(0, 256, (180, 4, 4, 3), np.uint8)
+        np.save(paths.TRAIN_IMAGES, pixels)
+        np.save(paths.TEST_IMAGES, pixels[: len(TEST_IDS)])
 
     def _write_member(self, place: int, folder: Path, fold: int) -> None:
         scored = set(self.folds.loc[self.folds["fold"] == str(fold), "image_id"])

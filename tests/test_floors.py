@@ -70,7 +70,7 @@ def test_the_command_line_starts_without_heavy_libraries(library: str) -> None:
         ("report", "torch timm albumentations cv2 sklearn scipy"),
         ("summary", "torch timm albumentations cv2 sklearn pandas"),
         ("prepare", "torch timm albumentations sklearn"),
-        ("train", "timm sklearn"),
+        ("train", "timm sklearn albumentations cv2"),
     ],
 )
 def test_a_stage_starts_with_what_it_uses_alone(stage: str, libraries: str) -> None:
