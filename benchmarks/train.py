@@ -34,6 +34,7 @@ RESNET18: dict[str, Any] = {
         family="timm", name="resnet18", pretrained=False, weights=None, dropout=0.0
     ),
     "lr": 1e-3,
+    "engine": "batched",
 }
 NETWORKS: dict[str, dict[str, Any]] = {"resnet18": RESNET18, "vgg": {}}
 """What is changed in the profile's model `vgg`."""

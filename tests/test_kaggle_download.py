@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from competing import COMPETITION, KEY, command, kaggle_params
 from kaggle_server import KaggleServer, serve
+from project import PARAMS, SHARED_DATA
 
 CSV = b"id,label\n" + b"".join(b"train_%05d,%d\n" % (row, row % 2) for row in range(500))
 
@@ -285,3 +286,31 @@ def test_importing_the_pipeline_never_imports_the_client(module: str) -> None:
     from project import ROOT
 
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+DATASET = "iarunava/cell-images-for-detecting-malaria"
+CELLS = SHARED_DATA / "malaria_native" / "cells.zip"
+
+
+@pytest.mark.skipif(not CELLS.exists(), reason=f"{CELLS} is not here")
+@pytest.mark.parametrize("kind", [None, "cut", "corrupt", "html"])
+def test_the_class_competition_is_rebuilt_from_the_served_dataset(
+    server: KaggleServer, project: Path, kind: Any
+) -> None:
+    server.datasets[DATASET] = CELLS.read_bytes()
+    if kind:
+        server.fault("GET file", kind)
+    start, end = PARAMS.index("download:"), PARAMS.index("prepare:")
+    source = f"download: {{source: rebuild, dataset: {DATASET}, test_share: 0.2, seed: 1}}\n"
+    (project / "params.yaml").write_text(PARAMS[:start] + source + PARAMS[end:])
+    done = command(server, project, "download")
+    assert done.returncode == 0, done.stderr
+    assert sorted(raw(project)) == [
+        "sample_submission.csv",
+        "test_data.zip",
+        "train_data.zip",
+        "train_groups.csv",
+        "train_labels.csv",
+    ]
+    assert (project / "data/hidden/solution.csv").read_text().startswith("id,label,Usage\n")
+    assert not (project / ".resume" / "download").exists()
