@@ -93,7 +93,8 @@ def check() -> None:
     """Check the submission, and score it where a solution is at hand: reports/leaderboard.json."""
     from pipeline.stages import check
 
-    check.run(_config().ensemble.name)
+    config = _config().ensemble
+    check.run(config.name, config.metric)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -127,7 +128,7 @@ def submit(
         unreproducible=unreproducible,
         wait_s=wait,
     )
-    compete.submit(order, yes)
+    compete.submit(order, config.ensemble.metric, yes)
 
 
 @app.command(rich_help_panel=KAGGLE)
@@ -151,7 +152,8 @@ def leaderboard(competition: CompetitionOption = None) -> None:
     """Show our place on the public leaderboard, the gap, and the noise."""
     from pipeline.stages import compete
 
-    compete.leaderboard(compete.slug(_config().download, competition))
+    config = _config()
+    compete.leaderboard(compete.slug(config.download, competition), config.ensemble.metric)
 
 
 @app.command(rich_help_panel=KAGGLE)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from pipeline.errors import CompetitionError
+from pipeline.errors import CompetitionError, examples
+from pipeline.tables import read_csv
 
 _AUTO = "auto"
 
@@ -43,10 +44,26 @@ class RawFolder:
         return self._choose("prepare.sample_submission", value, self._described(), candidates, rule)
 
     def labels(self, value: str, sample: Path, columns: list[str]) -> Path:
-        """Choose the labels file. Raises CompetitionError unless exactly one fits."""
+        """Choose the labels file. Raises CompetitionError unless exactly one fits.
+
+        columns: the sample submission's.
+        """
         rest = self._described(sample)
-        candidates = [name for name in rest if set(columns) <= set(self.csvs[name])]
-        rule = f"a CSV beside {sample.name} with its columns {columns}"
+        id_column, *classes = columns
+        if len(classes) == 1:
+            candidates = [name for name in rest if set(columns) <= set(self.csvs[name])]
+            rule = f"a CSV beside {sample.name} with its columns {columns}"
+        else:
+            candidates = [
+                name
+                for name in rest
+                if id_column in self.csvs[name] and find_class_columns(self.path / name, classes)
+            ]
+            rule = (
+                f"a CSV beside {sample.name} with its column {id_column} and one of the "
+                f"{len(classes)} classes that its other columns name {examples(classes)} (or, if "
+                "these are no classes, set prepare.sample_submission to another file)"
+            )
         return self._choose("prepare.labels", value, rest, candidates, rule)
 
     def groups(self, value: str, sample: Path, labels: Path, id_columns: list[str]) -> Path:
@@ -97,6 +114,12 @@ class RawFolder:
                 f"{what}. Set {parameter} in params.yaml to a file's name"
             )
         return self.path / candidates[0]
+
+
+def find_class_columns(path: Path, classes: list[str]) -> list[str]:
+    """The columns of a CSV whose values are exactly the classes. Raises TableError."""
+    table = read_csv(path)
+    return [name for name in table.columns if set(table[name]) == set(classes)]
 
 
 def is_csv(path: Path) -> bool:

@@ -100,13 +100,70 @@ def test_a_file_named_in_vain_lists_those_to_choose_from(raw: Path) -> None:
     assert "patients.csv (id, patient), train_labels.csv (id, label). Set prepare.labels" in message
 
 
-@pytest.mark.parametrize("header", ["id,label,fold", "id", "id;label"])
-def test_a_sample_submission_of_other_than_two_columns_is_shown(raw: Path, header: str) -> None:
+@pytest.mark.parametrize("header", ["id", "id;label"])
+def test_a_sample_submission_of_one_column_is_shown(raw: Path, header: str) -> None:
     (raw / "sampleSubmission.csv").write_text(f"{header}\nt0\n")
     message = error_of(raw)
     assert "sampleSubmission.csv: expected two columns with a comma between" in message
-    assert f"found {len(header.split(','))}: {header.split(',')}" in message
+    assert f"found 1: {[header]}" in message
     assert "prepare.sample_submission" in message
+
+
+@pytest.fixture
+def by_class(raw: Path) -> Path:
+    """The sample submission asks for a probability of each class, whose order is its own."""
+    (raw / "sampleSubmission.csv").write_text("id,sick,fit,odd\nt1,0.3,0.3,0.3\nt0,0.5,,x\n")
+    (raw / "train_labels.csv").write_text("id,site,kind\na,s1,fit\nb,s1,sick\nc,s2,odd\nd,s2,fit\n")
+    return raw
+
+
+def test_a_column_a_class_is_understood_beside_a_groups_file(by_class: Path) -> None:
+    layout = layout_of(by_class)
+    assert layout.competition == Competition("id", "kind", ["fit", "odd", "sick"])
+    assert layout.train.labels == ["fit", "sick", "odd", "fit"]
+    assert layout.train.groups == ["p1", "p1", "p2", "p2"]
+    assert layout.test.image_ids == ["t1", "t0"]
+
+
+def test_placeholders_of_a_sample_submission_may_be_numbers(raw: Path) -> None:
+    (raw / "sampleSubmission.csv").write_text("id,label\nt1,0.5\nt0,\n")
+    assert layout_of(raw).competition == Competition("id", "label", ["0", "1"])
+
+
+def test_two_labels_files_for_a_column_a_class_are_listed_and_one_can_be_named(
+    by_class: Path,
+) -> None:
+    (by_class / "more.csv").write_text("id,kind\na,odd\nb,sick\nc,fit\n")
+    message = error_of(by_class)
+    assert (
+        "exactly one candidate for prepare.labels, a CSV beside sampleSubmission.csv with its "
+        "column id and one of the 3 classes that its other columns name (first: sick, fit, odd) "
+        "(or, if these are no classes, set prepare.sample_submission to another file); found 2: "
+        "more.csv (id, kind), train_labels.csv (id, site, kind). Set prepare.labels" in message
+    )
+    assert layout_of(by_class, labels="train_labels.csv", groups=NO_GROUPS).train.labels[0] == "fit"
+
+
+def test_named_labels_of_a_column_a_class_may_call_the_id_otherwise(by_class: Path) -> None:
+    (by_class / "train_labels.csv").write_text("image,kind\na,fit\nb,sick\nc,odd\nd,fit\n")
+    assert "found none among: patients.csv (id, patient), train_labels.csv" in error_of(by_class)
+    layout = layout_of(by_class, labels="train_labels.csv")
+    assert layout.competition == Competition("id", "kind", ["fit", "odd", "sick"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("id,kind\na,fit\nb,sick\nc,fit\nd,fit\n", "expected the id and a column for each class of train_labels.csv, found 1 of them with no labelled image (first: odd). Set prepare.labels or prepare.sample_submission"),
+        ("id,kind\na,fit\nb,sick\nc,odd\nd,new\n", "found 1 of them with no column (first: new). Set prepare.labels"),
+        ("id,x,kind\na,1,fit\nb,1,sick\nc,1,odd\nd,1,new\n", "expected the columns id and one with the classes, or exactly two with a comma between, the id and the label; found 3: ['id', 'x', 'kind']. Set prepare.labels"),
+    ],
+)  # fmt: skip
+def test_other_classes_than_the_columns_are_refused(
+    by_class: Path, labels: str, message: str
+) -> None:
+    (by_class / "train_labels.csv").write_text(labels)
+    assert message in error_of(by_class, labels="train_labels.csv")
 
 
 def test_a_sample_submission_without_rows_is_refused(raw: Path) -> None:

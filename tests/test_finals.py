@@ -44,8 +44,8 @@ def made(
     """A submission that labels its first rows otherwise."""
     right = hits(60, 1) if right is None else right
     forecast = card(mean, **({"correct": pack_correct(IMAGES, right)} | changes))
-    labels = {image_id: str(int(row < differs)) for row, image_id in enumerate(TEST)}
-    return Recalled(name, name, public, {"forecast": forecast}, labels)
+    rows = {image_id: (str(int(row < differs)),) for row, image_id in enumerate(TEST)}
+    return Recalled(name, name, public, {"forecast": forecast}, rows)
 
 
 def test_the_first_has_the_best_forecast_and_the_second_differs_most() -> None:
@@ -114,7 +114,7 @@ def test_a_file_whose_public_score_refutes_its_forecast_is_set_aside() -> None:
 
 
 def test_what_cannot_be_judged_is_named() -> None:
-    lost = dataclasses.replace(made("lost", 0.9, 0), labels=None)
+    lost = dataclasses.replace(made("lost", 0.9, 0), rows=None)
     old = dataclasses.replace(made("old", 0.9, 0), card={"out_of_fold": {}})
     found = choose_finals([lost, old, made("a", 0.9, 0)], GROUPS)
     assert found.aside == [
@@ -173,14 +173,14 @@ def entry(
     return Entry(
         time="2026-01-01T00:00:00+00:00", status=status, submitted="2026-01-01T00:00:00+00:00",
         competition="c", file=f"submissions/{name}.csv", sha256=sha256, commit=commit, dvc_lock="",
-        params="", accuracy="0.9", forecast_low="", forecast_high="", mark=f"{sha256[:16]} #1",
+        params="", metric="accuracy", cross_validated="0.9", forecast_low="", forecast_high="", mark=f"{sha256[:16]} #1",
         ref=name, public=public, private=private, error="",
     )  # fmt: skip
 
 
 def text_of(submission: Recalled) -> str:
-    assert submission.labels is not None
-    return "id,label\n" + "".join(f"{i},{label}\n" for i, label in submission.labels.items())
+    assert submission.rows is not None
+    return "id,label\n" + "".join(f"{i},{label}\n" for i, (label,) in submission.rows.items())
 
 
 def write(folder: Path, private: list[str]) -> list[Entry]:
@@ -271,9 +271,9 @@ def test_a_file_that_was_overwritten_comes_from_its_commit(
         json.dumps({"sha256": {"submission": "other"}})
     )
     gone = recall(entries)[0]
-    assert (gone.card, gone.labels) == (None, None)
+    assert (gone.card, gone.rows) == (None, None)
     back = recall([dataclasses.replace(entries[0], commit=f"{head}-dirty")])[0]
-    assert back.labels == made("a", 0.91, 0).labels
+    assert back.rows == made("a", 0.91, 0).rows
     assert back.forecast is not None
     assert back.forecast["mean"] == 0.91
     assert explain_entries(entries[:1], None) == [

@@ -308,6 +308,7 @@ def verdict(**changes: object) -> Verdict:
         "rows": 9,
         "different": 2,
         "first": ("t1", "t2"),
+        "farthest": None,
         "against": "submission",
     }
     return Verdict(**(known | changes))  # type: ignore[arg-type]
@@ -355,7 +356,7 @@ LOST = (
         ),
         (
             verdict(rows=0, different=0, first=(), against="hash"),
-            f"{LOST}: no label could be compared. It lies in /f/submissions/tiny.csv.",
+            f"{LOST}: no row could be compared. It lies in /f/submissions/tiny.csv.",
         ),
     ],
 )  # fmt: skip

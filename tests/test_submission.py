@@ -1,89 +1,267 @@
 """The submission is exactly what Kaggle asks for, or an error says where it is not."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score
+from numpy import ndarray
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
+from pipeline import paths
+from pipeline.competition import Competition, write_competition
 from pipeline.errors import SubmissionError, TableError
 from pipeline.leaderboard.score import score_submission
-from pipeline.leaderboard.submission import check_submission, write_submission
+from pipeline.leaderboard.submission import (
+    Form,
+    check_submission,
+    read_form,
+    read_submission,
+    write_submission,
+)
+from pipeline.metrics import METRICS
+from pipeline.stages import check
 
-SAMPLE = "id,label\ntest_2,0\ntest_0,0\ntest_1,0\n"
+TWO = ["0", "1"]
+THREE = ["cat", "dog", "owl"]
+LABELS = "id,label\ntest_2,0\ntest_0,0\ntest_1,0\n"
+EACH = "id,owl,cat,dog\ntest_2,0.3,0.3,0.3\ntest_0,0,0,0\ntest_1,x,,\n"
+"""A column a class, in another order than the classes'; what stands in it is left aside."""
+
+IDS = ["test_0", "test_1", "test_2"]
 
 
-def files(tmp_path: Path, text: str) -> tuple[Path, Path]:
-    submission, sample = tmp_path / "mine.csv", tmp_path / "sample.csv"
-    submission.write_text(text)
-    sample.write_text(SAMPLE)
-    return submission, sample
+def form_of(tmp_path: Path, text: str, metric: str, classes: list[str]) -> Form:
+    sample = tmp_path / "sample.csv"
+    sample.write_text(text)
+    return read_form(sample, METRICS[metric], classes)
+
+
+def written(tmp_path: Path, form: Form, probabilities: ndarray, predicted: ndarray) -> str:
+    path = tmp_path / "mine.csv"
+    write_submission(path, form, IDS[: len(predicted)], probabilities, predicted)
+    return path.read_bytes().decode()
 
 
 def test_labels_are_joined_by_id_in_the_samples_order(tmp_path: Path) -> None:
-    submission, sample = files(tmp_path, "")
-    write_submission(
-        submission, sample, ["test_0", "test_1", "test_2"], ["0", "1", "1"], ["0", "1"]
+    form = form_of(tmp_path, LABELS, "accuracy", TWO)
+    predicted = np.array([0, 1, 1])
+    text = written(tmp_path, form, np.full((3, 2), 0.5), predicted)
+    assert text == "id,label\ntest_2,1\ntest_0,0\ntest_1,1\n"
+    assert check_submission(tmp_path / "mine.csv", form) == {"0": 1, "1": 2}
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "roc_auc", "macro_roc_auc"])
+def test_of_two_classes_the_probability_of_the_second_is_submitted(
+    tmp_path: Path, metric: str
+) -> None:
+    form = form_of(tmp_path, LABELS.replace("0\n", "0.5\n"), metric, TWO)
+    second = np.array([1 / 3, 0.9999999996, 1e-12])
+    text = written(tmp_path, form, np.column_stack([1 - second, second]), np.array([0, 0, 0]))
+    assert text == "id,label\ntest_2,1e-12\ntest_0,0.333333333\ntest_1,1\n"
+    assert check_submission(tmp_path / "mine.csv", form) == {"0": 2, "1": 1}
+
+
+def test_a_column_a_class_gets_the_probability_of_the_class_that_it_names(tmp_path: Path) -> None:
+    form = form_of(tmp_path, EACH, "log_loss", THREE)
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3]])
+    text = written(tmp_path, form, probabilities, np.array([2, 2, 2]))
+    assert text == (
+        "id,owl,cat,dog\ntest_2,0.333333333,0.333333333,0.333333333\ntest_0,0.1,0.7,0.2\n"
+        "test_1,0.7,0.1,0.2\n"
     )
-    assert submission.read_bytes() == b"id,label\ntest_2,1\ntest_0,0\ntest_1,1\n"
-    assert check_submission(submission, sample, ["0", "1"]) == {"0": 1, "1": 2}
+    found = read_submission(tmp_path / "mine.csv", form)
+    np.testing.assert_allclose(found.probabilities, probabilities[[2, 0, 1]], atol=1e-9)
+    assert check_submission(tmp_path / "mine.csv", form) == {"cat": 2, "dog": 0, "owl": 1}
 
 
-def test_a_test_image_without_prediction_is_named(tmp_path: Path) -> None:
-    submission, sample = files(tmp_path, "")
+@pytest.mark.parametrize(
+    ("sample", "metric", "classes", "message"),
+    [
+        ("id,label\na,0\n", "log_loss", THREE, "sample.csv: expected a column for each of the 3 classes (first: cat, dog, owl), since params.yaml: ensemble.metric: log_loss scores probabilities; found the columns ['id', 'label'], which hold one number a row. Set ensemble.metric to one that scores labels, or prepare.sample_submission to a file with those columns"),
+        (EACH, "accuracy", THREE, "params.yaml: ensemble.metric: accuracy scores labels, but "),
+        (EACH, "macro_f1", THREE, "has a column for each class: expected a metric that scores probabilities (log_loss, macro_roc_auc; with two classes roc_auc)"),
+        ("id,cat,dog,ant\na,0,0,0\n", "log_loss", THREE, "sample.csv: expected the id and one column, or one for each class ['cat', 'dog', 'owl'], found ['id', 'cat', 'dog', 'ant']. Set prepare.sample_submission"),
+        ("id,cat,dog\na,0,0\n", "log_loss", THREE, "sample.csv: expected the id and one column, or one for each class"),
+    ],
+)  # fmt: skip
+def test_what_the_sample_cannot_hold_is_refused(
+    tmp_path: Path, sample: str, metric: str, classes: list[str], message: str
+) -> None:
     with pytest.raises(SubmissionError) as caught:
-        write_submission(submission, sample, ["test_0", "test_1"], ["0", "1"], ["0", "1"])
-    assert "1 of 3 test images have no prediction (first: test_2)" in str(caught.value)
+        form_of(tmp_path, sample, metric, classes)
+    assert message in str(caught.value)
+
+
+def test_an_image_without_a_prediction_is_named(tmp_path: Path) -> None:
+    form = form_of(tmp_path, LABELS, "accuracy", TWO)
+    with pytest.raises(
+        SubmissionError, match="1 of 3 test images have no prediction .first: test_2"
+    ):
+        written(tmp_path, form, np.full((2, 2), 0.5), np.array([0, 1]))
+
+
+def refusal(tmp_path: Path, form: Form, text: str) -> str:
+    submission = tmp_path / "mine.csv"
+    submission.write_text(text)
+    with pytest.raises(SubmissionError) as caught:
+        check_submission(submission, form)
+    assert str(submission) in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Id,label\ntest_2,0\n", "expected the columns ['id', 'label'] of the sample submission, found ['Id', 'label']"),
-        ("id,label,x\ntest_2,0,0\n", "found ['id', 'label', 'x']"),
+        ("id,target\ntest_2,0\n", "expected the columns ['id', 'label'] of the sample submission, found ['id', 'target']"),
         ("id,label\ntest_2,0\ntest_0,0\n", "1 ids of the sample submission are missing (first: test_1)"),
         ("id,label\ntest_2,0\ntest_0,0\ntest_1,0\ntest_1,0\n", "1 ids stand twice (first: test_1)"),
         ("id,label\ntest_2,0\ntest_0,0\ntest_9,0\n", "1 ids are not in the sample submission (first: test_9)"),
         ("id,label\ntest_0,0\ntest_2,0\ntest_1,0\n", "line 2: expected the sample submission's order, where test_2 stands here; found test_0"),
-        ("id,label\ntest_2,0\ntest_0,2\ntest_1,0\n", "line 3: expected one of the labels ['0', '1'], found '2' (id test_0)"),
-        ("id,label\ntest_2,0\ntest_0,\ntest_1,0\n", "line 3: expected one of the labels ['0', '1'], found '' (id test_0)"),
-        ("id,label\ntest_2,0.0\ntest_0,0\ntest_1,0\n", "line 2: expected one of the labels ['0', '1'], found '0.0'"),
     ],
 )  # fmt: skip
-def test_a_submission_that_kaggle_would_refuse_is_refused(
-    tmp_path: Path, text: str, message: str
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_other_columns_and_ids_than_the_samples_are_refused(
+    tmp_path: Path, metric: str, text: str, message: str
 ) -> None:
-    submission, sample = files(tmp_path, text)
-    with pytest.raises(SubmissionError) as caught:
-        check_submission(submission, sample, ["0", "1"])
-    assert message in str(caught.value)
-    assert str(submission) in str(caught.value)
+    assert message in refusal(tmp_path, form_of(tmp_path, LABELS, metric, TWO), text)
+
+
+@pytest.mark.parametrize("label", ["2", "", "0.0", " 0"])
+def test_a_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
+    form = form_of(tmp_path, LABELS, "accuracy", TWO)
+    message = refusal(tmp_path, form, f"id,label\ntest_2,0\ntest_0,{label}\ntest_1,0\n")
+    assert message.endswith(
+        f"line 3: expected one of the labels ['0', '1'], found {label!r} (id test_0)"
+    )
+
+
+NO_PROBABILITIES = ["", "x", "nan", "NaN", "inf", "-0.1", "1.0000001", "1e1", " 0.5", "0_1", "0x1", "٠"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NO_PROBABILITIES)
+def test_what_is_no_number_from_0_to_1_is_refused_as_a_probability(
+    tmp_path: Path, value: str
+) -> None:
+    form = form_of(tmp_path, LABELS, "log_loss", TWO)
+    message = refusal(tmp_path, form, f"id,label\ntest_2,0\ntest_0,{value}\ntest_1,0\n")
+    assert message.endswith(
+        f"line 3: expected a probability in [0, 1], found {value!r} (id test_0)"
+    )
+    form = form_of(tmp_path, EACH, "log_loss", THREE)
+    row = f"test_2,0.2,{value},0.8\n"
+    message = refusal(tmp_path, form, f"id,owl,cat,dog\n{row}test_0,1,0,0\ntest_1,1,0,0\n")
+    assert message.endswith(
+        f"line 2: column cat: expected a probability in [0, 1], found {value!r} (id test_2)"
+    )
+
+
+def test_rows_that_do_not_add_up_to_1_are_refused(tmp_path: Path) -> None:
+    form = form_of(tmp_path, EACH, "log_loss", THREE)
+    rows = "test_2,0.2,0.3,0.5\ntest_0,0.2,0.3,0.49\ntest_1,1,1,0\n"
+    assert refusal(tmp_path, form, f"id,owl,cat,dog\n{rows}").endswith(
+        "line 3: expected probabilities that add up to 1, found 0.99 (id test_0); 2 of 3 rows do not"
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "1", "1.0", "0.5", ".5", "5e-1", "1E-300", "1."])
+def test_any_way_to_write_a_probability_is_read(tmp_path: Path, number: str) -> None:
+    form = form_of(tmp_path, LABELS, "log_loss", TWO)
+    (tmp_path / "mine.csv").write_text(f"id,label\ntest_2,{number}\ntest_0,0\ntest_1,0\n")
+    found = read_submission(tmp_path / "mine.csv", form)
+    assert found.probabilities[0].tolist() == [1 - float(number), float(number)]
 
 
 def test_a_missing_submission_names_the_next_command(tmp_path: Path) -> None:
-    _, sample = files(tmp_path, "")
+    form = form_of(tmp_path, LABELS, "accuracy", TWO)
     with pytest.raises(SubmissionError, match="no such file. Run: dvc repro ensemble"):
-        check_submission(tmp_path / "none.csv", sample, ["0", "1"])
+        check_submission(tmp_path / "none.csv", form)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_both_halves_score_as_scikit_learn_scores_them(tmp_path: Path, seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    truth, mine = draw.integers(3, size=(2, 200))
-    usage = np.array(["Public", "Private", "Ignored"])[draw.integers(3, size=200)]
-    submission, solution = tmp_path / "mine.csv", tmp_path / "solution.csv"
-    submission.write_text("id,label\n" + "".join(f"t{i},{mine[i]}\n" for i in range(200)))
-    order = draw.permutation(200)
-    solution.write_text(
-        "id,label,Usage\n" + "".join(f"t{i},{truth[i]},{usage[i]}\n" for i in order)
-    )
-    scores = score_submission(submission, solution)
+# The score
+
+
+class Drawn:
+    """A submission of 200 rows and its solution, in files."""
+
+    def __init__(
+        self, folder: Path, seed: int, metric: str, classes: list[str], each: bool
+    ) -> None:
+        draw = np.random.default_rng(seed)
+        self.ids = [f"t{row}" for row in range(200)]
+        self.truth = draw.integers(len(classes), size=200)
+        self.usage = np.array(["Public", "Private", "Ignored"])[draw.integers(3, size=200)]
+        powers = np.exp(draw.normal(size=(200, len(classes))) + np.eye(len(classes))[self.truth])
+        self.probabilities = powers / powers.sum(axis=1, keepdims=True)
+        self.predicted = draw.integers(len(classes), size=200)  # not the most probable ones
+        columns = classes[::-1] if each else ["label"]
+        sample = folder / "sample.csv"
+        rows = [",".join([name, *("0" for _ in columns)]) for name in self.ids]
+        sample.write_text("\n".join([",".join(["id", *columns]), *rows]) + "\n")
+        self.form = read_form(sample, METRICS[metric], classes)
+        self.submission, self.solution = folder / "mine.csv", folder / "solution.csv"
+        write_submission(
+            self.submission, self.form, self.ids, self.probabilities, self.predicted
+        )  # fmt: skip
+        lines = [
+            f"t{row},{classes[self.truth[row]]},{self.usage[row]}" for row in draw.permutation(200)
+        ]
+        self.solution.write_text("\n".join(["id,kind,Usage", *lines]) + "\n")
+        self.metric = METRICS[metric]
+
+
+def by_scikit_learn(metric: str, probabilities: ndarray, predicted: ndarray, truth: ndarray) -> float:  # fmt: skip
+    places = list(range(probabilities.shape[1]))
+    match metric:
+        case "accuracy":
+            return float(accuracy_score(truth, predicted))
+        case "balanced_accuracy":
+            return float(balanced_accuracy_score(truth, predicted))
+        case "f1":
+            return float(f1_score(truth, predicted))
+        case "macro_f1":
+            return float(f1_score(truth, predicted, average="macro"))
+        case "quadratic_kappa":
+            return float(cohen_kappa_score(truth, predicted, weights="quadratic"))
+        case "log_loss":
+            return float(log_loss(truth, probabilities, labels=places))
+        case "macro_roc_auc" if len(places) > 2:
+            return float(roc_auc_score(truth, probabilities, multi_class="ovr"))
+    return float(roc_auc_score(truth, probabilities[:, 1]))
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("metric", "classes", "each"),
+    [
+        *((name, TWO, False) for name in METRICS),
+        ("log_loss", TWO, True),
+        ("roc_auc", TWO, True),
+        *((name, THREE, METRICS[name].needs == "probabilities") for name in METRICS if not METRICS[name].two_classes),
+    ],
+)  # fmt: skip
+def test_both_halves_score_as_scikit_learn_scores_them(
+    tmp_path: Path, metric: str, classes: list[str], each: bool, seed: int
+) -> None:
+    drawn = Drawn(tmp_path, seed, metric, classes, each)
+    scores = score_submission(drawn.submission, drawn.form, drawn.solution, "kind", drawn.metric)
+    of_labels = METRICS[metric].needs == "labels"
     for half in ("Public", "Private"):
-        rows = usage == half
+        rows = drawn.usage == half
+        chosen = drawn.probabilities[rows], drawn.predicted[rows], drawn.truth[rows]
+        names = {metric, "accuracy"} if of_labels else {metric}
+        assert scores[half.lower()].keys() == {"rows", *names}
         assert scores[half.lower()]["rows"] == rows.sum()
-        assert scores[half.lower()]["accuracy"] == pytest.approx(
-            accuracy_score(truth[rows], mine[rows]), abs=1e-6
-        )
+        for name in names:
+            expected = by_scikit_learn(name, *chosen)
+            assert scores[half.lower()][name] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +271,8 @@ def test_both_halves_score_as_scikit_learn_scores_them(tmp_path: Path, seed: int
         ("id,label,Usage\na,0,Public\n", "1 of 2 ids are missing (first: b)"),
         ("id,label,Usage\na,0,Public\nb,1,Secret\n", "expected Public, Private or Ignored, found 'Secret'"),
         ("id,label,Usage\na,0,Public\nb,1,Public\n", "Usage: no row is Private"),
+        ("id,label,Usage\na,x,Public\nb,1,Private\n", "expected labels of the training images, ['0', '1'], found 'x'"),
+        ("id,label,Usage\na,0,Public\nb,1,Private\n", "Public: f1: not defined on these 1 rows: expected rows of each class, found [1, 0]"),
     ],
 )  # fmt: skip
 def test_a_solution_that_does_not_fit_is_refused(
@@ -100,6 +280,44 @@ def test_a_solution_that_does_not_fit_is_refused(
 ) -> None:
     (tmp_path / "mine.csv").write_text("id,label\na,0\nb,1\n")
     (tmp_path / "solution.csv").write_text(solution)
+    form = form_of(tmp_path, "id,label\na,0\nb,0\n", "f1", TWO)
     with pytest.raises(TableError) as caught:
-        score_submission(tmp_path / "mine.csv", tmp_path / "solution.csv")
+        score_submission(
+            tmp_path / "mine.csv", form, tmp_path / "solution.csv", "label", METRICS["f1"]
+        )
     assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "solution.csv"))
+
+
+def test_check_reports_the_score_by_the_metric_of_the_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("submissions", "data/store", "data/hidden"):
+        Path(folder).mkdir(parents=True)
+    drawn = Drawn(tmp_path, 1, "log_loss", THREE, each=True)
+    drawn.submission.rename(paths.submission("tiny"))
+    (tmp_path / "sample.csv").rename(paths.SAMPLE_SUBMISSION)
+    write_competition(paths.COMPETITION, Competition("id", "kind", THREE))
+    metric = {"name": "log_loss", "value": 0.9, "interval": [0.8, 1.0]}
+    card = {"metric": metric, "out_of_fold": {"accuracy": 0.5, "confidence": 0.95}}
+    paths.card("tiny").write_text(json.dumps(card))
+    check.run("tiny", "log_loss")
+    report = json.loads(paths.LEADERBOARD.read_text())
+    assert report["solution"] is None
+    assert "no solution in data/hidden" in capsys.readouterr().err
+    drawn.solution.rename(paths.SOLUTION)
+    check.run("tiny", "log_loss")
+    report = json.loads(paths.LEADERBOARD.read_text())
+    rows = drawn.usage == "Public"
+    expected = log_loss(drawn.truth[rows], drawn.probabilities[rows], labels=[0, 1, 2])
+    assert report["solution"]["public"] == {
+        "rows": rows.sum(),
+        "log_loss": pytest.approx(expected, abs=1e-6),
+    }
+    assert report["expected"] == {"log_loss": 0.9, "interval": [0.8, 1.0], "confidence": 0.95}
+    assert report["holds"] == "probabilities"
+    most = drawn.probabilities.argmax(axis=1)
+    assert report["labels"] == {name: (most == place).sum() for place, name in enumerate(THREE)}
+    with pytest.raises(SubmissionError, match="accuracy scores labels, but data/store/sample_sub"):
+        check.run("tiny", "accuracy")

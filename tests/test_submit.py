@@ -41,7 +41,7 @@ def test_a_submission_is_scored_and_recorded(server: KaggleServer, ready: Path) 
     last = entries[-1]
     assert sent.description == f"the first [sha256:{last.mark}]"
     assert (last.ref, last.public, last.private) == (str(sent.ref), "0.9", "")
-    assert (last.commit, last.accuracy, last.forecast_low) == (head, "0.9", "0.85")
+    assert (last.commit, last.cross_validated, last.forecast_low) == (head, "0.9", "0.85")
     assert last.competition == COMPETITION
     assert len(last.sha256) == len(last.dvc_lock) == len(last.params) == 64
     assert last.time.endswith("+00:00")
@@ -370,5 +370,5 @@ def test_the_ledger_refuses_what_is_none(tmp_path: Path) -> None:
     assert read_ledger(path)[1].error == 'a,"b"\nc'
     assert path.read_text().startswith(",".join(COLUMNS) + "\n")
     path.write_text(path.read_text() + "<<<<<<< HEAD\n")
-    with pytest.raises(Exception, match="expected 17 fields, the second one of uploading, pending"):
+    with pytest.raises(Exception, match="expected 18 fields, the second one of uploading, pending"):
         read_ledger(path)

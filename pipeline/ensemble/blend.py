@@ -79,6 +79,28 @@ class WeightedMean:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """The log-odds of the mean over the models of a row's rank among the rows fitted on.
+
+    A rank among fixed rows, and not among those that are predicted, makes a row's prediction its
+    own: it does not change with what stands beside it in the test set.
+    """
+
+    known: Float[ndarray, "models fitted_rows"]
+    """Each model's probabilities of the second of two classes on the rows fitted on, ascending."""
+
+    def __call__(self, members: Stacked) -> Float[ndarray, "rows features"]:
+        """One feature."""
+        ranks = np.zeros(members.shape[1])
+        for column, values in zip(self.known, members[:, :, 1], strict=True):
+            ranks += np.searchsorted(column, values, side="left")
+            ranks += np.searchsorted(column, values, side="right")
+        models, rows = self.known.shape
+        share = np.clip(ranks / (2 * rows * models), 0.5 / rows, 1 - 0.5 / rows)
+        return np.asarray(np.log(share / (1 - share))[:, None])
+
+
+@dataclass(frozen=True)
 class Logistic:
     """Multinomial logistic regression on features of the members."""
 
@@ -88,8 +110,16 @@ class Logistic:
     """One output for two classes (the second's log-odds), else one a class."""
 
     def apply(self, members: Stacked) -> Probabilities:
-        """The softmax of the linear functions."""
-        scores = self.features(members) @ self.coefficients.T + self.intercepts
+        """The softmax of the linear functions.
+
+        The sum over the features, one after the other: a row has the same bits whatever rows stand
+        beside it, which a matrix product does not promise.
+        """
+        columns = self.features(members).T
+        scores = np.zeros((columns.shape[1], len(self.intercepts)))
+        for column, of_outputs in zip(columns, self.coefficients.T, strict=True):
+            scores += column[:, None] * of_outputs
+        scores += self.intercepts
         if scores.shape[1] == 1:
             scores = np.hstack([np.zeros_like(scores), scores])
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -229,29 +259,13 @@ def logit_features(members: Stacked) -> Float[ndarray, "rows features"]:
     return features
 
 
-def rank_features(fitted_on: Stacked) -> Callable[[Stacked], Float[ndarray, "rows features"]]:
-    """The log-odds of the mean over the models of a row's rank among the rows fitted on.
-
-    A rank among fixed rows, and not among those that are predicted, makes a row's prediction its
-    own: it does not change with what stands beside it in the test set. Raises EnsembleError for
-    other than two classes.
-    """
+def rank_features(fitted_on: Stacked) -> Ranks:
+    """Ranks among these rows. Raises EnsembleError for other than two classes."""
     if fitted_on.shape[2] != 2:
         raise EnsembleError(
             f"params.yaml: ensemble.blend: rank_mean is for two classes, found {fitted_on.shape[2]}"
         )
-    known = np.sort(fitted_on[:, :, 1], axis=1)
-    rows = known.shape[1]
-
-    def features(members: Stacked) -> Float[ndarray, "rows features"]:
-        ranks = np.zeros(members.shape[1])
-        for column, values in zip(known, members[:, :, 1], strict=True):
-            ranks += np.searchsorted(column, values, side="left")
-            ranks += np.searchsorted(column, values, side="right")
-        share = np.clip(ranks / (2 * rows * len(known)), 0.5 / rows, 1 - 0.5 / rows)
-        return np.asarray(np.log(share / (1 - share))[:, None])
-
-    return features
+    return Ranks(np.sort(fitted_on[:, :, 1], axis=1))
 
 
 def _fit_logistic(

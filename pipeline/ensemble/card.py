@@ -5,6 +5,7 @@ from typing import Any
 from pipeline.ensemble.blend import Kind, Prediction, Recipe, Stacked, fit
 from pipeline.ensemble.compare import Rows, compare, name_of_test
 from pipeline.ensemble.estimate import accuracy_interval, interval_of
+from pipeline.ensemble.fitted import describe_fitted
 from pipeline.ensemble.nested import Judgement
 from pipeline.metrics import log_loss, recalls
 
@@ -46,6 +47,7 @@ def describe_blend(
 ) -> dict[str, Any]:
     """What was chosen among what and why, what was fitted, and what not nesting would have claimed.
 
+    The figures to read are rounded; fitted: what was fitted, to the last digit.
     unnested: the best of the candidates' scores on the very rows that they were fitted on, which
     is the figure that a blend without nested folds would be announced with.
     """
@@ -62,6 +64,7 @@ def describe_blend(
         "threshold": _rounded_or_none(judged.fitted.threshold),
         "unnested": max((each["unnested"] for each in candidates), key=metric.gain),
         "test": name_of_test(metric),
+        "fitted": describe_fitted(judged.fitted),
         "candidates": candidates,
         "chosen_without_fold": {str(name): kind for name, kind in judged.chosen_without.items()},
     }

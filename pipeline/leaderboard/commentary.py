@@ -17,6 +17,7 @@ from pipeline.leaderboard.ledger import Entry
 from pipeline.leaderboard.recall import Recalled, read_groups, recall
 from pipeline.leaderboard.review import compare_scores, public_noise, shake_up
 from pipeline.leaderboard.review import describe as describe_review
+from pipeline.metrics import METRICS
 
 _SEED = 1
 
@@ -95,12 +96,15 @@ def _review(scored: list[Recalled]) -> list[str]:
     """Nothing where there are too few files, or files of different test sets."""
     cards, public, labels = [], [], []
     for each in scored:
-        if each.forecast is not None and each.labels is not None and each.public is not None:
+        if each.forecast is not None and each.rows is not None and each.public is not None:
             cards.append(each.forecast)
             public.append(each.public)
-            labels.append(each.labels)
+            labels.append(each.rows)
     if len(cards) < 3:
         return []
+    if any(METRICS[card["metric"]].needs == "probabilities" for card in cards):
+        return ["no review of all submissions: it tells the luck of differing labels, and these "
+                "files hold probabilities"]  # fmt: skip
     rows = cards[0]["rows"]["public"]
     try:
         agreement = compare_scores(cards, public, public_noise(labels, rows), _SEED)

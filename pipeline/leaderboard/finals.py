@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.errors import SubmissionError
 from pipeline.leaderboard.after import REFUTED, two_sided
 from pipeline.leaderboard.forecast_card import unpack_correct
 from pipeline.leaderboard.recall import Recalled
-from pipeline.leaderboard.review import encode
+from pipeline.leaderboard.review import Rows, common_ids, encode
+from pipeline.metrics import METRICS
 
 LEVEL = 0.05
 """Of the one-sided test for being worse."""
@@ -30,7 +31,10 @@ class Rival:
     name: str
     expected: float
     differs: float
-    """Share of the test rows that it labels otherwise."""
+    """Share of the test rows that it labels otherwise; of probabilities half the sum of their
+    differences in a row, on average over the rows, which is the same where all are 0 and 1."""
+    apart: str
+    """`differs` in words."""
     worse: bool
     reason: str
     """Of `worse`: the test and its figures."""
@@ -92,12 +96,12 @@ def describe(finals: Finals) -> list[str]:
     else:
         chosen = next(rival for rival in finals.rivals if rival.name == finals.second)
         lines.append(
-            f"second  {finals.second}: differs most, on {chosen.differs:.2%} of the test rows, and "
-            f"is not significantly worse ({chosen.reason})"
+            f"second  {finals.second}: differs most, {chosen.apart}, and is not significantly "
+            f"worse ({chosen.reason})"
         )
     lines += [
         f"        {rival.name}: {'worse' if rival.worse else 'not worse'} ({rival.reason}), "
-        f"differs on {rival.differs:.2%}"
+        f"differs {rival.apart}"
         for rival in finals.rivals
         if rival.name != finals.second
     ]
@@ -107,7 +111,7 @@ def describe(finals: Finals) -> list[str]:
 def _obstacle(each: Recalled) -> str:
     if each.forecast is None:
         return "no card with a forecast"
-    if each.labels is None:
+    if each.rows is None:
         return "its file is neither here nor in its commit"
     if each.public is not None:
         chance = two_sided(each.forecast, "public", each.public)
@@ -120,9 +124,38 @@ def _obstacle(each: Recalled) -> str:
 
 
 def _compare(each: Recalled, first: Recalled, groups: dict[str, str]) -> Rival:
-    ours, theirs = encode([_labels(first), _labels(each)])
     worse, reason = _paired(each, first, groups) or _overlap(each, first)
-    return Rival(each.name, _forecast(each)["mean"], float((ours != theirs).mean()), worse, reason)
+    if METRICS[_forecast(first)["metric"]].needs == "labels":
+        ours, theirs = encode([_rows(first), _rows(each)])
+        differs = float((ours != theirs).mean())
+        apart = f"on {differs:.2%} of the test rows"
+    else:
+        differs = _distance(first, each)
+        apart = f"by {differs:.4f} of probability on average"
+    return Rival(each.name, _forecast(each)["mean"], differs, apart, worse, reason)
+
+
+def _distance(first: Recalled, other: Recalled) -> float:
+    """Between submitted probabilities: of the second of two classes, or of each class."""
+    ids = common_ids([_rows(first), _rows(other)])
+    ours, theirs = (_probabilities(each, ids) for each in (first, other))
+    if ours.shape != theirs.shape:
+        raise SubmissionError(
+            f"{other.name}: expected {ours.shape[1]} probabilities a row as {first.name} has, "
+            f"found {theirs.shape[1]}"
+        )
+    gaps = np.abs(ours - theirs).sum(axis=1)
+    return float(gaps.mean() if ours.shape[1] == 1 else gaps.mean() / 2)
+
+
+def _probabilities(each: Recalled, ids: list[str]) -> Float[ndarray, "rows columns"]:
+    rows = _rows(each)
+    try:
+        return np.array([rows[image_id] for image_id in ids], np.float64)
+    except ValueError as error:
+        raise SubmissionError(
+            f"{each.name}: expected probabilities, as its card's metric asks for: {error}"
+        ) from error
 
 
 def _paired(each: Recalled, first: Recalled, groups: dict[str, str]) -> tuple[bool, str] | None:
@@ -178,7 +211,7 @@ def _forecast(each: Recalled) -> dict[str, Any]:
     return each.forecast
 
 
-def _labels(each: Recalled) -> dict[str, str]:
-    if each.labels is None:
+def _rows(each: Recalled) -> Rows:
+    if each.rows is None:
         raise SubmissionError(f"{each.name}: its file is neither here nor in its commit")
-    return each.labels
+    return each.rows

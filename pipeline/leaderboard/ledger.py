@@ -51,8 +51,10 @@ class Entry:
     """SHA-256 of dvc.lock."""
     params: str
     """SHA-256 of params.yaml."""
-    accuracy: str
-    """Cross-validated, from the file's card."""
+    metric: str
+    """The competition's, from the file's card: what all scores of the line are by."""
+    cross_validated: str
+    """The card's figure."""
     forecast_low: str
     forecast_high: str
     """The card's interval for the public score."""

@@ -21,7 +21,9 @@ class Provenance:
     commit: str
     dvc_lock: str
     params: str
-    accuracy: str
+    metric: str
+    """The one that the card's figures are by."""
+    cross_validated: str
     forecast_low: str
     forecast_high: str
     obstacles: list[str]
@@ -45,13 +47,15 @@ def trace(file: Path) -> Provenance:
     if not _is_locked(file):
         obstacles.append(f"{file} is not what {paths.DVC_LOCK} describes")
     card = _card_of(file, sha256)
+    score = card.get("metric", {})
     low, high = card.get("forecast", {}).get("public", ("", ""))
     return Provenance(
         sha256=sha256,
         commit=commit,
         dvc_lock=_sha256_or_nothing(paths.DVC_LOCK),
         params=_sha256_or_nothing(paths.PARAMS),
-        accuracy=str(card.get("out_of_fold", {}).get("accuracy", "")),
+        metric=str(score.get("name", "")),
+        cross_validated=str(score.get("value", "")),
         forecast_low=str(low),
         forecast_high=str(high),
         obstacles=obstacles,

@@ -1,4 +1,4 @@
-"""A submission of the ledger as it was: its card and its labels, from the working tree or from git.
+"""A submission of the ledger as it was: its card and its rows, from the working tree or from git.
 
 Never what Kaggle or a solution tells of the private half: `Recalled` has no room for it.
 """
@@ -16,6 +16,7 @@ import pandas as pd
 
 from pipeline.errors import SubmissionError
 from pipeline.leaderboard.ledger import COUNTED, Entry
+from pipeline.leaderboard.review import Rows
 from pipeline.tables import read_csv
 
 
@@ -29,8 +30,8 @@ class Recalled:
     public: float | None
     card: dict[str, Any] | None
     """The whole card; None where it is of another file by now and no commit has it."""
-    labels: dict[str, str] | None
-    """By id; None where the file is nowhere to be had."""
+    rows: Rows | None
+    """A label or probabilities, by id; None where the file is nowhere to be had."""
 
     @property
     def forecast(self) -> dict[str, Any] | None:
@@ -55,7 +56,7 @@ def _recall(entry: Entry) -> Recalled:
         mark=entry.mark,
         public=_number(entry),
         card=card,
-        labels=None if text is None else _labels(text),
+        rows=None if text is None else _rows(text),
     )
 
 
@@ -81,9 +82,9 @@ def _card_of(entry: Entry, versions: list[bytes]) -> dict[str, Any] | None:
     return None
 
 
-def _labels(text: bytes) -> dict[str, str]:
+def _rows(text: bytes) -> Rows:
     rows = csv.reader(io.StringIO(text.decode("utf-8-sig"), newline=""))
-    return {row[0]: row[1] for row in list(rows)[1:]}
+    return {row[0]: tuple(row[1:]) for row in list(rows)[1:]}
 
 
 def _sha256(text: bytes) -> str:

@@ -29,6 +29,7 @@ from pipeline import paths
 from pipeline.errors import ReproduceError, examples
 from pipeline.files import sha256_of, write_text
 from pipeline.leaderboard.ledger import Entry, latest
+from pipeline.metrics import METRICS
 from pipeline.progress import say
 
 DVC_YAML = Path("dvc.yaml")
@@ -56,9 +57,11 @@ class Verdict:
     identical: bool
     """Byte for byte what was submitted."""
     rows: int
-    """Labels in either file, by id; 0 where nothing but the hash could be compared."""
+    """Rows in either file, by id; 0 where nothing but the hash could be compared."""
     different: int
-    """Labels that differ, or that only one of the files has."""
+    """Rows that differ, or that only one of the files has."""
+    farthest: float | None
+    """Of submitted probabilities the largest difference; None of submitted labels."""
     first: tuple[str, ...]
     """Their first few ids."""
     against: Against
@@ -136,33 +139,38 @@ def report(verdict: Verdict) -> str:
     entry = verdict.entry
     start = f"{_called(entry)}: rebuilt from commit {entry.commit.removesuffix(_DIRTY)[:12]}"
     left = f" It lies in {verdict.rebuilt}." if verdict.rebuilt else ""
+    what = "labels" if verdict.farthest is None else "rows of probabilities"
     if verdict.identical:
         return (
-            f"{start}, byte for byte what was submitted: {verdict.rows} labels, "
+            f"{start}, byte for byte what was submitted: {verdict.rows} {what}, "
             f"SHA-256 {verdict.sha256[:16]}.{left}"
         )
-    labels = f"all {verdict.rows} labels are the same"
+    rows = f"all {verdict.rows} {what} are the same"
     if verdict.different:
         ids = examples(list(verdict.first))
-        labels = f"{verdict.different} of {verdict.rows} labels differ {ids}"
+        rows = f"{verdict.different} of {verdict.rows} {what} differ {ids}"
+        if verdict.farthest is not None:
+            rows += f", by at most {verdict.farthest:.2g}"
     lost = (
         f"{start}, not the bytes that were submitted: SHA-256 {verdict.sha256[:16]}, the ledger "
         f"has {entry.sha256[:16]}. What was submitted is neither in the folder nor in git"
     )
     match verdict.against:
         case "hash":
-            text = f"{lost}: no label could be compared."
+            text = f"{lost}: no row could be compared."
         case "commit":
-            text = f"{lost}. Against the file that the commit holds, {labels}."
+            text = f"{lost}. Against the file that the commit holds, {rows}."
+        case "submission" if verdict.different and verdict.farthest is not None:
+            text = f"{start}, but {rows}."
         case "submission" if verdict.different:
             text = (
-                f"{start}, but {labels}. Its accuracy can differ by at most "
+                f"{start}, but {rows}. Its accuracy can differ by at most "
                 f"{_share(verdict.different, verdict.rows)}, on half of the test images by at most "
                 f"{_share(2 * verdict.different, verdict.rows)}."
             )
         case "submission":
             text = (
-                f"{start}, other bytes, but {labels}, and so is the score: the order, the header, "
+                f"{start}, other bytes, but {rows}, and so is the score: the order, the header, "
                 "quotes or line ends differ."
             )
     if entry.commit.endswith(_DIRTY):
@@ -383,7 +391,7 @@ def _compare(entry: Entry, commit: str, folder: Path, rebuilt: Path) -> Verdict:
         against, expected = "commit", _ask("show", f"{commit}:{entry.file}")
     if expected is None:
         against, expected = "hash", b""
-    wanted, found = _labels(expected), _labels(content)
+    wanted, found = _rows(expected), _rows(content)
     ids = [] if against == "hash" else list(wanted | found)
     different = [name for name in ids if wanted.get(name) != found.get(name)]
     return Verdict(
@@ -395,8 +403,25 @@ def _compare(entry: Entry, commit: str, folder: Path, rebuilt: Path) -> Verdict:
         rows=len(ids),
         different=len(different),
         first=tuple(different[:3]),
+        farthest=_farthest(wanted, found) if _holds_probabilities(entry) else None,
         against=against,
     )
+
+
+def _holds_probabilities(entry: Entry) -> bool:
+    return entry.metric in METRICS and METRICS[entry.metric].needs == "probabilities"
+
+
+def _farthest(wanted: dict[str, tuple[str, ...]], found: dict[str, tuple[str, ...]]) -> float:
+    """The largest difference of two numbers of one id and column; 1 where a row has no pair."""
+    if wanted.keys() != found.keys():
+        return 1.0
+    pairs = [
+        (float(one), float(other))
+        for name, row in wanted.items()
+        for one, other in zip(row, found[name], strict=True)
+    ]
+    return max((abs(one - other) for one, other in pairs), default=0.0)
 
 
 def _find_submitted(entry: Entry, commit: str) -> bytes | None:
@@ -412,7 +437,7 @@ def _find_submitted(entry: Entry, commit: str) -> bytes | None:
     return None
 
 
-def _labels(content: bytes) -> dict[str, tuple[str, ...]]:
+def _rows(content: bytes) -> dict[str, tuple[str, ...]]:
     """What follows each id of a CSV."""
     text = content.decode("utf-8-sig", errors="replace")
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]

@@ -17,6 +17,9 @@ from pipeline.errors import SubmissionError
 
 _DRAWS = 2000
 
+Rows = dict[str, tuple[str, ...]]
+"""What a file says of each id: one label, or probabilities."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -85,7 +88,7 @@ def spearman(first: Float[ndarray, " files"], second: Float[ndarray, " files"]) 
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def shake_up(labels: list[dict[str, str]], public_rows: int, seed: int) -> ShakeUp:
+def shake_up(labels: list[Rows], public_rows: int, seed: int) -> ShakeUp:
     """Simulate the public and the private ranking of one's own files.
 
     labels: of each file, by id. The truth of a row on which they differ is drawn from their votes;
@@ -112,7 +115,7 @@ def shake_up(labels: list[dict[str, str]], public_rows: int, seed: int) -> Shake
     return ShakeUp(float(np.mean(stays)), float(np.mean(changes)), float(pairs))
 
 
-def public_noise(labels: list[dict[str, str]], public_rows: int) -> float:
+def public_noise(labels: list[Rows], public_rows: int) -> float:
     """Standard deviation of the difference of two files' public scores, on average over the pairs.
 
     On a row where they differ one is right and the other not, or neither is: at most as much as a
@@ -124,19 +127,25 @@ def public_noise(labels: list[dict[str, str]], public_rows: int) -> float:
     return float(np.sqrt(np.mean(shares) / public_rows)) if shares else 0.0
 
 
-def encode(labels: list[dict[str, str]]) -> Int[ndarray, "files rows"]:
+def encode(labels: list[Rows]) -> Int[ndarray, "files rows"]:
     """The labels as numbers, in the order of the sorted ids. Raises SubmissionError."""
-    ids = sorted(labels[0])
-    for number, file in enumerate(labels):
-        if sorted(file) != ids:
-            raise SubmissionError(
-                f"file {number + 1} of {len(labels)}: expected the {len(ids)} ids of the first, "
-                f"found {len(file)}, {len(set(file) - set(ids))} of them others"
-            )
+    ids = common_ids(labels)
     names = {
         name: place for place, name in enumerate(sorted(set().union(*map(dict.values, labels))))
     }
     return np.array([[names[file[image_id]] for image_id in ids] for file in labels])
+
+
+def common_ids(files: list[Rows]) -> list[str]:
+    """The ids of the files, sorted. Raises SubmissionError where they differ."""
+    ids = sorted(files[0])
+    for number, file in enumerate(files):
+        if sorted(file) != ids:
+            raise SubmissionError(
+                f"file {number + 1} of {len(files)}: expected the {len(ids)} ids of the first, "
+                f"found {len(file)}, {len(set(file) - set(ids))} of them others"
+            )
+    return ids
 
 
 def describe(agreement: Agreement, shaken: ShakeUp) -> list[str]:

@@ -1,42 +1,68 @@
-"""Accuracy on the public and the private half, where a solution file is at hand.
+"""The score on the public and the private half, where a solution file is at hand.
 
-The solution has the submission's two columns and `Usage`, as Kaggle's own: Public or Private, or
-Ignored for rows that do not count.
+The solution has the id, the label as in the labels file, and `Usage`, as Kaggle's own: Public or
+Private, or Ignored for rows that do not count.
 """
 
 from pathlib import Path
 
-from pipeline.errors import TableError
+import numpy as np
+
+from pipeline.errors import EnsembleError, TableError
+from pipeline.leaderboard.submission import Form, read_submission
+from pipeline.metrics import METRICS, Metric
 from pipeline.tables import check_ids, read_csv
 
 USAGES = ("Public", "Private")
 
 
-def score_submission(submission: Path, solution: Path) -> dict[str, dict[str, float]]:
-    """Rows and accuracy of each half, joined by id.
+def score_submission(
+    submission: Path, form: Form, solution: Path, label_column: str, metric: Metric
+) -> dict[str, dict[str, float]]:
+    """Rows and score of each half, joined by id; of submitted labels the accuracy as well.
 
-    Equal to sklearn.metrics.accuracy_score on each half (tests/test_score.py). Raises TableError
-    where the solution's columns or ids do not fit, or a half has no rows.
+    Equal to scikit-learn's of the same name on each half (tests/test_submission.py). Raises
+    TableError where the solution's columns, ids or labels do not fit, or the metric is not defined
+    on a half.
     """
-    predicted, truth = read_csv(submission), read_csv(solution)
-    id_column, label_column = predicted.columns
+    submitted = read_submission(submission, form)
+    truth = read_csv(solution)
+    id_column = form.columns[0]
     if list(truth.columns) != [id_column, label_column, "Usage"]:
         raise TableError(
             f"{solution}: expected the columns {[id_column, label_column, 'Usage']}, "
             f"found {list(truth.columns)}"
         )
-    check_ids(solution, list(truth[id_column]), list(predicted[id_column]))
+    check_ids(solution, list(truth[id_column]), form.ids)
     unknown = sorted(set(truth["Usage"]) - {*USAGES, "Ignored"})
     if unknown:
         raise TableError(
             f"{solution}: Usage: expected Public, Private or Ignored, found {unknown[0]!r}"
         )
-    joined = predicted.merge(truth, on=id_column, suffixes=("", "_true"), validate="one_to_one")
-    scores = {}
+    truth = truth.set_index(id_column).loc[form.ids]
+    metrics = {metric.name: metric}
+    if form.holds == "labels":
+        metrics = {"accuracy": METRICS["accuracy"]} | metrics
+    scores: dict[str, dict[str, float]] = {}
     for usage in USAGES:
-        half = joined[joined["Usage"] == usage]
-        if half.empty:
+        rows = (truth["Usage"] == usage).to_numpy()
+        if not rows.any():
             raise TableError(f"{solution}: Usage: no row is {usage}")
-        correct = half[label_column] == half[f"{label_column}_true"]
-        scores[usage.lower()] = {"rows": len(half), "accuracy": round(float(correct.mean()), 6)}
+        labels = _places(solution, list(truth[label_column][rows]), form.classes)
+        scores[usage.lower()] = {"rows": len(labels)}
+        for name, each in metrics.items():
+            try:
+                score = each.score(submitted.probabilities[rows], submitted.predicted[rows], labels)
+            except EnsembleError as error:
+                raise TableError(f"{solution}: {usage}: {error}") from error
+            scores[usage.lower()][name] = round(score, 6)
     return scores
+
+
+def _places(solution: Path, labels: list[str], classes: list[str]) -> np.ndarray:
+    place_of = {name: place for place, name in enumerate(classes)}
+    if unknown := sorted(set(labels) - set(classes)):
+        raise TableError(
+            f"{solution}: expected labels of the training images, {classes}, found {unknown[0]!r}"
+        )
+    return np.array([place_of[label] for label in labels], np.int64)

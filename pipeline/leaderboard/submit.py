@@ -174,8 +174,9 @@ def _confirm(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Conf
             "Kaggle counts anew from 00:00 UTC"
         )
     known = ""
-    if provenance.accuracy:
-        known = f"cross-validated accuracy {float(provenance.accuracy):.4f}"
+    if provenance.cross_validated:
+        metric = provenance.metric.replace("_", " ")
+        known = f"cross-validated {metric} {float(provenance.cross_validated):.4f}"
         if provenance.forecast_low:
             low, high = float(provenance.forecast_low), float(provenance.forecast_high)
             known += f", public score expected from {low:.4f} to {high:.4f}"
@@ -199,7 +200,8 @@ def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
         commit=provenance.commit,
         dvc_lock=provenance.dvc_lock,
         params=provenance.params,
-        accuracy=provenance.accuracy,
+        metric=provenance.metric,
+        cross_validated=provenance.cross_validated,
         forecast_low=provenance.forecast_low,
         forecast_high=provenance.forecast_high,
         mark=f"{provenance.sha256[:16]} #{attempt}",
@@ -211,7 +213,8 @@ def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
 
 
 def _send(order: Order, entry: Entry, kaggle: Kaggle) -> Entry:
-    message = order.message or f"{order.file.stem}, cross-validated {entry.accuracy or 'unknown'}"
+    score = f"{entry.metric} {entry.cross_validated}" if entry.cross_validated else "unknown"
+    message = order.message or f"{order.file.stem}, cross-validated {score}"
     try:
         token = kaggle.upload(order.competition, order.file)
         ref = kaggle.create_submission(order.competition, token, f"{message} [sha256:{entry.mark}]")

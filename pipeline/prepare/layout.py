@@ -4,11 +4,14 @@ Every file lies directly in the raw folder. A CSV with a column `Usage`, or whos
 with `solution`, is a solution and never a candidate for anything. `auto` means, in this order:
 
 1. `prepare.sample_submission`: the only CSV whose name contains both "sample" and "submission",
-   whatever the case and the separators. It has exactly two columns: the id column, then the
-   label column.
-2. `prepare.labels`: the only other CSV that has both of these columns; it may have more. One
-   that is named may call them otherwise: if it has exactly two columns, the first is the id and
-   the second the label.
+   whatever the case and the separators. Its first column is the id. Either one more follows, the
+   label column; or one for each class, named like the class, in any order. What else stands in it
+   (0, 0.5, …) is left aside.
+2. `prepare.labels`: the only other CSV that has both the id and the label column; it may have
+   more. One that is named may call them otherwise: if it has exactly two columns, the first is the
+   id and the second the label. Beside a sample submission with a column a class it is the only
+   other CSV that has the id column and, as its label column, one that holds exactly these classes
+   (labels that are given as a column of 0 and 1 for each class are not understood).
 3. `prepare.groups.file`: the only remaining CSV of exactly two columns, one of which is the id
    column (the sample submission's or the labels file's); the other is the group. In one that is
    named, failing that, the first is the id. It covers each labelled id; ids of the sample
@@ -31,7 +34,7 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.archive import IMAGE_SUFFIXES, ImageArchive, file_name
-from pipeline.candidates import RawFolder
+from pipeline.candidates import RawFolder, find_class_columns
 from pipeline.competition import Competition
 from pipeline.config.prepare import GroupsFromFile, GroupsFromName, PrepareConfig
 from pipeline.errors import CompetitionError, examples
@@ -83,9 +86,14 @@ def understand(raw: Path, config: PrepareConfig) -> Layout:
     sample = folder.sample_submission(config.sample_submission)
     columns, test_ids = _read_sample(sample)
     labels_file = folder.labels(config.labels, sample, columns)
-    train_id_column, train_ids, labels = _read_labels(labels_file, columns)
+    (train_id_column, label_column), train_ids, labels = _read_labels(labels_file, columns)
     _check_apart(labels_file, train_ids, sample, test_ids)
-    competition = Competition(columns[0], columns[1], _ordered_classes(labels_file, labels))
+    classes = _ordered_classes(labels_file, labels)
+    if len(columns) == 2:
+        label_column = columns[1]
+    else:
+        _check_class_columns(sample, columns[1:], labels_file, classes)
+    competition = Competition(columns[0], label_column, classes)
     with ExitStack() as opened:
         train = opened.enter_context(_open_images(folder, config.train_images, "train"))
         test = opened.enter_context(_open_images(folder, config.test_images, "test"))
@@ -117,11 +125,11 @@ def understand(raw: Path, config: PrepareConfig) -> Layout:
 def _read_sample(path: Path) -> tuple[list[str], list[str]]:
     table = read_csv(path)
     columns = list(table.columns)
-    if len(columns) != 2:
+    if len(columns) < 2:
         raise CompetitionError(
-            f"{path}: expected two columns with a comma between, the id and the label; found "
-            f"{len(columns)}: {columns}. If this is no sample submission, set "
-            "prepare.sample_submission in params.yaml"
+            f"{path}: expected two columns with a comma between, the id and the label, or the id "
+            f"and one for each class; found {len(columns)}: {columns}. If this is no sample "
+            "submission, set prepare.sample_submission in params.yaml"
         )
     image_ids = _values(path, table, columns[0])
     if repeated := first_repeated(image_ids):
@@ -132,20 +140,42 @@ def _read_sample(path: Path) -> tuple[list[str], list[str]]:
     return columns, image_ids
 
 
-def _read_labels(path: Path, columns: list[str]) -> tuple[str, list[str], list[str]]:
+def _read_labels(path: Path, columns: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """The id and the label column, the ids, and their labels. columns: the sample submission's."""
     table = read_csv(path)
     found = list(table.columns)
-    if not set(columns) <= set(found) and len(found) != 2:
+    wanted = columns
+    if len(columns) > 2:
+        wanted = [columns[0], *find_class_columns(path, columns[1:])]
+    is_known = len(wanted) == 2 and set(wanted) <= set(found)
+    if not is_known and len(found) != 2:
+        expected = columns if len(columns) == 2 else f"{columns[0]} and one with the classes"
         raise CompetitionError(
-            f"{path}: expected the columns {columns}, or exactly two with a comma between, the "
+            f"{path}: expected the columns {expected}, or exactly two with a comma between, the "
             f"id and the label; found {len(found)}: {found}. Set prepare.labels in params.yaml "
             "to the right file"
         )
-    id_column, label_column = columns if set(columns) <= set(found) else found
+    id_column, label_column = wanted if is_known else found
     image_ids = _values(path, table, id_column)
     labels = _values(path, table, label_column)
     _check_labelled_once(path, image_ids, labels)
-    return id_column, image_ids, labels
+    return [id_column, label_column], image_ids, labels
+
+
+def _check_class_columns(
+    sample: Path, columns: list[str], labels_file: Path, classes: list[str]
+) -> None:
+    faults = {
+        "no labelled image": [name for name in columns if name not in classes],
+        "no column": [name for name in classes if name not in columns],
+    }
+    for fault, names in faults.items():
+        if names:
+            raise CompetitionError(
+                f"{sample}: expected the id and a column for each class of {labels_file.name}, "
+                f"found {len(names)} of them with {fault} {examples(names)}. Set prepare.labels or "
+                "prepare.sample_submission in params.yaml to the right file"
+            )
 
 
 def _values(path: Path, table: pd.DataFrame, column: str) -> list[str]:

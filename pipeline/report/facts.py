@@ -220,7 +220,7 @@ def _check_card(card: Card, accuracy: float, rows: int, is_fitted: bool) -> None
 
 
 def _read_halves(leaderboard: Leaderboard, metric: str) -> list[Half]:
-    """A half that is scored by accuracy alone is no figure of another metric."""
+    """None where `check` scored by another metric than the card's."""
     found = []
     for name, scores in (leaderboard.solution or {}).items():
         score, rows = scores.get(metric), scores.get("rows")

@@ -121,9 +121,10 @@ class Forecast(Record):
 
 
 class TestLabels(Record):
-    """How often the submission gives each class."""
+    """How often the submission gives each class, or finds it most probable."""
 
     rows: int
+    holds: str = "labels"
     labels: dict[str, int]
 
 

@@ -9,26 +9,40 @@ from pipeline import paths
 from pipeline.competition import read_competition
 from pipeline.files import write_text
 from pipeline.leaderboard.score import score_submission
-from pipeline.leaderboard.submission import check_submission
+from pipeline.leaderboard.submission import check_submission, read_form
+from pipeline.metrics import metric_named
 from pipeline.progress import say
 
 
-def run(name: str) -> None:
-    """Write reports/leaderboard.json for submissions/NAME.csv. Raises SubmissionError."""
+def run(name: str, metric_name: str) -> None:
+    """Write reports/leaderboard.json for submissions/NAME.csv, by params.yaml's metric.
+
+    Raises SubmissionError; TableError where a solution does not fit.
+    """
     submission = paths.submission(name)
-    classes = read_competition(paths.COMPETITION).classes
-    labels = check_submission(submission, paths.SAMPLE_SUBMISSION, classes)
+    competition = read_competition(paths.COMPETITION)
+    metric = metric_named(metric_name, len(competition.classes))
+    form = read_form(paths.SAMPLE_SUBMISSION, metric, competition.classes)
+    counts = check_submission(submission, form)
     card = json.loads(paths.card(name).read_text(encoding="utf-8"))
-    expected = {key: card["out_of_fold"][key] for key in ("accuracy", "interval", "confidence")}
-    scores = score_submission(submission, paths.SOLUTION) if paths.SOLUTION.is_file() else None
+    scores = None
+    if paths.SOLUTION.is_file():
+        scores = score_submission(
+            submission, form, paths.SOLUTION, competition.label_column, metric
+        )
     report = {
         "submission": str(submission),
         "valid": True,
-        "labels": labels,
-        "expected": expected,
+        "holds": form.holds,
+        "labels": counts,
+        "expected": {
+            metric.name: card["metric"]["value"],
+            "interval": card["metric"]["interval"],
+            "confidence": card["out_of_fold"]["confidence"],
+        },
         "solution": scores,
     }
     write_text(paths.LEADERBOARD, json.dumps(report, indent=2) + "\n")
-    say(f"{submission}: columns, ids, order and labels are those of the sample submission")
+    say(f"{submission}: columns, ids, order and {form.holds} are as the sample submission asks")
     if scores is None:
         say(f"no solution in {paths.HIDDEN}: the public and private score are Kaggle's to tell")

@@ -21,19 +21,24 @@ from pipeline.leaderboard.commentary import explain_entries, finals_lines, read_
 from pipeline.leaderboard.ledger import Entry, latest, locked, read_ledger
 from pipeline.leaderboard.scores import update_scores
 from pipeline.leaderboard.standing import find_place
-from pipeline.leaderboard.submission import check_submission
+from pipeline.leaderboard.submission import check_submission, read_form
 from pipeline.leaderboard.submit import Order
 from pipeline.leaderboard.submit import submit as submit_order
+from pipeline.metrics import METRICS, metric_named
 from pipeline.progress import say
 from pipeline.tables import read_csv
 
 
-def submit(order: Order, yes: bool) -> None:
-    """Check a file, submit it once, and print its score. Raises SubmissionError, KaggleError."""
+def submit(order: Order, metric: str, yes: bool) -> None:
+    """Check a file, submit it once, and print its score. Raises SubmissionError, KaggleError.
+
+    metric: params.yaml's, which tells what the file holds.
+    """
     order = replace(order, file=Path(os.path.relpath(order.file)))
     classes = read_competition(paths.COMPETITION).classes
-    check_submission(order.file, paths.SAMPLE_SUBMISSION, classes)
-    say(f"{order.file}: columns, ids, order and labels are those of the sample submission")
+    form = read_form(paths.SAMPLE_SUBMISSION, metric_named(metric, len(classes)), classes)
+    check_submission(order.file, form)
+    say(f"{order.file}: columns, ids, order and {form.holds} are as the sample submission asks")
     with locked(paths.LEDGER):
         entry = submit_order(order, Kaggle, (lambda _: True) if yes else _ask)
     _print_entries([entry])
@@ -63,16 +68,24 @@ def finals(competition: str) -> None:
         print(line)
 
 
-def leaderboard(competition: str) -> None:
+def leaderboard(competition: str, metric: str) -> None:
     """Print our place on the public leaderboard, and how much of it is luck."""
     if not paths.SAMPLE_SUBMISSION.is_file():
         raise SubmissionError(f"{paths.SAMPLE_SUBMISSION}: no such file. Run: dvc repro prepare")
     test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
-    place = find_place(competition, Kaggle(), test_rows)
+    by = METRICS[metric]
+    place = find_place(competition, Kaggle(), test_rows, by)
     first, last = place.within_noise
-    gap = "none" if place.next_better is None else f"{place.next_better - place.score:.5f} above"
+    side = "above" if by.greater_is_better else "below"
+    gap = "none"
+    if place.next_better is not None:
+        gap = f"{abs(place.next_better - place.score):.5f} {side}"
     print(f"{place.team}: place {place.place} of {place.teams}, public score {place.score:.5f}")
-    print(f"leader: {place.first:.5f}, {place.first - place.score:.5f} above; next better: {gap}")
+    ahead = abs(place.first - place.score)
+    print(f"leader: {place.first:.5f}, {ahead:.5f} {side}; next better: {gap}")
+    if place.noise is None:
+        print(f"noise: told of accuracy only, and params.yaml: ensemble.metric is {metric}")
+        return
     print(
         f"noise: ±{place.noise:.5f} (95 %, taking half of the {test_rows} test rows as public): "
         f"places {first} to {last} cannot be told apart from ours"
@@ -108,7 +121,7 @@ def _print_entries(entries: list[Entry]) -> None:
             entry.ref or "–",
             entry.submitted[:16].replace("T", " "),
             entry.file,
-            _short(entry.accuracy),
+            _short(entry.cross_validated),
             forecast if entry.forecast_low else "–",
             entry.public or "–",
             entry.private or "–",

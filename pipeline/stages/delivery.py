@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pydantic
 
 from pipeline import paths
@@ -18,7 +19,8 @@ from pipeline.archive import ImageArchive
 from pipeline.candidates import RawFolder
 from pipeline.config.tree import Config, read_config
 from pipeline.errors import CompetitionError, ConfigError, ImageError, PipelineError, examples
-from pipeline.leaderboard.submission import write_submission
+from pipeline.leaderboard.submission import read_form, write_submission
+from pipeline.metrics import metric_named
 from pipeline.progress import say
 from pipeline.tables import read_csv
 
@@ -181,9 +183,11 @@ def _predict(config: Config, source: Path | None) -> None:
         return
     folder = RawFolder.of(paths.RAW)
     sample = folder.sample_submission(config.prepare.sample_submission)
-    image_ids = list(read_csv(sample).iloc[:, 0])
     ensemble = predict.load_ensemble(config)
-    labels: list[str] = []
+    metric = metric_named(config.ensemble.metric, len(ensemble.classes))
+    form = read_form(sample, metric, ensemble.classes)
+    image_ids = form.ids
+    found = []
     with ImageArchive(*folder.images(config.prepare.test_images, "test")) as archive:
         members = archive.match_ids(image_ids)
         if missing := [image_id for image_id in image_ids if image_id not in members]:
@@ -198,10 +202,16 @@ def _predict(config: Config, source: Path | None) -> None:
                     f"{archive.place}: {batch.broken[0].file}: {batch.broken[0].reason}. A "
                     "submission needs every test image: get the archive from its source again"
                 )
-            labels += batch.labels
+            found.append(batch.prediction)
     again = made.with_name(f"{made.stem}.predicted.csv")
-    write_submission(again, sample, image_ids, labels, ensemble.classes)
-    say(f"{again}: {len(labels)} rows")
+    write_submission(
+        again,
+        form,
+        image_ids,
+        np.concatenate([each.probabilities for each in found]),
+        np.concatenate([each.predicted for each in found]),
+    )
+    say(f"{again}: {len(image_ids)} rows")
     _compare(again, made)
 
 
@@ -218,15 +228,15 @@ def _compare(found: Path, delivered: Path) -> None:
     if found.read_bytes() == delivered.read_bytes():
         say(f"{found}: identical to {delivered}, byte for byte")
         return
-    labels, wanted = (
-        dict(zip(table.iloc[:, 0], table.iloc[:, 1], strict=True))
-        for table in (read_csv(found), read_csv(delivered))
+    rows, wanted = (
+        {row[0]: row[1:] for row in read_csv(path).itertuples(index=False, name=None)}
+        for path in (found, delivered)
     )
-    if labels.keys() != wanted.keys():
+    if rows.keys() != wanted.keys():
         say(f"{found}: other images than those of {delivered}")
         return
-    different = [name for name in wanted if labels[name] != wanted[name]]
+    different = [name for name in wanted if rows[name] != wanted[name]]
     say(
-        f"{found}: {len(different)} of {len(wanted)} labels differ from {delivered} "
+        f"{found}: {len(different)} of {len(wanted)} rows differ from {delivered} "
         f"{examples(different)}"
     )

@@ -32,8 +32,8 @@ from pipeline.errors import EnsembleError
 from pipeline.files import sha256_of, write_text
 from pipeline.leaderboard.drift import LEAST_GROUPS, Drift, measure_drift
 from pipeline.leaderboard.forecast_card import Scored, forecast_card
-from pipeline.leaderboard.submission import check_submission, write_submission
-from pipeline.metrics import metric_named
+from pipeline.leaderboard.submission import check_submission, read_form, write_submission
+from pipeline.metrics import Metric, metric_named
 from pipeline.progress import say
 from pipeline.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_table, write_predictions
 
@@ -44,9 +44,12 @@ _DRIFT_SPLITS = 39
 def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     """Blend the models' predictions on these folds.
 
-    Raises TableError or EnsembleError where they do not fit together.
+    Raises TableError or EnsembleError where they do not fit together, SubmissionError where the
+    sample submission cannot hold what the metric scores.
     """
     classes = read_competition(paths.COMPETITION).classes
+    metric = metric_named(config.metric, len(classes))
+    form = read_form(paths.SAMPLE_SUBMISSION, metric, classes)
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     image_ids = covered_images(table, folds)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
@@ -60,15 +63,14 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
 
     rows = _rows(config, table, image_ids, classes)
     fold_of_row = _fold_of_row(table, image_ids, folds)
-    recipes = _recipes(config, names, classes)
+    recipes = _recipes(config, names, metric)
     judged = judge(recipes, out_of_fold, fold_of_row, rows)
     test = judged.fitted.apply(np.stack([column.test for column in columns]))
     by_fold = read_tests_by_fold(members, columns[len(models) :], test_ids, table, classes)
 
     submission = paths.submission(config.name)
-    labels = [classes[place] for place in test.predicted]
     write_predictions(paths.ENSEMBLE_OOF, image_ids, judged.nested.probabilities, classes)
-    write_submission(submission, paths.SAMPLE_SUBMISSION, test_ids, labels, classes)
+    write_submission(submission, form, test_ids, test.probabilities, test.predicted)
     card = {
         "name": config.name,
         "out_of_fold": describe_score(judged.nested, rows, classes)
@@ -93,8 +95,9 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             config.forecast,
         ),
         "test": {
-            "rows": len(labels),
-            "labels": check_submission(submission, paths.SAMPLE_SUBMISSION, classes),
+            "rows": len(test_ids),
+            "holds": form.holds,
+            "labels": check_submission(submission, form),
         },
         "blend": describe_blend(config.blend, names, recipes, judged, out_of_fold, rows),
         "diversity": {
@@ -113,7 +116,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
         },
     }
     write_text(paths.card(config.name), json.dumps(card, indent=2) + "\n")
-    say(f"{submission}: {len(labels)} rows, {judged.recipe.kind} of {', '.join(names)}")
+    blended = f"{judged.recipe.kind} of {', '.join(names)}"
+    say(f"{submission}: {form.holds} of {len(test_ids)} images, {blended}")
 
 
 def _measure_drift(folds: pd.DataFrame, config: EnsembleConfig) -> Drift | None:
@@ -188,7 +192,7 @@ def _fold_of_row(table: pd.DataFrame, image_ids: list[str], folds: list[int]) ->
     return np.asarray(of_image.loc[image_ids], np.int64)
 
 
-def _recipes(config: EnsembleConfig, names: list[str], classes: list[str]) -> list[Recipe]:
+def _recipes(config: EnsembleConfig, names: list[str], metric: Metric) -> list[Recipe]:
     """What is fitted and judged: one kind of blend, or for auto all that the metric allows."""
     kinds: list[Kind]
     if len(names) == 1:
@@ -197,7 +201,6 @@ def _recipes(config: EnsembleConfig, names: list[str], classes: list[str]) -> li
         kinds = [kind for kind in KINDS if kind != "rank_mean" or config.metric == "roc_auc"]
     else:
         kinds = [config.blend]
-    metric = metric_named(config.metric, len(classes))
     return [
         Recipe(
             kind,

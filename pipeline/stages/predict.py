@@ -19,7 +19,8 @@ from pipeline import paths
 from pipeline.archive import ImageArchive
 from pipeline.config.prepare import PrepareConfig
 from pipeline.config.tree import Config
-from pipeline.ensemble.blend import Fitted, Stacked, WeightedMean
+from pipeline.ensemble.blend import Fitted, Prediction, Stacked
+from pipeline.ensemble.fitted import read_fitted
 from pipeline.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.files import new_file, sha256_of
 from pipeline.prepare.unseen import (
@@ -52,26 +53,27 @@ class Ensemble:
     blend: Fitted
     id_column: str
     label_column: str
+    """The submission's where it holds labels, else `label`."""
     with_suffix: bool
     """Whether ids are file names with their suffix."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A batch of images. Ids, probabilities and labels run along."""
+    """A batch of images. Ids and predictions run along."""
 
     image_ids: list[str]
-    probabilities: Probabilities
-    labels: list[str]
+    prediction: Prediction
     broken: list[Broken]
 
 
 def run(config: Config, source: Path, output: Path) -> None:
     """Write a row for each image of a folder, a zip or NAME.zip/FOLDER: id, probabilities, label.
 
-    The columns are those of the submission, with one `p_CLASS` a class between them; the rows are
-    in the order of the files. Images that cannot be read have no row: they are listed with their
-    reasons in OUTPUT.broken.csv, and raise ImageError when all others are written.
+    The columns are the submission's id, one `p_CLASS` a class, and the label, called as in a
+    submission of labels; the rows are in the order of the files. Images that cannot be read have
+    no row: they are listed with their reasons in OUTPUT.broken.csv, and raise ImageError when all
+    others are written.
     """
     _check_output(output, source, paths.submission(config.ensemble.name))
     ensemble = load_ensemble(config)
@@ -120,10 +122,11 @@ def load_ensemble(config: Config) -> Ensemble:
                 f"models: expected networks of the same classes, found {classes} and "
                 f"{network.classes}. Run: dvc repro"
             )
+    blend = read_fitted(paths.card(config.ensemble.name), card["blend"], len(networks))
     submission = read_csv(paths.submission(config.ensemble.name))
-    id_column, label_column = submission.columns
+    id_column = submission.columns[0]
+    label_column = submission.columns[1] if card["test"]["holds"] == "labels" else "label"
     with_suffix = have_suffix(list(submission[id_column]))
-    blend = _read_blend(card, list(networks))
     return Ensemble(networks, classes, blend, id_column, label_column, with_suffix)
 
 
@@ -163,21 +166,6 @@ def find_weights(config: Config) -> tuple[dict[str, Any], dict[str, list[Path]]]
     return card, weights
 
 
-def _read_blend(card: dict[str, Any], models: list[str]) -> Fitted:
-    """How the models' predictions became the submission's. Raises EnsembleError unless by a mean.
-
-    The card rounds what was fitted, which is enough to read and too little to decide a tie.
-    """
-    blend = card["blend"]
-    fitted = {name: blend[name] for name in ("chosen", "temperature", "threshold")}
-    if fitted != {"chosen": "mean", "temperature": None, "threshold": None}:
-        raise EnsembleError(
-            f"submissions/{card['name']}.json: new images can be scored where ensemble.blend is "
-            f"mean, without calibration and threshold; found {fitted}"
-        )
-    return Fitted(WeightedMean(np.full(len(models), 1 / len(models))), None, None)
-
-
 def score(
     ensemble: Ensemble,
     images: ImageFolder | ImageArchive,
@@ -192,12 +180,11 @@ def score(
         batches = decode_batches(images, members, image_ids, config, BATCH)
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):
             if batch.image_ids:
-                blended = ensemble.blend.apply(_predict(ensemble, batch.pixels))
-                labels = [ensemble.classes[place] for place in blended.predicted]
-                probabilities = blended.probabilities
+                prediction = ensemble.blend.apply(_predict(ensemble, batch.pixels))
             else:
-                probabilities, labels = np.empty((0, len(ensemble.classes))), []
-            yield Scored(batch.image_ids, probabilities, labels, batch.broken)
+                nothing = np.empty((0, len(ensemble.classes)))
+                prediction = Prediction(nothing, np.empty(0, np.int64))
+            yield Scored(batch.image_ids, prediction, batch.broken)
 
 
 def _predict(ensemble: Ensemble, pixels: Images) -> Stacked:
@@ -223,9 +210,11 @@ def _write(file: TextIO, ensemble: Ensemble, batches: Iterator[Scored]) -> list[
     broken = []
     for batch in batches:
         broken += batch.broken
-        for image_id, probabilities, label in zip(
-            batch.image_ids, batch.probabilities, batch.labels, strict=True
+        found = batch.prediction
+        for image_id, probabilities, place in zip(
+            batch.image_ids, found.probabilities, found.predicted, strict=True
         ):
+            label = ensemble.classes[place]
             rows.writerow([image_id, *(f"{value:.9g}" for value in probabilities), label])
     return broken
 

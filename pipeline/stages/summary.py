@@ -21,18 +21,21 @@ def run(config: Config) -> None:
     card = json.loads(paths.card(config.ensemble.name).read_text(encoding="utf-8"))
     report = json.loads(paths.LEADERBOARD.read_text(encoding="utf-8"))
     table = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _lines(config, card["out_of_fold"], report):
+    for what, value in _lines(config, card, report):
         table.add_row(what, value)
     Console(highlight=False, width=None if Console().is_terminal else 120).print(table)
 
 
-def _lines(config: Config, oof: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str]]:
-    low, high = oof["interval"]
+def _lines(config: Config, card: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Scores are by the metric of params.yaml."""
+    oof, metric = card["out_of_fold"], card["metric"]
+    name = metric["name"].replace("_", " ")
+    low, high = metric["interval"]
     lines = [
         ("competition", _describe_source(config)),
         (
-            "cross-validated accuracy",
-            f"{oof['accuracy']:.4f}  ({oof['confidence']:.0%} interval {low:.4f} to {high:.4f}, "
+            f"cross-validated {name}",
+            f"{metric['value']:.4f}  ({oof['confidence']:.0%} interval {low:.4f} to {high:.4f}, "
             f"{oof['rows']} images in {oof['groups']} groups)",
         ),
     ]
@@ -40,7 +43,7 @@ def _lines(config: Config, oof: dict[str, Any], report: dict[str, Any]) -> list[
         lines.append(("", f"only {oof['rows']} of {oof['of_images']} images: see train.folds"))
     if scores := report["solution"]:
         lines += [
-            (f"local {half} accuracy", f"{score['accuracy']:.4f}  ({score['rows']} images)")
+            (f"local {half} {name}", f"{score[metric['name']]:.4f}  ({score['rows']} images)")
             for half, score in scores.items()
         ]
     else:

@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 
 from pipeline import paths
 from pipeline.config.tree import Config
+from pipeline.ensemble.fitted import read_fitted
 from pipeline.errors import SubmissionError, examples
 from pipeline.files import new_file, new_folder, write_text
 from pipeline.leaderboard.provenance import trace
@@ -64,7 +65,8 @@ def run(config: Config, output: Path) -> None:
             f"{submission}: the package would not repeat it: {'; '.join(obstacles)}. "
             "Run: dvc repro, then git add --all, git commit, and this command again"
         )
-    _, weights = find_weights(config)
+    card, weights = find_weights(config)
+    read_fitted(paths.card(name), card["blend"], len(weights))
     with new_folder(folder) as partial:
         _fill(partial, config, [file for files in weights.values() for file in files])
     with new_file(zipped) as partial:

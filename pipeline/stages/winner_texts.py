@@ -137,9 +137,10 @@ python predict.py
 ```
 makes `submissions/{facts.name}.predicted.csv` from the delivered networks, without training, and
 compares it with `submissions/{facts.name}.csv`. On the hardware above the bytes are the same. Other
-hardware rounds otherwise in the last digits, which can turn a label that is nearly a tie; the
-command says how many did. For a new test set put its sample submission and its test images in the
-place of the old ones; for images without a sample submission: `python predict.py FOLDER|ZIP`.
+hardware rounds otherwise in the last digits, which can turn a label that is nearly a tie, and
+changes the last digits of submitted probabilities; the command says how many rows differ. For a
+new test set put its sample submission and its test images in the place of the old ones; for images
+without a sample submission: `python predict.py FOLDER|ZIP`.
 
 The networks:
 
