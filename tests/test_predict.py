@@ -21,6 +21,8 @@ from pipeline import paths
 from pipeline.archive import ImageArchive
 from pipeline.config.train import ModelConfig
 from pipeline.config.tree import Config, read_config
+from pipeline.ensemble.blend import Fitted, WeightedMean
+from pipeline.ensemble.fitted import describe_fitted, read_fitted
 from pipeline.errors import ArchiveError, EnsembleError, ImageError, TableError, TrainError
 from pipeline.files import sha256_of
 from pipeline.prepare.decode import decode_image
@@ -49,6 +51,12 @@ def finished_project(factory: pytest.TempPathFactory) -> Path:
         return finished
     params = PARAMS.replace("members: [one, two]", "members: [one]")
     params = params.replace("epochs: 2\n", "epochs: 12\n")
+    fitted = {
+        "calibration: none": "calibration: temperature",
+        "threshold: none": "threshold: fitted",
+    }
+    for none, some in fitted.items():
+        params = params.replace(none, some)
     project = make_project(factory.mktemp("unfinished") / "project", params)
     for name in ("LICENSE", "requirements.lock", "README.md"):
         shutil.copy(ROOT / name, project)
@@ -113,8 +121,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def write_card(members: list[dict[str, Any]]) -> None:
-    blend = {"chosen": "mean", "weights": [0.5, 0.5], "temperature": None, "threshold": None}
-    card = {"name": "tiny", "blend": blend, "members": members}
+    mean = Fitted(WeightedMean(np.full(2, 0.5)), None, None)
+    blend = {"fitted": describe_fitted(mean)}
+    card = {"name": "tiny", "test": {"holds": "labels"}, "blend": blend, "members": members}
     Path("submissions/tiny.json").write_text(json.dumps(card))
 
 
@@ -515,10 +524,22 @@ def a_member_from_elsewhere(_: Config) -> None:
     write_card([*members_of(), {"model": "theirs", "from_elsewhere": True}])
 
 
-def another_blend(_: Config) -> None:
+def edit_blend(**changes: Any) -> None:
     card = json.loads(Path("submissions/tiny.json").read_text())
-    card["blend"]["threshold"] = 0.4
+    card["blend"] = changes
     Path("submissions/tiny.json").write_text(json.dumps(card))
+
+
+def no_blend(_: Config) -> None:
+    edit_blend(chosen="mean", weights=[0.5, 0.5])
+
+
+def a_blend_of_other_models(_: Config) -> None:
+    edit_blend(fitted=describe_fitted(Fitted(WeightedMean(np.full(3, 1 / 3)), None, None)))
+
+
+def a_broken_blend(_: Config) -> None:
+    edit_blend(fitted={"blend": {"kind": "weighted_mean", "weights": [0.5, "x"]}})
 
 
 def no_weights(_: Config) -> None:
@@ -543,7 +564,9 @@ def other_classes(config: Config) -> None:
         (no_card, "submissions/tiny.json: no such file. Run: dvc repro ensemble"),
         (another_member, "submissions/tiny.json: expected the members of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
         (a_member_from_elsewhere, "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
-        (another_blend, "submissions/tiny.json: new images can be scored where ensemble.blend is mean, without calibration and threshold; found {'chosen': 'mean', 'temperature': None, 'threshold': 0.4}"),
+        (no_blend, "submissions/tiny.json: expected blend.fitted, what new images are blended by; found none: it was made by an earlier version. Run: dvc repro ensemble"),
+        (a_blend_of_other_models, "submissions/tiny.json: blend.fitted.blend: cannot reshape array of size 3 into shape (2,). Run: dvc repro --force ensemble"),
+        (a_broken_blend, "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, unable to parse string as a number. Run: dvc repro --force ensemble"),
         (no_weights, "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (other_classes, "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
@@ -587,9 +610,13 @@ def test_the_competitions_own_test_images_get_the_submission_again(
         read_csv(built / f"models/one/fold{fold}/test.csv").set_index("image_id").loc[found.index]
         for fold in (0, 1)
     ]
-    for column in ("p_0", "p_1"):
-        mean = np.mean([table[column].astype(float) for table in tables], axis=0)
-        assert list(found[column]) == [f"{value:.9g}" for value in mean]
+    card = json.loads((built / "submissions/tiny.json").read_text())
+    assert card["blend"]["temperature"] is not None
+    assert card["blend"]["threshold"] is not None
+    members = np.mean([table[["p_0", "p_1"]].astype(float) for table in tables], axis=0)
+    blended = read_fitted(Path("tiny.json"), card["blend"], 1).apply(members[None])
+    for place, column in enumerate(("p_0", "p_1")):
+        assert list(found[column]) == [f"{value:.9g}" for value in blended.probabilities[:, place]]
 
 
 @pytest.mark.slow

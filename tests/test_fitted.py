@@ -1,0 +1,211 @@
+"""What was fitted comes back from the card to the last bit, and scores any image as it did test."""
+
+import json
+import shutil
+import sys
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from blending import draw, recipe
+from project import PARAMS, ROOT, run
+from test_predict import SIZE_PX, pack, png, rows_of
+
+from pipeline import paths
+from pipeline.competition import Competition, write_competition
+from pipeline.config.train import ModelConfig
+from pipeline.config.tree import Config, read_config
+from pipeline.ensemble.blend import KINDS, fit
+from pipeline.ensemble.fitted import describe_fitted, read_fitted
+from pipeline.errors import EnsembleError
+from pipeline.files import write_text
+from pipeline.folds import make_folds
+from pipeline.metrics import METRICS
+from pipeline.prepare.decode import decode_image
+from pipeline.stages import ensemble, predict
+from pipeline.stages.winner_texts import write_script, write_settings
+from pipeline.tables import IMAGE_COLUMNS, write_predictions, write_table
+from pipeline.train.device import choose_compute
+from pipeline.train.models import build_model, save_model
+from pipeline.train.trained import load_network
+
+SKILLS = [(1.0, 1.0), (0.8, 1.5)]
+TEST_IDS = [f"t{row:02}" for row in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes"),
+    [(kind, n) for kind in KINDS for n in (2, 3) if (kind, n) != ("rank_mean", 3)],
+)
+def test_a_blend_comes_back_from_json_and_gives_the_same_bits(kind: Any, classes: int) -> None:
+    drawn = draw(1, SKILLS, classes=classes)
+    new = draw(2, SKILLS, classes=classes).members
+    metric = "roc_auc" if kind == "rank_mean" else "accuracy"
+    threshold = "fitted" if classes == 2 else "none"
+    chosen = recipe(kind, metric, calibration="temperature", threshold=threshold)
+    fitted = fit(chosen, drawn.members, drawn.labels)
+    text = json.dumps({"fitted": describe_fitted(fitted)})
+    back = read_fitted(Path("card.json"), json.loads(text), len(SKILLS))
+    assert (back.temperature, back.threshold) == (fitted.temperature, fitted.threshold)
+    expected, found = fitted.apply(new), back.apply(new)
+    assert np.array_equal(found.probabilities, expected.probabilities)
+    assert np.array_equal(found.predicted, expected.predicted)
+    by_row = [back.apply(new[:, row : row + 1]).probabilities for row in range(40)]
+    assert np.array_equal(np.concatenate(by_row), expected.probabilities[:40])
+    with pytest.raises(EnsembleError, match="card.json: blend.fitted.blend: .*Run: dvc repro"):
+        read_fitted(Path("card.json"), json.loads(text), 3)
+
+
+def make_trained(classes: list[str], each: bool) -> None:
+    """A competition of small pictures after `train`, in the working directory.
+
+    The networks are random, and their test tables their own; the out-of-fold tables are drawn.
+    each: the sample submission has a column a class.
+    """
+    drawn = draw(1, SKILLS, groups=30, rows_a_group=4, classes=len(classes))
+    ids = [f"i{row:03}" for row in range(120)]
+    write_competition(paths.COMPETITION, Competition("cell", "kind", classes))
+    images = pd.DataFrame("4", index=range(120), columns=IMAGE_COLUMNS)
+    images["image_id"] = images["duplicate"] = ids
+    images["label"] = [classes[label] for label in drawn.labels]
+    images["group"] = [f"p{group}" for group in drawn.groups]
+    write_table(paths.TRAIN_TABLE, images)
+    folds = make_folds(images, classes, 2, [1])
+    write_table(paths.FOLDS, folds)
+    write_table(paths.TEST_TABLE, images.iloc[: len(TEST_IDS)].assign(image_id=TEST_IDS))
+    sample = pd.DataFrame({"cell": TEST_IDS})
+    for column in classes[::-1] if each else ["kind"]:
+        sample[column] = "0.5"
+    write_table(paths.SAMPLE_SUBMISSION, sample)
+    write_table(paths.RAW / "sample_submission.csv", sample)
+    files = {f"{name}.png": png(row) for row, name in enumerate(TEST_IDS)}
+    pack(paths.RAW / "test.zip", files)
+    decoded = [decode_image(file, SIZE_PX, "stretch", 4096).pixels for file in files.values()]
+    pixels = np.stack(decoded)
+    np.save(paths.TRAIN_IMAGES, np.resize(pixels, (120, *pixels.shape[1:])))
+    np.save(paths.TEST_IMAGES, pixels)
+    write_text(paths.PARAMS, PARAMS)
+    config = read_config(paths.PARAMS).train
+    for place, model in enumerate(("one", "two")):
+        for fold in (0, 1):
+            folder = paths.model_folder(model, fold)
+            scored = set(folds.loc[folds["fold"] == fold, "image_id"])
+            rows = [row for row, name in enumerate(ids) if name in scored]
+            own = [ids[row] for row in rows]
+            write_predictions(folder / "oof.csv", own, drawn.members[place, rows], classes)
+            write_text(folder / "metrics.json", json.dumps({"accuracy": 0.5, "rows": len(own)}))
+            chances = save_network(folder, config.models[model], 2 * place + fold, classes, pixels)
+            write_predictions(folder / "test.csv", TEST_IDS, chances, classes)
+
+
+def save_network(
+    folder: Path, config: ModelConfig, seed: int, classes: list[str], pixels: np.ndarray
+) -> np.ndarray:
+    """A random network that finds each class in some of the pictures; what it says of them."""
+    torch.manual_seed(seed)
+    network = build_model(config.network, len(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
+    file, compute = folder / "weights.safetensors", choose_compute("cpu", "float32")
+    save_model(file, network, config, classes)
+    logits = np.log(load_network(file, compute, True).predict(pixels))
+    middle = logits.mean(axis=0)
+    weight, bias = list(network.parameters())[-2:]
+    with torch.no_grad():
+        sharpness = 2 / (logits - middle).std()
+        weight *= sharpness
+        bias.copy_(sharpness * (bias - torch.tensor(middle)))
+    save_model(file, network, config, classes)
+    return load_network(file, compute, True).predict(pixels)
+
+
+def blend(choices: dict[str, str]) -> Config:
+    """Run the stage `ensemble` with these parameters, in the working directory."""
+    known = {"metric": "accuracy", "blend": "mean", "calibration": "none", "threshold": "none"}
+    text = PARAMS
+    for name, value in choices.items():
+        text = text.replace(f"{name}: {known[name]}", f"{name}: {value}")
+    write_text(paths.PARAMS, text)
+    config = read_config(paths.PARAMS)
+    ensemble.run(config.ensemble, config.train.members, config.train.folds)
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """By the number of classes."""
+    found = {}
+    for classes in (["0", "1"], ["fit", "odd", "sick"]):
+        found[len(classes)] = tmp_path_factory.mktemp("trained")
+        with chdir(found[len(classes)]):
+            make_trained(classes, each=len(classes) > 2)
+    return found
+
+
+BLENDS = [
+    (2, {"blend": "mean", "metric": "log_loss"}),
+    (2, {"blend": "single", "metric": "accuracy"}),
+    (2, {"blend": "weighted", "metric": "log_loss", "calibration": "temperature"}),
+    (2, {"blend": "greedy", "metric": "accuracy", "threshold": "fitted"}),
+    (2, {"blend": "rank_mean", "metric": "roc_auc"}),
+    (2, {"blend": "stack", "metric": "roc_auc"}),
+    (2, {"blend": "stack", "metric": "f1", "calibration": "temperature", "threshold": "fitted"}),
+    (3, {"blend": "stack", "metric": "log_loss"}),
+    (3, {"blend": "weighted", "metric": "macro_roc_auc", "calibration": "temperature"}),
+]
+
+
+@pytest.mark.parametrize(("classes", "choices"), BLENDS)
+def test_predict_gives_the_submission_of_the_competitions_own_test_images(
+    trained: dict[int, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    classes: int,
+    choices: dict[str, str],
+) -> None:
+    monkeypatch.chdir(trained[classes])
+    config = blend(choices)
+    card = json.loads(paths.card("tiny").read_text())
+    assert card["blend"]["chosen"] == choices["blend"]
+    predict.run(config, paths.RAW / "test.zip", Path("out.csv"))
+    found, submission = rows_of(Path("out.csv")), rows_of(paths.submission("tiny"))
+    assert [row["cell"] for row in found] == [row["cell"] for row in submission] == TEST_IDS
+    if METRICS[choices["metric"]].needs == "labels":
+        assert card["test"]["holds"] == "labels"
+        assert [row["kind"] for row in found] == [row["kind"] for row in submission]
+        assert len({row["kind"] for row in found}) == 2
+        return
+    names = {"kind": "1"} if classes == 2 else {name: name for name in ("sick", "odd", "fit")}
+    assert card["test"]["holds"] == ("probability" if classes == 2 else "probabilities")
+    assert list(submission[0]) == ["cell", *names]
+    for column, name in names.items():
+        assert [row[f"p_{name}"] for row in found] == [row[column] for row in submission]
+        assert len({row[column] for row in submission}) > 12
+    counts = {
+        label: sum(row["label"] == label for row in found) for label in card["test"]["labels"]
+    }
+    assert counts == card["test"]["labels"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "choices"), [BLENDS[-2]])
+def test_a_winners_package_makes_a_fitted_blends_submission_byte_for_byte(
+    trained: dict[int, Path], tmp_path: Path, classes: int, choices: dict[str, str]
+) -> None:
+    """Without the tables of train: networks, submission, card and the competition's files."""
+    with chdir(trained[classes]):
+        blend(choices)
+        for name in ("models", "submissions", "data/raw"):
+            no_tables = shutil.ignore_patterns("oof.csv", "test.csv", "metrics.json")
+            shutil.copytree(name, tmp_path / name, ignore=no_tables)
+        (tmp_path / "code").mkdir()
+        shutil.copy(paths.PARAMS, tmp_path / "code")
+    (tmp_path / "code/pipeline").symlink_to(ROOT / "pipeline")
+    write_text(tmp_path / "SETTINGS.json", write_settings())
+    write_text(tmp_path / "predict.py", write_script("predict"))
+    done = run(tmp_path, sys.executable, "predict.py")
+    assert done.returncode == 0, done.stdout
+    made = tmp_path / "submissions/tiny.predicted.csv"
+    assert made.read_bytes() == (trained[classes] / "submissions/tiny.csv").read_bytes()
+    assert f"identical to {tmp_path}/submissions/tiny.csv, byte for byte" in done.stdout
