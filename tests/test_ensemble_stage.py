@@ -16,7 +16,7 @@ from pipeline import paths
 from pipeline.competition import Competition, write_competition
 from pipeline.config.ensemble import EnsembleConfig
 from pipeline.config.forecast import ForecastConfig
-from pipeline.errors import EnsembleError, TableError
+from pipeline.errors import EnsembleError, SubmissionError, TableError
 from pipeline.files import write_text
 from pipeline.folds import make_folds
 from pipeline.stages import ensemble
@@ -108,6 +108,39 @@ def test_the_mean_of_the_models_is_submitted_by_id(competing: Competing) -> None
     assert card["blend"]["why"] == "params.yaml: ensemble.blend: mean"
     expected = (competing.drawn.members.mean(axis=0).argmax(1) == competing.drawn.labels).mean()
     assert card["out_of_fold"]["accuracy"] == card["metric"]["value"] == pytest.approx(expected, abs=1e-6)  # fmt: skip
+
+
+def test_a_metric_of_probabilities_gets_them_by_id(competing: Competing) -> None:
+    card = competing.run(metric="log_loss")
+    chance = dict(zip(TEST_IDS, competing.test.members.mean(axis=0)[:, 1], strict=True))
+    submission = read_csv(paths.submission("tiny"))
+    assert list(submission["id"]) == TEST_IDS[::-1]
+    for name, value in zip(submission["id"], submission["label"].astype(float), strict=True):
+        assert value == pytest.approx(chance[name], rel=2e-8)
+    assert card["test"]["holds"] == "probability"
+    above = sum(value > 0.5 for value in chance.values())
+    assert card["test"]["labels"] == {"0": 30 - above, "1": above}
+
+
+def test_a_sample_submission_that_cannot_hold_the_metrics_needs_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    competing = Competing(classes=3)
+    with pytest.raises(SubmissionError, match="^data/store/sample_submission.csv: expected a col"):
+        competing.run(metric="log_loss")
+    sample = pd.DataFrame({"id": TEST_IDS, "2": 0, "1": 0, "0": 0})
+    write_table(paths.SAMPLE_SUBMISSION, sample)
+    with pytest.raises(SubmissionError, match="^params.yaml: ensemble.metric: macro_f1 scores lab"):
+        competing.run(metric="macro_f1")
+    assert not paths.submission("tiny").exists()
+    card = competing.run(metric="log_loss")
+    assert card["test"]["holds"] == "probabilities"
+    submission = read_csv(paths.submission("tiny"))
+    chances = competing.test.members.mean(axis=0)
+    for place in range(3):
+        found = submission[str(place)].astype(float).to_numpy()
+        np.testing.assert_allclose(found, chances[:, place], rtol=2e-8)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,47 @@ def test_what_cannot_be_judged_is_named() -> None:
         choose_finals([made("a", 0.9, 0), made("b", 0.9, 0, metric="roc_auc")], GROUPS)
 
 
+def of_probabilities(name: str, mean: float, *columns: str) -> Recalled:
+    """A submission scored by log loss; columns: of each row the same."""
+    loss = {"metric": "log_loss", "greater_is_better": False}
+    return dataclasses.replace(made(name, mean, 0, **loss), rows=dict.fromkeys(TEST, columns))
+
+
+def test_files_of_probabilities_differ_by_how_far_they_lie_apart() -> None:
+    """Two columns say the same as one: the sum over the classes is halved."""
+    for first, near, far in (
+        (["0.5"], ["0.51"], ["0.9"]),
+        (["0.5", "0.5"], ["0.49", "0.51"], ["0.1", "0.9"]),
+    ):
+        found = choose_finals(
+            [
+                of_probabilities("a", 0.30, *first),
+                of_probabilities("b", 0.31, *near),
+                of_probabilities("c", 0.31, *far),
+            ],
+            GROUPS,
+        )
+        assert (found.first, found.second) == ("a", "c")
+        assert [rival.differs for rival in found.rivals] == pytest.approx([0.01, 0.4])
+        assert "c: differs most, by 0.4000 of probability on average, and is" in describe(found)[1]
+        assert "differs by 0.0100 of probability on average" in describe(found)[2]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["ill"], "b: expected probabilities, as its card's metric asks for: could not convert"),
+        (["0.1", "0.9"], "b: expected 1 probabilities a row as a has, found 2"),
+    ],
+)
+def test_other_files_than_of_probabilities_are_named(columns: list[str], message: str) -> None:
+    with pytest.raises(SubmissionError) as caught:
+        choose_finals(
+            [of_probabilities("a", 0.3, "0.5"), of_probabilities("b", 0.4, *columns)], GROUPS
+        )
+    assert message in str(caught.value)
+
+
 # The paired test
 
 
@@ -230,6 +271,22 @@ def test_changing_every_private_figure_changes_nothing_but_the_report(
     told = [[line for line in lines if ": private " not in line] for lines in reports]
     assert told[0] == told[1] == told[2]
     assert "c submissions/c.csv: private 0.99000: above the forecast" in "\n".join(reports[2])
+
+
+def test_files_of_probabilities_are_not_reviewed_as_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entries = write(tmp_path, [""] * 3)
+    for name in "abc":
+        path = tmp_path / "submissions" / f"{name}.json"
+        whole = json.loads(path.read_text())
+        whole["forecast"]["metric"] = "roc_auc"
+        path.write_text(json.dumps(whole))
+    assert explain_entries(entries, None)[-1] == (
+        "no review of all submissions: it tells the luck of differing labels, and these files hold "
+        "probabilities"
+    )
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,15 @@ BLENDS = [
     (2, {"blend": "greedy", "metric": "accuracy", "threshold": "fitted"}),
     (2, {"blend": "rank_mean", "metric": "roc_auc"}),
     (2, {"blend": "stack", "metric": "roc_auc"}),
-    (2, {"blend": "stack", "metric": "balanced_accuracy", "calibration": "temperature", "threshold": "fitted"}),
+    (
+        2,
+        {
+            "blend": "stack",
+            "metric": "balanced_accuracy",
+            "calibration": "temperature",
+            "threshold": "fitted",
+        },
+    ),
     (3, {"blend": "stack", "metric": "log_loss"}),
     (3, {"blend": "weighted", "metric": "macro_roc_auc", "calibration": "temperature"}),
 ]

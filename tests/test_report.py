@@ -670,8 +670,14 @@ def test_another_metric_is_the_pages_figure() -> None:
     assert page.figures["folds.1"] == pytest.approx(
         roc_auc_score(table["label"][own] == "ill", oof["p_ill"][own]), abs=1e-6
     )
-    # The halves are scored by accuracy alone: no figure of this metric.
+    # The halves were scored by accuracy, in another run: no figure of this metric.
     assert not [name for name in page.figures if name.startswith("leaderboard")]
+    assert "Labels submitted" in page.text
+    edit(paths.LEADERBOARD, "solution", "public", value={"rows": 20, "roc_auc": 0.975})
+    edit(paths.card(NAME), "test", "holds", value="probability")
+    page = build()
+    assert page.figures["leaderboard.public"] == 0.975
+    assert "Probabilities submitted; most probable" in page.text
 
 
 def test_the_galleries_show_the_surest_mistakes_and_the_closest_calls() -> None:

@@ -358,10 +358,39 @@ LOST = (
             verdict(rows=0, different=0, first=(), against="hash"),
             f"{LOST}: no row could be compared. It lies in /f/submissions/tiny.csv.",
         ),
+        (
+            verdict(**SAME, farthest=0.0, folder=None, rebuilt=None),
+            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows of probabilities, SHA-256 bbbbbbbbbbbbbbbb.",
+        ),
+        (
+            verdict(farthest=1.25e-7),
+            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, but 2 of 9 rows of probabilities differ (first: t1, t2), by at most 1.2e-07. It lies in /f/submissions/tiny.csv.",
+        ),
     ],
 )  # fmt: skip
 def test_the_report_says_what_was_found_and_what_it_can_change(found: Verdict, text: str) -> None:
     assert report(found) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "rebuilt", "different", "farthest"),
+    [
+        ("log_loss", "id,a,b\nx,0.25,0.75\ny,0.875,0.125\n", 1, 0.125),
+        ("log_loss", "id,a,b\ny,1,0\nx,0.25,0.75\n", 0, 0.0),
+        ("log_loss", "id,a,b\nx,0.25,0.75\n", 1, 1.0),
+        ("accuracy", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", 1, None),
+        ("", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", 1, None),
+    ],
+)
+def test_probabilities_are_compared_as_numbers(
+    tmp_path: Path, metric: str, rebuilt: str, different: int, farthest: float | None
+) -> None:
+    submitted, made = tmp_path / "mine.csv", tmp_path / "made.csv"
+    submitted.write_text("id,a,b\nx,0.25,0.75\ny,1,0\n")
+    made.write_text(rebuilt)
+    recorded = entry("101", str(submitted), sha256=sha256_of(submitted), metric=metric)
+    found = module._compare(recorded, "a" * 40, tmp_path, made)
+    assert (found.rows, found.different, found.farthest) == (2, different, farthest)
 
 
 # What cannot be rebuilt

@@ -1,5 +1,6 @@
 """One file, one submission: through the real client, under faults, and killed at every step."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,29 @@ def test_without_a_terminal_and_without_yes_nothing_is_sent(
     )
     assert not server.submissions
     assert not ledger(ready)
+
+
+def test_a_metric_of_probabilities_has_them_checked_and_named(
+    server: KaggleServer, ready: Path
+) -> None:
+    params = ready / "params.yaml"
+    params.write_text(params.read_text().replace("metric: accuracy", "metric: log_loss"))
+    file = ready / "submissions/tiny.csv"
+    labels = file.read_text()
+    file.write_text(labels.replace("test_00001,1", "test_00001,1.5"))
+    done = command(server, ready, *SUBMIT)
+    assert done.returncode == 1
+    assert "line 3: expected a probability in [0, 1], found '1.5' (id test_00001)" in done.stderr
+    file.write_text(labels)
+    card = json.loads(file.with_suffix(".json").read_text())
+    card["metric"] = {"name": "log_loss", "value": 0.25}
+    file.with_suffix(".json").write_text(json.dumps(card))
+    commit(ready)
+    done = command(server, ready, *SUBMIT)
+    assert done.returncode == 0, done.stderr
+    (last, *_) = ledger(ready)[::-1]
+    assert (last.metric, last.cross_validated) == ("log_loss", "0.25")
+    assert server.submissions[0].description.startswith("tiny, cross-validated log_loss 0.25 [sha")
 
 
 def test_at_the_daily_limit_nothing_is_uploaded(server: KaggleServer, ready: Path) -> None:
@@ -340,6 +364,23 @@ def test_the_leaderboard_tells_place_gap_and_noise(server: KaggleServer, ready: 
         "leader: 0.99000, 0.04000 above; next better: 0.02000 above",
         "noise: ±0.09552 (95 %, taking half of the 40 test rows as public): places 1 to 4 cannot "
         "be told apart from ours",
+    ]
+
+
+def test_of_a_loss_the_next_better_score_is_the_next_lower_one(
+    server: KaggleServer, ready: Path
+) -> None:
+    server.score = lambda _: ("COMPLETE", "1.25", "", "")
+    command(server, ready, *SUBMIT)
+    params = ready / "params.yaml"
+    params.write_text(params.read_text().replace("metric: accuracy", "metric: log_loss"))
+    server.leaderboard = [("A", "0.5"), ("B", "1.125"), ("Team Tester", "1.25"), ("D", "2.5")]
+    done = command(server, ready, "leaderboard")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "Team Tester: place 3 of 4, public score 1.25000",
+        "leader: 0.50000, 0.75000 below; next better: 0.12500 below",
+        "noise: told of accuracy only, and params.yaml: ensemble.metric is log_loss",
     ]
 
 

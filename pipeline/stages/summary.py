@@ -15,11 +15,19 @@ from pipeline.errors import PipelineError
 
 
 def run(config: Config) -> None:
-    """Print the result on standard output. Raises PipelineError before the first run."""
+    """Print the result on standard output.
+
+    Raises PipelineError before the first run, and where card and leaderboard are of different runs.
+    """
     if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
         raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
     card = json.loads(paths.card(config.ensemble.name).read_text(encoding="utf-8"))
     report = json.loads(paths.LEADERBOARD.read_text(encoding="utf-8"))
+    if card["metric"]["name"] not in report["expected"]:
+        raise PipelineError(
+            f"{paths.LEADERBOARD}: expected scores by the metric {card['metric']['name']} of "
+            f"{paths.card(config.ensemble.name)}, found those of another run. Run: make run"
+        )
     table = Table(show_header=False, box=None, pad_edge=False)
     for what, value in _lines(config, card, report):
         table.add_row(what, value)

@@ -1,0 +1,56 @@
+"""The table at the end of `make run` speaks of the metric that params.yaml names."""
+
+import json
+from pathlib import Path
+
+import pytest
+from project import PARAMS, ROOT
+
+from pipeline import paths
+from pipeline.config.tree import read_config
+from pipeline.errors import PipelineError
+from pipeline.files import write_text
+from pipeline.stages import summary
+
+
+def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:
+    card = json.loads((ROOT / "submissions/synthetic.json").read_text())
+    card["metric"] = {"name": "log_loss", "value": 0.25, "interval": [0.2, 0.3]}
+    scores = {"public": {"rows": 12, "log_loss": 0.31}, "private": {"rows": 9, "log_loss": 0.29}}
+    report = {
+        "submission": "submissions/tiny.csv",
+        "expected": {"log_loss": 0.25},
+        "solution": scores,
+    }
+    write_text(paths.card("tiny"), json.dumps(card))
+    write_text(paths.LEADERBOARD, json.dumps(report | changes))
+    write_text(paths.PARAMS, PARAMS)
+    summary.run(read_config(paths.PARAMS))
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_score_is_by_the_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    found = lines(capsys)
+    assert found[1].split("  ", 1)[0] == "cross-validated log loss"
+    assert "0.2500  (95% interval 0.2000 to 0.3000, 1600 images in 40 groups)" in found[1]
+    assert found[2].split() == ["local", "public", "log", "loss", "0.3100", "(12", "images)"]
+    assert found[3].split() == ["local", "private", "log", "loss", "0.2900", "(9", "images)"]
+    assert not [line for line in found if "accuracy" in line]
+
+
+def test_without_a_solution_kaggle_will_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no solution at hand: Kaggle will tell" in lines(capsys, solution=None)[2]
+
+
+def test_a_leaderboard_of_another_metric_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PipelineError) as caught:
+        lines(capsys, expected={"accuracy": 0.9})
+    assert str(caught.value) == (
+        "reports/leaderboard.json: expected scores by the metric log_loss of submissions/tiny.json, "
+        "found those of another run. Run: make run"
+    )
