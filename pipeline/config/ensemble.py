@@ -49,7 +49,8 @@ class EnsembleConfig(Section):
         "macro_roc_auc",
         "quadratic_kappa",
     ]
-    """The competition's: what blends are chosen by, and what the card reports beside accuracy.
+    """The competition's: what blends are chosen by, what is reported, and whether labels or
+    probabilities are submitted (pipeline/leaderboard/submission.py states the rule).
     roc_auc and f1 are for two classes, the second being the positive one."""
     blend: Literal["auto", "mean", "single", "rank_mean", "weighted", "greedy", "stack"]
     """mean: of the models' probabilities. single: the best model alone. rank_mean: of their ranks
