@@ -11,6 +11,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: .venv/.installed ## Rebuild whatever is out of date of the pipeline, and show the result
+	@python -m pipeline jobs
 	@dvc repro
 	@python -m pipeline summary
 
@@ -21,7 +22,7 @@ test: .venv/.installed ## Format, lint, types and all tests
 	pytest -m "not slow"
 	pytest -m slow
 
-train: .venv/.installed ## Train what is out of date, several models and folds at a time: make train JOBS=2
+train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says
 	@python -m pipeline jobs $(JOBS)
 
 test-fast: .venv/.installed ## The tests that take seconds

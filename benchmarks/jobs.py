@@ -70,8 +70,7 @@ def _train_once(drawn: Drawn, config: ModelConfig, threads: int) -> None:
     from pipeline.train.infer import mean_and_std
     from pipeline.train.models import build_model
 
-    torch.set_num_threads(threads)
-    deterministic()
+    deterministic(threads)
     torch.manual_seed(config.seed)
     images, labels = drawn.images(), drawn.labels()
     rows = Rows(np.arange(len(labels)), inner=np.array([], np.int64))

@@ -7,6 +7,7 @@ process of its own, from fresh weights, with another seed each round; the time i
 whole training without imports, and the accuracy without test-time augmentation for both.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
     from pipeline.train.infer import mean_and_std, predict
     from pipeline.train.models import build_model
 
-    deterministic()
+    deterministic(os.cpu_count() or 1)
     torch.manual_seed(config.seed)
     compute = choose_compute(device, config.precision)
     images, labels = train.images(), train.labels()

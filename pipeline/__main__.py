@@ -76,7 +76,7 @@ def train(
         )
     for model in [member] if member is not None else config.members:
         for number in [fold] if fold is not None else config.folds:
-            train.run(config.device, model, config.models[model], number)
+            train.run(config, model, number)
 
 
 @app.command(rich_help_panel=STAGES)

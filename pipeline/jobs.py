@@ -5,11 +5,10 @@ its own, `dvc --wait-for-lock repro -s train@MEMBER-FOLD`: DVC's lock is held on
 and writes, not while the stage computes, and without --wait-for-lock the second one fails. What
 is done is recorded by DVC itself, so that the same command, or `dvc repro`, goes on from there.
 
-Two trainings with two threads each on two cores wait for each other, up to fifty times slower
-than alone (docs/PERFORMANCE.md): each gets its share of the cores by OMP_NUM_THREADS, and of the
-GPUs by CUDA_VISIBLE_DEVICES. On a CPU the number of threads decides the order of sums, and with
-it the last bits of the weights. So the share depends on the number of jobs alone, never on how
-many stages are left: the same number of jobs gives the same bytes, interrupted or not.
+Each computes with `train.threads`, whatever runs beside it: on a CPU the number of threads decides
+the last bits of the weights, so any number of jobs gives the bytes of `dvc repro` alone. More
+threads than cores wait for each other, up to fifty times slower than alone (docs/PERFORMANCE.md):
+by default there are as many jobs as have cores and memory, or, on GPUs, one each.
 """
 
 import contextlib
@@ -28,6 +27,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, Self
 
+import psutil
+
 from pipeline import paths
 from pipeline.config.train import TrainConfig
 from pipeline.errors import TrainError
@@ -37,8 +38,11 @@ LOGS = paths.RESUME / "logs"
 """What each training said, complete; that of its last run."""
 
 _DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
-_BEFORE = ["download", "split"]
-"""Stages that, with those before them, make what trainings read."""
+_BEFORE = "split"
+"""With the stages before it, it makes what trainings read."""
+
+_TRAINING_BYTES = 2 * 2**30
+"""What a training takes, measured at 64 px: 1.6 GB at its peak (`python -m benchmarks.train`)."""
 
 _HINTS = (
     "Updating lock file",
@@ -61,6 +65,8 @@ class Machine:
     """What trainings share."""
 
     cores: int
+    free_bytes: int
+    """Memory that programs can still have."""
     gpus: list[str]
     """As CUDA_VISIBLE_DEVICES calls them; empty where trainings run on the CPU (or Apple's MPS)."""
 
@@ -81,8 +87,8 @@ def run(config: TrainConfig, asked: int | None) -> None:
         say("nothing to train: every model and fold is up to date")
         return
     machine = find_machine(config.device)
-    jobs = asked or choose_jobs(machine, len(names))
-    shares = [share(machine, jobs, slot, os.environ) for slot in range(min(jobs, len(left)))]
+    jobs = min(asked or choose_jobs(machine, config.threads), len(left))
+    shares = [share(machine, config.threads, slot) for slot in range(jobs)]
     say(f"{len(left)} of {len(names)} to train, {_describe(shares)}; logs in {LOGS}")
     if failed := _train(left, shares):
         raise TrainError(_describe_failures(failed, len(left)))
@@ -94,7 +100,7 @@ def stage_names(config: TrainConfig) -> list[str]:
 
 
 def find_machine(device: str) -> Machine:
-    """This process's cores, and its GPUs if `train.device` leads there.
+    """This process's cores and memory, and its GPUs if `train.device` leads there.
 
     Raises TrainError for a device that is not there.
     """
@@ -103,9 +109,10 @@ def find_machine(device: str) -> Machine:
     from pipeline.train.device import choose_compute
 
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    free_bytes = psutil.virtual_memory().available
     if choose_compute(device, "float32").device.type != "cuda":
-        return Machine(cores, [])
-    return Machine(cores, visible_gpus(torch.cuda.device_count(), os.environ))
+        return Machine(cores, free_bytes, [])
+    return Machine(cores, free_bytes, visible_gpus(torch.cuda.device_count(), os.environ))
 
 
 def visible_gpus(count: int, environment: Mapping[str, str]) -> list[str]:
@@ -114,24 +121,20 @@ def visible_gpus(count: int, environment: Mapping[str, str]) -> list[str]:
     return chosen[:count] if chosen != [""] else [str(number) for number in range(count)]
 
 
-def choose_jobs(machine: Machine, stages: int) -> int:
-    """How many at a time pay: one a GPU; on the CPU one a core, at most one a stage.
+def choose_jobs(machine: Machine, threads: int) -> int:
+    """How many at a time pay: one a GPU; on the CPU as many as find cores and memory, at least one.
 
     On two cores, two trainings with one thread each took 0.68 of the time of one after the other
     with both threads (`python -m benchmarks.jobs --images 1000 --epochs 6`).
-    `stages` are all of them, done or not, so that the threads of a training do not depend on how
-    many were left.
     """
-    return min(len(machine.gpus) or machine.cores, stages)
+    if machine.gpus:
+        return len(machine.gpus)
+    return max(1, min(machine.cores // threads, machine.free_bytes // _TRAINING_BYTES))
 
 
-def share(machine: Machine, jobs: int, slot: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the job in a slot, from 0: its threads, and one GPU by turns.
-
-    A number of threads that the user has set stays.
-    """
-    threads = environment.get("OMP_NUM_THREADS") or str(max(1, machine.cores // jobs))
-    own = {"OMP_NUM_THREADS": threads}
+def share(machine: Machine, threads: int, slot: int) -> dict[str, str]:
+    """The environment of the job in a slot, from 0: its threads, and one GPU by turns."""
+    own = {"OMP_NUM_THREADS": str(threads)}
     if machine.gpus:
         own["CUDA_VISIBLE_DEVICES"] = machine.gpus[slot % len(machine.gpus)]
     return own
@@ -262,7 +265,7 @@ def _signal(groups: list[int], number: int) -> bool:
 
 def _out_of_date() -> set[str]:
     """The stages, up to the trainings, that DVC would run or restore."""
-    status = [*_DVC, "status", "--json", "--with-deps", *_BEFORE, "train"]
+    status = [*_DVC, "status", "--json", "--with-deps", "train"]
     done = subprocess.run(status, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise TrainError("dvc status failed, see above. Nothing was trained")
@@ -270,15 +273,13 @@ def _out_of_date() -> set[str]:
 
 
 def _run_before() -> None:
-    # One after the other: dvc.yaml does not tell that prepare reads what download writes.
-    for stage in _BEFORE:
-        with _Jobs() as jobs:
-            jobs.start(stage, 0, [stage], {}, None)
-            ended: list[_Job] = []
-            while jobs.running:
-                ended += jobs.take_turn()
-        if ended[0].process.returncode:
-            raise TrainError("a stage before the trainings failed, see above. Nothing was trained")
+    with _Jobs() as jobs:
+        jobs.start(_BEFORE, 0, [_BEFORE], {}, None)
+        ended: list[_Job] = []
+        while jobs.running:
+            ended += jobs.take_turn()
+    if ended[0].process.returncode:
+        raise TrainError("a stage before the trainings failed, see above. Nothing was trained")
 
 
 def _train(names: list[str], shares: list[dict[str, str]]) -> list[str]:

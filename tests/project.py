@@ -25,6 +25,7 @@ prepare:
 split: {folds: 2, seeds: [1]}
 train:
   device: cpu
+  threads: 1
   members: [one, two]
   folds: [0, 1]
   models:
@@ -42,6 +43,7 @@ train:
       ema: 0.9
       clip_norm: 1.0
       precision: float32
+      compiled: false
       tta: true
       augment: [{op: SquareSymmetry, p: 1.0}]
       engine: albumentations

@@ -51,7 +51,7 @@ def test_a_small_network_is_clearly_above_colour_histograms(tmp_path: Path) -> N
     images = np.stack([cv2.resize(cell, size, interpolation=cv2.INTER_AREA) for cell in cells])
     model = config.train.models["vgg"]
     rows = Rows(np.flatnonzero(~scored), inner=np.array([], np.int64))
-    deterministic()
+    deterministic(config.train.threads)
     torch.manual_seed(model.seed)
     mean, std = mean_and_std(images, rows.training)
     network = build_model(model.network, 2, size[0], list(mean), list(std))

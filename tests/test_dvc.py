@@ -58,7 +58,11 @@ def test_dvc_names_the_whole_section_of_a_stage(stage: str) -> None:
 
 
 def test_one_model_of_train_depends_on_its_own_parameters_only() -> None:
-    assert STAGES["train"]["params"] == ["train.device", "train.models.${item.member}"]
+    assert STAGES["train"]["params"] == [
+        "train.device",
+        "train.threads",
+        "train.models.${item.member}",
+    ]
 
 
 def test_only_check_depends_on_hidden_files() -> None:

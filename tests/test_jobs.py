@@ -21,7 +21,6 @@ RUINOUS = PARAMS.replace(
     "two: {<<: *model, seed: 2, lr: 10, weight_decay: 1.0e+30, clip_norm: null, batch_size: 4,",
 )
 RESULTS = ["models/*/*/*", "folds/*"]
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def train_config(params: str) -> TrainConfig:
@@ -47,33 +46,25 @@ def processes_with(mark: str) -> list[str]:
     return found
 
 
+GIB = 2**30
+
+
 @pytest.mark.parametrize(
-    ("machine", "jobs", "slots"),
+    ("gpus", "slots"),
     [
-        (Machine(2, []), 1, [{"OMP_NUM_THREADS": "2"}]),
-        (Machine(2, []), 2, [{"OMP_NUM_THREADS": "1"}] * 2),
-        (Machine(2, []), 5, [{"OMP_NUM_THREADS": "1"}] * 5),
-        (Machine(16, []), 3, [{"OMP_NUM_THREADS": "5"}] * 3),
+        ([], [{"OMP_NUM_THREADS": "3"}] * 2),
         (
-            Machine(16, ["0", "1"]),
-            4,
-            [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": gpu} for gpu in "0101"],
+            ["0", "1"],
+            [{"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": gpu} for gpu in "0101"],
         ),
-        (
-            Machine(8, ["GPU-aa"]),
-            2,
-            [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "GPU-aa"}] * 2,
-        ),
+        (["GPU-aa"], [{"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "GPU-aa"}] * 2),
     ],
 )
-def test_each_job_gets_its_share_of_the_cores_and_gpus_by_turns(
-    machine: Machine, jobs: int, slots: list[dict[str, str]]
+def test_each_job_gets_the_threads_of_params_yaml_and_gpus_by_turns(
+    gpus: list[str], slots: list[dict[str, str]]
 ) -> None:
-    assert [share(machine, jobs, slot, {}) for slot in range(jobs)] == slots
-
-
-def test_the_users_own_number_of_threads_stays() -> None:
-    assert share(Machine(8, []), 2, 0, {"OMP_NUM_THREADS": "3"}) == {"OMP_NUM_THREADS": "3"}
+    machine = Machine(16, 64 * GIB, gpus)
+    assert [share(machine, 3, slot) for slot in range(len(slots))] == slots
 
 
 @pytest.mark.parametrize(
@@ -95,24 +86,27 @@ def test_only_the_gpus_that_the_user_left_are_used(
 
 
 @pytest.mark.parametrize(
-    ("machine", "stages", "jobs"),
+    ("machine", "threads", "jobs"),
     [
-        (Machine(2, []), 5, 2),
-        (Machine(2, []), 1, 1),
-        (Machine(64, []), 5, 5),
-        (Machine(16, ["0"]), 5, 1),
-        (Machine(16, ["0", "1", "2"]), 5, 3),
+        (Machine(2, 24 * GIB, []), 1, 2),
+        (Machine(2, 24 * GIB, []), 2, 1),
+        (Machine(2, 24 * GIB, []), 8, 1),
+        (Machine(16, 64 * GIB, []), 3, 5),
+        (Machine(16, 9 * GIB, []), 1, 4),
+        (Machine(16, GIB, []), 1, 1),
+        (Machine(16, 64 * GIB, ["0"]), 1, 1),
+        (Machine(16, 64 * GIB, ["0", "1", "2"]), 8, 3),
     ],
 )
-def test_as_many_jobs_as_pay(machine: Machine, stages: int, jobs: int) -> None:
-    assert choose_jobs(machine, stages) == jobs
+def test_as_many_jobs_as_find_cores_and_memory(machine: Machine, threads: int, jobs: int) -> None:
+    assert choose_jobs(machine, threads) == jobs
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One model of two is ruined, the other is trained; tests follow each other in this order."""
     folder = make_project(tmp_path_factory.mktemp("jobs") / "project", RUINOUS)
-    done = run(folder, "make", "-o", ".venv/.installed", "train", "JOBS=2", **ONE_THREAD)
+    done = run(folder, "make", "-o", ".venv/.installed", "train", "JOBS=2")
     (folder / ".resume/first_run.txt").write_text(f"{done.returncode}\n{done.stdout}")
     return folder
 
@@ -151,10 +145,10 @@ def test_a_failed_training_is_named_and_leaves_the_others_intact(project: Path) 
 def test_the_same_command_trains_what_is_left_and_dvc_repro_then_trains_nothing(
     project: Path, tmp_path: Path
 ) -> None:
-    """And the bytes are those of `dvc repro` alone, with the same number of threads."""
+    """And the bytes are those of `dvc repro` alone, on as many threads as the machine has."""
     before = digests(project, "models/one/*/*")
     (project / "params.yaml").write_text(PARAMS)
-    done = run(project, sys.executable, "-m", "pipeline", "jobs", "2", **ONE_THREAD)
+    done = run(project, sys.executable, "-m", "pipeline", "jobs", "2")
     assert done.returncode == 0, done.stdout
     assert "2 of 4 to train, 2 at a time, 1 thread each; logs in .resume/logs" in done.stdout
     assert "Running stage 'train@one" not in done.stdout
@@ -164,13 +158,12 @@ def test_the_same_command_trains_what_is_left_and_dvc_repro_then_trains_nothing(
     assert rest.returncode == 0, rest.stdout
     assert "Running stage 'train" not in rest.stdout
     assert "Running stage 'ensemble'" in rest.stdout
-    again = run(project, sys.executable, "-m", "pipeline", "jobs", "2", **ONE_THREAD)
+    again = run(project, sys.executable, "-m", "pipeline", "jobs", "2")
     assert again.returncode == 0
     assert again.stdout.endswith("nothing to train: every model and fold is up to date\n")
 
     serial = make_project(tmp_path / "serial")
-    assert run(serial, "dvc", "repro", "download", **ONE_THREAD).returncode == 0
-    assert run(serial, "dvc", "repro", "train", **ONE_THREAD).returncode == 0
+    assert run(serial, "dvc", "repro", "train").returncode == 0
     assert digests(serial, *RESULTS) == digests(project, *RESULTS)
     assert len(digests(serial, "models/*/*/weights.safetensors")) == 4
 
@@ -181,7 +174,7 @@ def test_dvcs_lock_is_waited_for(project: Path) -> None:
     lock = LockFile(str(project / ".dvc/tmp/lock"))
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", "jobs", "2"], cwd=project,
-        env=environment() | ONE_THREAD, stderr=subprocess.PIPE, text=True,
+        env=environment(), stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         refused = run(project, "dvc", "status")
         assert "Unable to acquire lock" in refused.stdout
@@ -215,7 +208,7 @@ def interrupted(
     mark = f"JOBS_TEST_MARK={project}"
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", "jobs", "2"], cwd=project,
-        env=environment() | ONE_THREAD | {"JOBS_TEST_MARK": str(project)},
+        env=environment() | {"JOBS_TEST_MARK": str(project)},
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         lines, training = [], set()
@@ -244,7 +237,7 @@ def test_ctrl_c_leaves_no_process_and_the_same_command_goes_on(
     for fold in (0, 1):
         said = "interrupted: the same command goes on where it was"
         assert said in (project / f".resume/logs/train@one-{fold}.log").read_text()
-    again = run(project, sys.executable, "-m", "pipeline", "jobs", "2", **ONE_THREAD)
+    again = run(project, sys.executable, "-m", "pipeline", "jobs", "2")
     assert again.returncode == 0, again.stdout
     assert again.stdout.count("going on after epoch ") == 2
     assert "Running stage 'train" not in run(project, "dvc", "repro", "--dry", "ensemble").stdout

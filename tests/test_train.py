@@ -1,11 +1,13 @@
 """Training: learns, repeats itself bit for bit, resumes bit for bit, and fails in one sentence."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config as jaxtyping_config
 from safetensors.torch import load_file
 
 from pipeline.config.train import ModelConfig
@@ -40,6 +42,7 @@ def config_of(**changes: Any) -> ModelConfig:
         "ema": 0.9,
         "clip_norm": 1.0,
         "precision": "float32",
+        "compiled": False,
         "tta": True,
         "augment": POLICY,
         "engine": "albumentations",
@@ -66,10 +69,14 @@ NO_ROWS = np.array([], np.int64)
 
 
 def train(
-    tmp_path: Path, config: ModelConfig, rows: Rows | None = None, stop_after: int | None = None
+    tmp_path: Path,
+    config: ModelConfig,
+    rows: Rows | None = None,
+    stop_after: int | None = None,
+    threads: int = 1,
 ) -> tuple[Classifier, History]:
     """Train on IMAGES; Ctrl-C after so many epochs, if asked for."""
-    deterministic()
+    deterministic(threads)
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(IMAGES, TRAINING)
     model = build_model(config.network, 2, 16, list(mean), list(std))
@@ -124,6 +131,20 @@ def test_two_runs_give_the_same_bits(tmp_path: Path, precision: str, engine: str
     assert first_history == second_history
 
 
+@ENGINES
+def test_the_number_of_threads_is_the_parameters_and_not_the_machines(
+    tmp_path: Path, engine: str
+) -> None:
+    config = config_of(engine=engine)
+    found = []
+    for number, of_machine in enumerate((1, 2)):
+        torch.set_num_threads(of_machine)
+        found.append(train(tmp_path / str(number), config, threads=2)[0])
+    assert same(*found)
+    assert torch.get_num_threads() == 2
+    assert not same(found[0], train(tmp_path / "one", config, threads=1)[0])
+
+
 MIXES = {
     "unmixed": None,
     "mixup": {"kind": "mixup", "alpha": 0.4, "p": 0.5},
@@ -150,6 +171,51 @@ def test_a_killed_run_goes_on_and_gives_the_bits_of_an_unbroken_one(
     resumed, resumed_history = train(tmp_path / "killed", config, rows)
     assert same(unbroken, resumed)
     assert unbroken_history == resumed_history
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """The compiler does not see through the tests' own checks of shapes (conftest.py)."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    torch.compiler.reset()
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
+@ENGINES
+def test_a_compiled_step_trains_as_the_plain_one_and_goes_on_bit_for_bit(
+    tmp_path: Path, engine: str
+) -> None:
+    """Without dropout, whose numbers compiled code draws in another way."""
+    network = {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.0}
+    plain, plain_history = train(tmp_path / "plain", config_of(network=network, engine=engine))
+    compiled_config = config_of(network=network, engine=engine, compiled=True)
+    compiled, compiled_history = train(tmp_path / "compiled", compiled_config)
+    for before, after in zip(plain_history, compiled_history, strict=True):
+        assert after == pytest.approx(before, rel=1e-4)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", compiled_config, stop_after=1)
+    resumed, resumed_history = train(tmp_path / "killed", compiled_config)
+    assert same(compiled, resumed)
+    assert resumed_history == compiled_history
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_without_a_compiler_the_parameter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/no/compiler"))
+    network = {"family": "small", "name": "resnet", "width": 9, "stages": 1, "dropout": 0.0}
+    # a network of this test alone: what was compiled once is taken from PyTorch's cache
+    with pytest.raises(TrainError) as caught:
+        train(tmp_path, config_of(network=network, compiled=True, epochs=1, warmup_epochs=0))
+    message = str(caught.value)
+    assert message.startswith("compiled: true: torch.compile failed: InductorError: InvalidCxxComp")
+    assert message.endswith("on a GPU also Triton). Set compiled: false")
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:

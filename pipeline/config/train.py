@@ -90,6 +90,9 @@ class ModelConfig(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     """`auto`: bfloat16 where the device has it in hardware, else float16 on CUDA, else float32."""
+    compiled: bool
+    """Compile the step with torch.compile, on CUDA into CUDA graphs: for small networks on a GPU.
+    It costs tens of seconds at the start and needs a C++ compiler; on a CPU it does not pay."""
     tta: bool
     """Predict the mean over the square's eight symmetries."""
     augment: list[dict[str, Any]]
@@ -139,6 +142,10 @@ class TrainConfig(Section):
     """Which models train on which folds, and where."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    """What one training computes with on the CPU: decides the last bits, so that it stands here.
+    `make run` trains as many folds side by side as there are cores for it: the cores divided by
+    the number of folds is a good choice, 1 on a laptop."""
     members: Annotated[list[Name], Field(min_length=1)]
     """The models that are trained and enter the ensemble: keys of `models`."""
     folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]

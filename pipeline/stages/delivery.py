@@ -166,7 +166,7 @@ def _train(config: Config) -> None:
     split.run(config.split)
     for model in config.train.members:
         for fold in config.train.folds:
-            train.run(config.train.device, model, config.train.models[model], fold)
+            train.run(config.train, model, fold)
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
     name = config.ensemble.name
     _compare(paths.submission(name), Path("submissions") / f"{name}.csv")

@@ -107,7 +107,7 @@ def load_ensemble(config: Config) -> Ensemble:
     Raises EnsembleError or TrainError where a network is missing or is not the one that the
     submission was made with.
     """
-    deterministic()
+    deterministic(config.train.threads)
     card, weights = find_weights(config)
     networks = {}
     for model, files in weights.items():

@@ -13,7 +13,7 @@ import torch
 
 from pipeline import paths
 from pipeline.competition import read_competition
-from pipeline.config.train import InnerEpoch, ModelConfig
+from pipeline.config.train import InnerEpoch, ModelConfig, TrainConfig
 from pipeline.errors import FoldError, TrainError
 from pipeline.files import new_folder, write_text
 from pipeline.folds import assign_folds
@@ -34,20 +34,22 @@ from pipeline.train.infer import mean_and_std, predict
 from pipeline.train.models import build_model, save_model
 
 
-def run(device: str, member: str, config: ModelConfig, fold: int) -> None:
+def run(section: TrainConfig, member: str, fold: int) -> None:
     """Write models/MEMBER/foldFOLD: weights, out-of-fold and test predictions, history, metrics.
 
-    Raises TrainError, named with the member and fold, where the training cannot go on.
+    Of the section only the device, the threads and the member's model count: the others may
+    change and this training stays up to date. Raises TrainError, named with the member and fold,
+    where the training cannot go on.
     """
-    place = f"{member} fold {fold}"
     try:
-        _train(place, device, member, config, fold)
+        _train(section.device, section.threads, member, section.models[member], fold)
     except TrainError as error:
         raise TrainError(f"params.yaml: train.models.{member} (fold {fold}): {error}") from error
 
 
-def _train(place: str, device: str, member: str, config: ModelConfig, fold: int) -> None:
-    deterministic()
+def _train(device: str, threads: int, member: str, config: ModelConfig, fold: int) -> None:
+    place = f"{member} fold {fold}"
+    deterministic(threads)
     compute = choose_compute(device, config.precision)
     classes = read_competition(paths.COMPETITION).classes
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
@@ -63,7 +65,7 @@ def _train(place: str, device: str, member: str, config: ModelConfig, fold: int)
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
     if config.network.family == "timm" and config.network.weights is not None:
         inputs.append(Path(config.network.weights))
-    key = hash_of_inputs(f"{fold} {compute} {config.model_dump_json()}", inputs)
+    key = hash_of_inputs(f"{fold} {compute} {threads} {config.model_dump_json()}", inputs)
     checkpoint = Checkpoint(paths.RESUME / key)
     live = paths.LIVE / f"{member}-fold{fold}.csv"
     live.unlink(missing_ok=True)

@@ -37,8 +37,13 @@ def choose_compute(device: str, precision: str) -> Compute:
     return Compute(chosen, getattr(torch, precision))
 
 
-def deterministic() -> None:
-    """Make two runs on one machine give the same bits, on a GPU too."""
+def deterministic(threads: int) -> None:
+    """Make two runs on one machine give the same bits, on a GPU too.
+
+    threads: what the CPU computes with. Their number decides in which parts sums are made, and so
+    the last bits of the weights; it is a parameter, and no property of the machine.
+    """
+    torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
     # A debugging aid that writes over every new tensor: a sixth of a ResNet-18's step on a CPU.

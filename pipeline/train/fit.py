@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Int
 from numpy import ndarray
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.config.train import InnerEpoch, ModelConfig
 from pipeline.errors import TrainError
@@ -30,6 +29,7 @@ from pipeline.train.feed import Batch, Feed
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
 from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate
+from pipeline.train.step import compile_step, score_batch
 
 EpochRow = dict[str, int | float]
 History = list[EpochRow]
@@ -92,6 +92,7 @@ class _State:
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.moving_average = MovingAverage(model, self.average, config.ema)
+        self.forward = compile_step(score_batch, compute) if config.compiled else score_batch
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(
             compute.device.type, enabled=compute.dtype == torch.float16
@@ -137,11 +138,7 @@ def _train_epoch(
         rate = learning_rate(config, step, steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        with compute.autocast():
-            logits = state.model(images)
-        loss = functional.cross_entropy(
-            logits.float(), targets, label_smoothing=config.label_smoothing
-        )
+        loss, logits = state.forward(state.model, images, targets, config.label_smoothing, compute)
         _take_step(state, loss, config)
         state.moving_average.update(step + 1)
         labels = targets if targets.ndim == 1 else targets.argmax(1)
@@ -163,13 +160,13 @@ def _train_epoch(
 
 
 def _take_step(state: _State, loss: Tensor, config: ModelConfig) -> None:
-    state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if config.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
 
 
 def _score_inner(

@@ -72,25 +72,19 @@ class MovingAverage:
     def __init__(self, model: nn.Module, average: nn.Module, decay: float) -> None:
         """average: a copy of the model; decay in [0, 1), per step; 0 follows the model."""
         self._decay = decay
-        self._pairs = [
-            (into, of)
-            for into, of in zip(_state(average), _state(model), strict=True)
-            if into.is_floating_point()
-        ]
-        self._counters = [
-            (into, of)
-            for into, of in zip(_state(average), _state(model), strict=True)
-            if not into.is_floating_point()
-        ]
+        averages, values = _state(average), _state(model)
+        self._averages = [into for into in averages if into.is_floating_point()]
+        self._values = [of for of in values if of.is_floating_point()]
+        self._counters = [into for into in averages if not into.is_floating_point()]
+        self._counts = [of for of in values if not of.is_floating_point()]
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
         """Take in the model's state after that many steps."""
         decay = min(self._decay, (1 + steps) / (10 + steps))
-        averages = [into for into, _ in self._pairs]
-        torch._foreach_lerp_(averages, [of for _, of in self._pairs], 1 - decay)
-        for into, of in self._counters:
-            into.copy_(of)
+        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
+        if self._counters:
+            torch._foreach_copy_(self._counters, self._counts)
 
 
 def _state(model: nn.Module) -> list[Tensor]:
