@@ -29,7 +29,7 @@ from pipeline.prepare.decode import decode_image
 from pipeline.stages import ensemble, predict
 from pipeline.stages.winner_texts import write_script, write_settings
 from pipeline.tables import IMAGE_COLUMNS, write_predictions, write_table
-from pipeline.train.device import choose_compute
+from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.models import build_model, save_model
 from pipeline.train.trained import load_network
 
@@ -90,6 +90,7 @@ def make_trained(classes: list[str], each: bool) -> None:
     np.save(paths.TEST_IMAGES, pixels)
     write_text(paths.PARAMS, PARAMS)
     config = read_config(paths.PARAMS).train
+    deterministic(config.threads)
     for place, model in enumerate(("one", "two")):
         for fold in (0, 1):
             folder = paths.model_folder(model, fold)
