@@ -19,14 +19,14 @@ test: .venv/.installed ## Format, lint, types and all tests
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -m "not slow"
-	pytest -m slow
+	pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow"
+	pytest -n logical --maxprocesses 8 --dist loadfile -m slow
 
 train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says
 	@python -m pipeline jobs $(JOBS)
 
 test-fast: .venv/.installed ## The tests that take seconds
-	pytest -q -m "not slow"
+	pytest -q -n logical --maxprocesses 8 --dist loadfile -m "not slow"
 
 doctor: .venv/.installed ## Diagnose this machine: credentials for Kaggle, network, versions, device, disk
 	@python -m pipeline doctor

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-_TIMEOUT_S = 60
+_TIMEOUT_S = 240
 
 
 def find_browser() -> str | None:

@@ -3,6 +3,8 @@
 import os
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+# Tests run side by side on tiny networks: more threads than cores only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 

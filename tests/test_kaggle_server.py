@@ -60,7 +60,7 @@ def run(
         env=server.environment(folder, **(environment or KEY)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -94,7 +94,7 @@ def ask(server: KaggleServer, method: str, body: dict[str, Any]) -> requests.Res
 
 
 def until(happened: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < give_up
         time.sleep(0.01)
@@ -617,7 +617,7 @@ def test_a_hanging_request_ends_when_the_server_closes(tmp_path: Path) -> None:
         )
         until(lambda: bool(server.calls))
         assert client.poll() is None
-    assert "Remote end closed connection" in client.communicate(timeout=10)[1]
+    assert "Remote end closed connection" in client.communicate(timeout=60)[1]
     until(lambda: not handlers())
 
 
@@ -626,7 +626,7 @@ def test_half_a_request_has_no_effect_and_ends_with_the_server(client_closes: bo
     until(lambda: not handlers())
     with serve() as server:
         port = int(server.url.rpartition(":")[2])
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client = socket.create_connection(("127.0.0.1", port), timeout=60)
         client.sendall(b"PUT /upload/x HTTP/1.1\r\nContent-Length: 100\r\n\r\nid,label")
         until(lambda: bool(handlers()))
         if client_closes:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from project import PARAMS, ROOT, make_project, prepare_config, run, stage
 from safetensors.torch import load_file, save_file
@@ -45,10 +46,16 @@ SIZE_PX = 24  # of PARAMS
 
 
 def finished_project(factory: pytest.TempPathFactory) -> Path:
-    """A project after `dvc repro` and a commit, made once a session for all that read it."""
-    finished = factory.getbasetemp() / "finished"
-    if finished.is_dir():
-        return finished
+    """A project after `dvc repro` and a commit, made once a run of the tests for all that read it."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # the folder of all workers of this run
+    finished = shared / "finished"
+    with FileLock(f"{finished}.lock"):
+        return finished if finished.is_dir() else make_finished(factory).rename(finished)
+
+
+def make_finished(factory: pytest.TempPathFactory) -> Path:
     params = PARAMS.replace("members: [one, two]", "members: [one]")
     params = params.replace("epochs: 2\n", "epochs: 12\n")
     fitted = {
@@ -67,7 +74,7 @@ def finished_project(factory: pytest.TempPathFactory) -> Path:
     ):
         done = run(project, *command)
         assert done.returncode == 0, done.stdout
-    return project.rename(finished)
+    return project
 
 
 def png(seed: int, size: tuple[int, int] = (30, 26)) -> bytes:
