@@ -169,7 +169,12 @@ def load(
         worker_init_fn=_start_worker if workers else None,
         generator=torch.Generator(),  # else its start would change what dropout draws
     )
-    return iter(loader)
+    # Ctrl-C is the main process's to report: workers inherit the mask, from their first moment.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def worker_count(device: torch.device) -> int:
@@ -181,7 +186,6 @@ def worker_count(device: torch.device) -> int:
 def _start_worker(_: int) -> None:
     from pipeline.train.augment import single_threaded
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to report
     single_threaded()
 
 
