@@ -1,10 +1,11 @@
 """Start-up: seconds from the start of a stage's process to the end of its first training step.
 
 `python -m pipeline train MEMBER 0` in a small project that is drawn, prepared and split first,
-with one batch to train on, so that nearly all of the stage is start-up: imports, tables, network,
-first batch, first step. benchmarks/first_step.py notes the times. Peer: `python -c "import torch"`,
-the floor under any training. Each is a process of its own, started once before the rounds, so that
-the files are in the system's cache and compiled, as they are when one stage follows another.
+with a few batches to train on, so that nearly all of the stage is start-up: imports, tables,
+network, first batch, first step. benchmarks/first_step.py notes the times. Peer: `python -c
+"import torch"`, the floor under any training. Each is a process of its own, started once before
+the rounds, so that the files are in the system's cache and compiled, as they are when one stage
+follows another.
 """
 
 import json
@@ -59,14 +60,14 @@ def main(rounds: Annotated[int, typer.Option(min=1)] = 5) -> None:
 
 
 def _make_project(project: Path) -> None:
-    """80 training images in five folds: about 64 to train on, one batch."""
+    """160 training images in five folds: about 128 to train on, two or three batches."""
     tree = YAML().load(Path("profiles/malaria-local.yaml").read_text(encoding="utf-8"))
     tree["download"] = {
-        "source": "synthetic", "train_images": 80, "test_images": 20, "patients": 20,
+        "source": "synthetic", "train_images": 160, "test_images": 20, "patients": 20,
         "wrong_labels": 0.0, "duplicates": 0.0, "seed": 1,
     }  # fmt: skip
     tree["prepare"]["size_px"] = SIZE_PX
-    vgg = tree["train"]["models"]["vgg"] | {"epochs": 1, "warmup_epochs": 0, "batch_size": 80}
+    vgg = tree["train"]["models"]["vgg"] | {"epochs": 1, "warmup_epochs": 0}
     models = {f"model{number}": vgg | new for number, new in enumerate(_CHANGES.values())}
     tree["train"] |= {"models": models, "members": list(models), "folds": [0]}
     with (project / paths.PARAMS).open("w", encoding="utf-8") as file:
