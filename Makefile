@@ -60,6 +60,7 @@ benchmarks: .venv/.installed ## Print the ratios of docs/PERFORMANCE.md
 	python -m benchmarks.noop
 	python -m benchmarks.jobs
 	python -m benchmarks.peers
+	python -m benchmarks.peers --network vgg
 	python -m benchmarks.calibration
 
 benchmarks/out/fastai: .venv/.installed ## fastai in an environment of its own, for benchmarks.peers

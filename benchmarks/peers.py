@@ -29,6 +29,8 @@ from benchmarks.train import NETWORKS, Trained, Trainer, train_ours, train_tutor
 from pipeline.config.train import ModelConfig, TimmNetwork
 
 SIZE_PX = 64
+PLANS = {"resnet18": ([4, 8, 12], 0.75), "vgg": ([2, 4, 6, 8], 0.85)}
+"""By network, the numbers of epochs to try and the accuracy to reach: a quarter of an hour each."""
 GOAL_RATE = 2.0
 GOAL_TIME = 4.0
 
@@ -38,7 +40,7 @@ def main(
     held: Annotated[int, typer.Option(help="Held-out images.", min=10)] = 2000,
     network: Annotated[str, typer.Option(help="resnet18 or vgg.")] = "resnet18",
     epochs: Annotated[list[int] | None, typer.Option(help="Lengths to try.")] = None,
-    target: Annotated[float, typer.Option(help="The accuracy to reach.")] = 0.85,
+    target: Annotated[float | None, typer.Option(help="The accuracy to reach.")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 1,
     fastai: Annotated[Path, typer.Option(help="Python of fastai's environment.")] = Path(
         "benchmarks/out/fastai/bin/python"
@@ -46,7 +48,8 @@ def main(
 ) -> None:
     """Measure images/s and the time to an accuracy against the peers."""
     print_machine()
-    lengths = epochs or [2, 4, 8, 16]
+    lengths, aim = PLANS[network]
+    lengths, aim = epochs or lengths, target or aim
     profile = read_profile().train
     base = profile.models["vgg"].model_copy(update=NETWORKS[network])
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +69,7 @@ def main(
             )
             for length in lengths
         }
-    _report(found, images, target)
+    _report(found, images, aim)
 
 
 def _report(found: dict[int, dict[str, list[Trained]]], images: int, target: float) -> None:
