@@ -36,7 +36,7 @@ GOAL_TIME = 4.0
 
 
 def main(
-    images: Annotated[int, typer.Option(help="Images to train on.", min=20)] = 2000,
+    images: Annotated[int, typer.Option(help="Images to train on.", min=128)] = 2000,
     held: Annotated[int, typer.Option(help="Held-out images.", min=10)] = 2000,
     network: Annotated[str, typer.Option(help="resnet18 or vgg.")] = "resnet18",
     epochs: Annotated[list[int] | None, typer.Option(help="Lengths to try.")] = None,
