@@ -56,14 +56,17 @@ benchmarks: .venv/.installed ## Print the ratios of docs/PERFORMANCE.md
 	python -m benchmarks.feed
 	python -m benchmarks.train
 	python -m benchmarks.prepare
+	python -m benchmarks.growth
+	python -m benchmarks.startup
 	python -m benchmarks.noop
 	python -m benchmarks.jobs
 	python -m benchmarks.peers
+	python -m benchmarks.peers --network vgg
 	python -m benchmarks.calibration
 
 benchmarks/out/fastai: .venv/.installed ## fastai in an environment of its own, for benchmarks.peers
 	uv venv --quiet --python .venv/bin/python $@
-	VIRTUAL_ENV=$@ uv pip install --quiet fastai torch==$$(.venv/bin/python -c 'from importlib.metadata import version; print(version("torch"))')
+	VIRTUAL_ENV=$@ uv pip install --quiet fastai jaxtyping pydantic safetensors torch==$$(.venv/bin/python -c 'from importlib.metadata import version; print(version("torch"))')
 
 clean: ## Remove the environment and everything that can be rebuilt, but not DVC's cache
 	rm -rf .venv .resume live data models ensemble reports

@@ -1,6 +1,9 @@
 """fastai's `vision_learner`, as its book teaches it, in an environment of fastai's own.
 
-Run by benchmarks/peers.py with that environment's Python; imports nothing of this project.
+Run by benchmarks/peers.py with that environment's Python. ResNet-18 is torchvision's with fastai's
+head; for our vgg, which `vision_learner` cannot cut into body and head, its Learner is what the
+book takes. Its own augmentation on whole batches, its one-cycle schedule, ImageNet's normalisation.
+
 Prints one line of JSON: the seconds of the whole training, the accuracy on held-out images
 without test-time augmentation, and the peak memory of its processes.
 """
@@ -16,14 +19,19 @@ warnings.filterwarnings("ignore")
 
 from fastai.vision.all import (  # noqa: E402
     CategoryBlock,
+    CrossEntropyLossFlat,
     DataBlock,
+    DataLoaders,
     ImageBlock,
+    Learner,
+    Normalize,
     RandomSplitter,
     Resize,
     accuracy,
     aug_transforms,
     default_device,
     get_image_files,
+    imagenet_stats,
     parent_label,
     set_seed,
     vision_learner,
@@ -34,8 +42,15 @@ WORKERS = 2
 BATCH_SIZE = 64
 
 
-def main(train: Path, held: Path, size_px: int, epochs: int, seed: int) -> None:
-    """Train a ResNet-18 from scratch on train/CLASS/*.png and score held/CLASS/*.png."""
+RATE = 3e-3
+"""What the book gives `fit_one_cycle` most often."""
+
+
+def main(train: Path, held: Path, network: str, size_px: int, epochs: int, seed: int) -> None:
+    """Train from scratch on train/CLASS/*.png and score held/CLASS/*.png.
+
+    network: resnet18, or the JSON of a `network` of params.yaml.
+    """
     set_seed(seed)
     default_device(False)
     block = DataBlock(
@@ -44,14 +59,16 @@ def main(train: Path, held: Path, size_px: int, epochs: int, seed: int) -> None:
         get_y=parent_label,
         splitter=RandomSplitter(valid_pct=0.0),
         item_tfms=Resize(size_px),
-        batch_tfms=aug_transforms(flip_vert=True, max_rotate=30.0, max_zoom=1.1, max_warp=0.0),
+        batch_tfms=[
+            *aug_transforms(flip_vert=True, max_rotate=30.0, max_zoom=1.1, max_warp=0.0),
+            Normalize.from_stats(*imagenet_stats),
+        ],
     )
     loaders = block.dataloaders(train, bs=BATCH_SIZE, num_workers=WORKERS)
-    learner = vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
-    learner.unfreeze()
+    learner = learn(loaders, network, size_px)
     started = time.perf_counter()
     with learner.no_bar(), learner.no_logging():
-        learner.fit_one_cycle(epochs, 3e-3)
+        learner.fit_one_cycle(epochs, RATE)
     seconds = time.perf_counter() - started
     files = get_image_files(held)
     probabilities, _ = learner.get_preds(dl=loaders.test_dl(files), inner=False)
@@ -65,5 +82,17 @@ def main(train: Path, held: Path, size_px: int, epochs: int, seed: int) -> None:
     print(json.dumps({"seconds": seconds, "accuracy": right / len(files), "peak_gb": peak_gb}))
 
 
+def learn(loaders: DataLoaders, network: str, size_px: int) -> Learner:
+    """A learner of a network with fresh weights."""
+    if network == "resnet18":
+        return vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
+    from pipeline.config.train import SmallNetwork
+    from pipeline.train.models import build_model
+
+    config = SmallNetwork.model_validate_json(network)
+    ours = build_model(config, len(loaders.vocab), size_px, [0.0] * 3, [1.0] * 3).network
+    return Learner(loaders, ours, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:6]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:7]))

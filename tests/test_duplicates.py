@@ -53,6 +53,20 @@ def test_the_clusters_are_those_of_comparing_every_pair(
     assert firsts_of([images[:90], images[90:]], most_difference) == expected
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 5, 32])
+@pytest.mark.parametrize("most_difference", [0.4, 1.0, 2.0])
+def test_near_images_are_found_whatever_portions_their_colours_fall_in(
+    rows_at_once: int, most_difference: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(duplicates, "_COLUMNS_AT_ONCE", 11)
+    colours = GENERATOR.integers(100, 112, (200, 1, 1, 3))
+    images = np.broadcast_to(colours, (200, 8, 8, 3)).astype(np.uint8)
+    expected = brute_force(images, most_difference)
+    assert len(set(expected)) < 190
+    assert firsts_of([images[:90], images[90:]], most_difference) == expected
+
+
 def test_the_limit_itself_is_still_the_same_image() -> None:
     one = np.full((1, 8, 8, 3), 100, np.uint8)
     images = np.concatenate([one, one + 2, one + 5])
