@@ -141,7 +141,7 @@ def _train(place: Path, config: ModelConfig, device: str, steps: int) -> Spent:
     from pipeline.train.models import build_model
 
     os.chdir(place)
-    deterministic()
+    deterministic(os.cpu_count() or 1)
     torch.manual_seed(config.seed)
     compute = choose_compute(device, config.precision)
     own = OwnMemory()
@@ -173,7 +173,7 @@ def _predict(place: Path, config: ModelConfig, device: str, count: int) -> Spent
     from pipeline.train.infer import predict
     from pipeline.train.models import build_model
 
-    deterministic()
+    deterministic(os.cpu_count() or 1)
     compute = choose_compute(device, config.precision)
     images = np.load(place / paths.TEST_IMAGES, mmap_mode="r")
     model = build_model(config.network, 2, images.shape[1], [128.0] * 3, [64.0] * 3)
