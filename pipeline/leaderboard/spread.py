@@ -23,7 +23,7 @@ from numpy import ndarray
 from pipeline.metrics import Scorer
 
 _MOST_STRETCH = 3.0
-"""Of a difference, where redrawn groups have next to no spread: few groups, all of them alike."""
+"""At most this much for either reason, where groups have next to no spread: few, and all alike."""
 
 _MOST_BLOCKS = 400
 """The spread is measured by leaving out each group, or each of so many sets of groups."""
@@ -71,8 +71,8 @@ def redraw_train(
     if np.ptp(weight) > 0:
         share = weight / weight.mean()
         better = influence / share
-        likely = max(seen, _by_design(better, share, rows, row_variance))
-        by_design = _by_design(
+        likely = max(seen, spread_by_design(better, share, rows, row_variance))
+        by_design = spread_by_design(
             better[drawn] - off[:, None], share[drawn], rows[drawn], row_variance
         )
         spread = np.maximum(spread, by_design)
@@ -81,7 +81,7 @@ def redraw_train(
     return Redrawn(off, few * _ratio(likely, seen) * _ratio(likely, spread))
 
 
-def _by_design(
+def spread_by_design(
     better: Float[ndarray, "*draws groups"],
     share: Float[ndarray, "*draws groups"],
     rows: Float[ndarray, "*draws groups"],
