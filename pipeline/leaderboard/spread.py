@@ -9,9 +9,9 @@ that it saw. The variance of a mean over clusters of unequal size is known witho
 sizes differ and how groups of one size do. The spread is the larger of both: what was seen, and
 what was to be expected of these sizes and these groups. Of like sizes they are one.
 
-The same estimate is made anew from each redrawn set of groups (bootstrap-t: Efron 1981; Hall 1988),
-so its own error widens the interval, to the side of the bad groups. docs/FORECAST.md has the
-figures.
+The same estimate, of the two the larger one, is made anew from each redrawn set of groups
+(bootstrap-t: Efron 1981; Hall 1988), so its own error widens the interval, to the side of the bad
+groups. docs/FORECAST.md has the figures, docs/LOG.md what else was tried.
 """
 
 from dataclasses import dataclass
@@ -72,11 +72,11 @@ def redraw_train(
         share = weight / weight.mean()
         better = influence / share
         likely = max(seen, spread_by_design(better, share, rows, row_variance))
-        by_design = spread_by_design(
-            better[drawn] - off[:, None], share[drawn], rows[drawn], row_variance
-        )
-        spread = np.maximum(spread, by_design)
-    effective = max(2.0, weight.sum() ** 2 / (weight**2).sum())
+    if likely > seen:
+        better = better[drawn] - off[:, None]
+        spread = spread_by_design(better, share[drawn], rows[drawn], row_variance)
+    drift = weight / rows  # sizes are told above
+    effective = max(2.0, drift.sum() ** 2 / (drift**2).sum())
     few = np.sqrt(effective / (effective - 1))
     return Redrawn(off, few * _ratio(likely, seen) * _ratio(likely, spread))
 
