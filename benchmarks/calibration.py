@@ -2,11 +2,13 @@
 
 Simulated competitions (benchmarks/patients.py), and re-splits of real out-of-fold predictions:
 their patients are parted at random into training ones and new ones, whose true scores are then
-known. One line a setting; the table of docs/FORECAST.md. Single-threaded; 4 min.
+known. One line a setting; the table of docs/FORECAST.md. 4 min on one core, half of it with
+--processes 2, which changes no figure.
 """
 
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,9 +77,21 @@ class Trial:
     gain_found: float
 
 
+@dataclass(frozen=True)
+class Real:
+    """Real out-of-fold rows, and whose they are."""
+
+    correct: Any
+    """1 or 0 for each row."""
+    patient: Any
+    """Of each row, in [0, patients)."""
+
+
 def main(
     simulations: Annotated[int, typer.Option(help="Competitions a setting.", min=1)] = 200,
     resamples: Annotated[int, typer.Option(help="Draws a forecast.", min=200)] = 400,
+    first: Annotated[int, typer.Option(help="Seed of the first; others are others.", min=0)] = 0,
+    processes: Annotated[int, typer.Option(help="At a time.", min=1)] = 1,
     oof: Annotated[Path, typer.Option(help="Out-of-fold table.")] = Path("ensemble/oof.csv"),
     folds: Annotated[Path, typer.Option(help="Its folds.")] = Path("folds/folds.csv"),
 ) -> None:
@@ -85,20 +99,25 @@ def main(
     print(f"{simulations} competitions a line, nominal {CONFIDENCE:.0%}, {resamples} draws each")
     print("| competitions | private held | below | above | public held | private, public known "
           "| width | score | gain: true, estimated |\n|" + "---|" * 9, flush=True)  # fmt: skip
-    held = []
-    for name, (world, metric) in SETTINGS.items():
-        trials = [simulate(world, metric, seed, resamples) for seed in range(simulations)]
-        held.append(print_line(name, trials))
+    lines: dict[str, Any] = {
+        name: partial(simulate, world, metric, resamples)
+        for name, (world, metric) in SETTINGS.items()
+    }
     if oof.is_file():
-        for share in (0.8, 0.5, 0.2):
-            trials = list(resplit(oof, folds, share, simulations, resamples))
-            held.append(print_line(f"{oof}: {share:.0%} of the patients known", trials))
+        real = read_real(oof, folds)
+        lines |= {
+            f"{oof}: {share:.0%} of the patients known": partial(resplit, real, share, resamples)
+            for share in (0.8, 0.5, 0.2)
+        }
+    seeds = range(first, first + simulations)
+    with ProcessPoolExecutor(processes) as pool:
+        held = [print_line(name, list(pool.map(trial, seeds))) for name, trial in lines.items()]
     missed = sum(not GOAL[0] <= share <= GOAL[1] for share in held)
     print(f"\n{'met' if not missed else 'MISSED'}: private held in {GOAL[0]:.0%} to {GOAL[1]:.0%} "
           f"on {len(held) - missed} of {len(held)} lines")  # fmt: skip
 
 
-def simulate(world: World, metric_name: str, seed: int, resamples: int) -> Trial:
+def simulate(world: World, metric_name: str, resamples: int, seed: int) -> Trial:
     """One simulated competition, forecast as stage `ensemble` does."""
     metric, found = METRICS[metric_name], draw_competition(world, seed)
     oof = most_probable(found.probabilities)
@@ -118,11 +137,8 @@ def simulate(world: World, metric_name: str, seed: int, resamples: int) -> Trial
     return _trial(card, public, private, found.gain(metric), gain["mean"])
 
 
-def resplit(oof: Path, folds: Path, share: float, splits: int, resamples: int) -> Iterator[Trial]:
-    """Real out-of-fold rows: a share of the patients is known, the others are the test set.
-
-    Both kinds of rows have one fold's model each, so there is no gain to forecast.
-    """
+def read_real(oof: Path, folds: Path) -> Real:
+    """The rows that have a prediction: of a partial table those of its folds."""
     table = read_table(folds, FOLD_COLUMNS).drop_duplicates("image_id")
     classes = [name.removeprefix("p_") for name in pd.read_csv(oof, nrows=0).columns[1:]]
     known = set(pd.read_csv(oof, usecols=["image_id"], dtype=str)["image_id"])
@@ -130,23 +146,30 @@ def resplit(oof: Path, folds: Path, share: float, splits: int, resamples: int) -
     probabilities = read_predictions(oof, list(table["image_id"]), classes)
     labels = table["label"].map({name: place for place, name in enumerate(classes)})
     correct = (probabilities.argmax(axis=1) == labels.to_numpy()).astype(float)
-    names, patient = np.unique(table["group"], return_inverse=True)
-    for seed in range(splits):
-        rng = np.random.default_rng(seed)
-        is_train = (rng.permutation(len(names)) < share * len(names))[patient]
-        test = rng.permutation(correct[~is_train])
-        half = len(test) // 2
-        found = forecast(
-            mean_of(correct[is_train]),
-            [str(name) for name in patient[is_train]],
-            Halves(half, len(test) - half),
-            NO_GAIN, None, None, (0.0, 1.0), CONFIDENCE, resamples, seed,
-        )  # fmt: skip
-        card = {
-            "public": found.public, "private": found.private, "mean": found.mean,
-            "sd": found.sd, "correlation": found.correlation, "confidence": CONFIDENCE,
-        }  # fmt: skip
-        yield _trial(card, float(test[:half].mean()), float(test[half:].mean()), 0.0, 0.0)
+    return Real(correct, np.unique(table["group"], return_inverse=True)[1])
+
+
+def resplit(real: Real, share: float, resamples: int, seed: int) -> Trial:
+    """Real out-of-fold rows: a share of the patients is known, the others are the test set.
+
+    Both kinds of rows have one fold's model each, so there is no gain to forecast.
+    """
+    rng = np.random.default_rng(seed)
+    patients = real.patient.max() + 1
+    is_train = (rng.permutation(patients) < share * patients)[real.patient]
+    test = rng.permutation(real.correct[~is_train])
+    half = len(test) // 2
+    found = forecast(
+        mean_of(real.correct[is_train]),
+        [str(name) for name in real.patient[is_train]],
+        Halves(half, len(test) - half),
+        NO_GAIN, None, None, (0.0, 1.0), CONFIDENCE, resamples, seed,
+    )  # fmt: skip
+    card = {
+        "public": found.public, "private": found.private, "mean": found.mean,
+        "sd": found.sd, "correlation": found.correlation, "confidence": CONFIDENCE,
+    }  # fmt: skip
+    return _trial(card, float(test[:half].mean()), float(test[half:].mean()), 0.0, 0.0)
 
 
 def most_probable(probabilities: Any) -> Prediction:

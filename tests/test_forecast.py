@@ -26,6 +26,7 @@ from pipeline.leaderboard.forecast_card import (
     unpack_correct,
 )
 from pipeline.leaderboard.gain import NO_GAIN, Gain, estimate_gain
+from pipeline.leaderboard.spread import redraw_train, spread_by_design
 from pipeline.metrics import METRICS
 
 CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
@@ -123,6 +124,67 @@ def test_of_few_patients_the_interval_is_as_wide_as_students() -> None:
         )
     assert min(ratios) > 0.92
     assert np.mean(ratios) < 1.25
+
+
+def test_the_spread_to_expect_of_unequal_groups_is_the_design_effects() -> None:
+    """Eldridge, Ashby and Kerry 2006: variance / m (1 + ((cv² + 1) m - 1) ICC), of mean size m."""
+    rows = np.array([5.0, 5, 20, 20, 65, 65, 700, 700])
+    between, within = 0.002, 0.03
+    better = np.tile([1.0, -1.0], 4) * np.sqrt(between + within / rows)
+    share, mean, total = rows / rows.mean(), rows.mean(), between + within
+    found = spread_by_design(better, share, rows, total)
+    effect = 1 + ((rows.var() / mean**2 + 1) * mean - 1) * between / total
+    assert found**2 == pytest.approx(total / mean * effect)
+    assert spread_by_design(better * 0.0, share, rows, total) ** 2 == pytest.approx(total / mean)
+    of_two = spread_by_design(np.stack([better, better]), share, rows, total)
+    assert of_two == pytest.approx([found, found])
+
+
+def test_groups_of_one_size_are_stretched_as_by_bootstrap_t_alone() -> None:
+    """Whatever rows vary by: sizes tell nothing then."""
+    hits, groups = patients(30, 20, 9, 1, seed=1)
+    for row_variance in (0.0, 0.09, 0.25):
+        found = redraw_train(
+            mean_of(hits.astype(float)), groups, np.ones(600), row_variance, 500,
+            np.random.default_rng(1),
+        )  # fmt: skip
+        rates = hits.reshape(30, 20).mean(axis=1)
+        drawn = rates[np.random.default_rng(1).integers(30, size=(500, 30))]
+        np.testing.assert_allclose(found.off, drawn.mean(axis=1) - rates.mean(), atol=1e-12)
+        expected = rates.std() / drawn.std(axis=1) * math.sqrt(30 / 29)
+        np.testing.assert_allclose(found.stretch, expected, rtol=1e-9)
+
+
+def test_where_patients_do_not_differ_their_unequal_sizes_do_not_count() -> None:
+    """The rows' own variance is the whole of it: as of independent rows, but for a few per cent."""
+    groups = np.repeat(np.arange(120), np.tile([10, 20, 40, 200], 30))
+    ratios = []
+    for seed in range(6):
+        correct = np.random.default_rng(seed).random(len(groups)) < 0.9
+        p = correct.mean()
+        expected = math.sqrt(p * (1 - p) * (1 / len(groups) + 1 / 500))
+        ratios.append(foresee(correct, groups, resamples=1000).sd[0] / expected)
+    assert 0.95 < np.mean(ratios) < 1.2
+
+
+def test_the_stretch_makes_up_for_large_patients_who_happen_to_be_ordinary() -> None:
+    """Three patients have 480 of 1,680 rows. Where all three are at the mean, the other thirty tell
+    that it could have been else; where they differ as the others do, nothing is to be made up."""
+    sizes = np.array([40] * 30 + [160] * 3)
+    groups = np.repeat(np.arange(33), sizes)
+    rates = np.tile([0.8, 0.9, 1.0], 11)
+    stretches = []
+    for large in ([0.9, 0.9, 0.9], [0.8, 0.9, 1.0]):
+        hits = np.concatenate(
+            [np.arange(n) < round(n * r) for r, n in zip([*rates[:30], *large], sizes, strict=True)]
+        )
+        generator = np.random.default_rng(1)
+        found = redraw_train(
+            mean_of(hits * 1.0), groups, np.ones(len(groups)), 0.09, 2000, generator
+        )
+        stretches.append(float(np.median(found.stretch)))
+    assert stretches[0] > 1.15
+    assert stretches[1] == pytest.approx(1.0, abs=0.1)
 
 
 def test_groups_of_unequal_size_draw_the_test_set_as_the_training_set_was() -> None:
@@ -450,14 +512,14 @@ LEAST, MOST = (
 )
 def test_the_interval_holds_the_private_score_as_often_as_it_says(world: World) -> None:
     """The small sister of docs/FORECAST.md: python -m benchmarks.calibration."""
-    trials = [simulate(world, "accuracy", seed, 200) for seed in range(COMPETITIONS)]
+    trials = [simulate(world, "accuracy", 200, seed) for seed in range(COMPETITIONS)]
     assert LEAST <= sum(trial.private for trial in trials) <= MOST
     assert LEAST <= sum(trial.public for trial in trials) <= MOST
     assert LEAST <= sum(trial.updated for trial in trials) <= COMPETITIONS
 
 
 def test_the_calibration_prints_a_line_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    trials = [simulate(World(12, 6, (5,), 0.4), "accuracy", seed, 200) for seed in range(2)]
+    trials = [simulate(World(12, 6, (5,), 0.4), "accuracy", 200, seed) for seed in range(2)]
     share = print_line("a setting", trials)
     line = capsys.readouterr().out
     assert line.startswith(f"| a setting | {share:.1%} |")

@@ -6,10 +6,9 @@ one picture: training and test patients are two draws from one population. So bo
 from the training patients (whole groups, Davison and Hinkley 1997, sections 3.8 and 6.3.3), the
 test rows are parted at random, and what varies is the difference between the two draws.
 
-Few groups show too little spread, and fewest where a rare bad patient is missing: then the score is
-too good and the spread too small at once. Each difference is therefore divided by the spread of
-its own redrawn training groups (bootstrap-t: Efron 1981; Hall 1988), which widens the side on which
-the bad patients lie. docs/FORECAST.md tells how often the intervals hold with and without it.
+Few groups show too little spread, and fewest where a rare bad or a large bad patient is missing:
+then the score is too good and the spread too small at once. How each difference is stretched for
+that is told in spread.py, and docs/FORECAST.md tells how often the intervals hold with and without.
 
 This is an interval for a score that will be, which is wider than one for the mean that it has on
 average: with 160 training and 40 test patients two to three times as wide.
@@ -23,16 +22,11 @@ from numpy import ndarray
 
 from pipeline.errors import EnsembleError
 from pipeline.leaderboard.gain import Gain
+from pipeline.leaderboard.spread import redraw_train
 from pipeline.metrics import Scorer
 
 LEVELS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995)
 """Of the quantiles that a forecast keeps, so that a score can be told how likely it was."""
-
-_MOST_STRETCH = 3.0
-"""Of a difference, where redrawn groups have next to no spread: few groups, all of them alike."""
-
-_MOST_BLOCKS = 400
-"""The spread is measured by leaving out each group, or each of so many sets of groups."""
 
 _MOST_UNDEFINED = 0.05
 """Share of draws that may miss a class; beyond it the others describe another competition."""
@@ -107,11 +101,18 @@ def forecast(
     population = _Population(groups, weights)
     generator = np.random.default_rng(seed)
     score = scorer(population.weight_of_row)
-    train, stretch = _redraw_train(scorer, population, score, resamples, generator)
     test = np.empty((resamples, 3))
     for place in range(resamples):
         test[place] = _draw_test(scorer, population, halves, test_groups, generator)
-    widened = stretch[:, None] * (test - score - train[:, None])
+    train = redraw_train(
+        scorer,
+        population.group_of_row,
+        population.weight_of_row,
+        _row_variance(test, halves),
+        resamples,
+        generator,
+    )
+    widened = train.stretch[:, None] * (test - score - train.off[:, None])
     shift = gain.mean + gain.spread * generator.standard_normal(resamples)
     scores = np.clip(score + widened + shift[:, None], *bounds)
     scores = scores[_defined(scores, len(population.names))]
@@ -206,36 +207,16 @@ def _draw_test(
     return scorer(public), scorer(private), scorer(public + private)
 
 
-def _redraw_train(
-    scorer: Scorer,
-    population: _Population,
-    score: float,
-    resamples: int,
-    generator: np.random.Generator,
-) -> tuple[Float[ndarray, " resamples"], Float[ndarray, " resamples"]]:
-    """How far the out-of-fold score of redrawn training groups lies off, and the stretch of each.
+def _row_variance(test: Float[ndarray, "resamples 3"], halves: Halves) -> float:
+    """Of single rows, from the drawn competitions: halves of the same groups differ by them alone.
 
-    To first order: by each group's influence, from the score without it (jackknife), so that a
-    metric is scored once a group and not once a draw.
+    Sampling without replacement: the difference has this variance times 1/public + 1/private.
     """
-    block_of_group = np.arange(len(population.names))
-    if len(population.names) > _MOST_BLOCKS:
-        block_of_group = generator.permutation(block_of_group) % _MOST_BLOCKS
-    block_of_row = block_of_group[population.group_of_row]
-    blocks = int(block_of_group.max()) + 1
-    without = [
-        scorer(population.weight_of_row * (block_of_row != block)) for block in range(blocks)
-    ]
-    influence = (blocks - 1) * (score - np.array(without))
-    influence = np.nan_to_num(influence - np.nanmean(influence))  # a block with all of a class: 0
-    drawn = influence[generator.integers(blocks, size=(resamples, blocks))]
-    spread = drawn.std(axis=1)
-    seen = influence.std()
-    ratio = np.full(resamples, _MOST_STRETCH)
-    np.divide(seen, spread, out=ratio, where=spread > seen / _MOST_STRETCH)
-    weight = np.bincount(block_of_row, weights=population.weight_of_row)
-    effective = max(2.0, weight.sum() ** 2 / (weight**2).sum())
-    return drawn.mean(axis=1), ratio * np.sqrt(effective / (effective - 1))
+    differences = test[:, 0] - test[:, 1]
+    differences = differences[~np.isnan(differences)]
+    if len(differences) == 0:
+        return 0.0
+    return float(differences.var() / (1 / halves.public + 1 / halves.private))
 
 
 def _defined(scores: Float[ndarray, "resamples halves"], groups: int) -> ndarray:
