@@ -68,7 +68,7 @@ class Machine:
     free_bytes: int
     """Memory that programs can still have."""
     gpus: list[str]
-    """As CUDA_VISIBLE_DEVICES calls them; empty where trainings run on the CPU (or Apple's MPS)."""
+    """As CUDA_VISIBLE_DEVICES calls them, Apple's as the first; empty where the CPU trains."""
 
 
 def run(config: TrainConfig, asked: int | None) -> None:
@@ -110,9 +110,14 @@ def find_machine(device: str) -> Machine:
 
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     free_bytes = psutil.virtual_memory().available
-    if choose_compute(device, "float32").device.type != "cuda":
-        return Machine(cores, free_bytes, [])
-    return Machine(cores, free_bytes, visible_gpus(torch.cuda.device_count(), os.environ))
+    match choose_compute(device, "float32").device.type:
+        case "cpu":
+            gpus = []
+        case "cuda":
+            gpus = visible_gpus(torch.cuda.device_count(), os.environ)
+        case _:
+            gpus = ["0"]
+    return Machine(cores, free_bytes, gpus)
 
 
 def visible_gpus(count: int, environment: Mapping[str, str]) -> list[str]:

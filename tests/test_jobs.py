@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from zc.lockfile import LockFile
 
 from pipeline.config.train import TrainConfig
-from pipeline.jobs import Machine, choose_jobs, share, stage_names, visible_gpus
+from pipeline.jobs import Machine, choose_jobs, find_machine, share, stage_names, visible_gpus
 
 RUINOUS = PARAMS.replace(
     "two: {<<: *model, seed: 2,",
@@ -100,6 +100,17 @@ def test_only_the_gpus_that_the_user_left_are_used(
 )
 def test_as_many_jobs_as_find_cores_and_memory(machine: Machine, threads: int, jobs: int) -> None:
     assert choose_jobs(machine, threads) == jobs
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", []), ("mps", ["0"])])
+def test_the_cpu_is_no_gpu_and_apples_is_one(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: list[str]
+) -> None:
+    monkeypatch.setattr("torch.mps.is_available", lambda: True)
+    machine = find_machine(device)
+    assert machine.gpus == gpus
+    assert machine.cores >= 1
+    assert GIB / 8 < machine.free_bytes < 2**50
 
 
 @pytest.fixture(scope="module")
