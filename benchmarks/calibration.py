@@ -2,7 +2,7 @@
 
 Simulated competitions (benchmarks/patients.py), and re-splits of real out-of-fold predictions:
 their patients are parted at random into training ones and new ones, whose true scores are then
-known. One line a setting; the table of docs/FORECAST.md. 4 min on one core, half of it with
+known. One line a setting; the table of docs/FORECAST.md. 5 min on one core, less with
 --processes 2, which changes no figure.
 """
 

@@ -8,7 +8,7 @@ test rows are parted at random, and what varies is the difference between the tw
 
 Few groups show too little spread, and fewest where a rare bad or a large bad patient is missing:
 then the score is too good and the spread too small at once. How each difference is stretched for
-that is told in spread.py, and docs/FORECAST.md tells how often the intervals hold with and without.
+that is told in spread.py, and docs/FORECAST.md tells how often the intervals hold.
 
 This is an interval for a score that will be, which is wider than one for the mean that it has on
 average: with 160 training and 40 test patients two to three times as wide.
