@@ -187,6 +187,26 @@ def test_the_stretch_makes_up_for_large_patients_who_happen_to_be_ordinary() -> 
     assert stretches[1] == pytest.approx(1.0, abs=0.1)
 
 
+def test_each_redraw_is_divided_by_the_estimate_that_was_the_larger_one() -> None:
+    """Where the design effect was: the stretch times it is one number, whatever was redrawn."""
+    sizes = np.array([40.0] * 30 + [160] * 3)
+    hits = sizes * [*np.tile([0.8, 0.9, 1.0], 10), 0.9, 0.9, 0.9]
+    groups = np.repeat(np.arange(33), sizes.astype(int))
+    correct = np.concatenate([np.arange(n) < h for n, h in zip(sizes, hits, strict=True)]) * 1.0
+    found = redraw_train(
+        mean_of(correct), groups, np.ones(len(groups)), 0.09, 500, np.random.default_rng(1)
+    )
+    drawn = np.random.default_rng(1).integers(33, size=(500, 33))
+    without = (hits.sum() - hits) / (sizes.sum() - sizes)
+    influence = 32 * (hits.sum() / sizes.sum() - without)
+    influence -= influence.mean()
+    share = sizes / sizes.mean()
+    better = (influence / share)[drawn] - found.off[:, None]
+    by_design = spread_by_design(better, share[drawn], sizes[drawn], 0.09)
+    products = found.stretch * by_design
+    np.testing.assert_allclose(products, products[0], rtol=1e-9)
+
+
 def test_groups_of_unequal_size_draw_the_test_set_as_the_training_set_was() -> None:
     """Large patients are worse here: the expected score is by row, not by patient."""
     sizes = np.tile([10, 90], 60)
