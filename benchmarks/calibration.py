@@ -17,14 +17,14 @@ import pandas as pd
 import typer
 
 from benchmarks.patients import World, draw_competition
-from pipeline.config.forecast import ForecastConfig
+from pipeline.core.tables import FOLD_COLUMNS, read_predictions, read_table
 from pipeline.ensemble.blend import Prediction
-from pipeline.leaderboard.after import expect_private
-from pipeline.leaderboard.forecast import Halves, forecast, mean_of
-from pipeline.leaderboard.forecast_card import Scored, forecast_card
-from pipeline.leaderboard.gain import NO_GAIN
-from pipeline.metrics import METRICS
-from pipeline.tables import FOLD_COLUMNS, read_predictions, read_table
+from pipeline.ensemble.forecast.averaging import NO_GAIN
+from pipeline.ensemble.forecast.card import Scored, forecast_card
+from pipeline.ensemble.forecast.config import ForecastConfig
+from pipeline.ensemble.forecast.intervals import Halves, forecast, mean_of
+from pipeline.ledger.explain import expect_private
+from pipeline.scoring.metrics import METRICS
 
 GOAL = (0.85, 0.95)
 CONFIDENCE = 0.9

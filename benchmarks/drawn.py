@@ -18,14 +18,14 @@ import pandas as pd
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.archive import ImageArchive
-from pipeline.config.download import SyntheticSource
-from pipeline.config.tree import Config, read_config
-from pipeline.download.package import write_tables
-from pipeline.download.synthetic import draw_competition
+from pipeline.core.shapes import Image, Images, Labels
+from pipeline.core.tables import read_csv
+from pipeline.download.config import SyntheticSource
+from pipeline.download.drawn.competition import draw_competition
+from pipeline.download.drawn.files import write_tables
+from pipeline.params import Config, read_config
 from pipeline.prepare.decode import decode_image
-from pipeline.shapes import Image, Images, Labels
-from pipeline.tables import read_csv
+from pipeline.raw.archive import ImageArchive
 
 FILE_PX = 128
 IMAGES_A_PATIENT = 40

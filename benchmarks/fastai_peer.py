@@ -86,7 +86,7 @@ def learn(loaders: DataLoaders, network: str, size_px: int) -> Learner:
     """A learner of a network with fresh weights."""
     if network == "resnet18":
         return vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
-    from pipeline.config.train import SmallNetwork
+    from pipeline.train.config import SmallNetwork
     from pipeline.train.models import build_model
 
     config = SmallNetwork.model_validate_json(network)

@@ -20,10 +20,10 @@ import typer
 from benchmarks import tutorial
 from benchmarks.drawn import Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
-from pipeline.config.train import ModelConfig
-from pipeline.train.augment import Policy
+from pipeline.train.augment.per_image import Policy
+from pipeline.train.batches import Batches, Feed, load, worker_count
+from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
-from pipeline.train.feed import Batches, Feed, load, worker_count
 
 GOAL = 4.0
 GOAL_BATCHED = 8.0

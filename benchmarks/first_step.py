@@ -20,8 +20,8 @@ import torch  # noqa: E402, F401
 EVENTS["torch imported"] = time.monotonic()
 
 from pipeline import __main__ as command_line  # noqa: E402
-from pipeline.stages import train  # noqa: E402
-from pipeline.train.feed import Feed  # noqa: E402
+from pipeline.train import stage as train  # noqa: E402
+from pipeline.train.batches import Feed  # noqa: E402
 
 EVENTS["rest imported"] = time.monotonic()
 

@@ -31,9 +31,9 @@ from benchmarks.drawn import FILE_PX, Drawn, draw, read_profile, vary
 from benchmarks.prepare import GOAL_GB as GOAL_PREPARE_GB
 from benchmarks.timing import print_goal, print_machine
 from benchmarks.train import GOAL_GB as GOAL_TRAIN_GB
-from pipeline import paths
-from pipeline.config.prepare import PrepareConfig
-from pipeline.config.train import ModelConfig
+from pipeline.core import paths
+from pipeline.prepare.config import PrepareConfig
+from pipeline.train.config import ModelConfig
 
 SIZES = ["5000x64", "22000x64", "200000x64", "5000x128", "22000x128", "5000x224"]
 BASE_CELLS = 400
@@ -116,7 +116,7 @@ def _memory(spent: Spent) -> list[str]:
 
 
 def _prepare(place: Path, config: PrepareConfig) -> Spent:
-    from pipeline.stages import prepare
+    from pipeline.prepare import stage as prepare
 
     os.chdir(place)
     own = OwnMemory()
@@ -131,9 +131,9 @@ def _train(place: Path, config: ModelConfig, device: str, steps: int) -> Spent:
     import numpy as np
     import torch
 
-    from pipeline.competition import read_competition
-    from pipeline.files import sha256_of
-    from pipeline.tables import IMAGE_COLUMNS, read_table
+    from pipeline.core.competition import read_competition
+    from pipeline.core.files import sha256_of
+    from pipeline.core.tables import IMAGE_COLUMNS, read_table
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
     from pipeline.train.fit import Rows, fit

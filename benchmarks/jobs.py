@@ -1,7 +1,7 @@
 """Folds side by side with one thread each, against one after the other with all of them.
 
-What `make train JOBS=n` (pipeline/jobs.py) gains over `dvc repro` on a CPU: as many trainings as
-there are cores, each pipeline.train.fit.fit as stage `train` calls it, in a process of its own.
+What `make train JOBS=n` (pipeline/commands/jobs.py) gains over `dvc repro` on a CPU: as many
+trainings as there are cores, each pipeline.train.fit.fit as stage `train` calls it, in a process of its own.
 The time is that from the start of the first process to the end of the last, imports included,
 without DVC's own second a stage. Any other program on the machine slows down the peer by far
 more: its threads wait for each other after every layer.
@@ -20,7 +20,7 @@ import typer
 from benchmarks.child import run_in_child
 from benchmarks.drawn import Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
-from pipeline.config.train import ModelConfig
+from pipeline.train.config import ModelConfig
 
 SIZE_PX = 64
 

@@ -19,7 +19,7 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.timing import print_goal, print_machine, print_table, take_turns
-from pipeline import paths
+from pipeline.core import paths
 
 COMMANDS = {
     "dvc --version": ["dvc", "--version"],

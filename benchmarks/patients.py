@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import Metric
+from pipeline.scoring.metrics import Metric
 
 CLASSES = 2
 

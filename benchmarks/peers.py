@@ -26,7 +26,7 @@ from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import Drawn, draw, read_profile
 from benchmarks.timing import print_goal, print_machine, take_turns
 from benchmarks.train import NETWORKS, Trained, Trainer, train_ours, train_tutorial
-from pipeline.config.train import ModelConfig, TimmNetwork
+from pipeline.train.config import ModelConfig, TimmNetwork
 
 SIZE_PX = 64
 PLANS = {"resnet18": ([4, 8, 12], 0.75), "vgg": ([2, 4, 6, 8], 0.85)}

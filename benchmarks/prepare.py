@@ -1,6 +1,6 @@
 """Stage `prepare` on a whole competition: seconds and peak memory.
 
-Ours: pipeline.stages.prepare.run as `dvc repro` calls it, with every check, hash and the search
+Ours: pipeline.prepare.stage.run as `dvc repro` calls it, with every check, hash and the search
 for duplicates, in a process of its own. Peer: the plain loop over the same zips (PIL opens and
 resizes, np.stack, np.save), which checks nothing. On the real cells where
 profiles/malaria-local.yaml finds them, else on drawn ones. Imports are not timed.
@@ -21,9 +21,9 @@ import typer
 from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import draw_raw, read_profile
 from benchmarks.timing import print_goal, print_machine, print_table, take_turns
-from pipeline import paths
-from pipeline.config.download import LocalSource
-from pipeline.config.prepare import PrepareConfig
+from pipeline.core import paths
+from pipeline.download.config import LocalSource
+from pipeline.prepare.config import PrepareConfig
 
 GOAL_S = 60.0
 GOAL_GB = 1.0
@@ -69,7 +69,7 @@ def main(
 
 
 def _prepare(place: Path, config: PrepareConfig) -> tuple[float, float]:
-    from pipeline.stages import prepare
+    from pipeline.prepare import stage as prepare
 
     os.chdir(place)
     started = perf_counter()

@@ -23,7 +23,7 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.timing import print_goal, print_machine, print_table, take_turns
-from pipeline import paths
+from pipeline.core import paths
 
 GOAL_S = {"vgg, batched": 4.0, "vgg, albumentations": 4.0, "timm resnet18, batched": 7.0}
 """Of our own networks, and of timm's."""

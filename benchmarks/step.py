@@ -21,7 +21,7 @@ from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
 from benchmarks.train import NETWORKS
-from pipeline.config.train import ModelConfig
+from pipeline.train.config import ModelConfig
 
 GOAL = 0.9
 
@@ -76,9 +76,9 @@ def _train(drawn: Drawn, config: ModelConfig, device: str, stays: bool) -> Timed
     import torch
 
     from pipeline.train import fit
+    from pipeline.train.batches import Batch, Feed, worker_count
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
-    from pipeline.train.feed import Batch, Feed, worker_count
     from pipeline.train.infer import mean_and_std
     from pipeline.train.models import build_model
 

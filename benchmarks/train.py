@@ -22,7 +22,7 @@ import typer
 from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
-from pipeline.config.train import ModelConfig, TimmNetwork
+from pipeline.train.config import ModelConfig, TimmNetwork
 
 GOAL = 2.0
 GOAL_GB = 2.5
@@ -103,9 +103,9 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
     import numpy as np
     import torch
 
+    from pipeline.train.batches import worker_count
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
-    from pipeline.train.feed import worker_count
     from pipeline.train.fit import Rows, fit
     from pipeline.train.infer import mean_and_std, predict
     from pipeline.train.models import build_model

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import paths
-from pipeline.config.tree import Config, read_config
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.progress import say
+from pipeline.core import paths
+from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.progress import say
+from pipeline.params import Config, read_config
 
 app = typer.Typer(
     add_completion=False,
@@ -40,7 +40,7 @@ CompetitionOption = Annotated[
 @app.command(rich_help_panel=STAGES)
 def download() -> None:
     """Fetch the competition's files, as they are, into data/raw."""
-    from pipeline.stages import download
+    from pipeline.download import stage as download
 
     download.run(_config().download)
 
@@ -48,7 +48,7 @@ def download() -> None:
 @app.command(rich_help_panel=STAGES)
 def prepare() -> None:
     """Check and decode the images into packed arrays and tables in data/store."""
-    from pipeline.stages import prepare
+    from pipeline.prepare import stage as prepare
 
     prepare.run(_config().prepare)
 
@@ -56,7 +56,7 @@ def prepare() -> None:
 @app.command(rich_help_panel=STAGES)
 def split() -> None:
     """Assign stratified group folds: folds/folds.csv."""
-    from pipeline.stages import split
+    from pipeline.split import stage as split
 
     split.run(_config().split)
 
@@ -67,7 +67,7 @@ def train(
     fold: Annotated[int | None, typer.Argument(help="The fold to leave out.", min=0)] = None,
 ) -> None:
     """Train a model without a fold, predict that fold and test; all of them by default."""
-    from pipeline.stages import train
+    from pipeline.train import stage as train
 
     config = _config().train
     if member is not None and member not in config.models:
@@ -82,7 +82,7 @@ def train(
 @app.command(rich_help_panel=STAGES)
 def ensemble() -> None:
     """Blend the predictions into submissions/NAME.csv and its card."""
-    from pipeline.stages import ensemble
+    from pipeline.ensemble import stage as ensemble
 
     config = _config()
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
@@ -91,7 +91,7 @@ def ensemble() -> None:
 @app.command(rich_help_panel=STAGES)
 def check() -> None:
     """Check the submission, and score it where a solution is at hand: reports/leaderboard.json."""
-    from pipeline.stages import check
+    from pipeline.check import stage as check
 
     config = _config().ensemble
     check.run(config.name, config.metric)
@@ -100,7 +100,7 @@ def check() -> None:
 @app.command(rich_help_panel=STAGES)
 def report() -> None:
     """Write everything that is known of the result on one page: reports/index.html."""
-    from pipeline.stages import report
+    from pipeline.report import stage as report
 
     report.run(_config().ensemble.name)
 
@@ -117,8 +117,8 @@ def submit(
     ] = False,
 ) -> None:
     """Submit a file once, wait for its score, and record both in submissions/ledger.csv."""
-    from pipeline.leaderboard.submit import Order
-    from pipeline.stages import compete
+    from pipeline.ledger import commands as compete
+    from pipeline.ledger.submit import Order
 
     config = _config()
     order = Order(
@@ -134,7 +134,7 @@ def submit(
 @app.command(rich_help_panel=KAGGLE)
 def scores(competition: CompetitionOption = None) -> None:
     """Complete the ledger with what Kaggle knows by now, and show it."""
-    from pipeline.stages import compete
+    from pipeline.ledger import commands as compete
 
     compete.scores(compete.slug(_config().download, competition))
 
@@ -142,7 +142,7 @@ def scores(competition: CompetitionOption = None) -> None:
 @app.command(rich_help_panel=KAGGLE)
 def finals(competition: CompetitionOption = None) -> None:
     """Choose the two final submissions among the ledger's, by a rule without private scores."""
-    from pipeline.stages import compete
+    from pipeline.ledger import commands as compete
 
     compete.finals(compete.slug(_config().download, competition))
 
@@ -150,7 +150,7 @@ def finals(competition: CompetitionOption = None) -> None:
 @app.command(rich_help_panel=KAGGLE)
 def leaderboard(competition: CompetitionOption = None) -> None:
     """Show our place on the public leaderboard, the gap, and the noise."""
-    from pipeline.stages import compete
+    from pipeline.ledger import commands as compete
 
     config = _config()
     compete.leaderboard(compete.slug(config.download, competition), config.ensemble.metric)
@@ -169,7 +169,7 @@ def reproduce(
     ] = None,
 ) -> None:
     """Rebuild a submission of the ledger from its commit, and compare."""
-    from pipeline.leaderboard import ledger, reproduce
+    from pipeline.ledger import ledger, reproduce
 
     entry = reproduce.find_entry(what, ledger.read_ledger(paths.LEDGER))
     verdict = reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
@@ -181,7 +181,7 @@ def reproduce(
 @app.command(rich_help_panel=KAGGLE)
 def doctor() -> None:
     """Diagnose this machine: credentials for Kaggle, network, versions, device, disk."""
-    from pipeline.doctor import examine, print_report
+    from pipeline.commands.doctor import examine, print_report
     from pipeline.kaggle.client import Kaggle
 
     lines = examine(os.environ, Path.home(), Path(), lambda: Kaggle().user())
@@ -196,7 +196,7 @@ def jobs(
     ] = None,
 ) -> None:
     """Train every model and fold that is out of date, several side by side, through DVC."""
-    from pipeline import jobs
+    from pipeline.commands import jobs
 
     jobs.run(_config().train, count)
 
@@ -212,7 +212,7 @@ def predict(
     ),
 ) -> None:
     """Score new images with the submission's ensemble: id, probabilities, label."""
-    from pipeline.stages import predict
+    from pipeline.predict import command as predict
 
     predict.run(_config(), source, output)
 
@@ -224,7 +224,7 @@ def winner(
     ] = Path("winner"),
 ) -> None:
     """Pack what Kaggle asks of winners: code, networks, commands that repeat the submission."""
-    from pipeline.stages import winner
+    from pipeline.winner import build as winner
 
     winner.run(_config(), output)
 
@@ -237,7 +237,7 @@ def noise(
     ),
 ) -> None:
     """Rank the labels that the out-of-fold predictions contradict, and draw them for review."""
-    from pipeline.stages import noise
+    from pipeline.commands import noise
 
     noise.run(_config().prepare, top, output)
 
@@ -245,7 +245,7 @@ def noise(
 @app.command(rich_help_panel=OUTSIDE)
 def summary() -> None:
     """Print what the pipeline made, in one small table."""
-    from pipeline.stages import summary
+    from pipeline.commands import summary
 
     summary.run(_config())
 
@@ -253,7 +253,7 @@ def summary() -> None:
 @app.command(rich_help_panel=OUTSIDE)
 def profiles() -> None:
     """List the profiles with their measured results."""
-    from pipeline.profiles import list_profiles
+    from pipeline.commands.profiles import list_profiles
 
     for name, measured, in_use in list_profiles():
         print(f"{'*' if in_use else ' '} {name:<18} {measured}")
@@ -262,7 +262,7 @@ def profiles() -> None:
 @app.command(rich_help_panel=OUTSIDE)
 def use(profile: Annotated[str, typer.Argument(help="A name that `profiles` lists.")]) -> None:
     """Put a profile in the place of params.yaml, never over uncommitted changes."""
-    from pipeline.profiles import use_profile
+    from pipeline.commands.profiles import use_profile
 
     use_profile(profile)
     say(f"{paths.PARAMS} is now profiles/{profile}.yaml. Next: dvc repro, or make run")

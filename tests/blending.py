@@ -7,7 +7,7 @@ from numpy import ndarray
 
 from pipeline.ensemble.blend import Kind, Prediction, Recipe
 from pipeline.ensemble.compare import Rows
-from pipeline.metrics import METRICS
+from pipeline.scoring.metrics import METRICS
 
 UNEVEN = [(1.0, 1.0), (0.9, 1.0), (0.7, 2.0), (0.3, 1.0)]
 """Skills and sharpnesses, as `draw` takes them."""

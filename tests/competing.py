@@ -16,7 +16,7 @@ IDS = [f"test_{number:05}" for number in range(40)]
 QUICK = """\
 import os, sys
 import pipeline.kaggle.client as client
-import pipeline.leaderboard.submit as submit
+import pipeline.ledger.submit as submit
 client.TIMEOUT_S, client.BACKOFF_S = 2.0, 0.01
 submit.SETTLE_S, submit.POLL_S = 0.3, (0.02, 0.1)
 {more}

@@ -10,16 +10,16 @@ from jaxtyping import install_import_hook
 
 install_import_hook(
     [
+        "pipeline.commands.contact_sheet",
+        "pipeline.core.tables",
         "pipeline.ensemble",
-        "pipeline.folds",
-        "pipeline.gallery",
-        "pipeline.metrics",
-        "pipeline.noise",
         "pipeline.prepare",
         "pipeline.report.diagnosis",
         "pipeline.report.facts",
         "pipeline.report.gallery",
-        "pipeline.tables",
+        "pipeline.report.label_noise",
+        "pipeline.scoring.metrics",
+        "pipeline.split",
         "pipeline.train",
     ],
     "beartype.beartype",

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.errors import SubmissionError
-from pipeline.leaderboard.after import Evidence, expect_private, explain_score, two_sided
-from pipeline.leaderboard.commentary import gather
-from pipeline.leaderboard.forecast import LEVELS
-from pipeline.leaderboard.review import (
+from pipeline.core.errors import SubmissionError
+from pipeline.ensemble.forecast.intervals import LEVELS
+from pipeline.ledger.agreement import (
     compare_scores,
     describe,
     encode,
@@ -19,6 +17,8 @@ from pipeline.leaderboard.review import (
     shake_up,
     spearman,
 )
+from pipeline.ledger.commentary import gather
+from pipeline.ledger.explain import Evidence, expect_private, explain_score, two_sided
 
 NOTHING = Evidence({"0": 400, "1": 600}, {"0": 0.5, "1": 0.5}, True, 0, 0, None, None)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import archive as archive_module
-from pipeline.archive import ImageArchive, check_archive, file_name
-from pipeline.errors import ArchiveError
+from pipeline.core.errors import ArchiveError
+from pipeline.raw import archive as archive_module
+from pipeline.raw.archive import ImageArchive, check_archive, file_name
 
 SHARED_CELLS = (
     Path(__file__).resolve().parents[2] / "shared" / "data" / "malaria_native" / "cells.zip"

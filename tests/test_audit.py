@@ -25,12 +25,12 @@ from test_prepare import (
     write_raw,
 )
 
-from pipeline import paths
-from pipeline.archive import Entry, ImageArchive
-from pipeline.errors import ArchiveError
+from pipeline.core import paths
+from pipeline.core.errors import ArchiveError
 from pipeline.prepare import leaks
 from pipeline.prepare.decode import decode_image
-from pipeline.stages.prepare import run
+from pipeline.prepare.stage import run
+from pipeline.raw.archive import Entry, ImageArchive
 
 GENERATOR = np.random.default_rng(11)
 START = GENERATOR.bit_generator.state
@@ -388,8 +388,8 @@ def test_no_stage_makes_use_of_the_audit_or_of_copies_in_test(stage: str) -> Non
 
 
 def test_the_names_of_copies_are_found_where_they_stand() -> None:
-    assert "AUDIT" in names_in(ROOT / "pipeline" / "stages" / "prepare.py")
-    assert "duplicate" in names_in(ROOT / "pipeline" / "folds.py")
+    assert "AUDIT" in names_in(ROOT / "pipeline" / "prepare" / "stage.py")
+    assert "duplicate" in names_in(ROOT / "pipeline" / "split" / "folds.py")
 
 
 def test_the_audit_is_the_same_twice() -> None:

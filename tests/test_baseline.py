@@ -12,10 +12,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from test_synthetic import histogram, pixels
 from threadpoolctl import threadpool_limits
 
-from pipeline.config.tree import read_config
-from pipeline.download.synthetic import draw_competition
-from pipeline.folds import assign_folds
-from pipeline.tables import read_csv
+from pipeline.core.tables import read_csv
+from pipeline.download.drawn.competition import draw_competition
+from pipeline.params import read_config
+from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import Rows, fit

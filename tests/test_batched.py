@@ -17,13 +17,13 @@ from ruamel.yaml import YAML
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.config.train import Mix, ModelConfig
-from pipeline.errors import TrainError
-from pipeline.train.augment import Policy
-from pipeline.train.batched import OPERATIONS, BatchedPolicy
-from pipeline.train.feed import Feed
-from pipeline.train.mix import mix
-from pipeline.train.resident import choose_place, take
+from pipeline.core.errors import TrainError
+from pipeline.train.augment.batched import OPERATIONS, BatchedPolicy
+from pipeline.train.augment.mix import mix
+from pipeline.train.augment.per_image import Policy
+from pipeline.train.batches import Feed
+from pipeline.train.config import Mix, ModelConfig
+from pipeline.train.transfer import choose_place, take
 
 SIDE = 32
 SAMPLES = 800
@@ -588,9 +588,9 @@ def test_the_batched_engine_starts_without_albumentations() -> None:
     code = """
 import sys
 import numpy as np, torch
-import pipeline.stages.train
-from pipeline.config.train import ModelConfig
-from pipeline.train.feed import Feed
+import pipeline.train.stage
+from pipeline.train.config import ModelConfig
+from pipeline.train.batches import Feed
 config = ModelConfig.model_validate_json(sys.argv[1])
 images = np.zeros((8, 16, 16, 3), np.uint8)
 feed = Feed(images, np.arange(8) % 2, np.arange(8), config, torch.device("cpu"))

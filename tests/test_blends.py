@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.config.ensemble import EnsembleConfig
+from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import (
     KINDS,
     Prediction,
@@ -24,10 +24,10 @@ from pipeline.ensemble.blend import (
     logit_features,
     select_greedily,
 )
-from pipeline.ensemble.calibrate import decide, fit_temperature, fit_threshold, sharpen
+from pipeline.ensemble.calibrate import fit_temperature, fit_threshold, sharpen
 from pipeline.ensemble.compare import bootstrap_p, compare, is_significantly_worse, mcnemar
-from pipeline.errors import EnsembleError
-from pipeline.metrics import METRICS, LabelMetric, log_loss
+from pipeline.ensemble.config import EnsembleConfig
+from pipeline.scoring.metrics import METRICS, LabelMetric, decide, log_loss
 
 
 def blended(weights: ndarray, members: ndarray) -> ndarray:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from project import SHARED_DATA, prepare_config
 
-from pipeline import archive as archive_module
-from pipeline.competition import Competition, read_competition, write_competition
-from pipeline.errors import ArchiveError, CompetitionError, TableError
+from pipeline.core.competition import Competition, read_competition, write_competition
+from pipeline.core.errors import ArchiveError, CompetitionError, TableError
 from pipeline.prepare.layout import Layout, understand
+from pipeline.raw import archive as archive_module
 
 NO_GROUPS = {"source": "none"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.tree import read_config
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
+from pipeline.params import read_config
 
 ROOT = Path(__file__).parent.parent
 PARAMS = (ROOT / "profiles" / "synthetic.yaml").read_text()

@@ -19,12 +19,12 @@ from test_prepare import (
     write_raw,
 )
 
-from pipeline import paths
-from pipeline.errors import CompetitionError, PipelineError, TableError
+from pipeline.core import paths
+from pipeline.core.errors import CompetitionError, PipelineError, TableError
+from pipeline.core.tables import IMAGE_COLUMNS, read_table
 from pipeline.prepare.decode import decode_image
+from pipeline.prepare.stage import run
 from pipeline.prepare.store import keep_rows
-from pipeline.stages.prepare import run
-from pipeline.tables import IMAGE_COLUMNS, read_table
 
 FILE = Path("corrections/some.csv")
 GOOD = "a1,1,0,no parasite (A. Reviewer)"

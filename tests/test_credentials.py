@@ -30,7 +30,7 @@ import pytest
 from project import ROOT
 
 from pipeline.kaggle.credentials import Credentials, find_credentials
-from pipeline.kaggle.secrets import Secret, scrub
+from pipeline.kaggle.scrub import Secret, scrub
 
 LATER = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 LONG_AGO = (datetime.now(UTC) - timedelta(days=1)).isoformat()

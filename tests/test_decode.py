@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from pipeline.errors import ImageError
+from pipeline.core.errors import ImageError
 from pipeline.prepare.decode import Decoded, decode_image
 
 SIDE = 24

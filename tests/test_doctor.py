@@ -21,9 +21,9 @@ import requests
 import torch
 from project import ROOT
 
-from pipeline import doctor
-from pipeline.doctor import Line, examine, print_report
-from pipeline.errors import KaggleError
+from pipeline.commands import doctor
+from pipeline.commands.doctor import Line, examine, print_report
+from pipeline.core.errors import KaggleError
 from pipeline.train import device
 from pipeline.train.device import Compute
 

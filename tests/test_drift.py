@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipeline.errors import EnsembleError
-from pipeline.leaderboard import drift
-from pipeline.leaderboard.drift import Drift, measure_drift, pool_rows
+from pipeline.core.errors import EnsembleError
+from pipeline.ensemble.forecast import drift
+from pipeline.ensemble.forecast.drift import Drift, measure_drift, pool_rows
 
 PATIENTS, ROWS = 30, 12
 

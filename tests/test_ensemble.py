@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.core.errors import EnsembleError, TableError
+from pipeline.core.tables import FOLD_COLUMNS, write_predictions
 from pipeline.ensemble.estimate import accuracy_interval, resampled_scores
 from pipeline.ensemble.members import Column, Member, covered_images, read_model
-from pipeline.errors import EnsembleError, TableError
-from pipeline.tables import FOLD_COLUMNS, write_predictions
 
 CLASSES = ["0", "1"]
 IDS = ["a", "b", "c", "d"]

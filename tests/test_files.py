@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DiskError
-from pipeline.files import new_file, new_folder, sha256_of, write_text
+from pipeline.core.errors import DiskError
+from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside(tmp_path: Path) -> None:

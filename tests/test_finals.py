@@ -13,13 +13,13 @@ import pytest
 from scipy import stats
 from test_after import card
 
-from pipeline import paths
-from pipeline.errors import SubmissionError
-from pipeline.leaderboard.commentary import explain_entries, finals_lines
-from pipeline.leaderboard.finals import choose_finals, compare_hits, describe
-from pipeline.leaderboard.forecast_card import pack_correct
-from pipeline.leaderboard.ledger import Entry, append, read_ledger
-from pipeline.leaderboard.recall import Recalled, read_groups, recall
+from pipeline.core import paths
+from pipeline.core.errors import SubmissionError
+from pipeline.ensemble.forecast.card import pack_correct
+from pipeline.ledger.commentary import explain_entries, finals_lines
+from pipeline.ledger.finals import choose_finals, compare_hits, describe
+from pipeline.ledger.history import Recalled, read_groups, recall
+from pipeline.ledger.ledger import Entry, append, read_ledger
 
 ROOT = Path(__file__).parent.parent
 IMAGES = [f"train_{row:04}" for row in range(600)]

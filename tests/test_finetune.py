@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from test_train import IMAGES, LABELS, NO_ROWS, TRAINING, config_of
 from torch import nn
 
-from pipeline.config.train import ModelConfig
-from pipeline.errors import TrainError
+from pipeline.core.errors import TrainError
 from pipeline.train.checkpoint import Checkpoint
+from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
 from pipeline.train.fit import History, Rows, fit
 from pipeline.train.infer import predict

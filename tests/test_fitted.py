@@ -15,23 +15,24 @@ from blending import draw, recipe
 from project import PARAMS, ROOT, run
 from test_predict import SIZE_PX, pack, png, rows_of
 
-from pipeline import paths
-from pipeline.competition import Competition, write_competition
-from pipeline.config.train import ModelConfig
-from pipeline.config.tree import Config, read_config
+from pipeline.core import paths
+from pipeline.core.competition import Competition, write_competition
+from pipeline.core.errors import EnsembleError
+from pipeline.core.files import write_text
+from pipeline.core.tables import IMAGE_COLUMNS, write_predictions, write_table
+from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.blend import KINDS, fit
-from pipeline.ensemble.fitted import describe_fitted, read_fitted
-from pipeline.errors import EnsembleError
-from pipeline.files import write_text
-from pipeline.folds import make_folds
-from pipeline.metrics import METRICS
+from pipeline.ensemble.saved import describe_fitted, read_fitted
+from pipeline.params import Config, read_config
+from pipeline.predict import command as predict
 from pipeline.prepare.decode import decode_image
-from pipeline.stages import ensemble, predict
-from pipeline.stages.winner_texts import write_script, write_settings
-from pipeline.tables import IMAGE_COLUMNS, write_predictions, write_table
+from pipeline.scoring.metrics import METRICS
+from pipeline.split.folds import make_folds
+from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.models import build_model, save_model
 from pipeline.train.trained import load_network
+from pipeline.winner.texts import write_script, write_settings
 
 SKILLS = [(1.0, 1.0), (0.8, 1.5)]
 TEST_IDS = [f"t{row:02}" for row in range(40)]
@@ -98,7 +99,6 @@ def make_trained(classes: list[str], each: bool) -> None:
             rows = [row for row, name in enumerate(ids) if name in scored]
             own = [ids[row] for row in rows]
             write_predictions(folder / "oof.csv", own, drawn.members[place, rows], classes)
-            write_text(folder / "metrics.json", json.dumps({"accuracy": 0.5, "rows": len(own)}))
             chances = save_network(folder, config.models[model], 2 * place + fold, classes, pixels)
             write_predictions(folder / "test.csv", TEST_IDS, chances, classes)
 
@@ -206,7 +206,7 @@ def test_a_winners_package_makes_a_fitted_blends_submission_byte_for_byte(
     with chdir(trained[classes]):
         blend(choices)
         for name in ("models", "submissions", "data/raw"):
-            no_tables = shutil.ignore_patterns("oof.csv", "test.csv", "metrics.json")
+            no_tables = shutil.ignore_patterns("oof.csv", "test.csv")
             shutil.copytree(name, tmp_path / name, ignore=no_tables)
         (tmp_path / "code").mkdir()
         shutil.copy(paths.PARAMS, tmp_path / "code")

@@ -8,51 +8,55 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PIPELINE = ROOT / "pipeline"
 FLOORS = [
-    ["errors", "shapes"],
-    ["files", "progress", "config"],
-    ["tables", "metrics", "competition", "paths", "kaggle", "gallery"],
-    ["archive"],
-    ["candidates"],
-    ["download", "prepare", "folds", "noise"],
-    ["train"],
-    ["ensemble"],
-    ["leaderboard"],
-    ["report"],
-    ["stages", "profiles", "doctor", "jobs"],
+    ["core"],
+    ["raw", "scoring", "kaggle", "split"],
+    ["download", "prepare", "train", "ensemble", "check", "report"],
+    ["params", "ledger"],
+    ["predict"],
+    ["commands"],
+    ["winner"],
     ["__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-FILES = sorted((ROOT / "pipeline").rglob("*.py"))
+FILES = sorted(PIPELINE.rglob("*.py"))
 
 
-def part(module: str) -> str:
-    """`pipeline.train.fit` is of the part `train`."""
+def room(module: str) -> str:
+    """`pipeline.train.fit` is in the room `train`."""
     return module.split(".")[1]
 
 
-def imported_parts(file: Path) -> set[str]:
-    parts = set()
+def imported_rooms(file: Path) -> set[str]:
+    rooms = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pipeline"):
             modules = (
                 [node.module] if "." in node.module else [f"pipeline.{a.name}" for a in node.names]
             )
-            parts |= {part(module) for module in modules}
-    return parts
+            rooms |= {room(module) for module in modules}
+    return rooms
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_a_module_imports_from_lower_floors_only(file: Path) -> None:
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     if name == "pipeline.__init__":
-        assert not imported_parts(file)
+        assert not imported_rooms(file)
         return
-    own = part(name)
+    own = room(name)
     higher = [
-        other for other in imported_parts(file) if other != own and FLOOR[other] >= FLOOR[own]
+        other for other in imported_rooms(file) if other != own and FLOOR[other] >= FLOOR[own]
     ]
     assert not higher
+
+
+def test_no_module_lies_loose_and_no_room_is_unknown() -> None:
+    loose = {path.stem for path in PIPELINE.glob("*.py")}
+    assert loose == {"__init__", "__main__", "params"}
+    rooms = {path.parent.name for path in PIPELINE.glob("*/__init__.py")}
+    assert rooms | {"params", "__main__"} == set(FLOOR)
 
 
 @pytest.mark.parametrize("library", ["torch", "timm", "albumentations", "sklearn", "kaggle", "dvc"])
@@ -62,20 +66,20 @@ def test_the_command_line_starts_without_heavy_libraries(library: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "libraries"),
+    ("module", "libraries"),
     [
-        ("split", "torch timm albumentations cv2"),
-        ("check", "torch timm albumentations cv2 sklearn scipy"),
-        ("ensemble", "torch timm albumentations cv2 sklearn scipy"),
-        ("report", "torch timm albumentations cv2 sklearn scipy"),
-        ("summary", "torch timm albumentations cv2 sklearn pandas"),
-        ("prepare", "torch timm albumentations sklearn"),
-        ("train", "timm sklearn albumentations cv2"),
+        ("split.stage", "torch timm albumentations cv2"),
+        ("check.stage", "torch timm albumentations cv2 sklearn scipy"),
+        ("ensemble.stage", "torch timm albumentations cv2 sklearn scipy"),
+        ("report.stage", "torch timm albumentations cv2 sklearn scipy"),
+        ("commands.summary", "torch timm albumentations cv2 sklearn pandas"),
+        ("prepare.stage", "torch timm albumentations sklearn"),
+        ("train.stage", "timm sklearn albumentations cv2"),
     ],
 )
-def test_a_stage_starts_with_what_it_uses_alone(stage: str, libraries: str) -> None:
+def test_a_stage_starts_with_what_it_uses_alone(module: str, libraries: str) -> None:
     code = (
-        f"import sys, pipeline.stages.{stage}\n"
+        f"import sys, pipeline.{module}\n"
         f"sys.exit(' '.join(set(sys.modules) & set({libraries.split()!r})))"
     )
     done = subprocess.run(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import FoldError
-from pipeline.folds import assign_folds, check_folds, join_groups, make_folds, summarise_folds
+from pipeline.core.errors import FoldError
+from pipeline.split.folds import assign_folds, check_folds, join_groups, make_folds, summarise_folds
 
 CLASSES = ["0", "1"]
 

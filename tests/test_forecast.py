@@ -13,21 +13,21 @@ from scipy import stats
 
 from benchmarks.calibration import MALARIA, SMALL, print_line, simulate
 from benchmarks.patients import World, draw_competition
-from pipeline.config.forecast import ForecastConfig
+from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Prediction
-from pipeline.errors import EnsembleError
-from pipeline.leaderboard.drift import Drift
-from pipeline.leaderboard.forecast import LEVELS, Forecast, Halves, forecast, mean_of
-from pipeline.leaderboard.forecast_card import (
+from pipeline.ensemble.forecast.averaging import NO_GAIN, Gain, estimate_gain
+from pipeline.ensemble.forecast.card import (
     Scored,
     forecast_card,
     pack_correct,
     part_rows,
     unpack_correct,
 )
-from pipeline.leaderboard.gain import NO_GAIN, Gain, estimate_gain
-from pipeline.leaderboard.spread import redraw_train, spread_by_design
-from pipeline.metrics import METRICS
+from pipeline.ensemble.forecast.config import ForecastConfig
+from pipeline.ensemble.forecast.drift import Drift
+from pipeline.ensemble.forecast.groups import redraw_train, spread_by_design
+from pipeline.ensemble.forecast.intervals import LEVELS, Forecast, Halves, forecast, mean_of
+from pipeline.scoring.metrics import METRICS
 
 CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
 ACCURACY = METRICS["accuracy"]

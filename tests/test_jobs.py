@@ -13,8 +13,15 @@ from project import PARAMS, digests, environment, make_project, stage
 from ruamel.yaml import YAML
 from zc.lockfile import LockFile
 
-from pipeline.config.train import TrainConfig
-from pipeline.jobs import Machine, choose_jobs, find_machine, share, stage_names, visible_gpus
+from pipeline.commands.jobs import (
+    Machine,
+    choose_jobs,
+    find_machine,
+    share,
+    stage_names,
+    visible_gpus,
+)
+from pipeline.train.config import TrainConfig
 
 RUINOUS = PARAMS.replace(
     "two: {<<: *model, seed: 2,",

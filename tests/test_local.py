@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import paths
-from pipeline.config.download import LocalSource, SyntheticSource
+from pipeline.core import paths
+from pipeline.core.errors import ArchiveError, CompetitionError
+from pipeline.download import stage as download
+from pipeline.download.config import LocalSource, SyntheticSource
 from pipeline.download.local import copy_competition
 from pipeline.download.manifest import write_manifest
-from pipeline.errors import ArchiveError, CompetitionError
-from pipeline.stages import download
 
 SHARED_CHEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "chest_xray"
 
@@ -155,7 +155,9 @@ def test_the_stage_fills_both_folders_twice_alike(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "pipeline.download.synthetic", None)  # importing it fails
+    monkeypatch.setitem(
+        sys.modules, "pipeline.download.drawn.competition", None
+    )  # importing it fails
     (source / "solution.csv").write_text("id,label,Usage\nt,1,Public\n")
     download.run(local(source))
     first = {path: path.read_bytes() for path in tmp_path.glob("data/*/*")}
@@ -188,7 +190,7 @@ def test_the_stage_draws_a_synthetic_competition(
         (hidden / "solution.csv").write_text("x")
 
     fake = SimpleNamespace(draw_competition=draw)
-    monkeypatch.setitem(sys.modules, "pipeline.download.synthetic", fake)
+    monkeypatch.setitem(sys.modules, "pipeline.download.drawn.competition", fake)
     config = SyntheticSource(
         source="synthetic", train_images=20, test_images=10, patients=4, wrong_labels=0.0,
         duplicates=0.0, seed=7,

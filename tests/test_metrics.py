@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from sklearn import metrics as oracle
 
-from pipeline import metrics
-from pipeline.config.ensemble import LABEL_METRICS, EnsembleConfig
-from pipeline.errors import EnsembleError
-from pipeline.metrics import METRICS, metric_named
+from pipeline.core.errors import EnsembleError
+from pipeline.ensemble.config import LABEL_METRICS, EnsembleConfig
+from pipeline.scoring import metrics
+from pipeline.scoring.metrics import METRICS, metric_named
 
 ORACLES_OF_LABELS = {
     "accuracy": lambda t, y, w: oracle.accuracy_score(t, y, sample_weight=w),

@@ -5,12 +5,12 @@ import pytest
 from blending import UNEVEN, Drawn, accuracy_of, draw, recipe
 from numpy import ndarray
 
+from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import KINDS, Kind, Prediction, fit
 from pipeline.ensemble.compare import Rows
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
 from pipeline.ensemble.nested import Judgement, choose, judge, predict_nested
-from pipeline.errors import EnsembleError
-from pipeline.metrics import METRICS
+from pipeline.scoring.metrics import METRICS
 
 FITTED = [("mean", "f1"), ("single", "accuracy"), ("rank_mean", "roc_auc"), ("weighted", "accuracy"),
           ("greedy", "accuracy"), ("greedy", "f1"), ("stack", "accuracy")]  # fmt: skip

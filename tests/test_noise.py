@@ -10,14 +10,14 @@ from PIL import Image as Pillow
 from project import prepare_config
 from sklearn.metrics import roc_auc_score
 
-from pipeline import paths
-from pipeline.competition import Competition, write_competition
-from pipeline.errors import TableError
-from pipeline.gallery import SIDE_PX, Picture, draw_gallery
-from pipeline.noise import NOISE_COLUMNS, estimate_label_noise, rank_label_noise
+from pipeline.commands import noise
+from pipeline.commands.contact_sheet import SIDE_PX, Picture, draw_gallery
+from pipeline.core import paths
+from pipeline.core.competition import Competition, write_competition
+from pipeline.core.errors import TableError
+from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_predictions, write_table
 from pipeline.prepare.corrections import CORRECTION_COLUMNS, read_corrections
-from pipeline.stages import noise
-from pipeline.tables import IMAGE_COLUMNS, read_table, write_predictions, write_table
+from pipeline.report.label_noise import NOISE_COLUMNS, estimate_label_noise, rank_label_noise
 
 CLASSES = ["healthy", "ill"]
 

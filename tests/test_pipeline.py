@@ -13,7 +13,7 @@ from project import PARAMS, digests, environment, make_project, run, stage
 from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
-from pipeline.tables import read_csv
+from pipeline.core.tables import read_csv
 
 pytestmark = pytest.mark.slow
 

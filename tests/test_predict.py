@@ -18,24 +18,24 @@ from PIL import Image
 from project import PARAMS, ROOT, make_project, prepare_config, run, stage
 from safetensors.torch import load_file, save_file
 
-from pipeline import paths
-from pipeline.archive import ImageArchive
-from pipeline.config.train import ModelConfig
-from pipeline.config.tree import Config, read_config
+from pipeline.core import paths
+from pipeline.core.errors import ArchiveError, EnsembleError, ImageError, TableError, TrainError
+from pipeline.core.files import sha256_of
+from pipeline.core.tables import read_csv
 from pipeline.ensemble.blend import Fitted, WeightedMean
-from pipeline.ensemble.fitted import describe_fitted, read_fitted
-from pipeline.errors import ArchiveError, EnsembleError, ImageError, TableError, TrainError
-from pipeline.files import sha256_of
-from pipeline.prepare.decode import decode_image
-from pipeline.prepare.unseen import (
+from pipeline.ensemble.saved import describe_fitted, read_fitted
+from pipeline.params import Config, read_config
+from pipeline.predict import command as predict
+from pipeline.predict.images import (
     ImageFolder,
     decode_batches,
     have_suffix,
     name_images,
     open_images,
 )
-from pipeline.stages import predict
-from pipeline.tables import read_csv
+from pipeline.prepare.decode import decode_image
+from pipeline.raw.archive import ImageArchive
+from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
 from pipeline.train.infer import predict as predict_rows
 from pipeline.train.models import build_model, load_model, save_model

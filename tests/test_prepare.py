@@ -13,13 +13,13 @@ import pytest
 from PIL import Image as Pillow
 from project import SHARED_DATA, prepare_config
 
-from pipeline import paths
-from pipeline.config.prepare import PrepareConfig
-from pipeline.errors import ArchiveError, DiskError, ImageError, TableError
+from pipeline.core import paths
+from pipeline.core.errors import ArchiveError, DiskError, ImageError, TableError
+from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare import store
+from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import decode_image
-from pipeline.stages.prepare import run
-from pipeline.tables import IMAGE_COLUMNS, read_table, write_table
+from pipeline.prepare.stage import run
 
 SIZE_PX = 16
 GENERATOR = np.random.default_rng(5)
@@ -244,7 +244,7 @@ def test_a_table_that_is_not_in_step_with_its_array_never_appears(
 ) -> None:
     write_raw(clean_train(), clean_test())
     monkeypatch.setattr(
-        "pipeline.stages.prepare.write_table", lambda path, table: write_table(path, table[::-1])
+        "pipeline.prepare.stage.write_table", lambda path, table: write_table(path, table[::-1])
     )
     with pytest.raises(TableError) as caught:
         run(make_config())
@@ -258,7 +258,7 @@ def test_a_table_that_is_not_in_step_with_its_array_never_appears(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     write_raw(clean_train(), clean_test())
-    monkeypatch.setattr("pipeline.stages.prepare._in", lambda *_: Path("/dev/full"))
+    monkeypatch.setattr("pipeline.prepare.stage._in", lambda *_: Path("/dev/full"))
     with pytest.raises(DiskError, match="data/store: cannot be written: no space left"):
         run(make_config())
     assert not paths.STORE.exists()
@@ -318,7 +318,7 @@ def test_a_duplicate_in_another_group_or_in_test_is_flagged(
     assert read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["duplicate"].tolist()[-2:] == ["b", "b"]
     assert (
         "8 training and 4 test images; clusters of duplicates: 1 (largest: 3 images, across train "
-        "and test: 1, across groups: 1, with conflicting labels: 0), in data/store/audit.json\n"
+        "and test: 1, across groups: 1, with conflicting labels: 0), in data/audit.json\n"
     ) in capfd.readouterr().err
 
 

@@ -21,13 +21,13 @@ from PIL import Image
 from project import ROOT, SHARED_DATA, prepare_config
 from pydantic import ValidationError
 
-from pipeline import paths
-from pipeline.config.download import KaggleSource, RebuildSource
-from pipeline.config.tree import read_config
+from pipeline.core import paths
+from pipeline.core.errors import ArchiveError, CompetitionError
+from pipeline.core.tables import IMAGE_COLUMNS, read_table
+from pipeline.download.config import KaggleSource, RebuildSource
 from pipeline.download.rebuild import rebuild_competition
-from pipeline.errors import ArchiveError, CompetitionError
-from pipeline.stages import prepare
-from pipeline.tables import IMAGE_COLUMNS, read_table
+from pipeline.params import read_config
+from pipeline.prepare import stage as prepare
 
 NATIVE = SHARED_DATA / "malaria_native" / "cells.zip"
 FILES = [

@@ -29,11 +29,11 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from pipeline import paths
-from pipeline.competition import Competition, write_competition
-from pipeline.errors import TableError
-from pipeline.folds import summarise_folds
-from pipeline.report.axes import scale
+from pipeline.core import paths
+from pipeline.core.competition import Competition, write_competition
+from pipeline.core.errors import TableError
+from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, write_predictions, write_table
+from pipeline.report import stage as report
 from pipeline.report.diagnosis import (
     BINS,
     count_confusion,
@@ -43,8 +43,8 @@ from pipeline.report.diagnosis import (
 )
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, SIDE_PX, closest_calls, picture, surest_mistakes
-from pipeline.stages import report
-from pipeline.tables import FOLD_COLUMNS, IMAGE_COLUMNS, write_predictions, write_table
+from pipeline.report.svg import scale
+from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
 NAME = "made-up"
@@ -456,7 +456,7 @@ def test_the_same_inputs_give_the_same_bytes_in_another_process() -> None:
     build()
     files = (paths.REPORT, report.METRICS, report.CONFUSION, report.RELIABILITY)
     before = [file.read_bytes() for file in files]
-    code = f"from pipeline.stages import report; report.run({NAME!r})"
+    code = f"from pipeline.report import stage as report; report.run({NAME!r})"
     for seed in ("1", "2"):
         environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "TZ": f"UTC+{seed}"}
         subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -780,7 +780,7 @@ def test_no_chart_draws_a_place_that_is_no_number() -> None:
         (paths.card(NAME), "submissions/made-up.json: no such file. Run: dvc repro ensemble"),
         (paths.LEADERBOARD, "reports/leaderboard.json: no such file. Run: dvc repro check"),
         (paths.FOLDS_SUMMARY, "folds/summary.json: no such file. Run: dvc repro split"),
-        (paths.AUDIT, "data/store/audit.json: no such file. Run: dvc repro prepare"),
+        (paths.AUDIT, "data/audit.json: no such file. Run: dvc repro prepare"),
         (paths.ENSEMBLE_OOF, "ensemble/oof.csv: no such file. Run: dvc repro"),
         (Path("models/vgg/fold1/history.csv"), "models/vgg/fold1/history.csv: no such file"),
     ],
@@ -851,7 +851,7 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 def test_the_stage_starts_without_heavy_libraries() -> None:
     heavy = "torch timm albumentations cv2 sklearn scipy matplotlib"
     code = (
-        "import sys, pipeline.stages.report\n"
+        "import sys, pipeline.report.stage\n"
         f"sys.exit(' '.join(set(sys.modules) & set({heavy.split()!r})))"
     )
     done = subprocess.run(
@@ -895,7 +895,7 @@ def test_dvc_metrics_and_plots_show_the_figures_of_the_page(
 @pytest.mark.slow
 def test_a_competition_of_22000_images_takes_less_than_ten_seconds_and_five_megabytes() -> None:
     make_outputs(Path(), rows=22_000, side=64)
-    code = f"from pipeline.stages import report; report.run({NAME!r})"
+    code = f"from pipeline.report import stage as report; report.run({NAME!r})"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     env = environment() | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)

@@ -14,13 +14,13 @@ import pytest
 from filelock import FileLock
 from project import PARAMS, ROOT, environment, make_project, run
 
-from pipeline import paths
-from pipeline.errors import ReproduceError
-from pipeline.files import sha256_of
-from pipeline.leaderboard import reproduce as module
-from pipeline.leaderboard.ledger import Entry, append, read_ledger
-from pipeline.leaderboard.provenance import trace
-from pipeline.leaderboard.reproduce import Verdict, find_entry, report, reproduce
+from pipeline.core import paths
+from pipeline.core.errors import ReproduceError
+from pipeline.core.files import sha256_of
+from pipeline.ledger import reproduce as module
+from pipeline.ledger.ledger import Entry, append, read_ledger
+from pipeline.ledger.provenance import trace
+from pipeline.ledger.reproduce import Verdict, find_entry, report, reproduce
 
 FILE = "submissions/tiny.csv"
 ONE_NETWORK = (
@@ -735,8 +735,8 @@ def halted(ran: Path) -> Iterator[Path]:
     (ran.parent / "halt").touch()
     code = (
         "import sys; from pathlib import Path; "
-        "from pipeline.leaderboard.reproduce import find_entry, reproduce; "
-        "from pipeline.leaderboard.ledger import read_ledger; "
+        "from pipeline.ledger.reproduce import find_entry, reproduce; "
+        "from pipeline.ledger.ledger import read_ledger; "
         "reproduce(find_entry('101', read_ledger(Path('submissions/ledger.csv'))))"
     )
     with subprocess.Popen(

@@ -15,19 +15,19 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from pipeline import paths
-from pipeline.competition import Competition, write_competition
-from pipeline.errors import SubmissionError, TableError
-from pipeline.leaderboard.score import score_submission
-from pipeline.leaderboard.submission import (
+from pipeline.check import stage as check
+from pipeline.check.score import score_submission
+from pipeline.core import paths
+from pipeline.core.competition import Competition, write_competition
+from pipeline.core.errors import SubmissionError, TableError
+from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.submission import (
     Form,
     check_submission,
     read_form,
     read_submission,
     write_submission,
 )
-from pipeline.metrics import METRICS
-from pipeline.stages import check
 
 TWO = ["0", "1"]
 THREE = ["cat", "dog", "owl"]

@@ -11,7 +11,7 @@ from competing import COMPETITION, KEY, command, commit, git, make_ready, write_
 from kaggle_server import KaggleServer, serve
 from project import ROOT
 
-from pipeline.leaderboard.ledger import COLUMNS, Entry, append, latest, read_ledger
+from pipeline.ledger.ledger import COLUMNS, Entry, append, latest, read_ledger
 
 SUBMIT = ("submit", "submissions/tiny.csv", "--yes")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from project import PARAMS, ROOT
 
-from pipeline import paths
-from pipeline.config.tree import read_config
-from pipeline.errors import PipelineError
-from pipeline.files import write_text
-from pipeline.stages import summary
+from pipeline.commands import summary
+from pipeline.core import paths
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import write_text
+from pipeline.params import read_config
 
 
 def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:

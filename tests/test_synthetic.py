@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.config.download import SyntheticSource
-from pipeline.download.synthetic import TRUTH_COLUMNS, draw_competition
-from pipeline.errors import ConfigError
-from pipeline.files import sha256_of
-from pipeline.tables import read_table
+from pipeline.core.errors import ConfigError
+from pipeline.core.files import sha256_of
+from pipeline.core.tables import read_table
+from pipeline.download.config import SyntheticSource
+from pipeline.download.drawn.competition import TRUTH_COLUMNS, draw_competition
 
 SMALL = {
     "source": "synthetic", "train_images": 120, "test_images": 61, "patients": 12,

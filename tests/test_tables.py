@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import TableError
-from pipeline.tables import (
+from pipeline.core.errors import TableError
+from pipeline.core.tables import (
     check_ids,
     first_repeated,
     read_csv,

@@ -8,8 +8,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.config.train import TimmNetwork
-from pipeline.errors import TrainError
+from pipeline.core.errors import TrainError
+from pipeline.train.config import TimmNetwork
 from pipeline.train.models import build_model
 
 MEAN, STD = [100.0, 101.0, 102.0], [10.0, 11.0, 12.0]

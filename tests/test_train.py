@@ -10,12 +10,12 @@ import torch
 from jaxtyping import config as jaxtyping_config
 from safetensors.torch import load_file
 
-from pipeline.config.train import ModelConfig
-from pipeline.errors import TrainError
-from pipeline.train.augment import Policy
+from pipeline.core.errors import TrainError
+from pipeline.train.augment.per_image import Policy
+from pipeline.train.batches import Batches
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
+from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
-from pipeline.train.feed import Batches
 from pipeline.train.fit import History, Rows, fit
 from pipeline.train.infer import mean_and_std, predict, symmetries
 from pipeline.train.models import Classifier, build_model, save_model

@@ -14,13 +14,13 @@ from competing import commit, git, make_ready, write_submission
 from project import digests, environment, run, stage
 from test_predict import fill, finished_project, png, rows_of
 
-from pipeline import paths
-from pipeline.config.tree import read_config
-from pipeline.errors import ConfigError, EnsembleError, SubmissionError
-from pipeline.stages import winner
-from pipeline.stages.delivery import DEFAULTS, read_settings
-from pipeline.stages.machine import describe_machine
-from pipeline.stages.winner_texts import PURPOSES, write_script, write_settings, write_structure
+from pipeline.core import paths
+from pipeline.core.errors import ConfigError, EnsembleError, SubmissionError
+from pipeline.params import read_config
+from pipeline.winner import build as winner
+from pipeline.winner.machine import describe_machine
+from pipeline.winner.run import DEFAULTS, read_settings
+from pipeline.winner.texts import PURPOSES, write_script, write_settings, write_structure
 
 # What is refused
 

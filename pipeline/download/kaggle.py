@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from pipeline.archive import check_archive
-from pipeline.candidates import is_csv, is_zip
-from pipeline.errors import ArchiveError, KaggleError, examples
-from pipeline.files import new_file, write_text
+from pipeline.core.errors import ArchiveError, KaggleError, examples
+from pipeline.core.files import new_file, write_text
+from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, RemoteFile, competition_slug
-from pipeline.progress import say
+from pipeline.raw.archive import check_archive
+from pipeline.raw.folder import is_csv, is_zip
 
 MOST_FILES = 40
 """Above it, and where files lie in folders, everything comes as one zip: Kaggle limits calls."""

@@ -7,12 +7,12 @@ seen them scores too well, and nothing tells.
 import shutil
 from pathlib import Path
 
-from pipeline.archive import check_archive
-from pipeline.candidates import is_csv, is_solution, is_zip
-from pipeline.config.download import LocalSource
-from pipeline.errors import CompetitionError, examples
-from pipeline.paths import SOLUTION
-from pipeline.progress import track
+from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.paths import SOLUTION
+from pipeline.core.progress import track
+from pipeline.download.config import LocalSource
+from pipeline.raw.archive import check_archive
+from pipeline.raw.folder import is_csv, is_solution, is_zip
 
 
 def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:

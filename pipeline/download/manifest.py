@@ -6,7 +6,7 @@ No time stamps: the same files from the same source give the same bytes.
 import json
 from pathlib import Path
 
-from pipeline.files import sha256_of, write_text
+from pipeline.core.files import sha256_of, write_text
 
 NAME = "MANIFEST.json"
 

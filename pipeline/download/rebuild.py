@@ -25,12 +25,12 @@ import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
-from pipeline.archive import ImageArchive
-from pipeline.config.download import RebuildSource
-from pipeline.download.package import write_images, write_tables
-from pipeline.errors import CompetitionError, examples
-from pipeline.progress import say, track
-from pipeline.tables import first_repeated
+from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.progress import say, track
+from pipeline.core.tables import first_repeated
+from pipeline.download.config import RebuildSource
+from pipeline.download.drawn.files import write_images, write_tables
+from pipeline.raw.archive import ImageArchive
 
 LABELS = {"Parasitized": 1, "Uninfected": 0}
 """By class folder: the last folder of an image's path."""

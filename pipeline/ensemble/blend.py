@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from pipeline.ensemble.calibrate import decide, fit_temperature, fit_threshold, sharpen
-from pipeline.errors import EnsembleError
-from pipeline.metrics import LabelMetric, Metric, log_loss
-from pipeline.shapes import Labels, Probabilities
+from pipeline.core.errors import EnsembleError
+from pipeline.core.shapes import Labels, Probabilities
+from pipeline.ensemble.calibrate import fit_temperature, fit_threshold, sharpen
+from pipeline.scoring.metrics import LabelMetric, Metric, decide, log_loss
 
 Stacked = Float[ndarray, "models rows classes"]
 """The models' probabilities for the same rows."""

@@ -8,9 +8,9 @@ is of the former.
 import numpy as np
 from numpy import ndarray
 
-from pipeline.errors import EnsembleError
-from pipeline.metrics import LabelMetric
-from pipeline.shapes import Labels, Probabilities
+from pipeline.core.errors import EnsembleError
+from pipeline.core.shapes import Labels, Probabilities
+from pipeline.scoring.metrics import LabelMetric
 
 _SMALLEST = 1e-12
 """Probabilities are clipped to this before the logarithm."""
@@ -69,14 +69,6 @@ def fit_threshold(probabilities: Probabilities, labels: Labels, metric: LabelMet
     scores = metric.of_counts(_counts_at(tried, probabilities[:, 1], labels))
     best = tried[scores == np.nanmax(scores)]
     return float(best[np.abs(best - 0.5).argmin()])
-
-
-def decide(probabilities: Probabilities, threshold: float | None) -> Labels:
-    """The predicted classes: the most probable ones without a threshold."""
-    if threshold is None:
-        most_probable: Labels = probabilities.argmax(axis=1)
-        return most_probable
-    return (probabilities[:, 1] >= threshold).astype(np.int64)
 
 
 def _counts_at(thresholds: ndarray, values: ndarray, labels: Labels) -> ndarray:

@@ -5,9 +5,9 @@ from typing import Any
 from pipeline.ensemble.blend import Kind, Prediction, Recipe, Stacked, fit
 from pipeline.ensemble.compare import Rows, compare, name_of_test
 from pipeline.ensemble.estimate import accuracy_interval, interval_of
-from pipeline.ensemble.fitted import describe_fitted
 from pipeline.ensemble.nested import Judgement
-from pipeline.metrics import log_loss, recalls
+from pipeline.ensemble.saved import describe_fitted
+from pipeline.scoring.metrics import log_loss, recalls
 
 
 def describe_score(nested: Prediction, rows: Rows, classes: list[str]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
+from pipeline.core.shapes import Labels
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.estimate import interval_of, resampled_scores
-from pipeline.metrics import Metric, Units
-from pipeline.shapes import Labels
+from pipeline.scoring.metrics import Metric, Units
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from pipeline.errors import EnsembleError
-from pipeline.metrics import Scorer
+from pipeline.core.errors import EnsembleError
+from pipeline.scoring.metrics import Scorer
 
 _MOST_UNDEFINED = 0.05
 """Share of resamples that may miss a class; beyond it an interval would describe other data."""

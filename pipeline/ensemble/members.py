@@ -15,9 +15,16 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from pipeline.errors import EnsembleError, TableError, examples
-from pipeline.shapes import Probabilities
-from pipeline.tables import check_ids, probability_columns, read_csv, read_predictions
+from pipeline.core.errors import EnsembleError, TableError, examples
+from pipeline.core.shapes import Probabilities
+from pipeline.core.tables import (
+    check_ids,
+    class_indices,
+    probability_columns,
+    read_csv,
+    read_predictions,
+)
+from pipeline.scoring.metrics import accuracy
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,15 @@ def read_model(
         count[rows] += 1
     test = [read_predictions(member.folder / "test.csv", test_ids, classes) for member in members]
     return Column(members[0].model, total / count[:, None], np.stack(test).mean(axis=0))
+
+
+def score_member(member: Member, folds: pd.DataFrame, classes: list[str]) -> tuple[float, int]:
+    """The accuracy of one member on its own fold, and the rows of that fold."""
+    own = folds[folds["fold"] == str(member.fold)]
+    labels = class_indices(member.folder / "oof.csv", own["label"], classes)
+    return accuracy(
+        read_predictions(member.folder / "oof.csv", list(own["image_id"]), classes), labels
+    ), len(own)
 
 
 def read_tests_by_fold(

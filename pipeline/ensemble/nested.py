@@ -22,10 +22,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy import ndarray
 
+from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Fitted, Kind, Prediction, Recipe, Stacked, fit
 from pipeline.ensemble.compare import Rows, is_significantly_worse
-from pipeline.errors import EnsembleError
-from pipeline.metrics import Metric
+from pipeline.scoring.metrics import Metric
 
 FoldOfRow = Int[ndarray, " rows"]
 

@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 
 import requests
 
-from pipeline.errors import KaggleError, LostReplyError
-from pipeline.kaggle.answers import Failure, explain
+from pipeline.core.errors import KaggleError, LostReplyError
+from pipeline.core.progress import say
 from pipeline.kaggle.credentials import find_credentials
-from pipeline.kaggle.secrets import scrub
-from pipeline.progress import say
+from pipeline.kaggle.failures import Failure, explain
+from pipeline.kaggle.scrub import scrub
 
 TIMEOUT_S = 60.0
 """For a connection, and for each piece of an answer."""

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.kaggle.places import Place, Route, Search
-from pipeline.kaggle.secrets import Secret
+from pipeline.kaggle.credential_places import Place, Route, Search
+from pipeline.kaggle.scrub import Secret
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.archive import ImageArchive
 from pipeline.prepare.layout import Layout
 from pipeline.prepare.store import Fault
+from pipeline.raw.archive import ImageArchive
 
 _NEVER_EXPLOITED = (
     "These test images are also in train. Their labels are copied nowhere: each is predicted like "

@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
-from pipeline.errors import CompetitionError
+from pipeline.core.errors import CompetitionError
 
 Rule = Literal["keep", "exclude", "stop"]
 

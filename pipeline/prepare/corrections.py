@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.errors import TableError, examples
+from pipeline.core.errors import TableError, examples
+from pipeline.core.tables import first_repeated, read_table
 from pipeline.prepare.layout import Layout
-from pipeline.tables import first_repeated, read_table
 
 CORRECTION_COLUMNS = ["image_id", "old", "new", "reason"]
 """One row an image. old: the label in the labels file. new: one of its other classes."""

@@ -23,8 +23,8 @@ from numpy import ndarray
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps
 
-from pipeline.errors import ImageError
-from pipeline.shapes import Image
+from pipeline.core.errors import ImageError
+from pipeline.core.shapes import Image
 
 MIN_SIDE_PX = 2
 """A side of 1 px has nothing to learn from: it is a tracking pixel or a failed crop."""

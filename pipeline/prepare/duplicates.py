@@ -23,8 +23,8 @@ from numpy import ndarray
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
+from pipeline.core.shapes import Image
 from pipeline.prepare.decode import resize
-from pipeline.shapes import Image
 
 BLOCKS = 4
 """Blocks a side. On the cells at 3 levels, 35 of 66 million pairs were left to be compared."""

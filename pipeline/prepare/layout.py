@@ -33,12 +33,12 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.archive import IMAGE_SUFFIXES, ImageArchive, file_name
-from pipeline.candidates import RawFolder, find_class_columns
-from pipeline.competition import Competition
-from pipeline.config.prepare import GroupsFromFile, GroupsFromName, PrepareConfig
-from pipeline.errors import CompetitionError, examples
-from pipeline.tables import first_repeated, read_csv
+from pipeline.core.competition import Competition
+from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.tables import first_repeated, read_csv
+from pipeline.prepare.config import GroupsFromFile, GroupsFromName, PrepareConfig
+from pipeline.raw.archive import IMAGE_SUFFIXES, ImageArchive, file_name
+from pipeline.raw.folder import RawFolder, find_class_columns
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from pipeline.archive import ImageArchive, file_name
+from pipeline.raw.archive import ImageArchive, file_name
 
 FOLDS = 5
 PERMUTATIONS = 200

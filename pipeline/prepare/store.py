@@ -20,13 +20,13 @@ import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
-from pipeline.archive import ImageArchive
-from pipeline.config.prepare import PrepareConfig
-from pipeline.errors import ImageError, examples
+from pipeline.core.errors import ImageError, examples
+from pipeline.core.progress import track
+from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, decode_image
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
-from pipeline.progress import track
+from pipeline.raw.archive import ImageArchive
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from pipeline.metrics import METRICS
-from pipeline.shapes import Labels, Probabilities
+from pipeline.core.shapes import Labels, Probabilities
+from pipeline.scoring.metrics import METRICS
 
 BINS = 10
 """Of equal width. With ten, 1,600 rows still leave tens of rows in the middle bins."""

@@ -11,12 +11,18 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from pipeline import paths
-from pipeline.competition import read_competition
-from pipeline.ensemble.calibrate import decide
-from pipeline.errors import EnsembleError, TableError, examples
-from pipeline.metrics import metric_named
-from pipeline.noise import NoiseEstimate, estimate_label_noise, rank_label_noise
+from pipeline.core import paths
+from pipeline.core.competition import read_competition
+from pipeline.core.errors import EnsembleError, TableError, examples
+from pipeline.core.shapes import Labels, Probabilities
+from pipeline.core.tables import (
+    FOLD_COLUMNS,
+    IMAGE_COLUMNS,
+    class_indices,
+    read_csv,
+    read_predictions,
+    read_table,
+)
 from pipeline.report.diagnosis import (
     ClassReport,
     Reliability,
@@ -26,6 +32,7 @@ from pipeline.report.diagnosis import (
     report_classes,
     trace_roc,
 )
+from pipeline.report.label_noise import NoiseEstimate, estimate_label_noise, rank_label_noise
 from pipeline.report.records import (
     Audit,
     Card,
@@ -35,14 +42,7 @@ from pipeline.report.records import (
     Member,
     read_record,
 )
-from pipeline.shapes import Labels, Probabilities
-from pipeline.tables import (
-    FOLD_COLUMNS,
-    IMAGE_COLUMNS,
-    read_csv,
-    read_predictions,
-    read_table,
-)
+from pipeline.scoring.metrics import decide, metric_named
 
 _NOISE_RESAMPLES = 200
 _NOISE_SEED = 0
@@ -196,8 +196,7 @@ def _read_rows(card: Card, classes: list[str]) -> Rows:
             f"of {len(image_ids)} others {examples(unknown)}. Run: dvc repro ensemble"
         )
     scored = train.loc[image_ids]
-    place_of = {name: place for place, name in enumerate(classes)}
-    labels = scored["label"].map(place_of).to_numpy(np.int64)
+    labels = class_indices(paths.TRAIN_TABLE, scored["label"], classes)
     threshold = card.blend.threshold if card.blend else None
     predicted = decide(probabilities, threshold)
     _check_card(card, float((predicted == labels).mean()), len(labels), threshold is not None)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from pipeline import paths
+from pipeline.core import paths
 from pipeline.report import plots
 from pipeline.report.facts import Facts, Half
 from pipeline.report.gallery import Galleries

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report.axes import BOTTOM, LETTER, RIGHT, TOP, WIDTH, Chart, Scale, scale
 from pipeline.report.diagnosis import Bin, Reliability, Roc
 from pipeline.report.facts import Curve, FoldScore
+from pipeline.report.svg import BOTTOM, LETTER, RIGHT, TOP, WIDTH, Chart, Scale, scale
 
 COLOURS = 8
 """Series of the style sheet: class s0, s1, …"""

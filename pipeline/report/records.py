@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.errors import TableError
+from pipeline.core.errors import TableError
 
 Interval = tuple[float, float]
 
@@ -281,7 +281,7 @@ class Twins(Record):
 
 
 class Audit(Record):
-    """data/store/audit.json."""
+    """data/audit.json."""
 
     train: Images
     test: Images

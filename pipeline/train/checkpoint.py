@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import TrainError
-from pipeline.files import new_file, sha256_of
+from pipeline.core.errors import TrainError
+from pipeline.core.files import new_file, sha256_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Checkpoint:
 def hash_of_inputs(parameters: str, files: list[Path]) -> str:
     """16 hexadecimal digits over the parameters, the files' bytes, the code and the libraries."""
     digest = hashlib.sha256(parameters.encode())
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    code = sorted(Path(__file__).parent.rglob("*.py"))
     for path in [*files, *code]:
         digest.update(sha256_of(path).encode())
     for library in ("torch", "timm", "albumentations", "numpy"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.errors import TrainError
+from pipeline.core.errors import TrainError
 
 
 @dataclass(frozen=True)

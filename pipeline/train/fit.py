@@ -19,13 +19,13 @@ from jaxtyping import Int
 from numpy import ndarray
 from torch import Tensor
 
-from pipeline.config.train import InnerEpoch, ModelConfig
-from pipeline.errors import TrainError
-from pipeline.progress import say, track
-from pipeline.shapes import Images, Labels
+from pipeline.core.errors import TrainError
+from pipeline.core.progress import say, track
+from pipeline.core.shapes import Images, Labels
+from pipeline.train.batches import Batch, Feed
 from pipeline.train.checkpoint import Checkpoint
+from pipeline.train.config import InnerEpoch, ModelConfig
 from pipeline.train.device import Compute
-from pipeline.train.feed import Batch, Feed
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
 from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate

@@ -6,8 +6,8 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from pipeline.progress import track
-from pipeline.shapes import Images, Probabilities
+from pipeline.core.progress import track
+from pipeline.core.shapes import Images, Probabilities
 from pipeline.train.device import Compute
 from pipeline.train.models import Classifier
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config.train import ModelConfig, SmallNetwork, TimmNetwork
-from pipeline.errors import TrainError, examples
+from pipeline.core.errors import TrainError, examples
+from pipeline.train.config import ModelConfig, SmallNetwork, TimmNetwork
 
 Logits = Float[Tensor, "batch classes"]
 Normalised = Float[Tensor, "batch 3 height width"]

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.train import ModelConfig
-from pipeline.errors import TrainError
+from pipeline.core.errors import TrainError
+from pipeline.train.config import ModelConfig
 from pipeline.train.models import Classifier
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.errors import TrainError
+from pipeline.core.errors import TrainError
 from pipeline.train.device import Compute
 from pipeline.train.models import Classifier, Logits
 

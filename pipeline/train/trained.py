@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.shapes import Images, Probabilities
+from pipeline.core.shapes import Images, Probabilities
 from pipeline.train.device import Compute
 from pipeline.train.infer import symmetries
 from pipeline.train.models import Classifier, load_model

@@ -1,0 +1,58 @@
+"""Profiles: whole params.yaml files, one a competition, under profiles/.
+
+`params.yaml` is always the whole truth. A profile replaces it, never over changes that are not
+committed and stand in no profile.
+"""
+
+import subprocess
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.errors import ConfigError
+from pipeline.core.files import write_text
+from pipeline.params import read_config
+
+PROFILES = Path("profiles")
+
+
+def list_profiles() -> list[tuple[str, str, bool]]:
+    """Name, measured result (the file's first comment), and whether it is the one in use."""
+    current = paths.PARAMS.read_bytes() if paths.PARAMS.is_file() else b""
+    return [
+        (path.stem, _measured(path), path.read_bytes() == current)
+        for path in sorted(PROFILES.glob("*.yaml"))
+    ]
+
+
+def use_profile(name: str) -> None:
+    """Put profiles/NAME.yaml in the place of params.yaml.
+
+    Raises ConfigError for an unknown or invalid profile, and where params.yaml has changes that
+    would be lost: those that stand neither in the last commit nor in any profile.
+    """
+    profile = PROFILES / f"{name}.yaml"
+    if not profile.is_file():
+        known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
+        raise ConfigError(f"{profile}: no such profile; known: {known}. Run: make profiles")
+    read_config(profile)
+    if paths.PARAMS.is_file() and not _is_kept(paths.PARAMS.read_bytes()):
+        raise ConfigError(
+            f"{paths.PARAMS}: has changes that stand neither in the last commit nor in a profile. "
+            f"Keep them (git commit params.yaml, or cp params.yaml profiles/NEW.yaml) "
+            f"or drop them (git checkout params.yaml), then: make use PROFILE={name}"
+        )
+    write_text(paths.PARAMS, profile.read_text(encoding="utf-8"))
+
+
+def _is_kept(content: bytes) -> bool:
+    if any(path.read_bytes() == content for path in PROFILES.glob("*.yaml")):
+        return True
+    committed = subprocess.run(
+        ["git", "show", f"HEAD:./{paths.PARAMS}"], capture_output=True, check=False
+    )
+    return committed.returncode == 0 and committed.stdout == content
+
+
+def _measured(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else "not measured"

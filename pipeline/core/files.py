@@ -1,0 +1,93 @@
+"""Files that appear whole or not at all.
+
+A file or folder is written beside its place under the name `.NAME.partial` and
+renamed when it is complete; a leftover of a killed run is removed by the next.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.core.errors import DiskError
+
+_DISK_ERRNOS = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than this system allows",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission denied",
+}
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A path to write to, renamed to `path` at the end of the block.
+
+    On any exception nothing appears at `path`; what stood there stays.
+    Raises DiskError where the disk is full or may not be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with _disk_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which replaces `path` at the end of the block.
+
+    On any exception nothing appears at `path`; what stood there stays.
+    Raises DiskError where the disk is full or may not be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with _disk_errors_named(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            shutil.rmtree(path, ignore_errors=True)
+            partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    with new_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _disk_errors_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRNOS:
+            raise
+        free_mb = _free_bytes(path) // 2**20
+        raise DiskError(
+            f"{path}: cannot be written: {_DISK_ERRNOS[error.errno]} ({free_mb} MiB free there). "
+            "Nothing half-written was left; make room or mend the rights, "
+            "then run the same command again"
+        ) from error
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    return shutil.disk_usage(existing).free

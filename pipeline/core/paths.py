@@ -1,0 +1,55 @@
+"""Where everything lies, relative to the repository's root, where every command runs."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DVC_LOCK = Path("dvc.lock")
+REQUIREMENTS = Path("requirements.lock")
+
+RAW = Path("data/raw")
+"""The competition's files as they came. Immutable."""
+
+HIDDEN = Path("data/hidden")
+"""What no competitor sees: only `check` may read it."""
+
+SOLUTION = HIDDEN / "solution.csv"
+
+STORE = Path("data/store")
+TRAIN_IMAGES = STORE / "train.npy"
+TEST_IMAGES = STORE / "test.npy"
+TRAIN_TABLE = STORE / "train.csv"
+TEST_TABLE = STORE / "test.csv"
+COMPETITION = STORE / "competition.json"
+SAMPLE_SUBMISSION = STORE / "sample_submission.csv"
+AUDIT = Path("data/audit.json")
+
+FOLDS = Path("folds/folds.csv")
+FOLDS_SUMMARY = Path("folds/summary.json")
+
+RESUME = Path(".resume")
+"""Half-trained networks, in folders named by a hash of their inputs. Not an output."""
+
+LIVE = Path("live")
+"""Metrics of the runs in progress, for `dvc plots`. Not an output."""
+
+ENSEMBLE_OOF = Path("ensemble/oof.csv")
+LEADERBOARD = Path("reports/leaderboard.json")
+REPORT = Path("reports/index.html")
+
+LEDGER = Path("submissions/ledger.csv")
+"""What became of each file that was submitted. Not an output."""
+
+
+def model_folder(member: str, fold: int) -> Path:
+    """Outputs of one model trained without one fold."""
+    return Path("models") / member / f"fold{fold}"
+
+
+def submission(name: str) -> Path:
+    """The file for Kaggle."""
+    return Path("submissions") / f"{name}.csv"
+
+
+def card(name: str) -> Path:
+    """What is known about the submission of that name."""
+    return Path("submissions") / f"{name}.json"

@@ -1,0 +1,57 @@
+"""Section `download`: where the competition's files come from."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.core.section import Section
+
+
+class SyntheticSource(Section):
+    """Drawn blood cells in the competition's exact layout, with a solution file."""
+
+    source: Literal["synthetic"]
+    train_images: Annotated[int, Field(ge=20, le=1_000_000)]
+    test_images: Annotated[int, Field(ge=10, le=1_000_000)]
+    patients: Annotated[int, Field(ge=4)]
+    """Over train and test together; no patient is in both."""
+    wrong_labels: Annotated[float, Field(ge=0, lt=0.5)]
+    """Share of the training labels that are turned round."""
+    duplicates: Annotated[float, Field(ge=0, lt=0.5)]
+    """Share of the training images that are exact copies of another one of the same patient."""
+    seed: Annotated[int, Field(ge=0)]
+
+
+class LocalSource(Section):
+    """A folder that already holds the competition's files."""
+
+    source: Literal["local"]
+    folder: Annotated[str, Field(min_length=1)]
+    """Absolute, or relative to the repository's root."""
+
+
+class RebuildSource(Section):
+    """A public Kaggle dataset of cells in class folders, made into a competition."""
+
+    source: Literal["rebuild"]
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$")]
+    """Owner and slug, as in its URL: kaggle.com/datasets/OWNER/SLUG."""
+    test_share: Annotated[float, Field(ge=0.05, le=0.5)]
+    """Share of the images in test, about, since patients stay whole.
+
+    They are dealt into at most 20 parts, nearly equal: 0.2 is one of 5, 0.3 is three of 10.
+    """
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class KaggleSource(Section):
+    """A competition on Kaggle, through the official client."""
+
+    source: Literal["kaggle"]
+    competition: Annotated[str, Field(min_length=1)]
+    """Its slug, or its URL."""
+
+
+DownloadConfig = Annotated[
+    SyntheticSource | LocalSource | RebuildSource | KaggleSource, Field(discriminator="source")
+]

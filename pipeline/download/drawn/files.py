@@ -1,0 +1,43 @@
+"""A competition's files, as every source that makes a competition lays them out.
+
+The same rows and images give the same bytes: the zips carry no times, and hold the PNGs as they
+are, which do not shrink again.
+"""
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.core.progress import track
+from pipeline.core.tables import write_table
+
+
+def write_tables(raw: Path, hidden: Path, train: pd.DataFrame, test: pd.DataFrame) -> None:
+    """Write labels, groups and sample submission to `raw`, the solution to `hidden`.
+
+    train: columns id, label, patient. test: id, label (the true one), Usage.
+    """
+    write_table(raw / "train_labels.csv", train[["id", "label"]])
+    write_table(raw / "train_groups.csv", train[["id", "patient"]])
+    write_table(raw / "sample_submission.csv", test[["id"]].assign(label=0))
+    write_table(hidden / "solution.csv", test[["id", "label", "Usage"]])
+
+
+def write_images(path: Path, ids: list[str], pngs: Iterable[bytes], what: str) -> None:
+    """Write a zip with a PNG for each id, in their order, in a folder named as the zip.
+
+    pngs: whole files, taken one at a time. what: for the progress.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for image_id, png in track(zip(ids, pngs, strict=True), what, len(ids)):
+            archive.writestr(_member(f"{path.stem}/{image_id}.png"), png)
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """A plain file, always of the same time and system."""
+    member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    member.create_system = 3  # Unix
+    member.external_attr = 0o100644 << 16
+    return member

@@ -1,0 +1,98 @@
+"""Section `ensemble`: how the members' predictions become one submission."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.core.section import Section
+from pipeline.ensemble.forecast.config import ForecastConfig
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+
+LABEL_METRICS = ("accuracy", "balanced_accuracy", "f1", "macro_f1", "quadratic_kappa")
+"""Those that score decided classes, and so depend on the threshold."""
+
+
+class ExternalMember(Section):
+    """A model from elsewhere: its out-of-fold and its test predictions.
+
+    Both are CSV files with image_id and one column p_CLASS for each class. The out-of-fold file
+    has every training image once, predicted by a model that was trained without its fold.
+    """
+
+    name: Name
+    oof: Annotated[str, Field(min_length=1)]
+    """Path of the out-of-fold predictions; may carry a column `fold` after image_id."""
+    test: Annotated[str, Field(min_length=1)]
+    """Path of the predictions of the test images."""
+    folds: Literal["checked", "unchecked"]
+    """checked: the column `fold` must be there and equal folds/folds.csv's of one repeat.
+    unchecked: it may be missing; then nothing shows that its models never saw the images that
+    they predict, and the card says so."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of both files, as `cat OOF TEST | sha256sum` prints it: DVC does not see the files, only
+    this, and the recorded parameters then say which tables were blended."""
+
+
+class EnsembleConfig(Section):
+    """The metric, the blend, the submission's name, and the level of intervals and tests."""
+
+    name: Name
+    """submissions/NAME.csv and its card submissions/NAME.json."""
+    metric: Literal[
+        "accuracy",
+        "balanced_accuracy",
+        "log_loss",
+        "roc_auc",
+        "f1",
+        "macro_f1",
+        "macro_roc_auc",
+        "quadratic_kappa",
+    ]
+    """The competition's: what blends are chosen by, what is reported, and whether labels or
+    probabilities are submitted (pipeline/scoring/submission.py states the rule).
+    roc_auc and f1 are for two classes, the second being the positive one."""
+    blend: Literal["auto", "mean", "single", "rank_mean", "weighted", "greedy", "stack"]
+    """mean: of the models' probabilities. single: the best model alone. rank_mean: of their ranks
+    (roc_auc only). weighted: the most likely weighted mean. greedy: models added one by one, with
+    replacement. stack: logistic regression on their logits. auto: the first of these that is not
+    significantly worse than the best of them; needs three trained folds."""
+    calibration: Literal["none", "temperature"]
+    """temperature: the blend's probabilities are sharpened or flattened by one fitted number."""
+    threshold: Literal["none", "fitted"]
+    """fitted: with two classes, the probability from which the second is predicted is the one
+    that scores best, instead of one half."""
+    greedy_rounds: Annotated[int, Field(ge=1, le=1000)]
+    """Additions of greedy: its weights are multiples of about one over this."""
+    stack_l2: Annotated[float, Field(gt=0)]
+    """Strength of stack's penalty: half of this times the sum of the squared coefficients is added
+    to the sum over rows of the log loss."""
+    external: list[ExternalMember]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Level of the intervals; one minus it is the level of the tests that auto decides by."""
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    """Bootstrap resamples of whole groups."""
+    seed: Annotated[int, Field(ge=0)]
+    forecast: ForecastConfig
+
+    @field_validator("external")
+    @classmethod
+    def _distinct(cls, external: list[ExternalMember]) -> list[ExternalMember]:
+        names = [member.name for member in external]
+        if len(set(names)) != len(names):
+            raise ValueError(f"expected distinct names, found {names}")
+        return external
+
+    @model_validator(mode="after")
+    def _choices_fit_the_metric(self) -> Self:
+        if self.threshold == "fitted" and self.metric not in LABEL_METRICS:
+            raise ValueError(
+                f"threshold: {self.metric} scores probabilities, which no threshold changes: "
+                "expected none"
+            )
+        if self.blend == "rank_mean" and self.metric != "roc_auc":
+            raise ValueError(
+                f"blend: rank_mean keeps nothing but the order: expected the metric roc_auc, "
+                f"found {self.metric}"
+            )
+        return self

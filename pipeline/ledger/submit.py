@@ -1,0 +1,238 @@
+"""Submitting to Kaggle: checked first, never twice, recorded before and after.
+
+Nothing in Kaggle's protocol makes a repeated submission harmless, and a day has few of them. So
+each carries a mark in its description, the ledger says beforehand that it is about to be sent,
+and whenever it is open whether Kaggle has one, its list of submissions is searched for the mark.
+"""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.core import paths
+from pipeline.core.errors import KaggleError, LostReplyError, SubmissionError
+from pipeline.core.progress import say
+from pipeline.kaggle.client import Kaggle, Submission
+from pipeline.ledger.ledger import COUNTED, Entry, Status, append, latest, read_ledger
+from pipeline.ledger.provenance import Provenance, trace
+
+SETTLE_S = 30.0
+"""How long a submission whose reply was lost may take to appear in Kaggle's list."""
+
+POLL_S = (2.0, 30.0)
+"""First and longest pause between two questions for a score."""
+
+_MARK = re.compile(r"\[sha256:([0-9a-f]{16}) #(\d+)\]")
+
+
+class Confirm(Protocol):
+    """Asks the user; returns whether to go on."""
+
+    def __call__(self, question: str, /) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to submit: a file that was checked, where, and how it is described there."""
+
+    file: Path
+    """Relative to the repository's root."""
+    competition: str
+    message: str
+    """"" for the card's own words."""
+    unreproducible: bool
+    """Submit what could not be rebuilt from a commit."""
+    wait_s: float
+    """How long to wait for the score."""
+
+
+def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Confirm) -> Entry:
+    """Submit a file and wait for its score; the ledger's last line of it.
+
+    To be called with the ledger locked. sign_in is called once nothing local forbids it.
+    Raises SubmissionError where it was submitted before, cannot be rebuilt, the day's limit is
+    reached or the user declines; KaggleError where Kaggle refuses; LostReplyError where it is
+    still open whether Kaggle has it.
+    """
+    provenance = trace(order.file)
+    if provenance.obstacles and not order.unreproducible:
+        raise SubmissionError(
+            f"{order.file}: could not be rebuilt from a commit: "
+            f"{'; '.join(provenance.obstacles)}. Run: dvc repro, then git commit -a; or submit it "
+            "all the same with --unreproducible"
+        )
+    before = _earlier(order, provenance)
+    last = before[-1] if before else None
+    if last and last.status == "complete":
+        raise _made_before(order.file, last.ref, "the ledger")
+    kaggle = sign_in()
+    if last and last.status == "uploading":
+        say(f"{order.file}: an earlier attempt was cut off: looking for it on Kaggle")
+        last = settle(last, kaggle)
+    if last and last.status in COUNTED:
+        say(f"{order.file}: was submitted before, as {last.ref}: not sent again")
+        return wait_for_score(last, kaggle, order.wait_s)
+    for found in kaggle.list_submissions(order.competition):
+        if mark_of(found)[:16] == provenance.sha256[:16] and found.status != "error":
+            raise _made_before(order.file, str(found.ref), "Kaggle")
+    _confirm(order, provenance, kaggle, confirm)
+    entry = _entry(order, provenance, attempt=len(before) + 1)
+    _record(entry)
+    return wait_for_score(_send(order, entry, kaggle), kaggle, order.wait_s)
+
+
+def settle(entry: Entry, kaggle: Kaggle) -> Entry:
+    """Find out whether Kaggle has a submission that was about to be sent, and record it.
+
+    Looks again for SETTLE_S before it is called lost: Kaggle's list may lag behind.
+    """
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        for found in kaggle.list_submissions(entry.competition):
+            if mark_of(found) == entry.mark:
+                return _record(updated(entry, found))
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            break
+        time.sleep(min(left_s, POLL_S[0]))
+    return _record(dataclasses.replace(entry, time=now(), status="lost", error="never arrived"))
+
+
+def wait_for_score(entry: Entry, kaggle: Kaggle, wait_s: float) -> Entry:
+    """Ask for a pending submission's score until it is there, or wait_s are over."""
+    deadline = time.monotonic() + wait_s
+    pause_s, longest_s = POLL_S
+    while entry.status == "pending":
+        try:
+            found = kaggle.get_submission(entry.competition, int(entry.ref))
+        except KaggleError as error:
+            if error.status != 404:  # right after submitting, Kaggle may not know it yet
+                raise
+        else:
+            if found.status != "pending":
+                return _record(updated(entry, found))
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            say(f"submission {entry.ref}: no score yet. Later: python -m pipeline scores")
+            return entry
+        say(f"submission {entry.ref}: waiting for its score, at most {left_s:.0f} s more")
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, longest_s)
+    return entry
+
+
+def mark_of(found: Submission) -> str:
+    """The mark in a description, as `HASH #N`; "" where there is none."""
+    mark = _MARK.search(found.description)
+    return f"{mark[1]} #{mark[2]}" if mark else ""
+
+
+def updated(entry: Entry, found: Submission) -> Entry:
+    """An entry with what Kaggle says now; the same one where nothing is new."""
+    status: Status = found.status  # type: ignore[assignment]
+    new = dataclasses.replace(
+        entry,
+        status=status,
+        ref=str(found.ref),
+        public=found.public or entry.public,
+        private=found.private or entry.private,
+        error=found.error,
+    )
+    return entry if new == entry else dataclasses.replace(new, time=now())
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _earlier(order: Order, provenance: Provenance) -> list[Entry]:
+    return [
+        entry
+        for entry in latest(read_ledger(paths.LEDGER))
+        if entry.sha256 == provenance.sha256 and entry.competition == order.competition
+    ]
+
+
+def _made_before(file: Path, ref: str, where: str) -> SubmissionError:
+    return SubmissionError(
+        f"{file}: was submitted before: {where} has it as submission {ref}. The same file gets the "
+        "same score; to see it: python -m pipeline scores"
+    )
+
+
+def _confirm(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Confirm) -> None:
+    limits = kaggle.limits(order.competition)
+    if limits.allowed < 1:
+        raise SubmissionError(
+            f"{order.competition}: today's limit is reached after {limits.today} submissions. "
+            "Kaggle counts anew from 00:00 UTC"
+        )
+    known = ""
+    if provenance.cross_validated:
+        metric = provenance.metric.replace("_", " ")
+        known = f"cross-validated {metric} {float(provenance.cross_validated):.4f}"
+        if provenance.forecast_low:
+            low, high = float(provenance.forecast_low), float(provenance.forecast_high)
+            known += f", public score expected from {low:.4f} to {high:.4f}"
+        known += ". "
+    question = (
+        f"{order.file}: {known}Today {limits.today} submitted, {limits.allowed} left. "
+        f"Submit to {order.competition}?"
+    )
+    if not confirm(question):
+        raise SubmissionError(f"{order.file}: not submitted")
+
+
+def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
+    return Entry(
+        time=now(),
+        status="uploading",
+        submitted=now(),
+        competition=order.competition,
+        file=order.file.as_posix(),
+        sha256=provenance.sha256,
+        commit=provenance.commit,
+        dvc_lock=provenance.dvc_lock,
+        params=provenance.params,
+        metric=provenance.metric,
+        cross_validated=provenance.cross_validated,
+        forecast_low=provenance.forecast_low,
+        forecast_high=provenance.forecast_high,
+        mark=f"{provenance.sha256[:16]} #{attempt}",
+        ref="",
+        public="",
+        private="",
+        error="",
+    )
+
+
+def _send(order: Order, entry: Entry, kaggle: Kaggle) -> Entry:
+    score = f"{entry.metric} {entry.cross_validated}" if entry.cross_validated else "unknown"
+    message = order.message or f"{order.file.stem}, cross-validated {score}"
+    try:
+        token = kaggle.upload(order.competition, order.file)
+        ref = kaggle.create_submission(order.competition, token, f"{message} [sha256:{entry.mark}]")
+    except LostReplyError as error:
+        say(f"{error}. Looking for it on Kaggle, so that it is not sent twice")
+        settled = settle(entry, kaggle)
+        if settled.status == "lost":
+            raise LostReplyError(
+                f"{error}. It is not on Kaggle: the same command sends it again"
+            ) from error
+        return settled
+    except KaggleError as error:
+        _record(dataclasses.replace(entry, time=now(), status="refused", error=str(error)))
+        raise
+    say(f"{order.file}: submitted as {ref}")
+    return _record(dataclasses.replace(entry, time=now(), status="pending", ref=str(ref)))
+
+
+def _record(entry: Entry) -> Entry:
+    append(paths.LEDGER, entry)
+    return entry

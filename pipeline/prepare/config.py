@@ -1,0 +1,78 @@
+"""Section `prepare`: which file is what, and how an image becomes a row of an array."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.core.section import Section
+
+FileOrAuto = Annotated[str, Field(min_length=1)]
+"""A file's name in data/raw, or the word `auto`: pipeline/prepare/layout.py states the rule."""
+
+
+class GroupsFromFile(Section):
+    """Groups (patient, slide, …) from a CSV: the id column and one more."""
+
+    source: Literal["file"]
+    file: FileOrAuto
+
+
+class GroupsFromName(Section):
+    """Groups from the image's file name: the first capture group of a regular expression."""
+
+    source: Literal["name"]
+    pattern: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _one_capture_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        if groups != 1:
+            raise ValueError(f"expected exactly one (capture group), found {groups}")
+        return pattern
+
+
+class NoGroups(Section):
+    """Each image is its own group; duplicates are still kept together by `split`."""
+
+    source: Literal["none"]
+
+
+class PrepareConfig(Section):
+    """Layout of the competition's files, and the packed array's geometry."""
+
+    sample_submission: FileOrAuto
+    labels: FileOrAuto
+    train_images: FileOrAuto
+    """A zip, `auto`, or `bundle.zip/folder` for a folder inside a zip."""
+    test_images: FileOrAuto
+    groups: Annotated[GroupsFromFile | GroupsFromName | NoGroups, Field(discriminator="source")]
+    size_px: Annotated[int, Field(ge=8, le=2048)]
+    """Height and width of every stored image."""
+    fit: Literal["stretch", "pad"]
+    """`stretch` fills the square; `pad` keeps the aspect, centred on black."""
+    max_side_px: Annotated[int, Field(ge=16)]
+    """An image with a longer side counts as unreadable."""
+    unreadable: Literal["stop", "exclude"]
+    """What to do with an unreadable or missing training image; in test it always stops."""
+    near_duplicate: Annotated[float, Field(ge=0, le=64)]
+    """Mean absolute difference in grey levels (0 to 255) up to which two images are the same."""
+    conflicts: Literal["keep", "exclude", "stop"]
+    """What to do with training images of the same pixels and different labels: leave them as they
+    are, leave all of them out, or stop (pipeline/prepare/conflicts.py)."""
+    corrections: str | None
+    """Reviewed corrections of training labels, `corrections/NAME.csv`; null for none."""
+
+    @field_validator("corrections")
+    @classmethod
+    def _in_the_folder_that_dvc_watches(cls, corrections: str | None) -> str | None:
+        if corrections is not None and not re.fullmatch(r"corrections/[^/\\]+\.csv", corrections):
+            raise ValueError(
+                f"expected null or corrections/NAME.csv, found {corrections!r}: stage prepare "
+                "reruns when a file in that folder changes, and knows of no other"
+            )
+        return corrections

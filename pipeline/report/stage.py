@@ -1,0 +1,57 @@
+"""Stage `report`: reports/index.html, and its figures for `dvc metrics` and `dvc plots`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.core import paths
+from pipeline.core.errors import TableError
+from pipeline.core.files import write_text
+from pipeline.core.progress import say
+from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
+from pipeline.report.facts import Facts, list_figures, read_facts
+from pipeline.report.gallery import show_galleries
+from pipeline.report.page import render_page
+
+METRICS = Path("reports/metrics.json")
+CONFUSION = Path("reports/confusion.csv")
+RELIABILITY = Path("reports/reliability.csv")
+
+
+def run(name: str) -> None:
+    """Write the page and its figures for submissions/NAME.csv.
+
+    Raises TableError where a file of another stage is missing or does not belong to the others.
+    """
+    facts = read_facts(name)
+    images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")
+    image_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
+    if len(images) != len(image_ids):
+        raise TableError(
+            f"{paths.TRAIN_IMAGES}: expected the {len(image_ids)} rows of {paths.TRAIN_TABLE}, "
+            f"found {len(images)}. Run: dvc repro --force prepare"
+        )
+    row_of = {image_id: row for row, image_id in enumerate(image_ids)}
+    page = render_page(facts, show_galleries(facts, images, row_of))
+    write_text(paths.REPORT, page)
+    write_text(METRICS, json.dumps(list_figures(facts), indent=2) + "\n")
+    _write_plots(facts)
+    size_mb = len(page.encode()) / 1e6
+    say(f"{paths.REPORT}: open it in a browser ({size_mb:.1f} MB, nothing is fetched)")
+
+
+def _write_plots(facts: Facts) -> None:
+    rows, names = facts.rows, np.array(facts.classes, dtype=object)
+    confusion = pd.DataFrame({"actual": names[rows.labels], "predicted": names[rows.predicted]})
+    write_table(CONFUSION, confusion)
+    filled = [each for each in facts.reliability.bins if each.rows]
+    reliability = pd.DataFrame(
+        {
+            "probability": [round(each.mean, 6) for each in filled],
+            "share": [round(each.share, 6) for each in filled],
+            "rows": [each.rows for each in filled],
+        }
+    )
+    write_table(RELIABILITY, reliability)

@@ -1,0 +1,227 @@
+"""The file for Kaggle: exactly the sample submission's columns, ids and order.
+
+What stands in it follows from the metric and the sample's columns:
+
+- a metric of labels, id and one column: the labels;
+- a metric of probabilities, id and one column, two classes: the probability of the second class;
+- a metric of probabilities, id and one column a class, named like the classes, in any order: the
+  probability of each.
+
+Every other combination is an error. A daily submission that fails for its format is lost, so
+everything that Kaggle checks, and the order that it does not, is checked here first.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy import ndarray
+
+from pipeline.core.errors import SubmissionError, examples
+from pipeline.core.shapes import Labels, Probabilities
+from pipeline.core.tables import first_repeated, read_csv, write_table
+from pipeline.scoring.metrics import Metric
+
+Holds = Literal["labels", "probability", "probabilities"]
+"""labels. probability: of the second of two classes. probabilities: of each class."""
+
+_T = TypeVar("_T")
+
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+
+_MOST_OFF = 1e-4
+"""How far the probabilities of a row may be from adding up to 1: tables.read_predictions' bound."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a submission must look like."""
+
+    sample: Path
+    columns: list[str]
+    """The sample's: the id first."""
+    ids: list[str]
+    """In the sample's order."""
+    classes: list[str]
+    """In the order of the probabilities, which need not be that of the columns."""
+    holds: Holds
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What a submission says of each row, in the order of the form's ids."""
+
+    probabilities: Probabilities
+    """1 for a submitted label."""
+    predicted: Labels
+    """The submitted label, or the most probable class."""
+
+    def count(self, classes: list[str]) -> dict[str, int]:
+        """How many rows are of each class."""
+        counts = np.bincount(self.predicted, minlength=len(classes))
+        return dict(zip(classes, counts.tolist(), strict=True))
+
+
+def read_form(sample: Path, metric: Metric, classes: list[str]) -> Form:
+    """What the sample submission and the metric ask for.
+
+    Raises SubmissionError where the one cannot hold what the other needs.
+    """
+    template = read_csv(sample)
+    columns = list(template.columns)
+    holds = _choose_content(sample, columns, metric, classes)
+    return Form(sample, columns, list(template[columns[0]]), classes, holds)
+
+
+def _choose_content(sample: Path, columns: list[str], metric: Metric, classes: list[str]) -> Holds:
+    named = f"params.yaml: ensemble.metric: {metric.name} scores {metric.needs}"
+    if len(columns) == 2:
+        if metric.needs == "labels":
+            return "labels"
+        if len(classes) == 2:
+            return "probability"
+        raise SubmissionError(
+            f"{sample}: expected a column for each of the {len(classes)} classes "
+            f"{examples(classes)}, since {named}; found the columns {columns}, which hold one "
+            "number a row. Set ensemble.metric to one that scores labels, or "
+            "prepare.sample_submission to a file with those columns"
+        )
+    if sorted(columns[1:]) != sorted(classes):
+        raise SubmissionError(
+            f"{sample}: expected the id and one column, or one for each class {classes}, found "
+            f"{columns}. Set prepare.sample_submission in params.yaml to the right file"
+        )
+    if metric.needs == "labels":
+        raise SubmissionError(
+            f"{named}, but {sample} has a column for each class: expected a metric that scores "
+            "probabilities (log_loss, macro_roc_auc; with two classes roc_auc)"
+        )
+    return "probabilities"
+
+
+def write_submission(
+    path: Path,
+    form: Form,
+    image_ids: list[str],
+    probabilities: Probabilities,
+    predicted: Labels,
+) -> None:
+    """Write predictions by id in the sample's columns and order, then read them back and check.
+
+    Probabilities have 9 significant digits, as those of tables.write_predictions.
+    """
+    row_of = {image_id: row for row, image_id in enumerate(image_ids)}
+    if missing := [image_id for image_id in form.ids if image_id not in row_of]:
+        raise SubmissionError(
+            f"{path}: {len(missing)} of {len(form.ids)} test images have no prediction "
+            f"{examples(missing)}. Run: dvc repro"
+        )
+    rows = [row_of[image_id] for image_id in form.ids]
+    id_column, *others = form.columns
+    table = pd.DataFrame({id_column: form.ids})
+    for column in others:
+        if form.holds == "labels":
+            table[column] = [form.classes[place] for place in predicted[rows]]
+        else:
+            place = form.classes.index(column) if form.holds == "probabilities" else 1
+            table[column] = [f"{value:.9g}" for value in probabilities[rows, place]]
+    write_table(path, table)
+    read_submission(path, form)
+
+
+def check_submission(path: Path, form: Form) -> dict[str, int]:
+    """Count the labels, or the most probable classes, of a submission that Kaggle would accept.
+
+    Raises SubmissionError as read_submission does.
+    """
+    return read_submission(path, form).count(form.classes)
+
+
+def read_submission(path: Path, form: Form) -> Submitted:
+    """Read and check a submission.
+
+    Raises SubmissionError with the first thing that is wrong: columns; ids that are missing,
+    unknown, doubled or out of order; empty or unknown labels; what is no number in [0, 1], and
+    rows whose classes do not add up to 1.
+    """
+    if not path.is_file():
+        raise SubmissionError(f"{path}: no such file. Run: dvc repro ensemble")
+    found = read_csv(path)
+    if list(found.columns) != form.columns:
+        raise SubmissionError(
+            f"{path}: expected the columns {form.columns} of the sample submission, "
+            f"found {list(found.columns)}"
+        )
+    id_column, *others = form.columns
+    _check_ids(path, list(found[id_column]), form.ids)
+    if form.holds == "labels":
+        place_of = {name: place for place, name in enumerate(form.classes)}
+        expected = f"one of the labels {form.classes}"
+        predicted = np.array(_parse(path, found, others[0], place_of.get, expected), np.int64)
+        return Submitted(np.eye(len(form.classes))[predicted], predicted)
+    values = np.array(
+        [_parse(path, found, column, _number, "a probability in [0, 1]") for column in others]
+    ).T
+    if form.holds == "probability":
+        probabilities = np.hstack([1 - values, values])
+    else:
+        _check_sums(path, found, values)
+        probabilities = values[:, [others.index(name) for name in form.classes]]
+    return Submitted(probabilities, probabilities.argmax(axis=1))
+
+
+def _parse(
+    path: Path, table: pd.DataFrame, column: str, read: Callable[[str], _T | None], expected: str
+) -> list[_T]:
+    """The column's values; None is none."""
+    values = []
+    for row, (image_id, text) in enumerate(zip(table.iloc[:, 0], table[column], strict=True)):
+        value = read(text)
+        if value is None:
+            place = "" if len(table.columns) == 2 else f"column {column}: "
+            raise SubmissionError(
+                f"{path}: line {row + 2}: {place}expected {expected}, found {text!r} "
+                f"(id {image_id})"
+            )
+        values.append(value)
+    return values
+
+
+def _number(text: str) -> float | None:
+    value = float(text) if _NUMBER.fullmatch(text) else np.nan
+    return value if 0 <= value <= 1 else None
+
+
+def _check_sums(path: Path, table: pd.DataFrame, values: Float[ndarray, "rows columns"]) -> None:
+    sums = values.sum(axis=1)
+    wrong = np.flatnonzero(abs(sums - 1) > _MOST_OFF)
+    if len(wrong):
+        row = int(wrong[0])
+        raise SubmissionError(
+            f"{path}: line {row + 2}: expected probabilities that add up to 1, found "
+            f"{sums[row]:.6g} (id {list(table.iloc[:, 0])[row]}); {len(wrong)} of {len(sums)} rows "
+            "do not"
+        )
+
+
+def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
+    known = set(expected)
+    problems = {
+        "ids stand twice": first_repeated(found),
+        "ids are not in the sample submission": [name for name in found if name not in known],
+        "ids of the sample submission are missing": sorted(known - set(found)),
+    }
+    for problem, ids in problems.items():
+        if ids:
+            raise SubmissionError(f"{path}: {len(ids)} {problem} {examples(ids)}")
+    for row, (name, wanted) in enumerate(zip(found, expected, strict=True)):
+        if name != wanted:
+            raise SubmissionError(
+                f"{path}: line {row + 2}: expected the sample submission's order, where "
+                f"{wanted} stands here; found {name}"
+            )

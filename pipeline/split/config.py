@@ -1,0 +1,22 @@
+"""Section `split`: who validates where."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from pipeline.core.section import Section
+
+
+class SplitConfig(Section):
+    """Stratified group folds, repeated once for each seed."""
+
+    folds: Annotated[int, Field(ge=2, le=100)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=20)]
+    """One whole partition for each: repeat r owns the folds r * folds … (r + 1) * folds - 1."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"expected distinct seeds, found {seeds}")
+        return seeds

@@ -1,0 +1,199 @@
+"""Brightness, contrast, saturation and hue of whole batches.
+
+albumentations rounds down and clips to 0…255 after each part of an operation; here an operation
+clips once, at its end, and nothing is rounded. On 300 malaria cells at 64 px with the profile's
+arguments, both given the same numbers, that is 1.1 grey levels brighter on average; the clipping's
+part of it is 0.01. tests/test_batched.py compares the distributions.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from pipeline.train.augment.operation import (
+    Drawn,
+    PixelOperation,
+    Pixels,
+    Range,
+    Rows,
+    a_range,
+    around_zero,
+    within,
+)
+
+Plane = Float[Tensor, "batch 1 side side"]
+
+
+def _around_one(value: float) -> Range:
+    return max(0.0, 1 - value), 1 + value
+
+
+_Factor = Annotated[Range, a_range(_around_one), within(0.0)]
+_Limit = Annotated[Range, a_range(around_zero)]
+
+
+class ColorJitter(PixelOperation):
+    """Factors of brightness, contrast and saturation, and a turn of the hue, in random order.
+
+    Without clipping the order matters to little: the three factors commute, a turn of the hue
+    commutes with what stretches and shifts all channels alike, and only the grey that
+    saturation and the mean grey that contrast keep can be that of before or after the turn.
+    So all 24 orders are one formula with two switches. hue is a share of the whole circle.
+    """
+
+    brightness: _Factor = (0.8, 1.2)
+    contrast: _Factor = (0.8, 1.2)
+    saturation: _Factor = (0.8, 1.2)
+    hue: Annotated[Range, a_range(around_zero), within(-0.5, 0.5)] = (-0.5, 0.5)
+
+    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
+        """Weights of the turned image, of each pixel's grey, and of the mean grey; the rest."""
+        applied = self.applied(rng, batch)
+        brightness, contrast, saturation = (
+            np.where(applied, rng.uniform(*limits, batch), 1.0)
+            for limits in (self.brightness, self.contrast, self.saturation)
+        )
+        saturation_at, contrast_at, hue_at = rng.random((3, batch))
+        turn = np.where(applied, _sextants(180 * rng.uniform(*self.hue, batch)), 0.0)
+        both = brightness * contrast
+        weights = [both * saturation, both * (1 - saturation), brightness * (1 - contrast)]
+        switches = [saturation_at > hue_at, contrast_at > hue_at]
+        return np.concatenate([weights, switches, _plan_turn(turn)])
+
+    def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
+        """See PixelOperation."""
+        colour, grey, mean, saturation_after, contrast_after = _per_image(drawn[:5])
+        before = after = _grey(images)
+        if self.hue != (0.0, 0.0):
+            images = _turn_hue(images, drawn[5:])
+            after = _grey(images)
+        kept = torch.lerp(before, after, saturation_after)
+        kept_mean = torch.lerp(_mean(before), _mean(after), contrast_after)
+        base = (kept * grey).add_(mean * kept_mean)
+        return torch.addcmul(base, images, colour).clamp_(0, 255)
+
+
+class RandomBrightnessContrast(PixelOperation):
+    """A factor 1 + contrast, and brightness added as a share of 255, or of the image's mean."""
+
+    brightness_limit: _Limit = (-0.2, 0.2)
+    contrast_limit: _Limit = (-0.2, 0.2)
+    brightness_by_max: bool = True
+    ensure_safe_range: Literal[False] = False
+
+    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
+        """Factor, grey levels added, share of the mean added."""
+        applied = self.applied(rng, batch)
+        contrast, brightness = (
+            np.where(applied, rng.uniform(*limits, batch), 0.0)
+            for limits in (self.contrast_limit, self.brightness_limit)
+        )
+        by_max = float(self.brightness_by_max)
+        return np.array([1 + contrast, 255 * by_max * brightness, (1 - by_max) * brightness])
+
+    def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
+        """See PixelOperation."""
+        factor, added, share = _per_image(drawn)
+        if not self.brightness_by_max:
+            added = added + share * images.mean((1, 2, 3), keepdim=True)
+        return torch.addcmul(added, images, factor).clamp_(0, 255)
+
+
+class HueSaturationValue(PixelOperation):
+    """Shifts of hue (in steps of 2°), saturation and value (0 to 255), greys staying grey."""
+
+    hue_shift_limit: _Limit = (-20.0, 20.0)
+    sat_shift_limit: _Limit = (-30.0, 30.0)
+    val_shift_limit: _Limit = (-20.0, 20.0)
+
+    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
+        """Shifts of saturation and value, then of the hue."""
+        applied = self.applied(rng, batch)
+        turn = np.where(applied, _sextants(rng.uniform(*self.hue_shift_limit, batch)), 0.0)
+        shifts = [
+            np.where(applied, np.trunc(rng.uniform(*limits, batch)), 0.0)
+            for limits in (self.sat_shift_limit, self.val_shift_limit)
+        ]
+        return np.concatenate([shifts, _plan_turn(turn)])
+
+    def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
+        """See PixelOperation."""
+        more_saturation, more_value = _per_image(drawn[:2])
+        images = _turn_hue(images, drawn[2:])
+        low, high = images.amin(1, keepdim=True), images.amax(1, keepdim=True)
+        chroma = high - low
+        saturation = 255 * chroma / high.clamp(min=1e-3)
+        value = (high + more_value).clamp_(0, 255)
+        more_saturation = more_saturation * (saturation >= 0.5)  # less is grey to uint8
+        shifted = value * (saturation + more_saturation).clamp_(0, 255) / 255
+        stretch = shifted / chroma.clamp(min=1e-3)
+        return torch.addcmul(value - shifted, images - low, stretch)
+
+
+def _sextants(steps: Float[ndarray, " batch"]) -> Float[ndarray, " batch"]:
+    """Steps of OpenCV's uint8 hue, 180 to the circle and cut down to whole ones, in sextants."""
+    turn: Float[ndarray, " batch"] = np.floor(steps) / 30
+    return turn
+
+
+def _plan_turn(turn: Float[ndarray, " batch"]) -> Rows:
+    """What _turn_hue needs for a turn by so many sextants of the colour circle.
+
+    The part beyond whole sextants, without its sign; whether to take the opposite colour. Then,
+    of each channel: the plane that it comes from, and the one that the hue moves it towards.
+    Planes are the channels of the whole batch, numbered through.
+    """
+    whole = np.rint(turn)
+    opposite = whole % 2
+    channel, first = np.arange(3)[:, None], 3 * np.arange(len(turn))
+    source = (channel - (whole - 3 * opposite) / 2) % 3 + first
+    towards = (channel + np.where(turn < whole, -1, 1)) % 3 + first
+    return np.concatenate([[np.abs(turn - whole), opposite], source, towards])
+
+
+def _turn_hue(images: Pixels, plan: Drawn) -> Pixels:
+    """Turn the hue as HSV has it: each pixel keeps its largest and smallest channel.
+
+    A third of the circle is a change of channels, half of it takes x to high + low - x, and
+    both together make whole sextants. A turn by t more, up to half a sextant towards green, takes
+    red, between its pixel's low and high, to the lesser of
+        red - green - blue + 2 low + (1 + t) (high - low)
+        red - green + low + (1 - t) (high - low)
+    cut to low and high; the other channels and direction likewise, with their neighbours on the
+    circle. That is HSV's hexagon without its cases: half the passes over the pixels.
+    """
+    part, opposite = _per_image(plan[:2])
+    low, high = images.amin(1, keepdim=True), images.amax(1, keepdim=True)
+    both, chroma = high + low, high - low
+    images = torch.addcmul(opposite * both, images, 1 - 2 * opposite)
+    images = _pick_planes(images, plan[2:5])
+    towards = _pick_planes(images, plan[5:8])
+    rising = torch.addcmul(both, chroma, part).sub_(images.sum(1, keepdim=True))
+    falling = torch.addcmul(high, chroma, -part)
+    first = torch.add(rising, images, alpha=2)
+    second = torch.sub(images, towards, out=towards).add_(falling)
+    return torch.minimum(first, second, out=first).clamp_(low, high)
+
+
+def _pick_planes(images: Pixels, planes: Float[Tensor, "3 batch"]) -> Pixels:
+    """New images of the channels that are named, of the whole batch's."""
+    return images.flatten(0, 1).index_select(0, planes.T.flatten().long()).view_as(images)
+
+
+def _grey(images: Pixels) -> Plane:
+    """ITU-R BT.601's luma, as OpenCV's grey."""
+    red, green, blue = images.unbind(1)
+    return torch.mul(red, 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
+
+
+def _mean(planes: Plane) -> Float[Tensor, "batch 1 1 1"]:
+    return planes.mean((2, 3), keepdim=True)
+
+
+def _per_image(rows: Drawn) -> tuple[Tensor, ...]:
+    """Each row as (batch, 1, 1, 1)."""
+    return rows[..., None, None, None].unbind()

@@ -1,0 +1,64 @@
+"""Mixtures of two images of a batch, and of their labels in the same shares.
+
+mixup (Zhang et al. 2017, arXiv:1710.09412) takes the weighted mean of both images, cutmix (Yun
+et al. 2019, arXiv:1905.04899) puts a rectangle of the other into the one. Each image draws its
+own share, partner and rectangle. The numbers come from one generator on the CPU, whatever the
+device.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num
+from numpy import ndarray
+from torch import Tensor
+
+from pipeline.train.augment.operation import Pixels
+from pipeline.train.config import Mix
+from pipeline.train.transfer import send
+
+Targets = Float[Tensor, "batch classes"]
+"""A share for each class; they add up to 1."""
+
+
+@torch.no_grad()
+def mix(
+    images: Num[Tensor, "batch 3 side side"], targets: Targets, config: Mix, seed: int
+) -> tuple[Pixels, Targets]:
+    """New images and targets; the same seed draws the same.
+
+    A target's shares are those of the pixels: of a cutmix rectangle what lies in the picture.
+    """
+    rng = np.random.default_rng(seed)
+    batch, side = len(images), images.shape[-1]
+    share = np.where(rng.random(batch) < config.p, rng.beta(config.alpha, config.alpha, batch), 1.0)
+    box = _boxes(rng, share, side)
+    if config.kind == "cutmix":
+        share = 1 - (box[2] - box[0]) * (box[3] - box[1]) / side**2
+    drawn = np.concatenate([[rng.permutation(batch), share], box], dtype=np.float32)
+    partner, own, *edges = send(drawn, images.device)[..., None].unbind()
+    others = partner.flatten().long()
+    images = images.float()
+    other_images = images.index_select(0, others)
+    if config.kind == "mixup":
+        mixed = torch.lerp(other_images, images, own[..., None, None])
+    else:
+        mixed = torch.where(_inside(edges, side), other_images, images)
+    return mixed, torch.lerp(targets.index_select(0, others), targets, own)
+
+
+def _boxes(
+    rng: np.random.Generator, share: Float[ndarray, " batch"], side: int
+) -> Float[ndarray, "4 batch"]:
+    """Left, top, right and bottom, in pixels: 1 - share of the picture, cut at its edges."""
+    size = (side * np.sqrt(1 - share)).astype(int)
+    middle = rng.integers(side, size=(2, len(share)))
+    edges = np.concatenate([middle - size // 2, middle + size // 2]).clip(0, side)
+    return edges.astype(np.float64)
+
+
+def _inside(edges: list[Tensor], side: int) -> Tensor:
+    """(batch, 1, side, side): whether a pixel lies in its image's box."""
+    left, top, right, bottom = edges
+    place = torch.arange(side, device=left.device)
+    columns, rows = (left <= place) & (place < right), (top <= place) & (place < bottom)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]

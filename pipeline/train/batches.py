@@ -1,0 +1,193 @@
+"""Batches for training: shuffled, augmented, on the device, the same in every run.
+
+The steps of the whole training are numbered through; a batch depends on its number and the
+model's seed alone. So a run that was killed goes on with the batches that it would have had,
+and what prepares them starts once, not once an epoch.
+
+Which engine augments is the model's `engine`: albumentations in worker processes, or whole
+batches on the device. Both see the same rows in the same order.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Num
+from numpy import ndarray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.core.shapes import Images, Labels
+from pipeline.train.augment.batched import BatchedPolicy
+from pipeline.train.augment.mix import mix
+from pipeline.train.config import ModelConfig
+from pipeline.train.transfer import choose_place, keep_freed_memory, send, take
+
+Batch = tuple[
+    Num[Tensor, "batch 3 height width"],
+    Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+]
+"""Images of 0 to 255 and their classes, or, of mixtures, each class's share."""
+
+
+class Feed:
+    """The batches of a whole training, on the device."""
+
+    def __init__(
+        self,
+        images: Images,
+        labels: Labels,
+        rows: Int[ndarray, " training"],
+        config: ModelConfig,
+        device: torch.device,
+    ) -> None:
+        """images, labels: all that are stored, memory-mapped; rows: those to train on.
+
+        Raises TrainError for an augmentation that the engine does not have.
+        """
+        self._images = images
+        self._labels = labels
+        self._rows = rows
+        self._config = config
+        self._device = device
+        self._steps = Steps(rows, config)
+        self.steps_per_epoch = self._steps.per_epoch
+        if config.engine == "batched":
+            self._policy = BatchedPolicy(config.augment, images.shape[1])
+            return
+        from pipeline.train.augment.per_image import Policy  # 2.8 s: only for those who use it
+
+        policy = Policy(config.augment, images.shape[1])
+        self._batches = Batches(images, labels, rows, config, policy)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """The batches from `first_step` to the end, in order."""
+        batched = self._config.engine == "batched"
+        found = self._on_device(first_step) if batched else self._by_workers(first_step)
+        if self._config.mix is None:
+            yield from found
+            return
+        classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
+        for step, (images, labels) in enumerate(found, first_step):
+            targets = (labels[:, None] == classes).float()
+            yield mix(images, targets, self._config.mix, _seed(self._config.seed, 2, step))
+
+    def _on_device(self, first_step: int) -> Iterator[Batch]:
+        if self._device.type == "cpu":
+            keep_freed_memory()
+        place = choose_place(self._images[0].nbytes * len(self._rows), self._device)
+        steps = (self._steps[step] for step in range(first_step, len(self)))
+        taken = take(self._images, steps, self._rows, self._device, place)
+        for step, (rows, stored) in enumerate(taken, first_step):
+            seed = _seed(self._config.seed, 1, step)
+            augmented = self._policy.apply(stored.permute(0, 3, 1, 2), seed)
+            yield augmented, send(self._labels[rows], self._device)
+
+    def _by_workers(self, first_step: int) -> Iterator[Batch]:
+        pin = self._device.type == "cuda"
+        for images, labels in load(self._batches, first_step, worker_count(self._device), pin):
+            images = images.to(self._device, non_blocking=True)
+            yield images.permute(0, 3, 1, 2), labels.to(self._device, non_blocking=True)
+
+
+class Steps:
+    """Item i is the rows of step i."""
+
+    def __init__(self, rows: Int[ndarray, " training"], config: ModelConfig) -> None:
+        """rows: those to train on, each once an epoch."""
+        self._rows = rows
+        self._config = config
+        self._shuffled: tuple[int, list[ndarray]] = (-1, [])
+        self.per_epoch = -(-len(rows) // config.batch_size)
+        """Batches of nearly equal size, none above batch_size; no image is left out."""
+
+    def __len__(self) -> int:
+        return self._config.epochs * self.per_epoch
+
+    def __getitem__(self, step: int) -> Int[ndarray, " batch"]:
+        epoch, place = divmod(step, self.per_epoch)
+        if self._shuffled[0] != epoch:
+            shuffle = np.random.default_rng(_seed(self._config.seed, 0, epoch))
+            order = np.array_split(shuffle.permutation(self._rows), self.per_epoch)
+            self._shuffled = (epoch, order)
+        return self._shuffled[1][place]
+
+
+@runtime_checkable
+class Augments(Protocol):
+    """What the workers do to the images of a batch."""
+
+    def apply(self, images: Images, seed: int) -> Images:
+        """A new array; the same seed gives the same bytes."""
+        ...
+
+
+class Batches(Dataset[tuple[Tensor, Tensor]]):
+    """Item i is the batch of step i: images (batch, height, width, 3) uint8 and labels int64."""
+
+    def __init__(
+        self,
+        images: Images,
+        labels: Labels,
+        rows: Int[ndarray, " training"],
+        config: ModelConfig,
+        policy: Augments,
+    ) -> None:
+        """images, labels: all that are stored, memory-mapped; rows: those to train on."""
+        self._images = images
+        self._labels = labels
+        self._steps = Steps(rows, config)
+        self._seed = config.seed
+        self._policy = policy
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        rows = self._steps[step]
+        augmented = self._policy.apply(self._images[rows], _seed(self._seed, 1, step))
+        return torch.from_numpy(augmented), torch.from_numpy(self._labels[rows])
+
+
+def load(
+    batches: Batches, first_step: int, workers: int, pin: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches from `first_step` to the end, in order, prepared by `workers` processes."""
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first_step, len(batches)),
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_start_worker if workers else None,
+        generator=torch.Generator(),  # else its start would change what dropout draws
+    )
+    # Ctrl-C is the main process's to report: workers inherit the mask, from their first moment.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def worker_count(device: torch.device) -> int:
+    """Loader processes: one beside a network on the CPU, up to eight beside a GPU."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return 1 if device.type == "cpu" else max(1, min(8, cores - 1))
+
+
+def _start_worker(_: int) -> None:
+    from pipeline.train.augment.per_image import single_threaded
+
+    single_threaded()
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -1,0 +1,109 @@
+"""Stage `train`: one model trained without one fold, and what it predicts for that fold and test.
+
+The scored fold's rows are not passed to the training at all; their labels are read once, at the
+end, for the line that says how good it is.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.core import paths
+from pipeline.core.competition import read_competition
+from pipeline.core.errors import FoldError, TrainError
+from pipeline.core.files import new_folder
+from pipeline.core.progress import say
+from pipeline.core.tables import (
+    FOLD_COLUMNS,
+    IMAGE_COLUMNS,
+    check_ids,
+    class_indices,
+    read_table,
+    write_predictions,
+    write_table,
+)
+from pipeline.split.folds import assign_folds
+from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
+from pipeline.train.config import InnerEpoch, ModelConfig, TrainConfig
+from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.fit import History, Rows, fit
+from pipeline.train.infer import mean_and_std, predict
+from pipeline.train.models import build_model, save_model
+
+
+def run(section: TrainConfig, member: str, fold: int) -> None:
+    """Write models/MEMBER/foldFOLD: weights, out-of-fold and test predictions, history.
+
+    Of the section only the device, the threads and the member's model count: the others may
+    change and this training stays up to date. Raises TrainError, named with the member and fold,
+    where the training cannot go on.
+    """
+    try:
+        _train(section.device, section.threads, member, section.models[member], fold)
+    except TrainError as error:
+        raise TrainError(f"params.yaml: train.models.{member} (fold {fold}): {error}") from error
+
+
+def _train(device: str, threads: int, member: str, config: ModelConfig, fold: int) -> None:
+    place = f"{member} fold {fold}"
+    deterministic(threads)
+    compute = choose_compute(device, config.precision)
+    classes = read_competition(paths.COMPETITION).classes
+    table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    image_ids = list(table["image_id"])
+    labels = class_indices(paths.TRAIN_TABLE, table["label"], classes)
+    images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")
+    scored, rows = _rows_of_fold(fold, image_ids, config)
+    say(f"{place}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
+
+    torch.manual_seed(config.seed)
+    mean, std = mean_and_std(images, rows.training)
+    model = build_model(config.network, len(classes), images.shape[1], list(mean), list(std))
+    inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
+    if config.network.family == "timm" and config.network.weights is not None:
+        inputs.append(Path(config.network.weights))
+    key = hash_of_inputs(f"{fold} {compute} {threads} {config.model_dump_json()}", inputs)
+    checkpoint = Checkpoint(paths.RESUME / key)
+    live = paths.LIVE / f"{member}-fold{fold}.csv"
+    live.unlink(missing_ok=True)
+
+    def show(history: History) -> None:
+        write_table(live, pd.DataFrame(history))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
+        say(f"{place}: {values} (of {config.epochs})")
+
+    model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
+    oof = predict(model, images, scored, compute, config.tta)
+    test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
+    test_images = np.load(paths.TEST_IMAGES, mmap_mode="r")
+    test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
+
+    with new_folder(paths.model_folder(member, fold)) as folder:
+        save_model(folder / "weights.safetensors", model, config, classes)
+        write_predictions(folder / "oof.csv", [image_ids[row] for row in scored], oof, classes)
+        write_predictions(folder / "test.csv", test_ids, test, classes)
+        write_table(folder / "history.csv", pd.DataFrame(history))
+    checkpoint.remove()
+    accuracy = np.mean(oof.argmax(axis=1) == labels[scored])
+    say(f"{place}: out-of-fold accuracy {accuracy:.4f} on {len(scored)} images")
+
+
+def _rows_of_fold(fold: int, image_ids: list[str], config: ModelConfig) -> tuple[np.ndarray, Rows]:
+    """The scored rows, and the others of the same repeat, parted where the epoch is chosen."""
+    table = read_table(paths.FOLDS, FOLD_COLUMNS)
+    repeat = table.loc[table["fold"] == str(fold), "repeat"]
+    if repeat.empty:
+        raise FoldError(f"{paths.FOLDS}: no rows of fold {fold}. Run: dvc repro split")
+    table = table[table["repeat"] == repeat.iloc[0]]
+    check_ids(paths.FOLDS, list(table["image_id"]), image_ids)
+    table = table.set_index("image_id").loc[image_ids]
+    scored = np.flatnonzero(table["fold"] == str(fold))
+    training = np.flatnonzero(table["fold"] != str(fold))
+    if not isinstance(config.epoch, InnerEpoch):
+        return scored, Rows(training, inner=np.array([], np.int64))
+    known = table.iloc[training]
+    labels, groups = list(known["label"]), list(known["group"])
+    inner = assign_folds(labels, groups, config.epoch.folds, config.seed) == 0
+    return scored, Rows(training[~inner], training[inner])
