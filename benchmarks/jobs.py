@@ -1,7 +1,8 @@
 """Folds side by side with one thread each, against one after the other with all of them.
 
 What `make train JOBS=n` (pipeline/commands/jobs.py) gains over `dvc repro` on a CPU: as many
-trainings as there are cores, each pipeline.train.fit.fit as stage `train` calls it, in a process of its own.
+trainings as there are cores, each pipeline.train.fit.fit as stage `train` calls it, in a process of
+its own.
 The time is that from the start of the first process to the end of the last, imports included,
 without DVC's own second a stage. Any other program on the machine slows down the peer by far
 more: its threads wait for each other after every layer.

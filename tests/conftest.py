@@ -1,6 +1,7 @@
 """Shapes and dtypes in the signatures of pipeline/ are checked while the tests run."""
 
 import os
+from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 # Tests run side by side on tiny networks: more threads than cores only wait for each other.
@@ -8,19 +9,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(
-    [
-        "pipeline.commands.contact_sheet",
-        "pipeline.core.tables",
-        "pipeline.ensemble",
-        "pipeline.prepare",
-        "pipeline.report.diagnosis",
-        "pipeline.report.facts",
-        "pipeline.report.gallery",
-        "pipeline.report.label_noise",
-        "pipeline.scoring.metrics",
-        "pipeline.split",
-        "pipeline.train",
-    ],
-    "beartype.beartype",
-)
+ROOT = Path(__file__).parent.parent
+# Where arrays are computed with. Not the parameters: pydantic checks those itself.
+ARRAYS = ["core/tables.py", "scoring/*.py", "prepare/*.py", "split/*.py", "train/**/*.py"]
+ARRAYS += ["ensemble/**/*.py", "check/*.py", "commands/*.py"]
+ARRAYS += ["report/diagnosis.py", "report/facts.py", "report/gallery.py", "report/label_noise.py"]
+CHECKED = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for pattern in ARRAYS
+    for path in sorted((ROOT / "pipeline").glob(pattern))
+    if path.stem not in ("config", "__init__")
+]
+
+install_import_hook(CHECKED, "beartype.beartype")

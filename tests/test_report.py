@@ -860,13 +860,6 @@ def test_the_stage_starts_without_heavy_libraries() -> None:
     assert done.stderr.strip() == ""
 
 
-def test_dvc_sees_the_template_and_the_style() -> None:
-    deps = (ROOT / "dvc.yaml").read_text().split("\n  report:")[1]
-    for file in (ROOT / "pipeline/report").iterdir():
-        if file.is_file():
-            assert f"- pipeline/report/{file.name}\n" in deps
-
-
 @pytest.mark.slow
 def test_dvc_metrics_and_plots_show_the_figures_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
