@@ -6,6 +6,7 @@ rows, so that a bootstrap, which is nothing but integer weights, counts and sort
 2,000 times.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,12 +74,14 @@ def recalls(predicted: Labels, labels: Labels, classes: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """A score by name."""
+    """A score by name, and all that other modules need to know of it."""
 
     name: str
     greater_is_better: bool
     two_classes: bool
     """Whether it has a meaning for two classes only; the second is then the positive one."""
+    lowest: float
+    highest: float
 
     @property
     @abstractmethod
@@ -132,6 +135,9 @@ class LabelMetric(Metric):
     of_counts: Callable[[Counts], Float[ndarray, " matrices"]]
     """From any number of confusion matrices at once; NaN where it is not defined."""
 
+    is_mean_of_rows: bool = False
+    """Whether it is the mean over rows of right (1) or wrong (0), so that tests for counts fit."""
+
     needs = "labels"
 
     def _scorer(
@@ -152,6 +158,7 @@ class ProbabilityMetric(Metric):
 
     of_probabilities: Callable[[Probabilities, Labels, Units], Scorer]
 
+    is_mean_of_rows = False
     needs = "probabilities"
 
     def _scorer(
@@ -272,14 +279,14 @@ def _macro_roc_auc(probabilities: Probabilities, labels: Labels, units: Units) -
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in [
-        LabelMetric("accuracy", True, False, _accuracy),
-        LabelMetric("balanced_accuracy", True, False, _balanced_accuracy),
-        ProbabilityMetric("log_loss", False, False, _log_loss),
-        ProbabilityMetric("roc_auc", True, True, _roc_auc),
-        LabelMetric("f1", True, True, _f1),
-        LabelMetric("macro_f1", True, False, _macro_f1),
-        ProbabilityMetric("macro_roc_auc", True, False, _macro_roc_auc),
-        LabelMetric("quadratic_kappa", True, False, _quadratic_kappa),
+        LabelMetric("accuracy", True, False, 0.0, 1.0, _accuracy, is_mean_of_rows=True),
+        LabelMetric("balanced_accuracy", True, False, 0.0, 1.0, _balanced_accuracy),
+        ProbabilityMetric("log_loss", False, False, 0.0, math.inf, _log_loss),
+        ProbabilityMetric("roc_auc", True, True, 0.0, 1.0, _roc_auc),
+        LabelMetric("f1", True, True, 0.0, 1.0, _f1),
+        LabelMetric("macro_f1", True, False, 0.0, 1.0, _macro_f1),
+        ProbabilityMetric("macro_roc_auc", True, False, 0.0, 1.0, _macro_roc_auc),
+        LabelMetric("quadratic_kappa", True, False, -1.0, 1.0, _quadratic_kappa),
     ]
 }
 """By the name in params.yaml: ensemble.metric. scikit-learn's names: quadratic_kappa is

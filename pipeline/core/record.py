@@ -1,0 +1,61 @@
+"""What stages leave for later ones as JSON: typed, frozen, in exactly one shape.
+
+The stage that makes a record builds the type, every reader gets the type back: no module reads
+such a file by string keys.
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from pipeline.core.errors import TableError
+from pipeline.core.files import write_text
+
+
+def _round(value: object) -> object:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+Figure = Annotated[float, BeforeValidator(_round)]
+"""A number for people: six digits after the point."""
+
+Interval = tuple[Figure, Figure]
+"""Lower and upper end."""
+
+
+class Record(BaseModel):
+    """A JSON file that a stage writes, or a part of one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as JSON, whole or not at all."""
+    write_text(path, record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(path: Path, kind: type[R], stage: str) -> R:
+    """The record that a stage wrote.
+
+    Raises TableError where the file is missing, no JSON, or in another shape.
+    """
+    if not path.is_file():
+        raise TableError(f"{path}: no such file. Run: dvc repro {stage}")
+    return parse_record(path, path.read_bytes(), kind, stage)
+
+
+def parse_record(place: Path | str, text: bytes, kind: type[R], stage: str) -> R:
+    """The record in a file's bytes; place: what an error names."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise TableError(
+            f"{place}: {f'{where}: ' if where else ''}{first['msg']}, found "
+            f"{repr(first['input'])[:80]}. Run: dvc repro --force {stage}"
+        ) from error

@@ -1,0 +1,274 @@
+"""The card: everything that is known of a submission, in the JSON file beside it.
+
+Stage `ensemble` writes it (core/record.py); every other module reads it through `read_card`, so
+that its shape stands here alone. Figures for people are rounded to six digits; `Fitted` keeps
+every digit, since `predict` and a winner's package repeat the submission from it.
+"""
+
+import base64
+import hashlib
+import zlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+from pydantic import Field
+
+from pipeline.core.record import Figure, Interval, Record, parse_record, read_record
+
+
+class OutOfFold(Record):
+    """How the nested out-of-fold prediction does, whatever the competition's metric is."""
+
+    accuracy: Figure
+    interval: Interval
+    """Of the accuracy, over resampled groups."""
+    confidence: float
+    interval_method: str
+    log_loss: Figure
+    recall: dict[str, Figure]
+    rows: int
+    of_images: int
+    groups: int
+
+
+class Score(Record):
+    """The competition's metric on the nested out-of-fold prediction."""
+
+    name: str
+    value: Figure
+    interval: Interval
+
+
+class Gain(Record):
+    """What averaging the folds' networks is expected to add to the score."""
+
+    mean: Figure
+    spread: Figure
+    disagreement: Figure
+    """Mean share of test images on which one fold's networks disagree with the mean of all."""
+    folds: int
+
+
+class Drift(Record):
+    """Whether train and test can be distinguished, against training groups among themselves."""
+
+    auc: Figure
+    band: Interval
+    p: Figure
+    splits: int
+    strongest: list[str]
+    weighted: bool
+    """Whether the training groups were weighted by how much they look like test."""
+
+
+class CorrectRows(Record):
+    """Which out-of-fold rows are right, by sorted image id: about 100 bytes a 1,000 rows.
+
+    So that two cards, years apart, can be compared on the same rows.
+    """
+
+    rows: int
+    ids_sha256: str
+    bits: str
+
+    @classmethod
+    def pack(cls, image_ids: list[str], correct: Bool[ndarray, " rows"]) -> "CorrectRows":
+        """correct: one entry an image id, in any order."""
+        order = sorted(range(len(image_ids)), key=image_ids.__getitem__)
+        packed = zlib.compress(np.packbits(correct[order]).tobytes(), 9)
+        return cls(
+            rows=len(image_ids),
+            ids_sha256=_sha256([image_ids[place] for place in order]),
+            bits=base64.b64encode(packed).decode(),
+        )
+
+    def unpack(self, image_ids: list[str]) -> Bool[ndarray, " rows"] | None:
+        """What was packed, by sorted image id; None where it was of other images than these."""
+        if self.ids_sha256 != _sha256(sorted(image_ids)):
+            return None
+        raw = zlib.decompress(base64.b64decode(self.bits))
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=len(image_ids))
+        return bits.astype(np.bool_)
+
+
+class Halves(Record):
+    """How many test rows are public and private."""
+
+    public: int
+    private: int
+
+
+class Quantiles(Record):
+    """The scores at the forecast's levels."""
+
+    public: list[Figure]
+    private: list[Figure]
+
+
+class Forecast(Record):
+    """The public and the private score, before any submission, by the card's metric."""
+
+    confidence: float
+    public: Interval
+    private: Interval
+    mean: Figure
+    """The score to expect."""
+    sd: tuple[Figure, Figure]
+    """Standard deviations of the public and the private score."""
+    correlation: Figure
+    """Of the public and the private score."""
+    shake_up: Figure
+    """Standard deviation of public minus private."""
+    rows: Halves
+    levels: list[float]
+    quantiles: Quantiles
+    gain: Gain
+    drift: Drift | None
+    correct: CorrectRows
+    assumptions: list[str]
+
+
+class TestLabels(Record):
+    """How often the submission gives each class, or finds it most probable."""
+
+    rows: int
+    holds: Literal["labels", "probabilities"]
+    labels: dict[str, int]
+
+
+class FittedMean(Record):
+    """A weighted mean of the models' probabilities; weights in the order of the models."""
+
+    kind: Literal["weighted_mean"]
+    weights: list[float]
+
+
+class FittedLogistic(Record):
+    """Logistic regression on the models' logits or on the mean of their ranks."""
+
+    kind: Literal["logistic"]
+    features: Literal["logits", "ranks"]
+    known: list[str]
+    """For ranks, the doubles of each model in base64; for logits empty."""
+    coefficients: list[list[float]]
+    """A row an output, in the order of the models and the classes in each."""
+    intercepts: list[float]
+
+
+class Fitted(Record):
+    """What was fitted, to the last digit; None where nothing was."""
+
+    blend: Annotated[FittedMean | FittedLogistic, Field(discriminator="kind")]
+    temperature: float | None
+    threshold: float | None
+
+
+class Candidate(Record):
+    """One way of blending: its nested score, and what not nesting would have claimed."""
+
+    blend: str
+    nested: Figure
+    unnested: Figure
+    better_than_best_by: Figure
+    interval: Interval
+    p_value: Figure
+
+
+class Blend(Record):
+    """Which blend was chosen among which, and why."""
+
+    asked: str
+    chosen: str
+    why: str
+    models: list[str]
+    calibration: str
+    unnested: Figure
+    test: str
+    """The test that gives the candidates' p-values."""
+    fitted: Fitted
+    candidates: list[Candidate]
+    chosen_without_fold: dict[str, str]
+
+
+class Pair(Record):
+    """How two models differ."""
+
+    models: tuple[str, str]
+    disagreement: Figure
+    error_correlation: Figure | None
+    both_wrong: Figure
+
+
+class Contribution(Record):
+    """What a model adds to the others, in the metric's units; above 0 is better with it."""
+
+    model: str
+    score_without: Figure
+    adds: Figure
+
+
+class Diversity(Record):
+    """How different the models are, and what each adds."""
+
+    pairs: list[Pair]
+    each_model: list[Contribution]
+
+
+class Network(Record):
+    """One model trained without one fold, and how it does on that fold."""
+
+    model: str
+    fold: int
+    accuracy: Figure
+    rows: int
+    sha256: dict[str, str]
+    """By file name in models/MODEL/foldK."""
+
+
+class ExternalModel(Record):
+    """A model from elsewhere: two tables of predictions."""
+
+    model: str
+    folds: Literal["checked", "unchecked"]
+    sha256: dict[str, str]
+
+
+class Hashes(Record):
+    """SHA-256 of the submission and of what it was made from."""
+
+    submission: str
+    folds: str
+    train_images: str
+    test_images: str
+
+
+class Card(Record):
+    """submissions/NAME.json."""
+
+    name: str
+    metric: Score
+    out_of_fold: OutOfFold
+    forecast: Forecast
+    test: TestLabels
+    blend: Blend
+    diversity: Diversity
+    networks: list[Network]
+    external: list[ExternalModel]
+    sha256: Hashes
+
+
+def read_card(path: Path) -> Card:
+    """The card in a file. Raises TableError where it is missing or in another shape."""
+    return read_record(path, Card, "ensemble")
+
+
+def parse_card(place: Path | str, text: bytes) -> Card:
+    """The card in a file's bytes, as git may keep it. Raises TableError, which names the place."""
+    return parse_record(place, text, Card, "ensemble")
+
+
+def _sha256(image_ids: list[str]) -> str:
+    return hashlib.sha256("\n".join(image_ids).encode()).hexdigest()
