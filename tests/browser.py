@@ -1,4 +1,4 @@
-"""Chromium without a window, over the DevTools protocol on two pipes: no library, no port."""
+"""Headless Chromium, over the DevTools protocol on two pipes: no library, no port."""
 
 import base64
 import fcntl
@@ -13,6 +13,51 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _TIMEOUT_S = 240
 
+_PALE = """
+(() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const behind = (element) => {
+    let layers = [];
+    for (let at = element; at; at = at.parentElement) layers.push(rgba(getComputedStyle(at).backgroundColor));
+    let colour = [255, 255, 255];
+    for (const [r, g, b, a] of layers.reverse())
+      colour = [r, g, b].map((value, i) => value * a / 255 + colour[i] * (1 - a / 255));
+    return colour;
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const poor = [];
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own) continue;
+    const style = getComputedStyle(element);
+    const ink = rgba(element.namespaceURI.endsWith("svg") ? style.fill : style.color);
+    const [one, other] = [light(ink), light(behind(element))].sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (other + 0.05);
+    if (ratio < 4.5) poor.push(element.textContent.trim().slice(0, 40) + " " + ratio.toFixed(2));
+  }
+  return poor;
+})()
+"""
+"""Texts whose contrast with their background is below 4.5 to 1 (WCAG 2.2, 1.4.3)."""
+
+_OVERLAPS = """
+[...document.querySelectorAll("svg.chart")].flatMap(chart => {
+  const boxes = [...chart.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+  return boxes.flatMap(([one, a], i) => boxes.slice(i + 1)
+    .filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+    .map(([other]) => one + " | " + other));
+})
+"""
+"""Texts of a chart that overlap another one."""
+
 
 def find_browser() -> str | None:
     """The first of NAMES in PATH."""
@@ -20,7 +65,7 @@ def find_browser() -> str | None:
 
 
 def _pipe() -> tuple[int, int]:
-    """Ends with numbers from 10 on, out of the way of the protocol's 3 and 4."""
+    """A pipe whose descriptors are 10 or higher, since the protocol uses 3 and 4."""
     low = os.pipe()
     reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
     for end in low:
@@ -74,7 +119,7 @@ class Browser:
         return result
 
     def open(self, page: Path, width: int, dark: bool = False) -> None:
-        """Load a file at a width in CSS pixels; the events are from here on."""
+        """Load a file at a width in CSS pixels, and forget all earlier events."""
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -92,18 +137,28 @@ class Browser:
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
+    def pale_texts(self) -> list[str]:
+        """Texts with too little contrast, each with its ratio; opens all <details>."""
+        found: list[str] = self.evaluate(_PALE)
+        return found
+
+    def overlapping_texts(self) -> list[str]:
+        """Pairs of texts in charts that overlap."""
+        found: list[str] = self.evaluate(_OVERLAPS)
+        return found
+
     def screenshot(self, file: Path) -> None:
         """The whole page as PNG."""
         taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(taken["data"]))
 
     def complaints(self) -> list[str]:
-        """What the console says since the page was opened."""
+        """What the console has reported since the page was opened."""
         told = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         return [json.dumps(event["params"]) for event in self.events if event["method"] in told]
 
     def requests(self) -> list[str]:
-        """Addresses that were fetched since the page was opened; data URIs are not."""
+        """Addresses that were fetched since the page was opened, without data URIs."""
         asked = [event for event in self.events if event["method"] == "Network.requestWillBeSent"]
         addresses = [event["params"]["request"]["url"] for event in asked]
         return [address for address in addresses if not address.startswith("data:")]

@@ -1,23 +1,21 @@
 """Doubtful labels come first, by confident learning; nothing changes a label by itself."""
 
-import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image as Pillow
 from project import prepare_config
 from sklearn.metrics import roc_auc_score
 
 from pipeline.commands import noise
-from pipeline.commands.contact_sheet import SIDE_PX, Picture, draw_gallery
 from pipeline.core import paths
 from pipeline.core.competition import Competition, write_competition
 from pipeline.core.errors import TableError
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_predictions, write_table
 from pipeline.prepare.corrections import CORRECTION_COLUMNS, read_corrections
-from pipeline.report.label_noise import NOISE_COLUMNS, estimate_label_noise, rank_label_noise
+from pipeline.report.label_noise import NOISE_COLUMNS, LabelNoise, find_label_noise
 
 CLASSES = ["healthy", "ill"]
 
@@ -41,9 +39,10 @@ def names(count: int) -> list[str]:
     return [f"a{number:04}" for number in range(count)]
 
 
-def rank(given: np.ndarray, probabilities: np.ndarray, classes: int = 2) -> pd.DataFrame:
+def find(given: np.ndarray, probabilities: np.ndarray, classes: int = 2) -> LabelNoise:
+    """The label noise where each image is its own group."""
     ids = names(len(given))
-    return rank_label_noise(ids, given, probabilities, ids, [str(n) for n in range(classes)])
+    return find_label_noise(ids, given, probabilities, ids, [str(n) for n in range(classes)])
 
 
 def paper_joint(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,35 +61,30 @@ def paper_joint(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarra
     return joint, calibrated
 
 
-def test_the_confident_joint_is_the_one_counted_by_hand() -> None:
+def test_the_estimate_is_the_one_computed_by_hand() -> None:
     """Thresholds 0.6 and 0.7; of four images each, two count as given, one not, one as nothing."""
     of_one = np.array([0.1, 0.2, 0.8, 0.5, 0.9, 0.95, 0.35, 0.6])
-    probabilities = np.stack([1 - of_one, of_one], axis=1)
     given = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    found = estimate_label_noise(given, probabilities, names(8), CLASSES, 10, 0)
-    assert found.thresholds == pytest.approx([0.6, 0.7])
-    assert found.joint == pytest.approx(np.array([[8, 4], [4, 8]]) / 3)
+    found = find(given, np.stack([1 - of_one, of_one], axis=1))
     assert found.wrong == pytest.approx(8 / 3)
-    table = rank(given, probabilities)
-    assert list(table.loc[table["doubtful"], "image_id"]) == ["a0002", "a0006"]
+    doubtful = found.ranking["doubtful"]
+    assert list(found.ranking.loc[doubtful, "image_id"]) == ["a0002", "a0006"]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
-def test_the_joint_is_that_of_the_paper(classes: int) -> None:
+def test_the_estimate_is_that_of_the_paper(classes: int) -> None:
     _, given, probabilities = simulate(3, rows=300, classes=classes, sharpness=1.5)
-    found = estimate_label_noise(
-        given, probabilities, names(300), [str(n) for n in range(classes)], 5, 0
-    )
+    found = find(given, probabilities, classes)
     joint, calibrated = paper_joint(given, probabilities)
-    assert found.joint == pytest.approx(calibrated)
-    assert rank(given, probabilities, classes)["doubtful"].sum() == joint.sum() - np.trace(joint)
+    assert found.wrong == pytest.approx(calibrated.sum() - np.trace(calibrated))
+    assert found.ranking["doubtful"].sum() == joint.sum() - np.trace(joint)
 
 
 @pytest.mark.parametrize(("seed", "classes"), [(0, 2), (1, 2), (2, 4)])
 def test_wrong_labels_come_first(seed: int, classes: int) -> None:
-    """100 of 2,000 are wrong. By chance 5 of the first 100 would be."""
+    """100 of 2,000 are wrong. By chance, 5 of the first 100 would be."""
     true, given, probabilities = simulate(seed, classes=classes)
-    table = rank(given, probabilities, classes)
+    table = find(given, probabilities, classes).ranking
     wrong = (true != given)[table["image_id"].str[1:].astype(int)]
     at = {k: int(wrong[:k].sum()) for k in (20, 50, 100, 200)}
     assert at[20] >= 19
@@ -103,24 +97,21 @@ def test_wrong_labels_come_first(seed: int, classes: int) -> None:
 
 
 def test_the_estimate_is_near_for_sharp_networks_and_too_high_for_blunt_ones() -> None:
-    estimates = {}
-    for sharpness in (6.0, 1.5):
-        _, given, probabilities = simulate(4, sharpness=sharpness)
-        estimates[sharpness] = estimate_label_noise(
-            given, probabilities, names(2000), CLASSES, 50, 0
-        )
-    assert estimates[6.0].wrong == pytest.approx(100, abs=15)
-    assert estimates[6.0].low < estimates[6.0].wrong < estimates[6.0].high
-    assert estimates[1.5].wrong > 150
+    _, given, probabilities = simulate(4, sharpness=6.0)
+    sharp = find(given, probabilities)
+    assert sharp.wrong == pytest.approx(100, abs=15)
+    assert sharp.low < sharp.wrong < sharp.high
+    _, given, probabilities = simulate(4, sharpness=1.5)
+    assert find(given, probabilities).wrong > 150
 
 
 def test_whole_groups_are_resampled() -> None:
-    """One patient holds all contradictions: with it left out there are none."""
+    """All contradictions are in one patient: without it there are none."""
     _, given, probabilities = simulate(5, rows=400, wrong=0.0, sharpness=9.0)
     probabilities[:40] = probabilities[:40, ::-1]
     by_patient = ["P0"] * 40 + [f"P{row // 40}" for row in range(40, 400)]
-    found = estimate_label_noise(given, probabilities, by_patient, CLASSES, 200, 0)
-    alone = estimate_label_noise(given, probabilities, names(400), CLASSES, 200, 0)
+    found = find_label_noise(names(400), given, probabilities, by_patient, CLASSES)
+    alone = find(given, probabilities)
     assert found.wrong == alone.wrong == pytest.approx(40, abs=2)
     assert found.low == pytest.approx(0, abs=1)
     assert found.high > 90
@@ -128,20 +119,21 @@ def test_whole_groups_are_resampled() -> None:
 
 
 def test_a_class_that_the_networks_underrate_is_not_doubted_as_a_whole() -> None:
-    """None of its images gets more than 0.42 there: by 0.5, each would be called wrong."""
+    """None of its images has a probability above 0.42: by 0.5, each would be called wrong."""
     of_one = np.where(np.arange(200) % 4 == 0, 0.4, 0.1) + np.linspace(0, 0.02, 200)
     of_one[[1, 5]] = 0.05
     probabilities = np.stack([1 - of_one, of_one], axis=1)
     given = (np.arange(200) % 4 == 0).astype(int)
     given[[1, 5]] = 1
-    table = rank(given, probabilities)
+    table = find(given, probabilities).ranking
     assert list(table["image_id"][:2]) == ["a0001", "a0005"]
     assert list(table.loc[table["doubtful"], "image_id"]) == ["a0001", "a0005"]
 
 
 def test_the_table_has_all_images_once_ranked_and_the_same_twice() -> None:
     _, given, probabilities = simulate(6, rows=200)
-    table = rank(given, probabilities)
+    found, again = find(given, probabilities), find(given, probabilities)
+    table = found.ranking
     assert list(table.columns) == NOISE_COLUMNS
     assert list(table["rank"]) == list(range(1, 201))
     assert sorted(table["image_id"]) == names(200)
@@ -150,38 +142,17 @@ def test_the_table_has_all_images_once_ranked_and_the_same_twice() -> None:
     first = table.iloc[0]
     row = int(first["image_id"][1:])
     assert first["probability_of_label"] == probabilities[row, given[row]]
-    pd.testing.assert_frame_equal(table, rank(given, probabilities))
-    one, two = (
-        estimate_label_noise(given, probabilities, names(200), CLASSES, 20, 3) for _ in range(2)
-    )
-    assert (one.low, one.high, one.joint.tolist()) == (two.low, two.high, two.joint.tolist())
+    pd.testing.assert_frame_equal(table, again.ranking)
+    assert (found.wrong, found.low, found.high) == (again.wrong, again.low, again.high)
 
 
-def test_a_class_without_images_is_told() -> None:
+def test_a_class_without_images_is_an_error() -> None:
     with pytest.raises(TableError) as caught:
-        rank_label_noise(["a"], np.array([0]), np.array([[0.4, 0.6]]), ["a"], CLASSES)
+        find_label_noise(["a"], np.array([0]), np.array([[0.4, 0.6]]), ["a"], CLASSES)
     assert str(caught.value) == (
         "label noise: expected out-of-fold images of each of 2 classes, found none of 'ill'. "
         "Train more folds (train.folds in params.yaml)"
     )
-
-
-def test_the_gallery_holds_each_image_in_its_place() -> None:
-    colours = np.random.default_rng(1).integers(0, 255, (7, 3), dtype=np.uint8)
-    pictures = [
-        Picture(np.full((32, 32, 3), colour, np.uint8), [f"train_{'0' * 30}{n}", "1 -> 0"])
-        for n, colour in enumerate(colours)
-    ]
-    encoded = draw_gallery(pictures, 3)
-    assert encoded == draw_gallery(pictures, 3)
-    sheet = np.asarray(Pillow.open(io.BytesIO(encoded)))
-    assert sheet.shape == (12 + 3 * (96 + 2 * 16 + 12), 12 + 3 * (96 + 12), 3)
-    for place, colour in enumerate(colours):
-        top, left = 12 + place // 3 * 140, 12 + place % 3 * 108
-        assert (sheet[top : top + SIDE_PX, left : left + SIDE_PX] == colour).all()
-        # No text in the gaps: a name that is too long has lost its middle.
-        assert (sheet[top : top + 128, left + SIDE_PX : left + SIDE_PX + 12] == 255).all()
-        assert (sheet[top + 96 : top + 128, left : left + SIDE_PX] < 100).any()
 
 
 @pytest.fixture
@@ -194,10 +165,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     table["label"] = given.astype(str)
     table["group"] = [f"P{row // 6}" for row in range(60)]
     write_table(paths.TRAIN_TABLE, table)
-    np.save(
-        paths.TRAIN_IMAGES,
-        np.arange(60, dtype=np.uint8)[:, None, None, None] + np.zeros((60, 8, 8, 3), np.uint8),
-    )
     write_competition(paths.COMPETITION, Competition("id", "label", ["0", "1"]))
     write_predictions(paths.ENSEMBLE_OOF, ids[::-1], probabilities[::-1], ["0", "1"])
     return given
@@ -214,13 +181,11 @@ def test_suggestions_are_corrections_to_review(
         assert row["old"] == str(store[int(row["image_id"][1:])])
         assert row["new"] == str(1 - int(row["old"]))
         assert row["reason"].startswith("out-of-fold p(label)=0.")
-    sheet = np.asarray(Pillow.open(noise.GALLERY))
-    for place, image_id in enumerate(suggested["image_id"]):
-        assert (sheet[12:108, 12 + place * 108 : 108 + place * 108] == int(image_id[1:])).all()
-    told = capfd.readouterr().err
-    assert "60 labels: 6 contradicted by the out-of-fold predictions, " in told
-    assert "hard images among them" in told
-    assert "reports/label_noise.csv, drawn in reports/label_noise.png. Look at each" in told
+    said = capfd.readouterr().err
+    assert "60 labels: 6 contradicted by the out-of-fold predictions; about " in said
+    assert "counts some hard images as wrong labels" in said
+    assert re.search(r"reports/label_noise.csv: the first 4, from \d groups", said)
+    assert "reports/index.html shows the most doubtful images, under Images to look at" in said
     assert list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["label"]) == list(store.astype(str))
 
 
@@ -242,30 +207,31 @@ def test_reviewed_corrections_are_never_overwritten() -> None:
     with pytest.raises(TableError) as caught:
         noise.run(prepare_config(), 3, path)
     assert str(caught.value) == (
-        "corrections/mine.csv: there is such a file already, and it may hold reviewed corrections. "
-        "Name another with --output, or remove it"
+        "corrections/mine.csv: this file exists already, and it may contain reviewed corrections. "
+        "Name another one with --output, or remove it"
     )
     assert path.read_bytes() == before
 
 
-def test_where_nothing_is_doubtful_no_gallery_stays(
+def test_where_nothing_is_doubtful_nothing_is_suggested(
     store: np.ndarray, capfd: pytest.CaptureFixture[str]
 ) -> None:
     noise.run(prepare_config(), 2, noise.SUGGESTIONS)
     sure = np.eye(2)[store]
     write_predictions(paths.ENSEMBLE_OOF, names(60), sure, ["0", "1"])
     noise.run(prepare_config(), 2, noise.SUGGESTIONS)
-    assert not noise.GALLERY.exists()
     assert noise.SUGGESTIONS.read_text() == "image_id,old,new,reason\n"
-    assert "no label to look at again; reports/label_noise.csv is empty" in capfd.readouterr().err
+    assert (
+        "no label to look at again; reports/label_noise.csv has no rows" in capfd.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("store")
-def test_an_out_of_fold_table_of_another_store_is_told() -> None:
+def test_an_out_of_fold_table_of_another_store_is_an_error() -> None:
     write_predictions(paths.ENSEMBLE_OOF, ["a0001", "zzz"], np.full((2, 2), 0.5), ["0", "1"])
     with pytest.raises(TableError) as caught:
         noise.run(prepare_config(), 2, noise.SUGGESTIONS)
     assert str(caught.value) == (
         "ensemble/oof.csv: expected images of data/store/train.csv, found 1 of 2 others "
-        "(first: zzz). Run: dvc repro"
+        "(first: zzz). Run: dvc repro ensemble"
     )

@@ -1,29 +1,36 @@
-"""The table at the end of `make run` speaks of the metric that params.yaml names."""
+"""The table at the end of `make run` shows scores by the metric that params.yaml names."""
 
 import json
 from pathlib import Path
 
 import pytest
-from project import PARAMS, ROOT
+from cards import card
+from project import PARAMS
 
 from pipeline.commands import summary
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_text
+from pipeline.core.record import write_record
 from pipeline.params import read_config
+from pipeline.scoring.card import Score
 
 
 def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:
-    card = json.loads((ROOT / "submissions/synthetic.json").read_text())
-    card["metric"] = {"name": "log_loss", "value": 0.25, "interval": [0.2, 0.3]}
-    scores = {"public": {"rows": 12, "log_loss": 0.31}, "private": {"rows": 9, "log_loss": 0.29}}
-    report = {
+    score = Score(name="log_loss", value=0.25, interval=(0.2, 0.3))
+    leaderboard = {
         "submission": "submissions/tiny.csv",
-        "expected": {"log_loss": 0.25},
-        "solution": scores,
+        "valid": True,
+        "holds": "probabilities",
+        "labels": {"healthy": 12, "ill": 9},
+        "expected": {"log_loss": 0.25, "interval": [0.2, 0.3], "confidence": 0.95},
+        "solution": {
+            "public": {"rows": 12, "log_loss": 0.31},
+            "private": {"rows": 9, "log_loss": 0.29},
+        },
     }
-    write_text(paths.card("tiny"), json.dumps(card))
-    write_text(paths.LEADERBOARD, json.dumps(report | changes))
+    write_record(paths.card("tiny"), card(name="tiny", metric=score))
+    write_text(paths.LEADERBOARD, json.dumps(leaderboard | changes))
     write_text(paths.PARAMS, PARAMS)
     summary.run(read_config(paths.PARAMS))
     return capsys.readouterr().out.splitlines()
@@ -37,14 +44,14 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_score_is_by_the_metric(capsys: pytest.CaptureFixture[str]) -> None:
     found = lines(capsys)
     assert found[1].split("  ", 1)[0] == "cross-validated log loss"
-    assert "0.2500  (95% interval 0.2000 to 0.3000, 1600 images in 40 groups)" in found[1]
+    assert "0.2500  (95% interval 0.2000 to 0.3000, 240 images in 15 groups)" in found[1]
     assert found[2].split() == ["local", "public", "log", "loss", "0.3100", "(12", "images)"]
     assert found[3].split() == ["local", "private", "log", "loss", "0.2900", "(9", "images)"]
     assert not [line for line in found if "accuracy" in line]
 
 
-def test_without_a_solution_kaggle_will_tell(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no solution at hand: Kaggle will tell" in lines(capsys, solution=None)[2]
+def test_without_a_solution_there_are_no_local_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not known here: there is no solution file" in lines(capsys, solution=None)[2]
 
 
 def test_a_leaderboard_of_another_metric_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,17 +1,17 @@
-"""The end of `make run`: what was made, in one small table, and what to try next.
+"""The end of `make run`: a small table of the result, and what to try next.
 
-It reads what the stages wrote, and imports nothing heavy.
+It reads the outputs of the stages, and imports nothing heavy.
 """
-
-import json
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError
+from pipeline.core.record import read_record
 from pipeline.params import Config
+from pipeline.report.records import Leaderboard
+from pipeline.scoring.card import Card, read_card
 
 
 def run(config: Config) -> None:
@@ -19,49 +19,50 @@ def run(config: Config) -> None:
 
     Raises PipelineError before the first run, and where card and leaderboard are of different runs.
     """
-    if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
+    path = paths.card(config.ensemble.name)
+    if not paths.LEADERBOARD.is_file() or not path.is_file():
         raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
-    card = json.loads(paths.card(config.ensemble.name).read_text(encoding="utf-8"))
-    report = json.loads(paths.LEADERBOARD.read_text(encoding="utf-8"))
-    if card["metric"]["name"] not in report["expected"]:
+    card = read_card(path)
+    leaderboard = read_record(paths.LEADERBOARD, Leaderboard, "check")
+    if card.metric.name not in leaderboard.expected:
         raise PipelineError(
-            f"{paths.LEADERBOARD}: expected scores by the metric {card['metric']['name']} of "
-            f"{paths.card(config.ensemble.name)}, found those of another run. Run: make run"
+            f"{paths.LEADERBOARD}: expected scores by the metric {card.metric.name} of {path}, "
+            "found those of another run. Run: make run"
         )
     table = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _lines(config, card, report):
+    for what, value in _lines(config, card, leaderboard):
         table.add_row(what, value)
     Console(highlight=False, width=None if Console().is_terminal else 120).print(table)
 
 
-def _lines(config: Config, card: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Scores are by the metric of params.yaml."""
-    oof, metric = card["out_of_fold"], card["metric"]
-    name = metric["name"].replace("_", " ")
-    low, high = metric["interval"]
+def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[str, str]]:
+    """All scores are by the card's metric."""
+    oof, metric = card.out_of_fold, card.metric
+    name = metric.name.replace("_", " ")
+    low, high = metric.interval
     lines = [
         ("competition", _describe_source(config)),
         (
             f"cross-validated {name}",
-            f"{metric['value']:.4f}  ({oof['confidence']:.0%} interval {low:.4f} to {high:.4f}, "
-            f"{oof['rows']} images in {oof['groups']} groups)",
+            f"{metric.value:.4f}  ({oof.confidence:.0%} interval {low:.4f} to {high:.4f}, "
+            f"{oof.rows} images in {oof.groups} groups)",
         ),
     ]
-    if oof["rows"] < oof["of_images"]:
-        lines.append(("", f"only {oof['rows']} of {oof['of_images']} images: see train.folds"))
-    if scores := report["solution"]:
-        lines += [
-            (f"local {half} {name}", f"{score[metric['name']]:.4f}  ({score['rows']} images)")
-            for half, score in scores.items()
-        ]
+    if oof.rows < oof.of_images:
+        lines.append(("", f"only {oof.rows} of {oof.of_images} images: see train.folds"))
+    if leaderboard.solution is None:
+        lines.append(("local public, private", "not known here: there is no solution file"))
     else:
-        lines.append(("local public, private", "no solution at hand: Kaggle will tell"))
-    lines += [
-        ("submission", report["submission"]),
+        lines += [
+            (f"local {half} {name}", f"{scores[metric.name]:.4f}  ({scores['rows']:.0f} images)")
+            for half, scores in leaderboard.solution.items()
+        ]
+    return [
+        *lines,
+        ("submission", leaderboard.submission),
         ("report", str(paths.REPORT)),
         ("next", _next_command(config)),
     ]
-    return lines
 
 
 def _describe_source(config: Config) -> str:
@@ -81,5 +82,5 @@ def _next_command(config: Config) -> str:
         return "make profiles  (real cells: make use PROFILE=malaria-local, then make run)"
     path = paths.submission(config.ensemble.name)
     if config.download.source == "kaggle":
-        return f"git commit -a, then: make submit  ({path}, after a question)"
+        return f"git commit -a, then: make submit  ({path}, after a confirmation)"
     return f"python -m pipeline submit {path} --competition SLUG"

@@ -1,67 +1,67 @@
-"""Where the predictions are wrong, and whether they are as sure as they should be.
+"""Where the predictions are wrong, and whether their probabilities are calibrated.
 
-Everything is of out-of-fold rows: of networks that have not seen them.
+Everything is computed on out-of-fold rows: from networks that have not seen them.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.core.shapes import Labels, Probabilities
 from pipeline.scoring.metrics import METRICS
 
 BINS = 10
-"""Of equal width. With ten, 1,600 rows still leave tens of rows in the middle bins."""
+"""All of equal width. Of 1,600 rows, tens are still in each of the middle bins."""
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How one class fares against the rest; NaN where nothing is there to divide by."""
+    """How well one class is predicted against the rest; NaN where there is no such row."""
 
     name: str
     rows: int
     predicted: int
     sensitivity: float
-    """Share of its rows that are predicted so; also called recall."""
+    """Share of the class's rows that are predicted as the class; also called recall."""
     specificity: float
-    """Share of the other rows that are not."""
+    """Share of the other rows that are predicted as another class."""
     precision: float
-    """Share of the rows predicted so that are of it."""
+    """Share of the rows predicted as the class that belong to it."""
     roc_auc: float
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The rows whose probability lies in [low, high), the last bin with its end."""
+    """The rows whose probability is in [low, high); the last bin includes its end."""
 
     low: float
     high: float
     rows: int
     mean: float
-    """Of their probabilities; NaN without rows."""
+    """Mean probability; NaN without rows."""
     share: float
-    """Of them that are so; NaN without rows."""
+    """Share of rows for which the predicted event is true; NaN without rows."""
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Probabilities against frequencies."""
+    """Probabilities against observed frequencies."""
 
     what: str
+    """Which probability it is."""
     bins: list[Bin]
     error: float
-    """Expected calibration error: the mean over rows of their bin's |mean - share|."""
+    """Expected calibration error: the mean over the rows of |mean - share| of their bin."""
 
 
 @dataclass(frozen=True)
 class Roc:
-    """Sensitivity against one minus specificity, over all thresholds."""
+    """Sensitivity against 1 - specificity, over all thresholds."""
 
     false_positive_rate: Float[ndarray, " thresholds"]
     true_positive_rate: Float[ndarray, " thresholds"]
-    area: float
 
 
 def count_confusion(
@@ -91,7 +91,7 @@ def report_classes(
                 sensitivity=_ratio(hits, rows),
                 specificity=_ratio(others - (predicted - hits), others),
                 precision=_ratio(hits, predicted),
-                roc_auc=_area(probabilities[:, place], labels == place),
+                roc_auc=_roc_auc(probabilities[:, place], labels == place),
             )
         )
     return reports
@@ -100,51 +100,53 @@ def report_classes(
 def measure_reliability(
     probabilities: Probabilities, predicted: Labels, labels: Labels, classes: list[str]
 ) -> Reliability:
-    """Of the second of two classes its probability; of more, that of the predicted class.
+    """Compare probabilities with observed frequencies in BINS bins.
 
+    Two classes: the probability of the second. More: the probability of the predicted class.
     Naeini, Cooper and Hauskrecht 2015, section 2. Same as sklearn.calibration.calibration_curve
     with strategy="uniform".
     """
     if len(classes) == 2:
-        what, chance, came_true = f"probability of {classes[1]}", probabilities[:, 1], labels == 1
+        what = f"probability of {classes[1]}"
+        probability = probabilities[:, 1]
+        is_true = labels == 1
     else:
         what = "probability of the predicted class"
-        chance = probabilities[np.arange(len(labels)), predicted]
-        came_true = labels == predicted
-    place = np.minimum((chance * BINS).astype(np.int64), BINS - 1)
+        probability = probabilities[np.arange(len(labels)), predicted]
+        is_true = labels == predicted
+    place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     rows = np.bincount(place, minlength=BINS).astype(np.float64)
-    chances = np.bincount(place, chance, minlength=BINS)
-    truths = np.bincount(place, came_true, minlength=BINS)
+    sums = np.bincount(place, probability, minlength=BINS)
+    trues = np.bincount(place, is_true, minlength=BINS)
     bins = [
         Bin(
             number / BINS,
             (number + 1) / BINS,
             int(rows[number]),
-            _ratio(chances[number], rows[number]),
-            _ratio(truths[number], rows[number]),
+            _ratio(sums[number], rows[number]),
+            _ratio(trues[number], rows[number]),
         )
         for number in range(BINS)
     ]
-    return Reliability(what, bins, float(np.abs(chances - truths).sum() / len(labels)))
+    return Reliability(what, bins, float(np.abs(sums - trues).sum() / len(labels)))
 
 
-def trace_roc(chance: Float[ndarray, " rows"], positive: ndarray) -> Roc:
-    """The curve from (0, 0) to (1, 1), a point a distinct probability.
+def trace_roc(probability: Float[ndarray, " rows"], positive: Bool[ndarray, " rows"]) -> Roc:
+    """The curve from (0, 0) to (1, 1), with one point for each distinct probability.
 
-    Same as sklearn.metrics.roc_curve with drop_intermediate=False.
+    Same as sklearn.metrics.roc_curve with drop_intermediate=False, where both classes have rows.
     """
-    order = np.argsort(-chance, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(chance[order])), len(order) - 1)
-    hits = np.append(0, np.cumsum(positive[order])[ends])
-    alarms = np.append(0, np.cumsum(~positive[order])[ends])
-    return Roc(alarms / max(1, alarms[-1]), hits / max(1, hits[-1]), _area(chance, positive))
+    order = np.argsort(-probability, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
+    true_positives = np.append(0, np.cumsum(positive[order])[ends])
+    false_positives = np.append(0, np.cumsum(~positive[order])[ends])
+    return Roc(false_positives / false_positives[-1], true_positives / true_positives[-1])
 
 
-def _area(chance: Float[ndarray, " rows"], positive: ndarray) -> float:
-    if positive.all() or not positive.any():
-        return float("nan")
-    labels = positive.astype(np.int64)
-    return METRICS["roc_auc"].score(np.stack([1 - chance, chance], axis=1), labels, labels)
+def _roc_auc(probability: Float[ndarray, " rows"], positive: Bool[ndarray, " rows"]) -> float:
+    """NaN where one of the two has no rows."""
+    probabilities, labels = np.stack([1 - probability, probability], axis=1), positive.astype(int)
+    return METRICS["roc_auc"].scorer(probabilities, labels, labels)(np.ones(len(labels)))
 
 
 def _ratio(part: float, whole: float) -> float:

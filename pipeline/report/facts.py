@@ -1,4 +1,4 @@
-"""Everything that the page says, read from what the stages wrote and joined by id.
+"""Everything that the page says, read from the outputs of the stages and joined by image id.
 
 The same figures go to `dvc metrics`: page and file are made from one object.
 """
@@ -14,6 +14,7 @@ from numpy import ndarray
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError, TableError, examples
+from pipeline.core.record import read_record
 from pipeline.core.shapes import Labels, Probabilities
 from pipeline.core.tables import (
     FOLD_COLUMNS,
@@ -32,25 +33,15 @@ from pipeline.report.diagnosis import (
     report_classes,
     trace_roc,
 )
-from pipeline.report.label_noise import NoiseEstimate, estimate_label_noise, rank_label_noise
-from pipeline.report.records import (
-    Audit,
-    Card,
-    Fold,
-    Folds,
-    Leaderboard,
-    Member,
-    read_record,
-)
-from pipeline.scoring.metrics import decide, metric_named
-
-_NOISE_RESAMPLES = 200
-_NOISE_SEED = 0
+from pipeline.report.label_noise import LabelNoise, find_label_noise
+from pipeline.report.records import Audit, Fold, Folds, Leaderboard
+from pipeline.scoring.card import Card, Network, read_card
+from pipeline.scoring.metrics import METRICS, decide
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The out-of-fold rows of the ensemble; all run along."""
+class PredictedRows:
+    """The ensemble's out-of-fold rows; all lists and arrays are parallel."""
 
     image_ids: list[str]
     groups: list[str]
@@ -60,17 +51,19 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Half:
-    """A half of the leaderboard whose score is known."""
+class HalfScore:
+    """The public or the private half of the leaderboard, scored with the solution."""
 
     name: str
     rows: int
     score: float
+    is_as_forecast: bool
+    """Whether the score is inside its forecast."""
 
 
 @dataclass(frozen=True)
 class FoldScore:
-    """A fold, and the ensemble's score on the rows that it scores; None where there is none."""
+    """The ensemble's score on a fold; None where it is not defined or the fold was not trained."""
 
     fold: Fold
     score: float | None
@@ -78,12 +71,12 @@ class FoldScore:
 
 @dataclass(frozen=True)
 class Curve:
-    """The history of one network: a value an epoch, by the column's name."""
+    """The history of one network: one value per epoch, by the column's name."""
 
     fold: int
     columns: dict[str, Float[ndarray, " epochs"]]
     images: int
-    """That it was trained on, those of an inner split included."""
+    """How many it was trained on, including those of an inner split."""
 
 
 @dataclass(frozen=True)
@@ -96,96 +89,74 @@ class GroupScore:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """Labels that are probably wrong; ranking: noise.NOISE_COLUMNS, by image id."""
-
-    estimate: NoiseEstimate
-    ranking: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Facts:
+class ReportFacts:
     """The content of the page."""
 
     classes: list[str]
     card: Card
-    leaderboard: Leaderboard
-    halves: list[Half]
+    halves: list[HalfScore]
+    """Empty without a solution."""
     audit: Audit
     folds: Folds
     fold_scores: list[FoldScore]
     curves: dict[str, list[Curve]]
     """By model."""
-    rows: Rows
+    rows: PredictedRows
     confusion: Int[ndarray, "classes classes"]
     class_reports: list[ClassReport]
     reliability: Reliability
     roc: Roc | None
-    """Of the second of two classes."""
+    """For the second of two classes; None with more classes, or where one has no row."""
     hardest_groups: list[GroupScore]
-    """Those with most wrong rows first; empty without groups."""
-    noise: Noise | None
+    """The one with most wrong rows first; empty without groups."""
+    noise: LabelNoise | None
     """None where a class has no out-of-fold row."""
 
 
-def read_facts(name: str) -> Facts:
-    """Read and compute everything of the submission of that name.
+def read_facts(name: str) -> ReportFacts:
+    """Read the outputs of all stages for the submission of that name, and compute the rest.
 
     Raises TableError where a file is missing, is not what its stage writes, or does not belong
     to the others.
     """
     classes = read_competition(paths.COMPETITION).classes
-    card = read_record(paths.card(name), Card, "ensemble")
-    leaderboard = read_record(paths.LEADERBOARD, Leaderboard, "check")
+    card = read_card(paths.card(name))
     folds = read_record(paths.FOLDS_SUMMARY, Folds, "split")
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
-    rows = _read_rows(card, classes)
+    rows = read_rows(classes, card.blend.fitted.threshold)
+    _check_card(card, rows)
+    every_class = len(np.unique(rows.labels)) == len(classes)
     confusion = count_confusion(rows.labels, rows.predicted, len(classes))
-    return Facts(
+    return ReportFacts(
         classes=classes,
         card=card,
-        leaderboard=leaderboard,
-        halves=_read_halves(leaderboard, card.score.name),
+        halves=_read_halves(card),
         audit=read_record(paths.AUDIT, Audit, "prepare"),
         folds=folds,
-        fold_scores=_score_folds(folds, table, rows, card.score.name),
-        curves=_read_curves(card.members, folds),
+        fold_scores=_score_folds(folds, table, rows, card.metric.name),
+        curves=_read_curves(card.networks, folds),
         rows=rows,
         confusion=confusion,
         class_reports=report_classes(confusion, rows.probabilities, rows.labels, classes),
         reliability=measure_reliability(rows.probabilities, rows.predicted, rows.labels, classes),
-        roc=trace_roc(rows.probabilities[:, 1], rows.labels == 1) if len(classes) == 2 else None,
+        roc=trace_roc(rows.probabilities[:, 1], rows.labels == 1)
+        if len(classes) == 2 and every_class
+        else None,
         hardest_groups=_rank_groups(rows) if folds.grouped else [],
-        noise=_read_noise(rows, classes),
+        noise=find_label_noise(
+            rows.image_ids, rows.labels, rows.probabilities, rows.groups, classes
+        )
+        if every_class
+        else None,
     )
 
 
-def list_figures(facts: Facts) -> dict[str, Any]:
-    """The page's figures for `dvc metrics`, to six decimals; those that do not exist left out."""
-    score = facts.card.score
-    figures: dict[str, Any] = {
-        "out_of_fold": {score.name: score.value},
-        "leaderboard": {half.name: half.score for half in facts.halves},
-        "folds": {str(each.fold.fold): each.score for each in facts.fold_scores},
-        "sensitivity": {each.name: each.sensitivity for each in facts.class_reports},
-        "specificity": {each.name: each.specificity for each in facts.class_reports},
-        "roc_auc": {each.name: each.roc_auc for each in facts.class_reports},
-        "expected_calibration_error": facts.reliability.error,
-    }
-    if facts.noise:
-        figures["estimated_wrong_labels"] = facts.noise.estimate.wrong
-    cleaned: dict[str, Any] = _rounded(figures)
-    return cleaned
+def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
+    """Read the out-of-fold table, and join labels and groups to it by image id.
 
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        known = {name: item for name, item in value.items() if item is not None and item == item}
-        return {name: _rounded(item) for name, item in known.items() if item != {}}
-    return round(float(value), 6)
-
-
-def _read_rows(card: Card, classes: list[str]) -> Rows:
+    threshold: from which probability on the second of two classes is predicted; None for the most
+    probable class. Raises TableError where the table and the store do not belong together.
+    """
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")
     image_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
     probabilities = read_predictions(paths.ENSEMBLE_OOF, image_ids, classes)
@@ -197,38 +168,72 @@ def _read_rows(card: Card, classes: list[str]) -> Rows:
         )
     scored = train.loc[image_ids]
     labels = class_indices(paths.TRAIN_TABLE, scored["label"], classes)
-    threshold = card.blend.threshold if card.blend else None
     predicted = decide(probabilities, threshold)
-    _check_card(card, float((predicted == labels).mean()), len(labels), threshold is not None)
-    return Rows(image_ids, list(scored["group"]), labels, probabilities, predicted)
+    return PredictedRows(image_ids, list(scored["group"]), labels, probabilities, predicted)
 
 
-def _check_card(card: Card, accuracy: float, rows: int, is_fitted: bool) -> None:
-    """The card is of these predictions, unless thresholds of other folds decided its classes.
+def list_figures(facts: ReportFacts) -> dict[str, Any]:
+    """The page's figures for `dvc metrics`, to six decimals, without those that are not defined."""
+    metric = facts.card.metric
+    figures: dict[str, Any] = {
+        "out_of_fold": {metric.name: metric.value},
+        "leaderboard": {half.name: half.score for half in facts.halves},
+        "folds": {str(each.fold.fold): each.score for each in facts.fold_scores},
+        "sensitivity": {each.name: each.sensitivity for each in facts.class_reports},
+        "specificity": {each.name: each.specificity for each in facts.class_reports},
+        "roc_auc": {each.name: each.roc_auc for each in facts.class_reports},
+        "expected_calibration_error": facts.reliability.error,
+    }
+    if facts.noise:
+        figures["estimated_wrong_labels"] = facts.noise.wrong
+    cleaned: dict[str, Any] = _rounded(figures)
+    return cleaned
 
-    Two rows may differ: the table has nine digits of a probability.
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        known = {name: item for name, item in value.items() if item is not None and item == item}
+        return {name: _rounded(item) for name, item in known.items() if item != {}}
+    return round(float(value), 6)
+
+
+def _check_card(card: Card, rows: PredictedRows) -> None:
+    """Raise TableError where the card is of other predictions.
+
+    Two rows may differ, since the table has nine digits of a probability. With a threshold only
+    their number can be compared: the card's accuracy is nested, by thresholds of other folds.
     """
-    told = card.out_of_fold
-    far = not is_fitted and abs(accuracy - told.accuracy) * rows > 2
-    if rows != told.rows or far:
+    on_card, count = card.out_of_fold, len(rows.labels)
+    accuracy = float((rows.predicted == rows.labels).mean())
+    is_fitted = card.blend.fitted.threshold is not None
+    differs = not is_fitted and abs(accuracy - on_card.accuracy) * count > 2
+    if count != on_card.rows or differs:
         raise TableError(
             f"{paths.card(card.name)}: expected the accuracy of {paths.ENSEMBLE_OOF}, "
-            f"{accuracy:.6f} on {rows} rows, found {told.accuracy:.6f} on {told.rows}: they are of "
-            "different runs. Run: dvc repro --force ensemble"
+            f"{accuracy:.6f} on {count} rows, found {on_card.accuracy:.6f} on {on_card.rows}: they "
+            "are of different runs. Run: dvc repro --force ensemble"
         )
 
 
-def _read_halves(leaderboard: Leaderboard, metric: str) -> list[Half]:
-    """None where `check` scored by another metric than the card's."""
+def _read_halves(card: Card) -> list[HalfScore]:
+    leaderboard = read_record(paths.LEADERBOARD, Leaderboard, "check")
+    forecasts = {"public": card.forecast.public, "private": card.forecast.private}
     found = []
     for name, scores in (leaderboard.solution or {}).items():
-        score, rows = scores.get(metric), scores.get("rows")
-        if isinstance(score, int | float) and isinstance(rows, int):
-            found.append(Half(name, rows, float(score)))
+        if card.metric.name not in scores:
+            raise TableError(
+                f"{paths.LEADERBOARD}: expected scores by the metric {card.metric.name} of "
+                f"{paths.card(card.name)}, found {', '.join(scores)}: they are of different runs. "
+                "Run: dvc repro --force check"
+            )
+        score, (low, high) = scores[card.metric.name], forecasts[name]
+        found.append(HalfScore(name, int(scores["rows"]), score, low <= score <= high))
     return found
 
 
-def _score_folds(folds: Folds, table: pd.DataFrame, rows: Rows, metric: str) -> list[FoldScore]:
+def _score_folds(
+    folds: Folds, table: pd.DataFrame, rows: PredictedRows, metric: str
+) -> list[FoldScore]:
     place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
     known = table[table["image_id"].isin(place_of)]
     places = {
@@ -238,60 +243,46 @@ def _score_folds(folds: Folds, table: pd.DataFrame, rows: Rows, metric: str) -> 
     found = []
     for fold in folds.folds:
         score = None
-        # Of one fold alone, other folds of other repeats share rows: these are not its own.
+        # If only some folds were trained, folds of other repeats have some rows, but not all.
         if str(fold.fold) in places and len(places[str(fold.fold)]) == fold.rows:
             score = _score(rows, places[str(fold.fold)], metric)
         found.append(FoldScore(fold, score))
     return found
 
 
-def _score(rows: Rows, places: Int[ndarray, " some"], metric: str) -> float | None:
+def _score(rows: PredictedRows, places: Int[ndarray, " some"], metric: str) -> float | None:
     try:
-        return metric_named(metric, rows.probabilities.shape[1]).score(
+        return METRICS[metric].score(
             rows.probabilities[places], rows.predicted[places], rows.labels[places]
         )
-    except EnsembleError:  # a fold without a class: some metrics are not defined there
+    except EnsembleError:  # some metrics are not defined on a fold without rows of a class
         return None
 
 
-def _read_curves(members: list[Member], folds: Folds) -> dict[str, list[Curve]]:
+def _read_curves(networks: list[Network], folds: Folds) -> dict[str, list[Curve]]:
     size_of = {fold.fold: fold.rows for fold in folds.folds}
     curves: dict[str, list[Curve]] = {}
-    for member in members:
-        if member.fold is None:
-            continue
-        path = paths.model_folder(member.model, member.fold) / "history.csv"
+    for network in networks:
+        path = paths.model_folder(network.model, network.fold) / "history.csv"
         table = read_csv(path)
         if "epoch" not in table.columns:
             raise TableError(
                 f"{path}: expected a column epoch, found {list(table.columns)}. "
-                f"Run: dvc repro --force train@{member.model}-{member.fold}"
+                f"Run: dvc repro --force train@{network.model}-{network.fold}"
             )
         try:
             columns = {name: table[name].to_numpy(np.float64) for name in table.columns}
         except ValueError as error:
             raise TableError(f"{path}: expected numbers: {error}") from error
-        images = folds.images - size_of.get(member.fold, 0)
-        curves.setdefault(member.model, []).append(Curve(member.fold, columns, images))
+        images = folds.images - size_of.get(network.fold, 0)
+        curves.setdefault(network.model, []).append(Curve(network.fold, columns, images))
     return curves
 
 
-def _rank_groups(rows: Rows) -> list[GroupScore]:
+def _rank_groups(rows: PredictedRows) -> list[GroupScore]:
     wrong = pd.Series(rows.predicted != rows.labels).groupby(rows.groups).agg(["size", "sum"])
     found = [
         GroupScore(str(group), int(size), int(count))
         for group, size, count in wrong.itertuples(name=None)
     ]
     return sorted(found, key=lambda each: (-each.wrong, each.rows, each.group))
-
-
-def _read_noise(rows: Rows, classes: list[str]) -> Noise | None:
-    if len(np.unique(rows.labels)) < len(classes):
-        return None
-    estimate = estimate_label_noise(
-        rows.labels, rows.probabilities, rows.groups, classes, _NOISE_RESAMPLES, _NOISE_SEED
-    )
-    ranking = rank_label_noise(
-        rows.image_ids, rows.labels, rows.probabilities, rows.groups, classes
-    )
-    return Noise(estimate, ranking.set_index("image_id"))

@@ -1,13 +1,12 @@
 """Which images are worth a look, and their pictures as data URIs.
 
-An image that every network is sure of, against its label, is either the hardest kind or wrongly
-labelled; one at the border between two classes is what more training can win. Both are of
-out-of-fold rows.
+An image for which the prediction is confident and contradicts the label is either very hard or
+wrongly labelled; one at the border between two classes is where more training can help. Both are
+chosen among the out-of-fold rows.
 """
 
 import io
 from base64 import b64encode
-from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -17,10 +16,11 @@ from markupsafe import Markup
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.report.facts import Facts, Noise, Rows
+from pipeline.report.facts import PredictedRows, ReportFacts
+from pipeline.report.label_noise import LabelNoise
 
 MOST = 24
-"""Images of a gallery."""
+"""Images in a gallery."""
 
 SIDE_PX = 96
 """Longest side of a picture: 72 of them, of pure noise, are 2.7 MB of page."""
@@ -30,16 +30,16 @@ Places = Int[ndarray, " some"]
 
 @dataclass(frozen=True)
 class Tile:
-    """An image with what was said of it. chances: of the given and of the predicted class."""
+    """An image with its label and its prediction."""
 
     image_id: str
     group: str
     given: str
     predicted: str
-    of_given: float
-    of_predicted: float
+    probability_of_given: float
+    probability_of_predicted: float
     label_rank: int | None
-    """Among the doubtful labels; None for one that is not doubtful."""
+    """The place among the doubtful labels, from 1 on; None for a label that is not doubtful."""
     picture: Markup | str
     """A data URI, or an SVG element where a row is no image."""
 
@@ -51,32 +51,52 @@ class Galleries:
     mistakes: list[Tile]
     closest: list[Tile]
     doubtful: list[Tile]
-    """Labels that are probably wrong and are not shown among the mistakes."""
+    """Labels that are probably wrong, without those among the mistakes."""
 
 
-def show_galleries(facts: Facts, images: ndarray, row_of: dict[str, int]) -> Galleries:
-    """The three galleries. images: the packed training array; row_of: the row of each id."""
+def show_galleries(facts: ReportFacts, images: ndarray, row_of: dict[str, int]) -> Galleries:
+    """The three galleries.
+
+    images: the stored training array, one image or signal a row. row_of: the row of each image id.
+    """
     rows = facts.rows
-    mistakes = surest_mistakes(rows)[:MOST]
-    closest = closest_calls(rows, facts.card.blend.threshold if facts.card.blend else None)
-    doubtful = _doubtful_labels(facts.noise, rows, set(mistakes.tolist()))
-    tiles = [
-        [_describe(int(place), facts, images, row_of) for place in places[:MOST]]
-        for places in (mistakes, closest, doubtful)
-    ]
-    return Galleries(*tiles)
+    rank_of = _rank_doubtful(facts.noise)
+    place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
+    mistakes = confident_mistakes(rows)[:MOST].tolist()
+    closest = closest_decisions(rows, facts.card.blend.fitted.threshold)[:MOST].tolist()
+    doubtful = [place_of[image_id] for image_id in rank_of if place_of[image_id] not in mistakes]
+
+    def describe(place: int) -> Tile:
+        image_id = rows.image_ids[place]
+        given, predicted = rows.labels[place], rows.predicted[place]
+        return Tile(
+            image_id,
+            rows.groups[place],
+            facts.classes[given],
+            facts.classes[predicted],
+            float(rows.probabilities[place, given]),
+            float(rows.probabilities[place, predicted]),
+            rank_of.get(image_id),
+            picture(np.asarray(images[row_of[image_id]])),
+        )
+
+    return Galleries(
+        mistakes=[describe(place) for place in mistakes],
+        closest=[describe(place) for place in closest],
+        doubtful=[describe(place) for place in doubtful[:MOST]],
+    )
 
 
-def surest_mistakes(rows: Rows) -> Places:
-    """The wrong rows, the surest first; of equals by id."""
+def confident_mistakes(rows: PredictedRows) -> Places:
+    """The wrong rows, the most confident first; equal ones by id."""
     wrong = np.flatnonzero(rows.predicted != rows.labels)
     return _sort(wrong, -rows.probabilities[wrong, rows.predicted[wrong]], rows)
 
 
-def closest_calls(rows: Rows, threshold: float | None) -> Places:
-    """All rows, by how far the probability is from deciding for another class; of equals by id.
+def closest_decisions(rows: PredictedRows, threshold: float | None) -> Places:
+    """All rows, by the distance of the probability from another decision; equal ones by id.
 
-    threshold: of the second of two classes; None where the most probable class is taken.
+    threshold: for the second of two classes; None where the most probable class is predicted.
     """
     if threshold is None:
         ordered = np.sort(rows.probabilities, axis=1)
@@ -87,7 +107,7 @@ def closest_calls(rows: Rows, threshold: float | None) -> Places:
 
 
 def picture(row: ndarray) -> Markup | str:
-    """The data URI of an image as PNG, at most SIDE_PX a side; of any other row, its curve."""
+    """An image as the data URI of a PNG, at most SIDE_PX a side; any other row as a curve."""
     if row.ndim == 3 and row.shape[2] in (1, 3) and row.dtype == np.uint8:
         image = Pillow.fromarray(row[:, :, 0] if row.shape[2] == 1 else row)
         longest = max(image.size)
@@ -111,35 +131,15 @@ def _draw_signal(values: ndarray) -> Markup:
     return Markup(tostring(svg, encoding="unicode"))
 
 
-def _doubtful_labels(noise: Noise | None, rows: Rows, shown: Iterable[int]) -> Places:
-    """In the order of the ranking; those that are shown already left out."""
+def _rank_doubtful(noise: LabelNoise | None) -> dict[str, int]:
+    """The rank of each doubtful label by image id, the most doubtful first."""
     if noise is None:
-        return np.array([], np.int64)
-    place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
-    ranked = noise.ranking.index[noise.ranking["doubtful"]]
-    left_out = set(shown)
-    return np.array([place_of[name] for name in ranked if place_of[name] not in left_out], np.int64)
+        return {}
+    doubtful = noise.ranking[noise.ranking["doubtful"]]
+    return dict(zip(doubtful["image_id"], doubtful["rank"].tolist(), strict=True))
 
 
-def _describe(place: int, facts: Facts, images: ndarray, row_of: dict[str, int]) -> Tile:
-    rows = facts.rows
-    image_id, predicted, given = rows.image_ids[place], rows.predicted[place], rows.labels[place]
-    rank = None
-    if facts.noise and facts.noise.ranking["doubtful"][image_id]:
-        rank = int(facts.noise.ranking["rank"][image_id])
-    return Tile(
-        image_id,
-        rows.groups[place],
-        facts.classes[given],
-        facts.classes[predicted],
-        float(rows.probabilities[place, given]),
-        float(rows.probabilities[place, predicted]),
-        rank,
-        picture(np.asarray(images[row_of[image_id]])),
-    )
-
-
-def _sort(places: Places, keys: ndarray, rows: Rows) -> Places:
+def _sort(places: Places, keys: ndarray, rows: PredictedRows) -> Places:
     names = [rows.image_ids[place] for place in places]
     order = sorted(range(len(places)), key=lambda at: (float(keys[at]), names[at]))
     return places[order]

@@ -2,22 +2,23 @@
 
 Northcutt, Jiang, Chuang, "Confident learning: estimating uncertainty in dataset labels", 2021
 (arXiv:1911.00068). A class's threshold is its mean probability over the images that are labelled
-so. An image counts as a class that reaches its threshold, the most probable of several; counting
-given labels against these is the confident joint, whose diagonal holds the labels that stand.
-Thresholds take the place of calibration: a class that the networks never give more than 0.7 to is
-not measured by 0.5.
+so. An image counts as the class whose threshold it reaches, the most probable one of several;
+counting given labels against these is the confident joint. Labels on its diagonal are kept as
+they are; the others are doubtful. Thresholds replace calibration: a class that the networks never
+give more than 0.7 is not measured by 0.5.
 
 What it cannot know: an image that the networks find hard looks like one with a wrong label. On
 the synthetic competition (profile `synthetic`, accuracy 0.919, 16 of 1,600 labels wrong, each
 known) it estimates 27 wrong labels, and its ranking has 6 of them among the first 16, 10 among the
 first 30, 14 among the first 100: many times more than by chance, and no reason to change a
-label unseen. (`python -m pipeline noise`, compared with the drawn truth by hand.)
+label without looking at the image. (`python -m pipeline noise`, compared by hand with the true
+labels.)
 
-The probabilities must be of networks that have not seen the image, nor another of its group or
-cluster of duplicates: those learn a wrong label by heart, and then agree with it. Mistakes that the
-labels make always alike, one annotator's platelets for parasites, are learned from the other
-groups too, and are not found. And a whole group high in the ranking may be a stain that the
-networks have not met.
+The probabilities must come from networks that have not seen the image, nor another one of its
+group or cluster of duplicates: those learn a wrong label by heart, and then agree with it. A
+systematic mistake (one annotator who takes platelets for parasites) is learned from the other
+groups too, and is not found. A whole group near the top may only have a stain that the networks
+have not seen.
 """
 
 from dataclasses import dataclass
@@ -33,45 +34,65 @@ from pipeline.core.shapes import Labels, Probabilities
 NOISE_COLUMNS = [
     "image_id", "label", "suggested", "probability_of_label", "margin", "rank", "group", "doubtful",
 ]  # fmt: skip
-"""Columns of rank_label_noise.
+"""Columns of LabelNoise.ranking.
 
-suggested: the other class that lies highest above its threshold. margin: how much higher the
-label lies above its own; in [-2, 2], below 0 where the suggested one does better. rank: from 1
-on, by margin. doubtful: off the diagonal of the confident joint.
+suggested: the other class that is highest above its threshold. margin: how far the label is above
+its threshold, minus how far the suggested class is above its own; in [-2, 2], below 0 where the
+suggested one is better. rank: from 1 on, by margin. doubtful: off the diagonal of the joint.
 """
+
+_RESAMPLES = 200
+_SEED = 0
 
 
 @dataclass(frozen=True)
-class NoiseEstimate:
-    """How many labels are probably wrong.
+class LabelNoise:
+    """How many labels are probably wrong, and which.
 
-    wrong: the estimated number, not whole; low, high: 95 % of the resamples of whole groups, which
-    tells how far the images vary and not how far hard images are taken for wrong ones. joint: the
-    estimated number of images by given class (rows) and true class; rows add up to the given
-    ones. thresholds: of each class.
+    wrong: the estimated number, not an integer. low, high: 95 % of the resamples of whole groups;
+    this covers how much the images vary, not that hard images are counted as wrong labels.
+    ranking: NOISE_COLUMNS of all images, the most doubtful label first.
     """
 
     wrong: float
     low: float
     high: float
-    joint: Float[ndarray, "classes classes"]
-    thresholds: Float[ndarray, " classes"]
+    ranking: pd.DataFrame
 
 
-def rank_label_noise(
+def find_label_noise(
+    image_ids: list[str],
+    labels: Labels,
+    probabilities: Probabilities,
+    groups: list[str],
+    classes: list[str],
+) -> LabelNoise:
+    """Rank all labels, and estimate how many are wrong (section 3.1 of the paper).
+
+    labels, probabilities: out-of-fold, parallel to image_ids and groups. classes: names in the
+    order of the probabilities. Raises TableError on a class without images.
+    """
+    absent = [name for place, name in enumerate(classes) if not (labels == place).any()]
+    if absent:
+        raise TableError(
+            f"label noise: expected out-of-fold images of each of {len(classes)} classes, found "
+            f"none of {absent[0]!r}. Train more folds (train.folds in params.yaml)"
+        )
+    wrong = _estimate_wrong(labels, probabilities, np.ones(len(labels)))
+    resampled = _resample_wrong(labels, probabilities, groups)
+    low, high = np.quantile(resampled, [0.025, 0.975]) if resampled else (wrong, wrong)
+    ranking = _rank(image_ids, labels, probabilities, groups, classes)
+    return LabelNoise(wrong, float(low), float(high), ranking)
+
+
+def _rank(
     image_ids: list[str],
     labels: Labels,
     probabilities: Probabilities,
     groups: list[str],
     classes: list[str],
 ) -> pd.DataFrame:
-    """All images, the most doubtful label first: NOISE_COLUMNS. Of equal margins, as given.
-
-    labels, probabilities: out-of-fold, along image_ids. groups: of each image, to see whether a
-    few groups make up the top. classes: names in the order of the probabilities.
-    Raises TableError on a class without images.
-    """
-    _check_present(labels, classes)
+    """NOISE_COLUMNS; images with equal margins keep their order."""
     rows = np.arange(len(labels))
     above = probabilities - _thresholds(labels, probabilities, np.ones(len(labels)))
     others = above.copy()
@@ -96,46 +117,39 @@ def rank_label_noise(
     return table[NOISE_COLUMNS]
 
 
-def estimate_label_noise(
-    labels: Labels,
-    probabilities: Probabilities,
-    groups: list[str],
-    classes: list[str],
-    resamples: int,
-    seed: int,
-) -> NoiseEstimate:
-    """The number of wrong labels, by the calibrated confident joint (section 3.1 of the paper).
-
-    A class none of whose images counts as any class is taken to be right as given.
-    Raises TableError on a class without images.
-    """
-    _check_present(labels, classes)
-    once = np.ones(len(labels))
-    joint = _calibrated_joint(labels, probabilities, once)
-    names, group_of = np.unique(np.array(groups, dtype=str), return_inverse=True)
-    rng = np.random.default_rng(seed)
+def _resample_wrong(labels: Labels, probabilities: Probabilities, groups: list[str]) -> list[float]:
+    """The estimate in each resample of whole groups."""
+    names, group_of_row = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    rng = np.random.default_rng(_SEED)
     found = []
-    for _ in range(resamples):
+    for _ in range(_RESAMPLES):
         times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        weights = times[group_of].astype(np.float64)
-        # Some resamples of few groups lack a class: they tell nothing.
-        if len(np.unique(labels[weights > 0])) == len(classes):
-            resampled = _calibrated_joint(labels, probabilities, weights)
-            wrong = 1 - np.trace(resampled) / weights.sum()
-            found.append(wrong * len(labels))
-    wrong = float(joint.sum() - np.trace(joint))
-    low, high = np.quantile(found, [0.025, 0.975]) if found else (wrong, wrong)
-    thresholds = _thresholds(labels, probabilities, once)
-    return NoiseEstimate(wrong, float(low), float(high), joint, thresholds)
+        weights = times[group_of_row].astype(np.float64)
+        # Some resamples of few groups lack a class: nothing can be estimated from those.
+        if len(np.unique(labels[weights > 0])) == probabilities.shape[1]:
+            share = _estimate_wrong(labels, probabilities, weights) / weights.sum()
+            found.append(share * len(labels))
+    return found
 
 
-def _check_present(labels: Labels, classes: list[str]) -> None:
-    absent = [name for place, name in enumerate(classes) if not (labels == place).any()]
-    if absent:
-        raise TableError(
-            f"label noise: expected out-of-fold images of each of {len(classes)} classes, found "
-            f"none of {absent[0]!r}. Train more folds (train.folds in params.yaml)"
-        )
+def _estimate_wrong(
+    labels: Labels, probabilities: Probabilities, weights: Float[ndarray, " rows"]
+) -> float:
+    """What is off the diagonal of the confident joint, each row scaled to its given labels.
+
+    A class none of whose images counts as any class is assumed to be right as given.
+    """
+    classes = probabilities.shape[1]
+    above = probabilities - _thresholds(labels, probabilities, weights)
+    counted = _confident_classes(above, probabilities)
+    sure = counted >= 0
+    cells = labels[sure] * classes + counted[sure]
+    joint = np.bincount(cells, weights[sure], minlength=classes**2).reshape(classes, classes)
+    empty = joint.sum(axis=1) == 0
+    joint[empty, empty] = 1
+    given = np.bincount(labels, weights, minlength=classes)
+    calibrated = joint / joint.sum(axis=1, keepdims=True) * given[:, None]
+    return float(calibrated.sum() - np.trace(calibrated))
 
 
 def _thresholds(
@@ -153,19 +167,3 @@ def _confident_classes(
     """The class that each image counts as; -1 for one that reaches no threshold."""
     reaching = np.where(above >= 0, probabilities, -1.0)
     return np.where((above >= 0).any(axis=1), reaching.argmax(axis=1), -1)
-
-
-def _calibrated_joint(
-    labels: Labels, probabilities: Probabilities, weights: Float[ndarray, " rows"]
-) -> Float[ndarray, "classes classes"]:
-    """Images by given and true class: the confident joint, each row scaled to the given ones."""
-    classes = probabilities.shape[1]
-    above = probabilities - _thresholds(labels, probabilities, weights)
-    counted = _confident_classes(above, probabilities)
-    sure = counted >= 0
-    cells = labels[sure] * classes + counted[sure]
-    joint = np.bincount(cells, weights[sure], minlength=classes**2).reshape(classes, classes)
-    given = np.bincount(labels, weights, minlength=classes)
-    empty = joint.sum(axis=1) == 0
-    joint[empty, empty] = 1
-    return np.asarray(joint / joint.sum(axis=1, keepdims=True) * given[:, None])

@@ -1,9 +1,9 @@
 """reports/index.html from the facts: one file, without scripts, that fetches nothing.
 
-Ids and class names come from strangers' files: the template escapes whatever it prints, and a
-content security policy in the page would stop what got through. The page holds no date, no
-duration and no commit: the same inputs give the same bytes, and DVC sees no change where there
-is none. The commit is found by git, from the submission's own file.
+Ids and class names come from files of unknown origin: the template escapes all that it prints, and
+a content security policy in the page would stop what was missed. The page contains no date, no
+duration and no commit: the same inputs give the same bytes, and DVC sees no change where there is
+none. The commit is found with git, from the submission's own file.
 """
 
 import math
@@ -12,19 +12,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.core import paths
 from pipeline.report import plots
-from pipeline.report.facts import Facts, Half
+from pipeline.report.facts import ReportFacts
 from pipeline.report.gallery import Galleries
-from pipeline.report.records import Card, Contribution
+from pipeline.scoring.card import Card, Contribution, FittedMean
 
 TEMPLATE = "page.html.j2"
 
 MOST_LISTED = 50
-"""Rows of a long table: of clusters, exclusions, corrections. The files have them all."""
+"""Rows of a long table: of clusters, exclusions, corrections. The audit has them all."""
 
 _MOST_GROUPS = 10
 
@@ -34,31 +33,42 @@ class ModelRow:
     """A model with all its folds."""
 
     name: str
-    by_fold: dict[int, float | None]
+    by_fold: dict[int, float]
     accuracy: float | None
-    """Over its folds, by their rows."""
-    from_elsewhere: bool
-    checked: str
+    """Over the rows of all its folds; None for an external model."""
+    external_folds: str | None
+    """Whether an external model's folds were checked; None for the others."""
     weight: float | None
-    added: Contribution | None
+    """None where the blend is no weighted mean."""
+    contribution: Contribution | None
+    """None for the only model."""
 
 
-def render_page(facts: Facts, galleries: Galleries) -> str:
+def render_page(facts: ReportFacts, galleries: Galleries) -> str:
     """The whole page as HTML."""
+    card, oof = facts.card, facts.card.out_of_fold
+    low, high = oof.interval
+    other_scores = {
+        "accuracy": f"{oof.accuracy:.4f}, {oof.confidence:.0%} interval {low:.4f} to {high:.4f}",
+        "log_loss": f"{oof.log_loss:.4f}",
+    }
     page: str = _template().render(
         facts=facts,
-        card=facts.card,
-        score=facts.card.score,
+        card=card,
+        metric=card.metric,
+        other_scores={
+            name: text for name, text in other_scores.items() if name != card.metric.name
+        },
         audit=facts.audit,
         galleries=galleries,
         charts=_draw(facts),
-        submission=paths.submission(facts.card.name).as_posix(),
-        card_path=paths.card(facts.card.name).as_posix(),
+        errors=int((facts.rows.labels != facts.rows.predicted).sum()),
+        submission=paths.submission(card.name).as_posix(),
+        card_path=paths.card(card.name).as_posix(),
         audit_path=paths.AUDIT.as_posix(),
         hardest=[each for each in facts.hardest_groups if each.wrong > 1][:_MOST_GROUPS],
         columns=_columns(facts),
-        models=_list_models(facts.card),
-        fate=lambda half: fate(facts, half),
+        models=_list_models(card),
         most=MOST_LISTED,
     )
     return page
@@ -84,13 +94,11 @@ def _template() -> Template:
     return environment.get_template(TEMPLATE)
 
 
-def _draw(facts: Facts) -> dict[str, Any]:
-    score = facts.card.score
+def _draw(facts: ReportFacts) -> dict[str, Any]:
+    metric, name = facts.card.metric, _words(facts.card.metric.name)
     charts: dict[str, Any] = {
-        "intervals": plots.draw_intervals(_interval_rows(facts), _words(score.name)),
-        "folds": plots.draw_folds(
-            facts.fold_scores, score.value, score.interval, _words(score.name)
-        ),
+        "intervals": plots.draw_intervals(_interval_rows(facts), name),
+        "folds": plots.draw_folds(facts.fold_scores, metric.value, metric.interval, name),
         "curves": {
             model: [plots.draw_curves(model, curves, column) for column in _columns(facts)[model]]
             for model, curves in facts.curves.items()
@@ -98,30 +106,29 @@ def _draw(facts: Facts) -> dict[str, Any]:
         "reliability": plots.draw_reliability(facts.reliability),
         "counts": plots.draw_counts(facts.reliability.bins, facts.reliability.what),
     }
-    if facts.roc and not math.isnan(facts.roc.area):
+    if facts.roc:
         second = facts.class_reports[1]
         point = (1 - second.specificity, second.sensitivity)
-        charts["roc"] = plots.draw_roc(facts.roc, point, corner=False)
+        charts["roc"] = plots.draw_roc(facts.roc, second.roc_auc, point, corner=False)
         if point[0] < 0.2 and point[1] > 0.8:
-            charts["roc_corner"] = plots.draw_roc(facts.roc, point, corner=True)
+            charts["roc_corner"] = plots.draw_roc(facts.roc, second.roc_auc, point, corner=True)
     return charts
 
 
-def _interval_rows(facts: Facts) -> list[plots.IntervalRow]:
-    score, forecast = facts.card.score, facts.card.forecast
-    rows = [plots.IntervalRow("cross-validated", score.value, score.interval)]
-    known = {half.name: half.score for half in facts.halves}
-    if forecast and forecast.metric == score.name:
-        for name, interval in (("public", forecast.public), ("private", forecast.private)):
-            rows.append(
-                plots.IntervalRow(f"{name}, forecast", forecast.mean, interval, known.get(name))
-            )
-        return rows
-    return rows + [plots.IntervalRow(name, None, None, known[name]) for name in known]
+def _interval_rows(facts: ReportFacts) -> list[plots.IntervalRow]:
+    metric, forecast = facts.card.metric, facts.card.forecast
+    actual = {half.name: half.score for half in facts.halves}
+    return [
+        plots.IntervalRow("cross-validated", metric.value, metric.interval),
+        *(
+            plots.IntervalRow(f"{name}, forecast", forecast.mean, interval, actual.get(name))
+            for name, interval in (("public", forecast.public), ("private", forecast.private))
+        ),
+    ]
 
 
-def _columns(facts: Facts) -> dict[str, list[str]]:
-    """What is drawn of each model's history: every column but the epoch and the inner split's."""
+def _columns(facts: ReportFacts) -> dict[str, list[str]]:
+    """Each model's columns to draw: all of its history but the epoch and the inner split's."""
     return {
         model: sorted(
             (n for n in curves[0].columns if n != "epoch" and not n.startswith("inner_")),
@@ -132,39 +139,31 @@ def _columns(facts: Facts) -> dict[str, list[str]]:
 
 
 def _list_models(card: Card) -> list[ModelRow]:
-    weights = card.blend.weights if card.blend else None
-    weight_of = dict(zip(card.blend.models, weights, strict=True)) if card.blend and weights else {}
-    added = {each.model: each for each in card.diversity.each_model}
+    """In the order of the blend's models: those that were trained here, then external ones."""
+    blend = card.blend.fitted.blend
+    weight_of: dict[str, float] = {}
+    if isinstance(blend, FittedMean):
+        weight_of = dict(zip(card.blend.models, blend.weights, strict=True))
+    contribution_of = {each.model: each for each in card.diversity.each_model}
+    folds_of = {external.model: external.folds for external in card.external}
     found = []
-    for name in dict.fromkeys(member.model for member in card.members):
-        own = [member for member in card.members if member.model == name]
-        scored = [(m.accuracy, m.rows) for m in own if m.accuracy is not None and m.rows]
-        rows = sum(count for _, count in scored)
+    for name in card.blend.models:
+        own = [network for network in card.networks if network.model == name]
+        rows = sum(network.rows for network in own)
         found.append(
             ModelRow(
                 name,
-                {member.fold: member.accuracy for member in own if member.fold is not None},
-                sum(value * count for value, count in scored) / rows if rows else None,
-                own[0].from_elsewhere,
-                own[0].folds,
+                {network.fold: network.accuracy for network in own},
+                sum(network.accuracy * network.rows for network in own) / rows if rows else None,
+                folds_of.get(name),
                 weight_of.get(name),
-                added.get(name),
+                contribution_of.get(name),
             )
         )
     return found
 
 
-def fate(facts: Facts, half: Half) -> str:
-    """Whether a half's score fell inside its forecast, in words; empty without a forecast."""
-    forecast = facts.card.forecast
-    intervals = {"public": forecast.public, "private": forecast.private} if forecast else {}
-    if half.name not in intervals or (forecast and forecast.metric != facts.card.score.name):
-        return ""
-    low, high = intervals[half.name]
-    return "inside the forecast" if low <= half.score <= high else "outside the forecast"
-
-
-def _count(number: float) -> str:
+def _count(number: int | float) -> str:
     return f"{number:,.0f}"
 
 
@@ -173,7 +172,7 @@ def _percent(share: float, decimals: int = 1) -> str:
 
 
 def _score(value: float | None) -> str:
-    return "–" if value is None or np.isnan(value) else f"{value:.4f}"
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _signed(value: float) -> str:

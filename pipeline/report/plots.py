@@ -8,68 +8,63 @@ from markupsafe import Markup
 
 from pipeline.report.diagnosis import Bin, Reliability, Roc
 from pipeline.report.facts import Curve, FoldScore
-from pipeline.report.svg import BOTTOM, LETTER, RIGHT, TOP, WIDTH, Chart, Scale, scale
+from pipeline.report.svg import BOTTOM, DIGIT, RIGHT, TOP, WIDTH, Chart, Scale, scale
+
+_FIFTHS = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
 COLOURS = 8
-"""Series of the style sheet: class s0, s1, …"""
+"""How many classes s0, s1, … the style sheet has."""
 
 
 @dataclass(frozen=True)
 class IntervalRow:
-    """A line of draw_intervals: an interval, its middle, and what really came out."""
+    """A line of draw_intervals; actual: the score where it is known."""
 
     label: str
-    value: float | None
-    interval: tuple[float, float] | None
-    came_out: float | None = None
+    value: float
+    interval: tuple[float, float]
+    actual: float | None = None
 
 
 def draw_intervals(rows: Sequence[IntervalRow], label: str) -> Markup:
-    """Intervals under each other on one axis; a diamond where the score came out."""
-    ends = [
-        at
-        for row in rows
-        for at in (row.value, row.came_out, *(row.interval or ()))
-        if at is not None
-    ]
-    lines = len(rows)
-    y = Scale(0, lines, [], "")
-    told = "; ".join(
-        f"{row.label} {_tell(row)}"
-        + (f", came out {row.came_out:.4f}" if row.interval and row.came_out is not None else "")
-        for row in rows
+    """Intervals below each other on one axis, with a diamond at the actual score."""
+    ends = [end for row in rows for end in (row.value, *row.interval)]
+    ends += [row.actual for row in rows if row.actual is not None]
+    texts = [f"{row.interval[0]:.4f} to {row.interval[1]:.4f}" for row in rows]
+    described = "; ".join(
+        f"{row.label} {text}" + ("" if row.actual is None else f", actual score {row.actual:.4f}")
+        for row, text in zip(rows, texts, strict=True)
     )
-    chart = Chart(f"{label}: {told}", scale(ends, label), y, 52.0 * lines + BOTTOM + TOP, 12)
+    y = Scale(0.0, float(len(rows)), [], "")
+    height = 52.0 * len(rows) + BOTTOM + TOP
+    chart = Chart(f"{label}: {described}", scale(ends, label), y, height, 12.0)
     chart.mark_x()
-    for place, row in enumerate(rows):
-        height = lines - place - 0.68
-        at = chart.down(height)
-        chart.text(chart.left, at - 14, row.label, "name")
-        chart.text(WIDTH - RIGHT, at - 14, _tell(row), "name end strong")
-        if row.interval:
-            low, high = row.interval
-            chart.segment((low, height), (high, height), "whisker s0")
-            for end in (low, high):
-                chart.segment((end, height - 0.1), (end, height + 0.1), "cap s0")
-        if row.value is not None:
-            chart.dot(row.value, height, 4.5, "dot s0")
-        if row.came_out is not None:
-            chart.diamond(row.came_out, height, "mark s1")
+    for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        at = len(rows) - place - 0.68
+        chart.text(chart.left, chart.down(at) - 14, row.label, "name")
+        chart.text(WIDTH - RIGHT, chart.down(at) - 14, text, "name end strong")
+        low, high = row.interval
+        chart.segment((low, at), (high, at), "whisker s0")
+        for end in (low, high):
+            chart.segment((end, at - 0.1), (end, at + 0.1), "cap s0")
+        chart.dot(row.value, at, 4.5, "dot s0")
+        if row.actual is not None:
+            chart.diamond(row.actual, at, "mark s1")
     return chart.markup()
 
 
 def draw_folds(
     folds: Sequence[FoldScore], value: float, interval: tuple[float, float], label: str
 ) -> Markup:
-    """Each fold's score, above the interval of the whole."""
+    """The score of each fold, over the interval of the whole."""
     known = [(each.fold.fold, each.score) for each in folds if each.score is not None]
+    described = ", ".join(f"fold {fold} {score:.4f}" for fold, score in known)
     x = scale([*(score for _, score in known), *interval], label)
-    told = ", ".join(f"fold {fold} {score:.4f}" for fold, score in known)
-    height = 22.0 * max(1, len(known)) + BOTTOM + TOP
-    chart = Chart(f"{label} of each fold: {told}", x, Scale(0, len(known) or 1, [], ""), height, 64)
+    y = Scale(0.0, float(max(1, len(known))), [], "")
+    chart = Chart(f"{label} of each fold: {described}", x, y, 22 * y.high + BOTTOM + TOP, 64.0)
     chart.mark_x()
-    chart.box(interval, (0, chart.y.high), "band s0")
-    chart.segment((value, 0), (value, chart.y.high), "rule s0")
+    chart.box(interval, (y.low, y.high), "band s0")
+    chart.segment((value, y.low), (value, y.high), "rule s0")
     for place, (fold, score) in enumerate(known):
         at = len(known) - place - 0.5
         chart.text(chart.left - 8, chart.down(at) + 4, f"fold {fold}", "tick end")
@@ -78,7 +73,7 @@ def draw_folds(
 
 
 def draw_curves(model: str, curves: Sequence[Curve], column: str) -> Markup:
-    """A column of the history over the epochs: a line a fold; the inner split's dashed."""
+    """A column of the history over the epochs: one line per fold, dashed for the inner split."""
     drawn = [
         (curve.columns["epoch"], curve.columns[name], f"s{place % COLOURS}{style}")
         for place, curve in enumerate(curves)
@@ -105,15 +100,15 @@ _COLUMN_NAMES = {
 
 
 def draw_reliability(reliability: Reliability) -> Markup:
-    """The share that came true over the mean probability of each bin; more rows, larger dots."""
-    x = Scale(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1], reliability.what)
-    y = Scale(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1], "share that is so")
-    told = ", ".join(f"{each.mean:.2f} {each.share:.2f}" for each in reliability.bins if each.rows)
-    chart = Chart(f"{reliability.what} and the share that is so, by bin: {told}", x, y, 300)
+    """The observed share over the mean probability of each bin; more rows, larger dots."""
+    x = Scale(0.0, 1.0, _FIFTHS, reliability.what)
+    y = Scale(0.0, 1.0, _FIFTHS, "observed share")
+    filled = [each for each in reliability.bins if each.rows]
+    described = ", ".join(f"{each.mean:.2f} {each.share:.2f}" for each in filled)
+    chart = Chart(f"{reliability.what} and the observed share, by bin: {described}", x, y, 300.0)
     chart.mark_x()
     chart.mark_y()
-    chart.segment((0, 0), (1, 1), "diagonal")
-    filled = [each for each in reliability.bins if each.rows]
+    chart.segment((0.0, 0.0), (1.0, 1.0), "diagonal")
     chart.line(((each.mean, each.share) for each in filled), "s0")
     most = max(each.rows for each in filled)
     for each in filled:
@@ -122,36 +117,35 @@ def draw_reliability(reliability: Reliability) -> Markup:
 
 
 def draw_counts(bins: Sequence[Bin], label: str) -> Markup:
-    """How many rows each bin of probabilities has."""
+    """How many rows are in each bin of probabilities."""
     most = max(each.rows for each in bins)
-    told = ", ".join(f"{each.low:.1f} to {each.high:.1f}: {each.rows}" for each in bins)
-    x = Scale(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1], label)
-    chart = Chart(
-        f"rows by {label}: {told}", x, Scale(0, most * 1.25 or 1, [], ""), 130, 24 + 3 * LETTER
-    )
+    described = ", ".join(f"{each.low:.1f} to {each.high:.1f}: {each.rows}" for each in bins)
+    x = Scale(0.0, 1.0, _FIFTHS, label)
+    y = Scale(0.0, most * 1.25, [], "")
+    chart = Chart(f"rows by {label}: {described}", x, y, 130.0, 24 + 3 * DIGIT)
     chart.mark_x()
     for each in bins:
-        chart.box((each.low + 0.008, each.high - 0.008), (0, each.rows), "bar s0")
+        chart.box((each.low + 0.008, each.high - 0.008), (0.0, float(each.rows)), "bar s0")
         middle = chart.across((each.low + each.high) / 2)
-        chart.text(middle, chart.down(each.rows) - 4, _brief(each.rows), "count middle")
+        chart.text(middle, chart.down(float(each.rows)) - 4, _brief(each.rows), "count middle")
     return chart.markup()
 
 
-def draw_roc(roc: Roc, point: tuple[float, float], corner: bool) -> Markup:
-    """The curve with the point that is submitted; `corner`: the upper left fifth of it alone."""
-    ticks = [0.0, 0.05, 0.1, 0.15, 0.2] if corner else [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+def draw_roc(roc: Roc, area: float, point: tuple[float, float], corner: bool) -> Markup:
+    """The curve with the submitted point; corner: only the upper left fifth of it."""
+    ticks = [0.0, 0.05, 0.1, 0.15, 0.2] if corner else _FIFTHS
     x = Scale(ticks[0], ticks[-1], ticks, "1 − specificity")
     above = [round(1 - tick, 2) for tick in reversed(ticks)]
     y = Scale(above[0], above[-1], above, "sensitivity")
     what = "upper left corner of the ROC curve" if corner else "ROC curve"
     chart = Chart(
-        f"{what}: area {roc.area:.4f}; submitted at sensitivity {point[1]:.4f} and "
-        f"1 − specificity {point[0]:.4f}", x, y, 300,
+        f"{what}: area {area:.4f}; submitted at sensitivity {point[1]:.4f} and "
+        f"1 − specificity {point[0]:.4f}", x, y, 300.0,
     )  # fmt: skip
     chart.mark_x()
     chart.mark_y()
     if not corner:
-        chart.segment((0, 0), (1, 1), "diagonal")
+        chart.segment((0.0, 0.0), (1.0, 1.0), "diagonal")
     points = zip(roc.false_positive_rate.tolist(), roc.true_positive_rate.tolist(), strict=True)
     chart.line(_clip(points, x.high, y.low) if corner else points, "s0")
     if point[0] <= x.high and point[1] >= y.low:
@@ -177,12 +171,6 @@ def _clip(
             kept.append((x, y))
         before = (x, y)
     return [(x, y) for x, y in kept if x <= right and y >= bottom]
-
-
-def _tell(row: IntervalRow) -> str:
-    if row.interval:
-        return f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
-    return "" if row.came_out is None else f"{row.came_out:.4f}"
 
 
 def _brief(count: int) -> str:

@@ -11,11 +11,11 @@ from pipeline.core.errors import TableError
 from pipeline.core.files import write_text
 from pipeline.core.progress import say
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
-from pipeline.report.facts import Facts, list_figures, read_facts
+from pipeline.report.facts import ReportFacts, list_figures, read_facts
 from pipeline.report.gallery import show_galleries
 from pipeline.report.page import render_page
 
-METRICS = Path("reports/metrics.json")
+FIGURES = Path("reports/metrics.json")
 CONFUSION = Path("reports/confusion.csv")
 RELIABILITY = Path("reports/reliability.csv")
 
@@ -36,13 +36,13 @@ def run(name: str) -> None:
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
     page = render_page(facts, show_galleries(facts, images, row_of))
     write_text(paths.REPORT, page)
-    write_text(METRICS, json.dumps(list_figures(facts), indent=2) + "\n")
+    write_text(FIGURES, json.dumps(list_figures(facts), indent=2) + "\n")
     _write_plots(facts)
     size_mb = len(page.encode()) / 1e6
     say(f"{paths.REPORT}: open it in a browser ({size_mb:.1f} MB, nothing is fetched)")
 
 
-def _write_plots(facts: Facts) -> None:
+def _write_plots(facts: ReportFacts) -> None:
     rows, names = facts.rows, np.array(facts.classes, dtype=object)
     confusion = pd.DataFrame({"actual": names[rows.labels], "predicted": names[rows.predicted]})
     write_table(CONFUSION, confusion)

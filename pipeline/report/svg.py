@@ -1,8 +1,8 @@
-"""Axes of a chart as inline SVG, in the width of a phone: its letters are never scaled down.
+"""Axes of a chart as inline SVG, as wide as a phone, so that its text is never scaled down.
 
-Written by hand rather than by matplotlib: colours come from the page's style sheet, and so follow
-light and dark; ten charts are 60 kB and take a few milliseconds; the bytes depend on the figures
-alone.
+Written by hand instead of with matplotlib: colours come from the page's style sheet, so they follow
+its light and dark mode; ten charts are 60 kB and take a few milliseconds; the bytes depend on the
+figures alone.
 """
 
 import math
@@ -13,20 +13,17 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
 
-WIDTH = 340
-RIGHT, TOP, BOTTOM = 14, 10, 42
+WIDTH = 340.0
+RIGHT, TOP, BOTTOM = 14.0, 10.0, 42.0
 """Margins."""
 
-LETTER = 6.4
+DIGIT = 6.4
 """Width of a digit of the ticks."""
-
-_FINEST = 10
-"""Points are told apart by a tenth of a pixel; those that fall together are drawn once."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis: its ends, where it is marked, and what it says."""
+    """An axis: its ends, its ticks, and its label."""
 
     low: float
     high: float
@@ -34,41 +31,44 @@ class Scale:
     label: str
 
     def text(self, tick: float) -> str:
-        """A tick with as many decimals as tell it from the next."""
+        """A tick with as many decimals as it needs to differ from the next one."""
         step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else 1.0
         if 0 < step < 1e-4:
             return f"{tick:.0e}" if tick else "0"
         return f"{tick:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
 
 
-def scale(values: Iterable[float], label: str, ticks: int = 5, whole: bool = False) -> Scale:
-    """Ends and ticks at round numbers (1, 2 or 5 times a power of ten) around the values."""
+def scale(values: Iterable[float], label: str, whole: bool = False) -> Scale:
+    """About five ticks at round numbers (1, 2 or 5 times a power of ten) around the values.
+
+    whole: ticks at integers only.
+    """
     known = [value for value in values if math.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     if high - low < 1e-9:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    rough = (high - low) / ticks
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough * 0.999)
     if whole:
-        step = max(1.0, round(step))
+        step = max(1.0, round(step, 0))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     marks = [round(number * step, 12) for number in range(first, last + 1)]
     return Scale(marks[0], marks[-1], marks, label)
 
 
 class Chart:
-    """Axes, and shapes in the units of the figures."""
+    """Axes, and shapes in the units of the axes; `style` is always a class of the style sheet."""
 
     def __init__(
-        self, what: str, x: Scale, y: Scale, height: float = 230, left: float | None = None
+        self, what: str, x: Scale, y: Scale, height: float = 230.0, left: float | None = None
     ) -> None:
         longest = max((len(y.text(tick)) for tick in y.ticks), default=0)
         self.x, self.y, self.height = x, y, height
-        self.left = 24 + LETTER * longest if left is None else left
+        self.left = 24 + DIGIT * longest if left is None else left
         self.svg = Element(
             "svg",
-            {"class": "chart", "viewBox": f"0 0 {WIDTH} {height:g}", "role": "img"}
+            {"class": "chart", "viewBox": f"0 0 {WIDTH:g} {height:g}", "role": "img"}
             | {"aria-label": what},
         )
 
@@ -98,7 +98,7 @@ class Chart:
             self.text(self.left - 7, self.down(tick) + 4, self.y.text(tick), "tick end")
         middle = (TOP + self.height - BOTTOM) / 2
         turned = f"rotate(-90 10 {middle:g})"
-        self.text(10, middle, _short(self.y.label, 30), "axis middle", transform=turned)
+        self.text(10.0, middle, _short(self.y.label, 30), "axis middle", transform=turned)
 
     def segment(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
         (x1, y1), (x2, y2) = start, end
@@ -142,8 +142,8 @@ class Chart:
 
 
 def _number(value: float) -> str:
-    """A place in tenths of a pixel."""
-    return f"{round(value * _FINEST) / _FINEST:g}"
+    """A position in pixels, to a tenth."""
+    return f"{round(value * 10) / 10:g}"
 
 
 def _short(text: str, most: int) -> str:

@@ -135,7 +135,7 @@ class TestLabels(Record):
     """How often the submission gives each class, or finds it most probable."""
 
     rows: int
-    holds: Literal["labels", "probabilities"]
+    holds: Literal["labels", "probability", "probabilities"]
     labels: dict[str, int]
 
 
