@@ -13,11 +13,10 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.params import read_config
-from pipeline.scoring.card import Score
 
 
 def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:
-    score = Score(name="log_loss", value=0.25, interval=(0.2, 0.3))
+    score = {"name": "log_loss", "value": 0.25, "interval": [0.2, 0.3]}
     leaderboard = {
         "submission": "submissions/tiny.csv",
         "valid": True,
