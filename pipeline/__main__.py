@@ -231,12 +231,12 @@ def winner(
 
 @app.command(rich_help_panel=OUTSIDE)
 def noise(
-    top: Annotated[int, typer.Option(help="Labels to suggest and draw.", min=1, max=1000)] = 50,
+    top: Annotated[int, typer.Option(help="Labels to suggest.", min=1, max=1000)] = 50,
     output: Annotated[Path, typer.Option(help="Suggested corrections, to be reviewed.")] = Path(
         "reports/label_noise.csv"
     ),
 ) -> None:
-    """Rank the labels that the out-of-fold predictions contradict, and draw them for review."""
+    """Rank the labels that the out-of-fold predictions contradict, for review."""
     from pipeline.commands import noise
 
     noise.run(_config().prepare, top, output)

@@ -1,0 +1,112 @@
+"""Rates, calibration and ROC curve are scikit-learn's; pictures are small, axes have round ticks."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    confusion_matrix,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+from pipeline.report.diagnosis import (
+    BINS,
+    count_confusion,
+    measure_reliability,
+    report_classes,
+    trace_roc,
+)
+from pipeline.report.gallery import SIDE_PX, picture
+from pipeline.report.svg import scale
+
+
+def draw(classes: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, probabilities, and the names of the classes."""
+    generator = np.random.default_rng(classes)
+    labels = generator.integers(classes, size=rows)
+    probabilities = generator.dirichlet(np.ones(classes), rows)
+    return labels, probabilities, [f"c{n}" for n in range(classes)]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_counts_and_rates_are_scikit_learns(classes: int) -> None:
+    labels, probabilities, names = draw(classes)
+    predicted = probabilities.argmax(axis=1)
+    confusion = count_confusion(labels, predicted, classes)
+    np.testing.assert_array_equal(confusion, confusion_matrix(labels, predicted))
+    for place, each in enumerate(report_classes(confusion, probabilities, labels, names)):
+        truth, called = labels == place, predicted == place
+        assert (each.rows, each.predicted) == (truth.sum(), called.sum())
+        assert each.sensitivity == pytest.approx(recall_score(truth, called))
+        assert each.specificity == pytest.approx(recall_score(~truth, ~called))
+        assert each.precision == pytest.approx(precision_score(truth, called))
+        assert each.roc_auc == pytest.approx(roc_auc_score(truth, probabilities[:, place]))
+
+
+def test_a_class_without_rows_or_predictions_has_no_rates() -> None:
+    labels, predicted = np.array([0, 0, 1]), np.array([0, 1, 0])
+    probabilities = np.eye(3)[predicted]
+    confusion = count_confusion(labels, predicted, 3)
+    third = report_classes(confusion, probabilities, labels, ["a", "b", "c"])[2]
+    assert np.isnan([third.sensitivity, third.precision, third.roc_auc]).all()
+    assert third.specificity == 1
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_reliability_diagram_is_scikit_learns(classes: int) -> None:
+    labels, probabilities, names = draw(classes)
+    predicted = probabilities.argmax(axis=1)
+    found = measure_reliability(probabilities, predicted, labels, names)
+    probability = probabilities[:, 1] if classes == 2 else probabilities.max(axis=1)
+    truth = labels == 1 if classes == 2 else labels == predicted
+    share, mean = calibration_curve(truth, probability, n_bins=BINS, strategy="uniform")
+    filled = [each for each in found.bins if each.rows]
+    np.testing.assert_allclose([each.mean for each in filled], mean)
+    np.testing.assert_allclose([each.share for each in filled], share)
+    assert sum(each.rows for each in found.bins) == len(labels)
+    weights = [each.rows / len(labels) for each in filled]
+    assert found.error == pytest.approx(weights @ np.abs(share - mean))
+
+
+def test_the_probabilities_0_and_1_are_in_the_outer_bins() -> None:
+    sure = np.array([[1.0, 0.0], [0.0, 1.0]])
+    found = measure_reliability(sure, np.array([0, 1]), np.array([0, 1]), ["a", "b"])
+    assert [each.rows for each in found.bins] == [1, *[0] * (BINS - 2), 1]
+    assert found.error == 0
+
+
+def test_the_roc_curve_is_scikit_learns_also_where_rows_tie() -> None:
+    labels, probabilities, _ = draw(2)
+    probability = probabilities[:, 1].round(1)
+    found = trace_roc(probability, labels == 1)
+    false, true, _ = roc_curve(labels, probability, drop_intermediate=False)
+    np.testing.assert_allclose(found.false_positive_rate, false)
+    np.testing.assert_allclose(found.true_positive_rate, true)
+
+
+@pytest.mark.parametrize(
+    "values", [[0.9681], [0.0], [0.9, 0.91], [-3.0, 12.5], [1e-6, 4e-3], [np.nan, 2.0], []]
+)
+def test_an_axis_contains_its_values_at_round_ticks(values: list[float]) -> None:
+    axis = scale(values, "x")
+    known = [value for value in values if np.isfinite(value)]
+    assert all(axis.low - 1e-9 <= value <= axis.high + 1e-9 for value in known)
+    assert 2 <= len(axis.ticks) <= 12
+    texts = [axis.text(tick) for tick in axis.ticks]
+    assert len(set(texts)) == len(texts)
+
+
+def test_grey_images_and_large_ones_and_signals_have_pictures() -> None:
+    generator = np.random.default_rng(0)
+    grey = picture(generator.integers(0, 256, (20, 30, 1), np.uint8))
+    assert grey.startswith("data:image/png;base64,")
+    large = picture(generator.integers(0, 256, (300, 400, 3), np.uint8))
+    assert 72 * len(large) < 3_000_000
+    assert (
+        len(large) < len(picture(generator.integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8))) * 1.1
+    )
+    assert "<polyline" in picture(generator.normal(size=178))
+    assert "<polyline" in picture(np.zeros((178, 1), np.float32))
+    assert len(picture(generator.normal(size=(100_000, 1)))) < 5_000
