@@ -1,6 +1,5 @@
 """Headless Chromium, over the DevTools protocol on two pipes: no library, no port."""
 
-import base64
 import fcntl
 import json
 import os
@@ -147,15 +146,10 @@ class Browser:
         found: list[str] = self.evaluate(_OVERLAPS)
         return found
 
-    def screenshot(self, file: Path) -> None:
-        """The whole page as PNG."""
-        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(taken["data"]))
-
     def complaints(self) -> list[str]:
         """What the console has reported since the page was opened."""
-        told = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-        return [json.dumps(event["params"]) for event in self.events if event["method"] in told]
+        reported = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        return [json.dumps(event["params"]) for event in self.events if event["method"] in reported]
 
     def requests(self) -> list[str]:
         """Addresses that were fetched since the page was opened, without data URIs."""

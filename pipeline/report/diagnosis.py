@@ -82,15 +82,15 @@ def report_classes(
     reports = []
     for place, name in enumerate(classes):
         rows, predicted = float(confusion[place].sum()), float(confusion[:, place].sum())
-        hits, others = float(confusion[place, place]), float(confusion.sum()) - rows
+        correct, others = float(confusion[place, place]), float(confusion.sum()) - rows
         reports.append(
             ClassReport(
                 name,
                 int(rows),
                 int(predicted),
-                sensitivity=_ratio(hits, rows),
-                specificity=_ratio(others - (predicted - hits), others),
-                precision=_ratio(hits, predicted),
+                sensitivity=_ratio(correct, rows),
+                specificity=_ratio(others - (predicted - correct), others),
+                precision=_ratio(correct, predicted),
                 roc_auc=_roc_auc(probabilities[:, place], labels == place),
             )
         )
