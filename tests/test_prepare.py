@@ -156,7 +156,8 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_threads(
     for threads in (1, 4):
         monkeypatch.setattr(store.os, "cpu_count", lambda threads=threads: threads)
         run(make_config())
-        written.append({path.name: path.read_bytes() for path in paths.STORE.iterdir()})
+        files = [*paths.STORE.iterdir(), paths.AUDIT]
+        written.append({path.name: path.read_bytes() for path in files})
     assert written[0] == written[1]
     assert sorted(written[0]) == [
         "audit.json", "competition.json", "sample_submission.csv",
