@@ -31,23 +31,23 @@ test-fast: .venv/.installed ## The tests that take seconds
 doctor: .venv/.installed ## Diagnose this machine: credentials for Kaggle, network, versions, device, disk
 	@python -m pipeline doctor
 
-submit: .venv/.installed ## Submit the result to Kaggle, once, after a question: make submit FILE=submissions/NAME.csv
+submit: .venv/.installed ## Submit the result to Kaggle, once, after asking: make submit FILE=submissions/NAME.csv
 	@python -m pipeline submit $(FILE)
 
-scores: .venv/.installed ## Bring submissions/ledger.csv up to date with Kaggle, and show it
+scores: .venv/.installed ## Update submissions/ledger.csv from Kaggle, and show it
 	@python -m pipeline scores
 
-format: .venv/.installed ## Mend format and lint
+format: .venv/.installed ## Fix format and lint
 	ruff format .
 	ruff check --fix .
 
 profiles: .venv/.installed ## List the profiles and their measured results
 	@python -m pipeline profiles
 
-use: .venv/.installed ## Put a profile in the place of params.yaml: make use PROFILE=malaria-local
+use: .venv/.installed ## Replace params.yaml by a profile: make use PROFILE=malaria-local
 	@python -m pipeline use $(if $(PROFILE),$(PROFILE),$(error say which: make use PROFILE=NAME; make profiles lists them))
 
-lock: .venv/.installed ## Resolve requirements.lock anew from pyproject.toml
+lock: .venv/.installed ## Resolve requirements.lock again from pyproject.toml
 	uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --output-file requirements.lock pyproject.toml

@@ -33,7 +33,7 @@ MALARIA_SIZES = tuple(
     np.rint(np.interp(np.linspace(0, 1, 41), [0, 0.25, 0.5, 0.75, 0.9, 0.97, 1],
                       [65, 72, 86, 130, 300, 600, 702])).astype(int).tolist()
 )  # fmt: skip
-"""Quantiles of the cells a patient in ../shared/data/malaria/train_groups.csv: 65 to 702."""
+"""Quantiles of the cells a patient in competitions/malaria/train_groups.csv: 65 to 702."""
 
 SMALL = tuple(size // 4 for size in MALARIA_SIZES)
 MALARIA = World(train=160, test=40, sizes=MALARIA_SIZES, spread=0.45, row=1.1)

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.prepare.config import PrepareConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED_DATA = ROOT.parent / "shared" / "data"
+COMPETITIONS = ROOT / "competitions"
+"""Real data, not in git."""
+
 COPIED = ["pipeline", "profiles", "corrections", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
 
 PARAMS = """\
@@ -54,6 +58,12 @@ ensemble:
    greedy_rounds: 20, stack_l2: 1.0, external: [], confidence: 0.95, resamples: 200, seed: 1,
    forecast: {confidence: 0.9, resamples: 200, seed: 1, public_share: 0.5}}
 """
+
+
+def needs(place: Path) -> pytest.MarkDecorator:
+    """Skip a test, with the way to the data, where a file or folder of COMPETITIONS is missing."""
+    reason = f"{place.relative_to(ROOT)} is missing: docs/DATA.md says how to get it"
+    return pytest.mark.skipif(not place.exists(), reason=reason)
 
 
 def prepare_config(**changes: Any) -> PrepareConfig:

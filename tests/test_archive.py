@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from project import COMPETITIONS, needs
 
 from pipeline.core.errors import ArchiveError
 from pipeline.raw import archive as archive_module
 from pipeline.raw.archive import ImageArchive, check_archive, file_name
 
-SHARED_CELLS = (
-    Path(__file__).resolve().parents[2] / "shared" / "data" / "malaria_native" / "cells.zip"
-)
+CELLS = COMPETITIONS / "malaria-native" / "cells.zip"
 CENTRAL_ENTRY = b"PK\x01\x02"
 
 
@@ -358,9 +357,9 @@ def test_two_ids_of_one_image_are_both_named(tmp_path: Path) -> None:
     assert "Write all ids with the suffix, or all without" in str(caught.value)
 
 
-@pytest.mark.skipif(not SHARED_CELLS.exists(), reason=f"no real cells at {SHARED_CELLS}")
+@needs(CELLS)
 def test_the_published_cells_are_read_by_folder() -> None:
-    check_archive(SHARED_CELLS)
-    with ImageArchive(SHARED_CELLS, "cell_images/Parasitized") as archive:
+    check_archive(CELLS)
+    with ImageArchive(CELLS, "cell_images/Parasitized") as archive:
         assert len(archive.members) == 100
         assert archive.read(archive.members[0]).startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from project import SHARED_DATA
+from project import COMPETITIONS, needs
 
 from pipeline.prepare import duplicates
 from pipeline.prepare.decode import decode_image
@@ -131,9 +131,9 @@ def test_a_sketch_never_differs_by_more_than_the_pixels() -> None:
         assert fingerprint(one).sketch.sum() == pytest.approx(one.mean())
 
 
-@pytest.mark.skipif(not (SHARED_DATA / "malaria").is_dir(), reason="no ../shared/data/malaria")
+@needs(COMPETITIONS / "malaria")
 def test_real_cells_are_told_apart_and_known_again_when_saved_again() -> None:
-    with zipfile.ZipFile(SHARED_DATA / "malaria" / "train_data.zip") as archive:
+    with zipfile.ZipFile(COMPETITIONS / "malaria" / "train_data.zip") as archive:
         files = [archive.read(name) for name in sorted(archive.namelist())[:400]]
     images = [decode_image(file, 64, "stretch", 4096).pixels for file in files]
     for file in files[:40]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from competing import COMPETITION, KEY, command, kaggle_params
 from kaggle_server import KaggleServer, serve
-from project import PARAMS, SHARED_DATA
+from project import COMPETITIONS, PARAMS, needs
 
 CSV = b"id,label\n" + b"".join(b"train_%05d,%d\n" % (row, row % 2) for row in range(500))
 
@@ -289,10 +289,10 @@ def test_importing_the_pipeline_never_imports_the_client(module: str) -> None:
 
 
 DATASET = "iarunava/cell-images-for-detecting-malaria"
-CELLS = SHARED_DATA / "malaria_native" / "cells.zip"
+CELLS = COMPETITIONS / "malaria-native" / "cells.zip"
 
 
-@pytest.mark.skipif(not CELLS.exists(), reason=f"{CELLS} is not here")
+@needs(CELLS)
 @pytest.mark.parametrize("kind", [None, "cut", "corrupt", "html"])
 def test_the_class_competition_is_rebuilt_from_the_served_dataset(
     server: KaggleServer, project: Path, kind: Any

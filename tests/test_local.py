@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from project import COMPETITIONS, needs
 
 from pipeline.core import paths
 from pipeline.core.errors import ArchiveError, CompetitionError
@@ -16,7 +17,7 @@ from pipeline.download.config import LocalSource, SyntheticSource
 from pipeline.download.local import copy_competition
 from pipeline.download.manifest import write_manifest
 
-SHARED_CHEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "chest_xray"
+CHEST = COMPETITIONS / "chest-xray"
 
 
 @pytest.fixture
@@ -202,9 +203,9 @@ def test_the_stage_draws_a_synthetic_competition(
     assert manifest["source"] == config.model_dump()
 
 
-@pytest.mark.skipif(not SHARED_CHEST.is_dir(), reason=f"no real data at {SHARED_CHEST}")
+@needs(CHEST)
 def test_a_real_competition_arrives_whole(raw: Path, hidden: Path) -> None:
-    copy_competition(local(SHARED_CHEST), raw, hidden)
-    assert names(raw) == names(SHARED_CHEST)
+    copy_competition(local(CHEST), raw, hidden)
+    assert names(raw) == names(CHEST)
     for name in names(raw):
-        assert (raw / name).read_bytes() == (SHARED_CHEST / name).read_bytes()
+        assert (raw / name).read_bytes() == (CHEST / name).read_bytes()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image as Pillow
-from project import SHARED_DATA, prepare_config
+from project import COMPETITIONS, needs, prepare_config
 
 from pipeline.core import paths
 from pipeline.core.errors import ArchiveError, DiskError, ImageError, TableError
@@ -156,7 +156,8 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_threads(
     for threads in (1, 4):
         monkeypatch.setattr(store.os, "cpu_count", lambda threads=threads: threads)
         run(make_config())
-        written.append({path.name: path.read_bytes() for path in paths.STORE.iterdir()})
+        files = [*paths.STORE.iterdir(), paths.AUDIT]
+        written.append({path.name: path.read_bytes() for path in files})
     assert written[0] == written[1]
     assert sorted(written[0]) == [
         "audit.json", "competition.json", "sample_submission.csv",
@@ -370,13 +371,11 @@ def test_the_audit_counts_what_is_there() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.skipif(
-    not (SHARED_DATA / "chest_xray").is_dir(), reason="no ../shared/data/chest_xray"
-)
+@needs(COMPETITIONS / "chest-xray")
 @pytest.mark.slow
 def test_the_known_identical_chest_films_are_found() -> None:
     paths.RAW.parent.mkdir()
-    paths.RAW.symlink_to(SHARED_DATA / "chest_xray")
+    paths.RAW.symlink_to(COMPETITIONS / "chest-xray")
     run(make_config(max_side_px=4096))
     audit = read_audit()
     assert audit["duplicates"]["kind"] == {"file": 30, "pixels": 0, "near": 0}

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from project import ROOT, SHARED_DATA, prepare_config
+from project import COMPETITIONS, ROOT, prepare_config
 from pydantic import ValidationError
 
 from pipeline.core import paths
@@ -29,7 +29,7 @@ from pipeline.download.rebuild import rebuild_competition
 from pipeline.params import read_config
 from pipeline.prepare import stage as prepare
 
-NATIVE = SHARED_DATA / "malaria_native" / "cells.zip"
+NATIVE = COMPETITIONS / "malaria-native" / "cells.zip"
 FILES = [
     "sample_submission.csv", "solution.csv", "test_data.zip", "train_data.zip", "train_groups.csv",
     "train_labels.csv",
@@ -518,7 +518,7 @@ def check_prepare(out: Rebuilt, folder: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def native() -> Members:
     if not NATIVE.is_file():
-        pytest.skip(f"no real data at {NATIVE}")
+        pytest.skip(f"{NATIVE.relative_to(ROOT)} is missing: docs/DATA.md says how to get it")
     with zipfile.ZipFile(NATIVE) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
