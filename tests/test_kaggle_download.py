@@ -168,8 +168,8 @@ PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 REFUSALS = {
     "401": (
         {"kind": "status", "status": 401, "message": "Unauthorized"},
-        "Kaggle does not accept the credentials (Unauthorized). python -m pipeline doctor tells "
-        f"which were used; new ones: {SETTINGS}, API",
+        "Kaggle does not accept the credentials (Unauthorized). python -m pipeline doctor shows "
+        f"which are used; new ones: {SETTINGS}, API",
     ),
     "rules": (
         {"kind": "rules"},
@@ -188,8 +188,7 @@ REFUSALS = {
     ),
     "404": (
         {"kind": "status", "status": 404, "message": "Not found"},
-        "Kaggle has no such thing (Not found). Compare the name with the address of its page, "
-        f"{PAGE}",
+        f"not found on Kaggle (Not found). Compare the name with the address of its page, {PAGE}",
     ),
     "429": (
         {"kind": "status", "status": 429, "retry_after": 3600, "message": "Too many requests"},
@@ -197,17 +196,16 @@ REFUSALS = {
     ),
     "500": (
         {"kind": "status", "status": 500, "message": "Oops", "times": 9},
-        "an error of Kaggle's own, 500 (Oops); try again in some minutes",
+        "an error inside Kaggle, 500 (Oops); try again in some minutes",
     ),
     "silent": (
         {"kind": "hang", "seconds": 60, "times": 9},
-        "no answer in time; the fault is on Kaggle's side or on the way there; try again in some "
-        "minutes",
+        "no answer in time: the cause is at Kaggle or on the way there; try again in some minutes",
     ),
     "page": (
         {"kind": "html", "times": 9},
-        "expected JSON, found a page of something else: a sign-in page of the network, or a "
-        "proxy's error? Open https://www.kaggle.com in a browser, then try again",
+        "expected JSON, found another page: a sign-in page of the network, or a proxy's error? "
+        "Open https://www.kaggle.com in a browser, then try again",
     ),
 }
 
@@ -243,7 +241,7 @@ def test_without_credentials_the_sentence_says_where_to_get_them(
 ) -> None:
     done = command(server, project, "download", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
     assert done.returncode == 1
-    assert done.stderr.startswith("KaggleError: no credentials that Kaggle's client would use: ")
+    assert done.stderr.startswith("KaggleError: no credentials that Kaggle's client can use: ")
     assert SETTINGS in done.stderr
     assert not server.calls
 
@@ -254,7 +252,7 @@ def test_an_unknown_slug_is_refused_before_any_call(server: KaggleServer, projec
     )
     done = command(server, project, "download")
     assert done.returncode == 1
-    assert "expected a slug or its address" in done.stderr
+    assert "expected a slug or an address" in done.stderr
     assert "found 'not a slug!'" in done.stderr
 
 
