@@ -114,6 +114,14 @@ def repository(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "repository"))
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examine no device and no repository."""
+    ok: Finding = ("ok", "")
+    monkeypatch.setattr(doctor, "_examine_device", lambda: ok)
+    monkeypatch.setattr(doctor, "_examine_repository", lambda *_: (ok, ok))
+
+
 def environment(home: Path, **changes: str) -> dict[str, str]:
     """This process's, but without what its user has set up for Kaggle, git and DVC."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(OF_A_USER)}
@@ -309,38 +317,23 @@ def test_a_folder_without_a_repository_a_commit_or_git(tmp_path: Path) -> None:
     assert git[1].startswith("git: No such file or directory. ")
 
 
-def test_any_answer_means_that_kaggle_is_reached(door: str, through: Through) -> None:
-    through(door)
-    text = f"http://localhost, through the proxy {door} answers (302)"
-    assert doctor._examine_network(LOOPBACK) == ("ok", text)
-
-
-UNREACHED = "the proxy cannot be reached. Check the variables http_proxy and https_proxy"
-
-
-@pytest.mark.parametrize(
-    ("proxy", "text"),
-    [
-        (CLOSED, f"{{}}, through the proxy {CLOSED}: {UNREACHED}"),
-        ("http://", f"{{}}, through the proxy http://: {UNREACHED}"),
-        ("socks5://127.0.0.1:1", "{}, through the proxy socks5://127.0.0.1:1: the request cannot be made (InvalidSchema)."),
-    ],
-)  # fmt: skip
-def test_a_proxy_that_is_dead_or_not_an_address(proxy: str, text: str, through: Through) -> None:
-    through(proxy)
-    for environ, host in ((LOOPBACK, "http://localhost"), ({}, "https://api.kaggle.com")):
-        state, found = doctor._examine_network(environ)
-        assert state == "problem"
-        assert found.startswith(text.format(host))
-
-
-def test_a_proxy_that_refuses(door: str, through: Through) -> None:
-    through(door)
-    assert doctor._examine_network({}) == (
-        "problem",
-        f"https://api.kaggle.com, through the proxy {door}: the proxy refuses. Ask its "
-        "administrator to allow Kaggle's host",
-    )
+def test_the_host_is_reached_through_a_proxy_or_the_proxy_is_named(
+    door: str, through: Through
+) -> None:
+    unreached = "the proxy cannot be reached. Check the variables http_proxy and https_proxy"
+    refuses = "the proxy refuses. Ask its administrator to allow Kaggle's host"
+    local, real = "http://localhost", "https://api.kaggle.com"
+    for environ, proxy, state, text in (
+        (LOOPBACK, door, "ok", f"{local}, through the proxy {door} answers (302)"),
+        ({}, door, "problem", f"{real}, through the proxy {door}: {refuses}"),
+        (LOOPBACK, CLOSED, "problem", f"{local}, through the proxy {CLOSED}: {unreached}"),
+        ({}, CLOSED, "problem", f"{real}, through the proxy {CLOSED}: {unreached}"),
+        ({}, "http://", "problem", f"{real}, through the proxy http://: {unreached}"),
+    ):
+        through(proxy)
+        assert doctor._examine_network(environ) == (state, text)
+    through("socks5://127.0.0.1:1")
+    assert "the request cannot be made (InvalidSchema). " in doctor._examine_network({})[1]
 
 
 def test_silence_ends_after_the_time_out(through: Through, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,47 +396,49 @@ def test_failures_without_a_proxy(
 
 def last_lines(
     folder: Path, environ: dict[str, str], sign_in: Callable[[], str]
-) -> tuple[list[Line], Line]:
-    """The lines about credentials and the sign-in, from a whole examination."""
+) -> tuple[Line, Line]:
+    """The lines about the credentials and the sign-in."""
     lines = examine(environment(folder, **LOOPBACK, **environ), folder, folder, sign_in)
-    return [line for line in lines if line.name == "credentials"], lines[-1]
+    assert [line.name for line in lines[-3:]] == ["network", "credentials", "sign-in"]
+    return lines[-2], lines[-1]
 
 
+@pytest.mark.usefixtures("quick")
 def test_nobody_signs_in_without_credentials_or_a_network(
     tmp_path: Path, door: str, through: Through
 ) -> None:
     _, line = last_lines(tmp_path, TOKEN, refuse)
     assert line == Line("sign-in", "note", "not tried without a network")
     through(door)
-    (credentials,), line = last_lines(tmp_path, {}, refuse)
+    credentials, line = last_lines(tmp_path, {}, refuse)
     assert line == Line("sign-in", "note", "not tried without credentials")
     assert credentials.state == "problem"
     assert credentials.text.startswith("no credentials for Kaggle. Run: ")
 
 
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
+@pytest.mark.usefixtures("quick")
+def test_a_refused_sign_in_is_a_problem_without_secrets(
+    tmp_path: Path, door: str, through: Through
+) -> None:
+    through(door)
+    for error, text in (
         (KaggleError("Kaggle does not accept SECRET-variable"), "Kaggle does not accept ***"),
         (requests.ConnectionError("https://x.example/y?sig=SECRET"), "https://x.example/y?***"),
         (TimeoutError(), "TimeoutError"),
-    ],
-)
-def test_a_refused_sign_in_is_a_problem_without_secrets(
-    error: Exception, text: str, tmp_path: Path, door: str, through: Through
-) -> None:
-    through(door)
-    line = last_lines(tmp_path, TOKEN, fail_with(error))[1]
-    assert line == Line("sign-in", "problem", text)
+    ):
+        line = last_lines(tmp_path, TOKEN, fail_with(error))[1]
+        assert line == Line("sign-in", "problem", text)
 
 
+@pytest.mark.usefixtures("quick")
 def test_another_user_than_the_keys_is_noted(tmp_path: Path, door: str, through: Through) -> None:
     through(door)
-    credentials, line = last_lines(tmp_path, KEY, lambda: "adam")
-    assert line == Line("sign-in", "note", "Kaggle knows you as adam, not as eve")
-    assert credentials == [
-        Line("credentials", "ok", "the key of eve, from KAGGLE_USERNAME and KAGGLE_KEY")
-    ]
+    found = last_lines(tmp_path, KEY, lambda: "adam")
+    whose = "the key of eve, from KAGGLE_USERNAME and KAGGLE_KEY"
+    assert found == (
+        Line("credentials", "ok", whose),
+        Line("sign-in", "note", "Kaggle knows you as adam, not as eve"),
+    )
     assert last_lines(tmp_path, KEY, lambda: "")[1].text == "Kaggle lets you in"
 
 
