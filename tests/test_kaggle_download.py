@@ -246,6 +246,27 @@ def test_without_credentials_the_sentence_says_where_to_get_them(
     assert not server.calls
 
 
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"XDG_CONFIG_HOME": "{folder}/params.yaml"}, "NotADirectoryError: [Errno 20] Not a directory: '{folder}/params.yaml/kaggle'"),
+        ({"KAGGLE_API_TOKEN": "SECRET" * 50}, "OSError: [Errno 36] File name too long: '***'"),
+    ],
+    ids=["unusable folder", "long token"],
+)  # fmt: skip
+def test_where_the_client_itself_fails_the_sentence_says_so(
+    server: KaggleServer, project: Path, variables: dict[str, str], reason: str
+) -> None:
+    given: dict[str, Any] = {n: text.format(folder=project) for n, text in variables.items()}
+    done = command(server, project, "download", **given)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"KaggleError: signing in: Kaggle's client fails ({reason.format(folder=project)}). "
+        "Run: python -m pipeline doctor; export KAGGLE_CONFIG_DIR=FOLDER moves the folder that it "
+        "writes to\n"
+    )
+
+
 def test_an_unknown_slug_is_refused_before_any_call(server: KaggleServer, project: Path) -> None:
     (project / "params.yaml").write_text(
         kaggle_params().replace(f"competition: {COMPETITION}", "competition: 'not a slug!'")
