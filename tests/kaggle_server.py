@@ -4,9 +4,8 @@ KAGGLE_API_ENVIRONMENT=LOCALHOST makes the client ask for http://localhost/api/v
 brings that request here, on any port: this server plays the proxy, kaggle.com and its storage at once.
 Links to files are signed, are on another host name, and need no authorization, as on kaggle.com.
 
-What the stand-in knows is /api/v1's wire format as the client's source states it; the texts of errors
-and a leaderboard's columns are as users have reported them. tests/test_kaggle_server.py holds it
-against the real client.
+It speaks the wire format of /api/v1 as the client's source defines it; the texts of errors are those
+that users have reported. tests/test_kaggle_server.py runs the real client against it.
 """
 
 import base64
@@ -85,7 +84,7 @@ class Call:
 
 @dataclass
 class Reply:
-    """What goes out; of the body only the share `keep`, before the connection closes."""
+    """The answer. Only the share `keep` of the body is sent before the connection closes."""
 
     status: int
     body: bytes = b""
@@ -118,7 +117,7 @@ class Fault:
 
     status      an error reply of `status` in one of two shapes, with Retry-After where it is set
     rules       403: the competition's rules are not accepted
-    html        200 and a page for people
+    html        200 and a web page
     cut         the connection closes after the share `keep` of the body
     corrupt     bytes in the middle of the body are wrong, its length is right
     drop        no reply and no effect
@@ -143,7 +142,7 @@ class Fault:
         return fnmatch.fnmatch(call.name, self.call) and self.on.items() <= call.body.items()
 
     def instead(self) -> Reply | None:
-        """The reply in place of the effect, of the kinds that have one."""
+        """The reply that replaces the effect; None if this kind has none."""
         if self.kind == "html":
             return Reply(200, PAGE)
         if self.kind == "rules":
@@ -166,7 +165,7 @@ class Fault:
 
 
 def without_defaults(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a protocol buffer's JSON says: a field that holds its default is not there."""
+    """As in a protocol buffer's JSON: a field with its default value is left out."""
     return {name: value for name, value in fields.items() if value not in ("", 0, "PENDING")}
 
 
@@ -175,7 +174,7 @@ def now() -> str:
 
 
 def zip_of(files: dict[str, bytes]) -> bytes:
-    """The same bytes for the same files, so that a resumed download goes on in the same file."""
+    """A zip with the same bytes for the same files, so that a download can be resumed."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -262,7 +261,7 @@ class KaggleServer:
         return {**kept, **proxies, **own, **more}
 
     def fault(self, call: str, kind: Kind, times: int = 1, **options: Any) -> None:
-        """Let the next `times` requests of this name (a pattern: "*" is any) misbehave.
+        """Make the next `times` requests of this name (a pattern: "*" is any) misbehave.
 
         options: the fields of Fault.
         """
@@ -283,7 +282,7 @@ class KaggleServer:
         return [call for call in self.calls if call.name == name]
 
     def answer(self, method: str, url: str, headers: Any, content: bytes) -> Reply | None:
-        """Reply to one request; None: close the connection without a word."""
+        """Reply to one request; None: close the connection without an answer."""
         call, route = self._understand(method, url, headers, content)
         with self._lock:
             self.calls.append(call)
@@ -547,13 +546,13 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)  # its handler wakes up, and closes it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silent where a client went away in the middle of a request."""
+        """Print nothing if a client closed the connection in the middle of a request."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request and its reply a connection; what the reply is, KaggleServer.answer says."""
+    """One request and its reply per connection; KaggleServer.answer makes the reply."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -563,7 +562,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         content = self.rfile.read(length)
         if len(content) < length:
-            return  # the client went away: half a request has no effect
+            return  # the client closed the connection: half a request has no effect
         reply = self.server.kaggle.answer(self.command, self.path, self.headers, content)
         if reply is None:
             return

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from competing import COMPETITION, KEY, command, kaggle_params
 from kaggle_server import KaggleServer, serve
-from project import PARAMS, SHARED_DATA
+from project import PARAMS, ROOT, SHARED_DATA
 
 CSV = b"id,label\n" + b"".join(b"train_%05d,%d\n" % (row, row % 2) for row in range(500))
 
@@ -69,7 +71,7 @@ def test_all_pages_of_files_arrive_and_their_hashes_are_recorded(
     assert not (project / ".resume").exists() or not list((project / ".resume").iterdir())
 
 
-def test_an_address_does_for_a_slug(server: KaggleServer, project: Path) -> None:
+def test_a_competition_may_be_given_by_its_address(server: KaggleServer, project: Path) -> None:
     address = f"https://www.kaggle.com/competitions/{COMPETITION}/data"
     params = kaggle_params().replace(f"competition: {COMPETITION}", f"competition: {address!r}")
     (project / "params.yaml").write_text(params)
@@ -298,12 +300,7 @@ def test_no_secret_is_printed_under_any_fault(
 
 @pytest.mark.parametrize("module", ["pipeline", "pipeline.__main__", "pipeline.kaggle.client"])
 def test_importing_the_pipeline_never_imports_the_client(module: str) -> None:
-    import subprocess
-    import sys
-
     code = f"import sys, {module}; sys.exit('kaggle' in sys.modules or 'kagglesdk' in sys.modules)"
-    from project import ROOT
-
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -170,7 +170,7 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
             fault = f"{origin}: expected a username and a key, found no {' and no '.join(missing)}"
             yield Credential(origin, fault=f"{fault}. {_NEW_KEY}")
         return
-    if "token" in values:
+    if values.get("token") is not None:
         where = origins["token"]
         drop = f"run: unset {where}" if where == "KAGGLE_TOKEN" else "remove its field token"
         yield _check_token(values["token"], f"{where} (token)", drop)
@@ -213,7 +213,7 @@ def _read_fields(path: Path) -> tuple[dict[str, Any], str]:
         return {}, ""
     except json.JSONDecodeError as error:
         return {}, f"{path} is not valid JSON (line {error.lineno}, column {error.colno})"
-    except (OSError, UnicodeError, RecursionError) as error:
+    except (OSError, UnicodeError) as error:
         return {}, _unreadable(path, error)
     return (fields, "") if isinstance(fields, dict) else ({}, f"{path} is not a JSON object")
 
@@ -249,7 +249,7 @@ def _secret_parts(text: str) -> list[str]:
     """What may be secret in a text: some fields of JSON; otherwise all of it and each long word."""
     try:
         fields = json.loads(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         fields = None
     if not isinstance(fields, dict):
         return [text, *re.findall(r"[\w.~+/=-]{16,}", text)]
