@@ -11,10 +11,10 @@ import threading
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import kaggle_server
 import pytest
 import requests
 import torch
@@ -35,35 +35,11 @@ CLOSED = "http://127.0.0.1:1"
 Through = Callable[[str], None]
 
 
-class Door(http.server.BaseHTTPRequestHandler):
-    """Answers HEAD as Kaggle's host does, and refuses CONNECT as a proxy may."""
-
-    def do_HEAD(self) -> None:
-        self.send_response(302)
-        self.send_header("Location", "http://127.0.0.1:1/sign-in")
-        self.end_headers()
-
-    def do_CONNECT(self) -> None:
-        self.send_error(403)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-@contextmanager
-def serve(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def door() -> Iterator[str]:
-    with serve(Door) as address:
-        yield address
+    """Answers as Kaggle's host, and as a proxy that refuses to connect to another host."""
+    with kaggle_server.serve() as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -119,7 +95,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Examine no device and no repository."""
     ok: Finding = ("ok", "")
     monkeypatch.setattr(doctor, "_examine_device", lambda: ok)
-    monkeypatch.setattr(doctor, "_examine_repository", lambda *_: (ok, ok))
+    monkeypatch.setattr(doctor, "_examine_git", lambda *_: ok)
+    monkeypatch.setattr(doctor, "_examine_dvc", lambda *_: ok)
 
 
 def environment(home: Path, **changes: str) -> dict[str, str]:
@@ -268,7 +245,8 @@ def test_a_folder_that_cannot_be_written_to_is_a_problem(tmp_path: Path) -> None
 
 
 def ask_in(root: Path) -> tuple[Finding, Finding]:
-    return doctor._examine_repository(root, environment(root.parent))
+    environ = environment(root.parent)
+    return doctor._examine_git(root, environ), doctor._examine_dvc(root, environ)
 
 
 def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
@@ -313,7 +291,7 @@ def test_a_folder_without_a_repository_a_commit_or_git(tmp_path: Path) -> None:
     assert dvc[1].endswith(". To set it up, run: dvc init")
     run(tmp_path, "git", "init", "--quiet")
     assert ask_in(tmp_path)[0] == ("note", f"no commit yet. Run: {fix}")
-    git, _ = doctor._examine_repository(tmp_path, environment(tmp_path, PATH=str(tmp_path)))
+    git = doctor._examine_git(tmp_path, environment(tmp_path, PATH=str(tmp_path)))
     assert git[1].startswith("git: No such file or directory. ")
 
 
@@ -324,7 +302,7 @@ def test_the_host_is_reached_through_a_proxy_or_the_proxy_is_named(
     refuses = "the proxy refuses. Ask its administrator to allow Kaggle's host"
     local, real = "http://localhost", "https://api.kaggle.com"
     for environ, proxy, state, text in (
-        (LOOPBACK, door, "ok", f"{local}, through the proxy {door} answers (302)"),
+        (LOOPBACK, door, "ok", f"{local}, through the proxy {door} answers (200)"),
         ({}, door, "problem", f"{real}, through the proxy {door}: {refuses}"),
         (LOOPBACK, CLOSED, "problem", f"{local}, through the proxy {CLOSED}: {unreached}"),
         ({}, CLOSED, "problem", f"{real}, through the proxy {CLOSED}: {unreached}"),
@@ -355,7 +333,7 @@ def test_a_certificate_that_is_not_trusted_or_missing(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 
-    class Inspector(Door):
+    class Inspector(http.server.BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
             self.send_response(200)
             self.end_headers()
@@ -364,8 +342,9 @@ def test_a_certificate_that_is_not_trusted_or_missing(
             except (ssl.SSLError, ConnectionError):
                 self.close_connection = True
 
-    with serve(Inspector) as address:
-        through(address)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inspector) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        through(f"http://127.0.0.1:{server.server_address[1]}")
         state, text = doctor._examine_network({})
         assert state == "problem"
         assert text.endswith(
@@ -376,6 +355,7 @@ def test_a_certificate_that_is_not_trusted_or_missing(
         assert doctor._examine_network({})[1].endswith(
             "missing.pem. Check the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
         )
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

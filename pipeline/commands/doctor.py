@@ -59,15 +59,14 @@ def examine(
     credentials and a network.
     """
     credentials = find_credentials(environ, home)
-    git, dvc = _examine_repository(root, environ)
     network = _examine_network(environ)
     found: list[tuple[str, Finding]] = [
         ("python", _examine_python()),
         ("packages", _examine_packages(root / "requirements.lock")),
         ("device", _examine_device()),
         ("disk", _examine_disk(root)),
-        ("git", git),
-        ("dvc", dvc),
+        ("git", _examine_git(root, environ)),
+        ("dvc", _examine_dvc(root, environ)),
         ("network", network),
         *(("credentials", finding) for finding in _examine_credentials(credentials)),
         ("sign-in", _examine_sign_in(credentials, network, sign_in)),
@@ -192,35 +191,15 @@ def _examine_disk(root: Path) -> Finding:
     return "ok", text
 
 
-def _examine_repository(root: Path, environ: Mapping[str, str]) -> tuple[Finding, Finding]:
-    """Git and DVC, without which no score can be reproduced."""
-
-    def ask(*command: str) -> tuple[bool, str]:
-        try:
-            done = subprocess.run(
-                command,
-                cwd=root,
-                env={**environ, "DVC_NO_ANALYTICS": "1", "LC_ALL": "C"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except OSError as error:
-            return False, f"{command[0]}: {error.strerror}"
-        return done.returncode == 0, (done.stdout if done.returncode == 0 else done.stderr).rstrip()
-
-    return _examine_git(ask), _examine_dvc(ask)
-
-
-def _examine_git(ask: Callable[..., tuple[bool, str]]) -> Finding:
+def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
     fix = "git add --all && git commit -m start"
-    found, text = ask("git", "rev-parse", "--show-toplevel")
+    found, text = _ask(root, environ, "git", "rev-parse", "--show-toplevel")
     if not found:
         return "problem", f"{_first_line(text)}. To start a repository, run: git init && {fix}"
-    committed, commit = ask("git", "rev-parse", "--short", "HEAD")
+    committed, commit = _ask(root, environ, "git", "rev-parse", "--short", "HEAD")
     if not committed:
         return "note", f"no commit yet. Run: {fix}"
-    _, status = ask("git", "status", "--porcelain")
+    _, status = _ask(root, environ, "git", "status", "--porcelain")
     if changed := [line[3:] for line in status.splitlines()]:
         return "note", (
             f"commit {commit}, {len(changed)} files not committed {examples(changed)}: a score "
@@ -229,12 +208,11 @@ def _examine_git(ask: Callable[..., tuple[bool, str]]) -> Finding:
     return "ok", f"commit {commit}, nothing uncommitted"
 
 
-def _examine_dvc(ask: Callable[..., tuple[bool, str]]) -> Finding:
-    dvc = (sys.executable, "-m", "dvc")
-    found, text = ask(*dvc, "root")
+def _examine_dvc(root: Path, environ: Mapping[str, str]) -> Finding:
+    found, text = _ask(root, environ, sys.executable, "-m", "dvc", "root")
     if not found:
         return "problem", f"{_first_line(text)}. To set it up, run: dvc init"
-    found, text = ask(*dvc, "remote", "list")
+    found, text = _ask(root, environ, sys.executable, "-m", "dvc", "remote", "list")
     if not found:
         return "problem", f"{_first_line(text)}. Check .dvc/config"
     if not text:
@@ -247,6 +225,18 @@ def _examine_dvc(ask: Callable[..., tuple[bool, str]]) -> Finding:
         fix = f"dvc remote default {text.split()[0]}"
         return "note", f"remote {remotes}, but no default for dvc push. Run: {fix}"
     return "ok", f"remote {remotes}"
+
+
+def _ask(root: Path, environ: Mapping[str, str], *command: str) -> tuple[bool, str]:
+    """Whether a command succeeds in `root`, and its output, or its errors if it fails."""
+    environ = {**environ, "DVC_NO_ANALYTICS": "1", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, cwd=root, env=environ, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        return False, f"{command[0]}: {error.strerror}"
+    return done.returncode == 0, (done.stdout if done.returncode == 0 else done.stderr).rstrip()
 
 
 def _first_line(text: str) -> str:
