@@ -4,13 +4,11 @@ KAGGLE_API_ENVIRONMENT=LOCALHOST makes the client ask for http://localhost/api/v
 brings that request here, on any port: this server plays the proxy, kaggle.com and its storage at once.
 Links to files are signed, are on another host name, and need no authorization, as on kaggle.com.
 
-What the stand-in knows is /api/v1's wire format as the client's source states it; the texts of errors
-and a leaderboard's columns are as users have reported them. tests/test_kaggle_server.py holds it
-against the real client.
+It speaks the wire format of /api/v1 as the client's source defines it; the texts of errors are those
+that users have reported. tests/test_kaggle_server.py runs the real client against it.
 """
 
 import base64
-import csv
 import fnmatch
 import hashlib
 import io
@@ -40,11 +38,6 @@ EXPIRED = (
     b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>ExpiredToken</Code>"
     b"<Message>The provided token has expired.</Message></Error>"
 )
-# As the zip of `leaderboard --download` has them, with a byte order mark before the first.
-LEADERBOARD_COLUMNS = [
-    "Rank", "TeamId", "TeamName", "LastSubmissionDate", "Score", "SubmissionCount",
-    "TeamMemberUserNames",
-]  # fmt: skip
 STATUS_NAMES = {
     400: "FAILED_PRECONDITION", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED",
     404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE",
@@ -91,7 +84,7 @@ class Call:
 
 @dataclass
 class Reply:
-    """What goes out; of the body only the share `keep`, before the connection closes."""
+    """The answer. Only the share `keep` of the body is sent before the connection closes."""
 
     status: int
     body: bytes = b""
@@ -124,7 +117,7 @@ class Fault:
 
     status      an error reply of `status` in one of two shapes, with Retry-After where it is set
     rules       403: the competition's rules are not accepted
-    html        200 and a page for people
+    html        200 and a web page
     cut         the connection closes after the share `keep` of the body
     corrupt     bytes in the middle of the body are wrong, its length is right
     drop        no reply and no effect
@@ -149,7 +142,7 @@ class Fault:
         return fnmatch.fnmatch(call.name, self.call) and self.on.items() <= call.body.items()
 
     def instead(self) -> Reply | None:
-        """The reply in place of the effect, of the kinds that have one."""
+        """The reply that replaces the effect; None if this kind has none."""
         if self.kind == "html":
             return Reply(200, PAGE)
         if self.kind == "rules":
@@ -172,7 +165,7 @@ class Fault:
 
 
 def without_defaults(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a protocol buffer's JSON says: a field that holds its default is not there."""
+    """As in a protocol buffer's JSON: a field with its default value is left out."""
     return {name: value for name, value in fields.items() if value not in ("", 0, "PENDING")}
 
 
@@ -181,7 +174,7 @@ def now() -> str:
 
 
 def zip_of(files: dict[str, bytes]) -> bytes:
-    """The same bytes for the same files, so that a resumed download goes on in the same file."""
+    """A zip with the same bytes for the same files, so that a download can be resumed."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -201,23 +194,18 @@ class KaggleServer:
         self.files = files or {}
         self.slug = "fighting-malaria"
         self.title = "Fighting Malaria with CNNs"
-        self.metric = "Categorization Accuracy"
-        self.deadline = "2030-01-01T23:59:00Z"
         self.entered = True
-        self.other_competitions = ["fighting-malaria-2"]
         self.datasets: dict[str, bytes] = {}
         self.submissions: list[Submission] = []
         self.leaderboard: list[tuple[str, str]] = []
         self.team_name = "Team Tester"
         self.keys = {"tester": "secret-key"}
         self.tokens = {"good-token": "tester"}
-        self.refresh_tokens = {"good-refresh": "tester"}
         self.daily_limit = 5
         self.page_size = 3
         self.polls_until_scored = 1
         self.score: Callable[[bytes], Score] = lambda _content: ("COMPLETE", "0.9", "", "")
         self.modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        self.api_version = ""  # newer than the client's: it warns on stdout
         self.calls: list[Call] = []
         self._faults: list[Fault] = []
         self._upload_names: dict[str, str] = {}
@@ -239,15 +227,9 @@ class KaggleServer:
                 "DownloadSubmission": self._download_submission,
                 "GetSubmissionLimits": self._get_submission_limits,
                 "GetLeaderboard": self._get_leaderboard,
-                "DownloadLeaderboard": self._download_leaderboard,
             },
-            "datasets.DatasetApiService": {
-                "GetDatasetMetadata": self._get_dataset_metadata,
-                "DownloadDataset": self._download_dataset,
-                "ListDatasetFiles": self._list_dataset_files,
-            },
+            "datasets.DatasetApiService": {"DownloadDataset": self._download_dataset},
             "security.OAuthService": {"IntrospectToken": self._introspect_token},
-            "users.AccountService": {"GenerateAccessToken": self._generate_access_token},
         }
         self._http = _Server(self)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -279,7 +261,7 @@ class KaggleServer:
         return {**kept, **proxies, **own, **more}
 
     def fault(self, call: str, kind: Kind, times: int = 1, **options: Any) -> None:
-        """Let the next `times` requests of this name (a pattern: "*" is any) misbehave.
+        """Make the next `times` requests of this name (a pattern: "*" is any) misbehave.
 
         options: the fields of Fault.
         """
@@ -300,7 +282,7 @@ class KaggleServer:
         return [call for call in self.calls if call.name == name]
 
     def answer(self, method: str, url: str, headers: Any, content: bytes) -> Reply | None:
-        """Reply to one request; None: close the connection without a word."""
+        """Reply to one request; None: close the connection without an answer."""
         call, route = self._understand(method, url, headers, content)
         with self._lock:
             self.calls.append(call)
@@ -363,9 +345,7 @@ class KaggleServer:
             call.user = name if self.keys.get(name) == key else ""
         if call.authorization == "bearer":
             call.user = self.tokens.get(secret, "")
-        about_tokens = call.name in ("IntrospectToken", "GenerateAccessToken")
-        anonymous = not call.authorization and "Dataset" in call.name
-        if not (call.user or about_tokens or anonymous):
+        if not call.user and call.name != "IntrospectToken":
             raise ApiError(401, "Unauthenticated")
         slug = call.body.get("competitionName", self.slug)
         if slug != self.slug:
@@ -419,24 +399,8 @@ class KaggleServer:
     # competitions.CompetitionApiService
 
     def _list_competitions(self, call: Call) -> Reply:
-        teams = [team for team, _ in self.leaderboard]
-        own: dict[str, Any] = {
-            "title": self.title,
-            "deadline": self.deadline,
-            "evaluationMetric": self.metric,
-            "maxDailySubmissions": self.daily_limit,
-            "teamCount": len(teams),
-            "userHasEntered": self.entered,
-            "userRank": teams.index(self.team_name) + 1 if self.team_name in teams else 0,
-        }
-        others = [(slug, {"deadline": self.deadline}) for slug in self.other_competitions]
-        found = [
-            {"ref": url, "url": url, **without_defaults(fields)}
-            for slug, fields in [*others, (self.slug, own)]
-            if call.body.get("search", "") in slug
-            for url in [f"https://www.kaggle.com/competitions/{slug}"]
-        ]
-        return self._page("competitions", found, call)
+        url = f"https://www.kaggle.com/competitions/{self.slug}"
+        return self._page("competitions", [{"ref": url, "url": url, "title": self.title}], call)
 
     def _list_data_files(self, call: Call) -> Reply:
         created = f"{self.modified:%FT%TZ}"
@@ -534,50 +498,19 @@ class KaggleServer:
         ]
         return self._page("submissions", teams, call)
 
-    def _download_leaderboard(self, _: Call) -> Reply:
-        table = io.StringIO()
-        writer = csv.writer(table)
-        writer.writerow(LEADERBOARD_COLUMNS)
-        for rank, (team, score) in enumerate(self.leaderboard, start=1):
-            writer.writerow([rank, 7000 + rank, team, f"{self.modified:%F %T}", score, 1, "member"])
-        name = f"{self.slug}-publicleaderboard-{self.modified:%FT%T}.csv"
-        packed = zip_of({name: table.getvalue().encode("utf-8-sig")})
-        return Reply(200, packed, "application/zip")
-
     # datasets.DatasetApiService
 
-    def _dataset(self, call: Call) -> str:
+    def _download_dataset(self, call: Call) -> Reply:
         name = f"{call.body['ownerSlug']}/{call.body['datasetSlug']}"
         if name not in self.datasets:
             raise ApiError(403, "Permission 'datasets.get' was denied")
-        return name
+        return self._link("archive.zip", self.datasets[name])
 
-    def _get_dataset_metadata(self, call: Call) -> Reply:
-        name = self._dataset(call)
-        return json_reply({"info": {"title": name, "licenses": [{"name": "CC0-1.0"}]}})
-
-    def _download_dataset(self, call: Call) -> Reply:
-        return self._link("archive.zip", self.datasets[self._dataset(call)])
-
-    def _list_dataset_files(self, call: Call) -> Reply:
-        with zipfile.ZipFile(io.BytesIO(self.datasets[self._dataset(call)])) as archive:
-            members = archive.infolist()
-        files = [{"name": member.filename, "totalBytes": member.file_size} for member in members]
-        return self._page("datasetFiles", files, call)
-
-    # security.OAuthService, users.AccountService
+    # security.OAuthService
 
     def _introspect_token(self, call: Call) -> Reply:
         user = self.tokens.get(call.body["token"])
         return json_reply({"active": True, "username": user} if user else {"active": False})
-
-    def _generate_access_token(self, call: Call) -> Reply:
-        user = self.refresh_tokens.get(call.body["refreshToken"])
-        if user is None:
-            raise ApiError(401, "Unauthenticated")
-        token = f"oauth-token-{len(self.tokens)}"
-        self.tokens[token] = user
-        return json_reply({"token": token, "expiresIn": 43200, "userName": user, "userId": 1})
 
 
 def signature(url: str) -> str:
@@ -613,13 +546,13 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)  # its handler wakes up, and closes it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silent where a client went away in the middle of a request."""
+        """Print nothing if a client closed the connection in the middle of a request."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request and its reply a connection; what the reply is, KaggleServer.answer says."""
+    """One request and its reply per connection; KaggleServer.answer makes the reply."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -629,7 +562,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         content = self.rfile.read(length)
         if len(content) < length:
-            return  # the client went away: half a request has no effect
+            return  # the client closed the connection: half a request has no effect
         reply = self.server.kaggle.answer(self.command, self.path, self.headers, content)
         if reply is None:
             return
@@ -637,7 +570,6 @@ class _Handler(BaseHTTPRequestHandler):
             "Content-Type": reply.content_type,
             "Content-Length": str(len(reply.body)),
             "Connection": "close",
-            **({"X-Kaggle-APIVersion": v} if (v := self.server.kaggle.api_version) else {}),
             **reply.headers,
         }
         self.send_response(reply.status)

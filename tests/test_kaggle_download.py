@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from competing import COMPETITION, KEY, command, kaggle_params
 from kaggle_server import KaggleServer, serve
-from project import COMPETITIONS, PARAMS, needs
+from project import COMPETITIONS, PARAMS, ROOT, needs
 
 CSV = b"id,label\n" + b"".join(b"train_%05d,%d\n" % (row, row % 2) for row in range(500))
 
@@ -69,7 +71,7 @@ def test_all_pages_of_files_arrive_and_their_hashes_are_recorded(
     assert not (project / ".resume").exists() or not list((project / ".resume").iterdir())
 
 
-def test_an_address_does_for_a_slug(server: KaggleServer, project: Path) -> None:
+def test_a_competition_may_be_given_by_its_address(server: KaggleServer, project: Path) -> None:
     address = f"https://www.kaggle.com/competitions/{COMPETITION}/data"
     params = kaggle_params().replace(f"competition: {COMPETITION}", f"competition: {address!r}")
     (project / "params.yaml").write_text(params)
@@ -168,8 +170,8 @@ PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 REFUSALS = {
     "401": (
         {"kind": "status", "status": 401, "message": "Unauthorized"},
-        "Kaggle does not accept the credentials (Unauthorized). python -m pipeline doctor tells "
-        f"which were used; new ones: {SETTINGS}, API",
+        "Kaggle does not accept the credentials (Unauthorized). python -m pipeline doctor shows "
+        f"which are used; new ones: {SETTINGS}, API",
     ),
     "rules": (
         {"kind": "rules"},
@@ -188,8 +190,7 @@ REFUSALS = {
     ),
     "404": (
         {"kind": "status", "status": 404, "message": "Not found"},
-        "Kaggle has no such thing (Not found). Compare the name with the address of its page, "
-        f"{PAGE}",
+        f"not found on Kaggle (Not found). Compare the name with the address of its page, {PAGE}",
     ),
     "429": (
         {"kind": "status", "status": 429, "retry_after": 3600, "message": "Too many requests"},
@@ -197,17 +198,16 @@ REFUSALS = {
     ),
     "500": (
         {"kind": "status", "status": 500, "message": "Oops", "times": 9},
-        "an error of Kaggle's own, 500 (Oops); try again in some minutes",
+        "an error inside Kaggle, 500 (Oops); try again in some minutes",
     ),
     "silent": (
         {"kind": "hang", "seconds": 60, "times": 9},
-        "no answer in time; the fault is on Kaggle's side or on the way there; try again in some "
-        "minutes",
+        "no answer in time: the cause is at Kaggle or on the way there; try again in some minutes",
     ),
     "page": (
         {"kind": "html", "times": 9},
-        "expected JSON, found a page of something else: a sign-in page of the network, or a "
-        "proxy's error? Open https://www.kaggle.com in a browser, then try again",
+        "expected JSON, found another page: a sign-in page of the network, or a proxy's error? "
+        "Open https://www.kaggle.com in a browser, then try again",
     ),
 }
 
@@ -243,9 +243,30 @@ def test_without_credentials_the_sentence_says_where_to_get_them(
 ) -> None:
     done = command(server, project, "download", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
     assert done.returncode == 1
-    assert done.stderr.startswith("KaggleError: no credentials that Kaggle's client would use: ")
+    assert done.stderr.startswith("KaggleError: no credentials that Kaggle's client can use: ")
     assert SETTINGS in done.stderr
     assert not server.calls
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"XDG_CONFIG_HOME": "{folder}/params.yaml"}, "NotADirectoryError: [Errno 20] Not a directory: '{folder}/params.yaml/kaggle'"),
+        ({"KAGGLE_API_TOKEN": "SECRET" * 50}, "OSError: [Errno 36] File name too long: '***'"),
+    ],
+    ids=["unusable folder", "long token"],
+)  # fmt: skip
+def test_where_the_client_itself_fails_the_sentence_says_so(
+    server: KaggleServer, project: Path, variables: dict[str, str], reason: str
+) -> None:
+    given: dict[str, Any] = {n: text.format(folder=project) for n, text in variables.items()}
+    done = command(server, project, "download", **given)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"KaggleError: signing in: Kaggle's client fails ({reason.format(folder=project)}). "
+        "Run: python -m pipeline doctor; export KAGGLE_CONFIG_DIR=FOLDER moves the folder that it "
+        "writes to\n"
+    )
 
 
 def test_an_unknown_slug_is_refused_before_any_call(server: KaggleServer, project: Path) -> None:
@@ -254,7 +275,7 @@ def test_an_unknown_slug_is_refused_before_any_call(server: KaggleServer, projec
     )
     done = command(server, project, "download")
     assert done.returncode == 1
-    assert "expected a slug or its address" in done.stderr
+    assert "expected a slug or an address" in done.stderr
     assert "found 'not a slug!'" in done.stderr
 
 
@@ -279,12 +300,7 @@ def test_no_secret_is_printed_under_any_fault(
 
 @pytest.mark.parametrize("module", ["pipeline", "pipeline.__main__", "pipeline.kaggle.client"])
 def test_importing_the_pipeline_never_imports_the_client(module: str) -> None:
-    import subprocess
-    import sys
-
     code = f"import sys, {module}; sys.exit('kaggle' in sys.modules or 'kagglesdk' in sys.modules)"
-    from project import ROOT
-
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -1,10 +1,9 @@
-"""What this machine has and lacks for the whole way to Kaggle, one line a finding.
+"""What this machine has and lacks for a run from the data to Kaggle, one line per finding.
 
-Nothing is changed, and nothing is sent but one request for Kaggle's front door and the sign-in
-that the caller hands in.
+Nothing is changed. The only requests are one to Kaggle's host and the sign-in that the caller
+passes.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,26 +20,29 @@ import requests
 from packaging.requirements import Requirement
 
 from pipeline.core.errors import PipelineError, examples
+from pipeline.core.machine import cores
 from pipeline.kaggle.credentials import Credentials, find_credentials
+from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
 
 State = Literal["ok", "note", "problem"]
+Finding = tuple[State, str]
 
 PYTHONS = ((3, 11), (3, 13))
-"""The oldest and the newest that requirements.lock is made for."""
+"""The oldest and the newest version that requirements.lock is made for."""
 
-TELLING = ["torch", "kaggle", "dvc", "albumentations", "timm", "opencv-python-headless"]
-"""The packages whose versions are worth a line."""
+SHOWN = ["torch", "kaggle", "dvc", "albumentations", "timm", "opencv-python-headless"]
+"""The packages whose versions are printed."""
 
 REACH_TIMEOUT_S = 5.0
 LEAST_FREE_GB = 2.0
-"""Below it a run may not end: a network's copies and the packed images need about that."""
+"""A run may fail with less: a network's copies and the packed images need about as much."""
 LITTLE_FREE_GB = 10.0
 
 
 @dataclass(frozen=True)
 class Line:
-    """A finding: ok, worth knowing, or to be mended, as the text says how."""
+    """A finding: ok, worth knowing, or to be fixed, as the text says."""
 
     name: str
     state: State
@@ -50,34 +52,35 @@ class Line:
 def examine(
     environ: Mapping[str, str], home: Path, root: Path, sign_in: Callable[[], str]
 ) -> list[Line]:
-    """Everything that the pipeline needs, in the order in which a run would need it.
+    """Everything that the pipeline needs, in the order in which a run needs it.
 
-    environ, home: of this process (its proxies are used). root: the repository. sign_in: asks
-    Kaggle for the user's name, with the credentials found; raises PipelineError. It is called
-    only where there are credentials and a network.
+    environ, home: of this process (its proxies are used). root: the repository. sign_in: returns
+    the user's name as Kaggle knows it; raises PipelineError. It is called only if there are
+    credentials and a network.
     """
     credentials = find_credentials(environ, home)
     network = _examine_network(environ)
-    lines = [
-        _examine_python(),
-        _examine_packages(root / "requirements.lock"),
-        _examine_device(),
-        _examine_disk(root),
-        *_examine_repository(root, environ),
-        network,
-        *_examine_credentials(credentials),
-        _examine_sign_in(credentials, network, sign_in),
+    found: list[tuple[str, Finding]] = [
+        ("python", _examine_python()),
+        ("packages", _examine_packages(root / "requirements.lock")),
+        ("device", _examine_device()),
+        ("disk", _examine_disk(root)),
+        ("git", _examine_git(root, environ)),
+        ("dvc", _examine_dvc(root, environ)),
+        ("network", network),
+        *(("credentials", finding) for finding in _examine_credentials(credentials)),
+        ("sign-in", _examine_sign_in(credentials, network, sign_in)),
     ]
-    return [Line(line.name, line.state, scrub(line.text, credentials.secrets)) for line in lines]
+    return [Line(name, state, scrub(text, credentials.secrets)) for name, (state, text) in found]
 
 
 def print_report(lines: list[Line]) -> bool:
-    """Print the findings as a table on standard output. True where nothing is to be mended."""
-    named = max((len(line.name) for line in lines), default=0)
+    """Print the findings as a table on standard output. True if there is nothing to fix."""
+    name_width = max((len(line.name) for line in lines), default=0)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     last = ""
     for line in lines:
-        head = f"{line.state:<8} {line.name if line.name != last else '':<{named}}  "
+        head = f"{line.state:<8} {line.name if line.name != last else '':<{name_width}}  "
         print(
             textwrap.fill(
                 line.text,
@@ -92,24 +95,21 @@ def print_report(lines: list[Line]) -> bool:
     return all(line.state != "problem" for line in lines)
 
 
-def _examine_python() -> Line:
+def _examine_python() -> Finding:
     found = ".".join(str(number) for number in sys.version_info[:3])
     oldest, newest = PYTHONS
     if oldest <= sys.version_info[:2] <= newest:
-        return Line("python", "ok", f"{found}, {sys.executable}")
+        return "ok", f"{found}, {sys.executable}"
     supported = " to ".join(".".join(map(str, one)) for one in PYTHONS)
-    return Line(
-        "python",
-        "problem",
-        f"{found}, where {supported} is supported. Run: make clean; make PYTHON=python3.12 run",
-    )
+    fix = "make clean; make PYTHON=python3.12 run"
+    return "problem", f"expected Python {supported}, found {found}. Run: {fix}"
 
 
-def _examine_packages(lock: Path) -> Line:
+def _examine_packages(lock: Path) -> Finding:
     """Compare what is installed with what is locked for this machine."""
-    here = ", ".join(f"{name} {_installed(name) or 'missing'}" for name in TELLING)
+    here = ", ".join(f"{name} {_installed(name) or 'missing'}" for name in SHOWN)
     if not lock.is_file():
-        return Line("packages", "note", f"{here}; no {lock.name} to compare with. Run: make lock")
+        return "note", f"{here}; no {lock.name} to compare with. Run: make lock"
     missing, differing = [], []
     for locked in _locked(lock):
         found = _installed(locked.name)
@@ -117,25 +117,18 @@ def _examine_packages(lock: Path) -> Line:
             missing.append(str(locked.name))
         elif not locked.specifier.contains(found):
             differing.append(f"{locked.name}{locked.specifier}, found {found}")
-    mend = f"Run: {sys.executable} -m pip install --require-hashes -r {lock.name}"
+    fix = f"Run: {sys.executable} -m pip install --require-hashes -r {lock.name}"
     if missing:
-        return Line(
-            "packages",
-            "problem",
-            f"{here}; {len(missing)} of {lock.name} missing {examples(missing)}. {mend}",
-        )
+        text = f"{here}; {len(missing)} of {lock.name} missing {examples(missing)}"
+        return "problem", f"{text}. {fix}"
     if differing:
-        return Line(
-            "packages",
-            "note",
-            f"{here}; {len(differing)} not as in {lock.name} (first: {'; '.join(differing[:3])}). "
-            f"{mend}",
-        )
-    return Line("packages", "ok", f"{here}; all as in {lock.name}")
+        text = f"{here}; {len(differing)} differ from {lock.name} {examples(differing)}"
+        return "note", f"{text}. {fix}"
+    return "ok", f"{here}; all as in {lock.name}"
 
 
 def _locked(lock: Path) -> Iterator[Requirement]:
-    """The lock file's requirements that count on this machine."""
+    """The lock file's requirements for this machine."""
     for line in lock.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith((" ", "#", "-")):
             requirement = Requirement(line.removesuffix("\\").strip())
@@ -150,9 +143,9 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _examine_device() -> Line:
+def _examine_device() -> Finding:
     """What `device: auto` and `precision: auto` choose, and whether it computes."""
-    with warnings.catch_warnings(record=True) as said:  # an old driver is only warned of
+    with warnings.catch_warnings(record=True) as raised:  # PyTorch only warns of an old driver
         warnings.simplefilter("always")
         try:
             import torch
@@ -160,195 +153,135 @@ def _examine_device() -> Line:
             from pipeline.train.device import choose_compute
 
             compute = choose_compute("auto", "auto")
-            torch.ones(16, 16, device=compute.device, dtype=compute.dtype).mm(
-                torch.ones(16, 16, device=compute.device, dtype=compute.dtype)
-            ).sum().item()
+            ones = torch.ones(16, 16, device=compute.device, dtype=compute.dtype)
+            ones.mm(ones).sum().item()
         except (ImportError, OSError, RuntimeError) as error:
-            return Line("device", "problem", f"PyTorch does not compute: {_first_line(str(error))}")
-    cores = f"{_cores()} CPU cores"
+            return "problem", f"PyTorch does not compute: {_first_line(str(error))}"
+    processor = f"{cores()} CPU cores"
     precision = str(compute.dtype).removeprefix("torch.")
     if compute.device.type == "cuda":
         gpu = torch.cuda.get_device_properties(compute.device)
-        memory = f"{gpu.total_memory / 2**30:.0f} GiB"
-        return Line("device", "ok", f"{gpu.name}, {memory}, {precision}; {cores}")
+        return "ok", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {precision}; {processor}"
     if compute.device.type == "mps":
-        return Line("device", "ok", f"Apple's MPS, {precision}; {cores}")
+        return "ok", f"Apple's MPS, {precision}; {processor}"
     in_hardware = "bfloat16 in hardware" if precision == "bfloat16" else "no bfloat16 in hardware"
-    text = f"no GPU; {cores}, {precision} ({in_hardware})"
-    if warned := [one for one in said if one.category is UserWarning]:
-        return Line(
-            "device", "note", f"{text}. PyTorch says: {_first_line(str(warned[0].message))}"
-        )
+    text = f"no GPU; {processor}, {precision} ({in_hardware})"
+    if warned := [one for one in raised if one.category is UserWarning]:
+        return "note", f"{text}. PyTorch says: {_first_line(str(warned[0].message))}"
     if shutil.which("nvidia-smi"):
-        unseen = f"nvidia-smi is here, but PyTorch {torch.__version__} sees no GPU"
-        return Line("device", "note", f"{text}. {unseen}. Run: nvidia-smi")
-    return Line("device", "ok", text)
+        unseen = f"nvidia-smi is installed, but PyTorch {torch.__version__} sees no GPU"
+        return "note", f"{text}. {unseen}. Run: nvidia-smi"
+    return "ok", text
 
 
-def _cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _examine_disk(root: Path) -> Line:
+def _examine_disk(root: Path) -> Finding:
     try:
         with tempfile.TemporaryFile(dir=root) as probe:
             probe.write(b"probe")
             probe.flush()
         free_gb = shutil.disk_usage(root).free / 1e9
     except OSError as error:
-        return Line("disk", "problem", f"{root}: nothing can be written there ({error.strerror})")
+        return "problem", f"{root}: cannot be written to ({error.strerror})"
     text = f"{free_gb:.1f} GB free in {root}"
     if free_gb < LEAST_FREE_GB:
-        return Line(
-            "disk",
-            "problem",
-            f"{text}, and a run needs {LEAST_FREE_GB:.0f}. Make room; of DVC's cache: "
-            "dvc gc --workspace",
-        )
+        fix = "Delete files; those of DVC's cache with: dvc gc --workspace"
+        return "problem", f"{text}, and a run needs {LEAST_FREE_GB:.0f}. {fix}"
     if free_gb < LITTLE_FREE_GB:
-        return Line("disk", "note", f"{text}: little for images at hand and networks to come")
-    return Line("disk", "ok", text)
+        return "note", f"{text}: little for a large data set and many networks"
+    return "ok", text
 
 
-def _examine_repository(root: Path, environ: Mapping[str, str]) -> list[Line]:
-    """Git and DVC, without which no score can be rebuilt."""
-
-    def ask(*command: str) -> tuple[bool, str]:
-        try:
-            done = subprocess.run(
-                command,
-                cwd=root,
-                env={**environ, "DVC_NO_ANALYTICS": "1", "LC_ALL": "C"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except OSError as error:
-            return False, f"{command[0]}: {error.strerror}"
-        return done.returncode == 0, (done.stdout if done.returncode == 0 else done.stderr).rstrip()
-
-    return [_examine_git(ask), _examine_dvc(ask)]
-
-
-def _examine_git(ask: Callable[..., tuple[bool, str]]) -> Line:
-    found, text = ask("git", "rev-parse", "--show-toplevel")
+def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
+    fix = "git add --all && git commit -m start"
+    found, text = _ask(root, environ, "git", "rev-parse", "--show-toplevel")
     if not found:
-        start = "git init && git add --all && git commit -m start"
-        return Line("git", "problem", f"{_first_line(text)}. Where there is none, run: {start}")
-    committed, commit = ask("git", "rev-parse", "--short", "HEAD")
+        return "problem", f"{_first_line(text)}. To start a repository, run: git init && {fix}"
+    committed, commit = _ask(root, environ, "git", "rev-parse", "--short", "HEAD")
     if not committed:
-        mend = "git add --all && git commit -m start"
-        return Line("git", "note", f"no commit yet. Run: {mend}")
-    _, status = ask("git", "status", "--porcelain")
+        return "note", f"no commit yet. Run: {fix}"
+    _, status = _ask(root, environ, "git", "status", "--porcelain")
     if changed := [line[3:] for line in status.splitlines()]:
-        return Line(
-            "git",
-            "note",
+        return "note", (
             f"commit {commit}, {len(changed)} files not committed {examples(changed)}: a score "
-            "that is sent now cannot be rebuilt from a commit. Run: git status",
+            "that is sent now cannot be reproduced from a commit. Run: git status"
         )
-    return Line("git", "ok", f"commit {commit}, nothing uncommitted")
+    return "ok", f"commit {commit}, nothing uncommitted"
 
 
-def _examine_dvc(ask: Callable[..., tuple[bool, str]]) -> Line:
-    dvc = (sys.executable, "-m", "dvc")
-    found, text = ask(*dvc, "root")
+def _examine_dvc(root: Path, environ: Mapping[str, str]) -> Finding:
+    found, text = _ask(root, environ, sys.executable, "-m", "dvc", "root")
     if not found:
-        return Line("dvc", "problem", f"{_first_line(text)}. Where it is not set up, run: dvc init")
-    found, text = ask(*dvc, "remote", "list")
+        return "problem", f"{_first_line(text)}. To set it up, run: dvc init"
+    found, text = _ask(root, environ, sys.executable, "-m", "dvc", "remote", "list")
     if not found:
-        return Line("dvc", "problem", f"{_first_line(text)}. Look at .dvc/config")
+        return "problem", f"{_first_line(text)}. Check .dvc/config"
     if not text:
-        return Line(
-            "dvc",
-            "note",
-            "no remote: the networks are kept on this disk alone, and without them a later "
-            "reproduce must train anew. Run: dvc remote add --default NAME URL",
+        return "note", (
+            "no remote: the networks are on this disk only, and without them a later reproduce "
+            "must train again. Run: dvc remote add --default NAME URL"
         )
     remotes = "; ".join(" ".join(line.split()) for line in text.splitlines())
     if "(default)" not in text:
-        return Line(
-            "dvc",
-            "note",
-            f"remote {remotes}, and none is the default, to which dvc push goes. "
-            f"Run: dvc remote default {text.split()[0]}",
+        fix = f"dvc remote default {text.split()[0]}"
+        return "note", f"remote {remotes}, but no default for dvc push. Run: {fix}"
+    return "ok", f"remote {remotes}"
+
+
+def _ask(root: Path, environ: Mapping[str, str], *command: str) -> tuple[bool, str]:
+    """Whether a command succeeds in `root`, and its output, or its errors if it fails."""
+    environ = {**environ, "DVC_NO_ANALYTICS": "1", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, cwd=root, env=environ, capture_output=True, text=True, check=False
         )
-    return Line("dvc", "ok", f"remote {remotes}")
+    except OSError as error:
+        return False, f"{command[0]}: {error.strerror}"
+    return done.returncode == 0, (done.stdout if done.returncode == 0 else done.stderr).rstrip()
 
 
 def _first_line(text: str) -> str:
-    """The line that tells what is wrong: git's and DVC's errors are marked, after warnings."""
-    lines = text.strip().splitlines() or ["no word of why"]
+    """The line that says what is wrong: git and DVC mark errors, and may print warnings first."""
+    lines = text.strip().splitlines() or ["no reason given"]
     marked = [line for line in lines if line.startswith(("fatal: ", "ERROR: "))]
     return (marked or lines)[0].rstrip(".")
 
 
-def _examine_network(environ: Mapping[str, str]) -> Line:
-    """Any answer of the API's host will do, through the proxies that the client would use."""
+def _examine_network(environ: Mapping[str, str]) -> Finding:
+    """Whether the API's host answers at all, through the proxies that the client would use."""
     is_local = environ.get("KAGGLE_API_ENVIRONMENT") == "LOCALHOST"
     host = "http://localhost" if is_local else "https://api.kaggle.com"
     proxy = requests.utils.select_proxy(host, requests.utils.get_environ_proxies(host))
-    way = host
-    if proxy:  # with a scheme, so that a password in it is known for one
-        way += f", through the proxy {proxy if '://' in proxy else f'http://{proxy}'}"
+    route = host
+    if proxy:  # with a scheme, so that `scrub` recognises a password in it
+        route += f", through the proxy {proxy if '://' in proxy else f'http://{proxy}'}"
     try:
         answer = requests.head(host, timeout=REACH_TIMEOUT_S, allow_redirects=False)
     except OSError as error:
-        return Line("network", "problem", f"{way}: {_why_not_reached(error)}")
-    return Line("network", "ok", f"{way} answers ({answer.status_code})")
+        return "problem", f"{route}: {explain(error, '').sentence}"
+    return "ok", f"{route} answers ({answer.status_code})"
 
 
-def _why_not_reached(error: OSError) -> str:
-    told = repr(error)  # requests wraps urllib3's causes, and names them there alone
-    match error:
-        case requests.exceptions.SSLError():
-            return (
-                "its certificate is not trusted. Where a proxy inspects TLS, run: "
-                "export REQUESTS_CA_BUNDLE=FILE, with the proxy's certificates"
-            )
-        case requests.exceptions.ProxyError() if "Tunnel connection failed" in told:
-            status = told.partition("Tunnel connection failed: ")[2][:3]
-            return f"the proxy refuses ({status}). Ask whoever runs it to let this host through"
-        case requests.exceptions.ProxyError() | requests.exceptions.InvalidProxyURL():
-            return "the proxy cannot be reached. Mend or unset https_proxy and http_proxy"
-        case requests.Timeout():
-            return (
-                f"no answer in {REACH_TIMEOUT_S:.0f} s. Is there a firewall, or a proxy to be "
-                "named in https_proxy?"
-            )
-        case requests.ConnectionError() if "NameResolutionError" in told:
-            return "its name is not found (DNS). Is this machine on the network?"
-        case requests.ConnectionError():
-            return "no connection. Is this machine on the network?"
-        case requests.RequestException():
-            why = _first_line(str(error))
-            return f"the request cannot be made ({why}). Look at https_proxy and http_proxy"
-        case _:  # a plain OSError: a file of certificates that is not there
-            return f"{error}. Look at REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
-
-
-def _examine_credentials(credentials: Credentials) -> list[Line]:
-    lines = [Line("credentials", "problem", problem) for problem in credentials.problems]
-    lines += [Line("credentials", "note", note) for note in credentials.notes]
+def _examine_credentials(credentials: Credentials) -> list[Finding]:
+    found: list[Finding] = [("problem", problem) for problem in credentials.problems]
+    found += [("note", note) for note in credentials.notes]
     if credentials.route == "none":
-        return lines
+        return found
     what = {"token": "a token", "key": "the key", "oauth": "OAuth"}[credentials.route]
     whose = f" of {credentials.user}" if credentials.user else ""
-    return [Line("credentials", "ok", f"{what}{whose}, from {credentials.origin}"), *lines]
+    return [("ok", f"{what}{whose}, from {credentials.origin}"), *found]
 
 
-def _examine_sign_in(credentials: Credentials, network: Line, sign_in: Callable[[], str]) -> Line:
+def _examine_sign_in(
+    credentials: Credentials, network: Finding, sign_in: Callable[[], str]
+) -> Finding:
     if credentials.route == "none":
-        return Line("sign-in", "note", "not tried without credentials")
-    if network.state != "ok":
-        return Line("sign-in", "note", "not tried without a network")
+        return "note", "not tried without credentials"
+    if network[0] != "ok":
+        return "note", "not tried without a network"
     try:
         user = sign_in()
     except (PipelineError, OSError) as error:
-        return Line("sign-in", "problem", str(error) or type(error).__name__)
+        return "problem", str(error) or type(error).__name__
     if user and credentials.user not in ("", user):
-        return Line("sign-in", "note", f"Kaggle knows you as {user}, not as {credentials.user}")
-    return Line("sign-in", "ok", f"Kaggle knows you as {user}" if user else "Kaggle lets you in")
+        return "note", f"Kaggle knows you as {user}, not as {credentials.user}"
+    return "ok", f"Kaggle knows you as {user}" if user else "Kaggle lets you in"

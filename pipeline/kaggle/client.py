@@ -1,9 +1,9 @@
 """Kaggle's official client, with what it lacks: time-outs, reasons, retries that are safe.
 
-The client waits for ever, may end the process, prints onto standard output, and its mere import
-calls the network. So it is imported when it is first used, each call has a time-out, what it
-prints is kept, and every failure is a KaggleError. Calls that change nothing are repeated after
-a pause; the one that submits is never.
+The client waits for ever, may end the process and prints to standard output; importing it already
+calls the network. So it is imported when it is first used, each call has a time-out, its output is
+dropped, and every failure is a KaggleError. A call that changes nothing is repeated after a pause;
+the one that submits never is.
 """
 
 import io
@@ -22,21 +22,21 @@ from typing import Any, TypeVar
 
 import requests
 
-from pipeline.core.errors import KaggleError, LostReplyError
+from pipeline.core.errors import KaggleError, LostReplyError, PipelineError
 from pipeline.core.progress import say
 from pipeline.kaggle.credentials import find_credentials
 from pipeline.kaggle.failures import Failure, explain
 from pipeline.kaggle.scrub import scrub
 
 TIMEOUT_S = 60.0
-"""For a connection, and for each piece of an answer."""
+"""To connect, and for each piece of an answer."""
 
 TRIES = 5
 BACKOFF_S = 1.0
-"""Pause after the first failure; it doubles each time, and a random half is added."""
+"""Pause after the first failure. It doubles each time, and up to a half is added at random."""
 
 MOST_RETRY_AFTER_S = 120.0
-"""A server that asks for a longer pause is an error at once."""
+"""If the server asks for a longer pause, the call fails at once."""
 
 _PAGE_SIZE = 100
 _SLUG = re.compile(
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a competition; bytes is None where Kaggle does not tell."""
+    """A file of a competition; bytes: None if Kaggle does not say."""
 
     name: str
     bytes: int | None
@@ -57,7 +57,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Limits:
-    """Submissions of today and those still allowed today."""
+    """How many submissions were made today, and how many more are allowed."""
 
     today: int
     allowed: int
@@ -65,7 +65,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Submission:
-    """A submission as Kaggle has it. Scores are the server's own texts, "" where there is none."""
+    """A submission on Kaggle. Scores are the server's own texts, "" if there is none."""
 
     ref: int
     date: str
@@ -88,11 +88,11 @@ class Standing:
 
 
 def competition_slug(text: str) -> str:
-    """The slug out of itself or of the competition's address. Raises KaggleError."""
+    """The slug of a competition, given as such or as its address. Raises KaggleError."""
     found = _SLUG.fullmatch(text.strip())
     if not found:
         raise KaggleError(
-            f"competition: expected a slug or its address, as titanic or "
+            f"competition: expected a slug or an address, as titanic or "
             f"https://www.kaggle.com/competitions/titanic; found {text!r}"
         )
     return found[1]
@@ -102,28 +102,28 @@ class Kaggle:
     """A signed-in client. Every method raises KaggleError."""
 
     def __init__(self) -> None:
-        """Sign in. Raises KaggleError where there are no credentials, or none that work."""
+        """Sign in. Raises KaggleError if there are no credentials, or none that work."""
         self._credentials = find_credentials(os.environ, Path.home())
         if self._credentials.route == "none":
             problems = "; ".join(self._credentials.problems)
-            raise KaggleError(f"no credentials that Kaggle's client would use: {problems}")
-        self._api: Any = self._call("signing in", "settings", _sign_in)
+            raise KaggleError(f"no credentials that Kaggle's client can use: {problems}")
+        try:
+            self._api: Any = self._call("signing in", "settings", _sign_in)
+        except PipelineError:
+            raise
+        except Exception as error:  # its own, on a file or folder that it cannot handle
+            reason = scrub(f"{type(error).__name__}: {error}", self._credentials.secrets)
+            raise KaggleError(
+                f"signing in: Kaggle's client fails ({reason}). Run: python -m pipeline doctor; "
+                "export KAGGLE_CONFIG_DIR=FOLDER moves the folder that it writes to"
+            ) from None
 
     def user(self) -> str:
         """The account's name, after a call that proves the credentials."""
-        self._competitions("")
-        return str(self._api.config_values.get(self._api.CONFIG_NAME_USER) or "")
-
-    def deadline(self, slug: str) -> str:
-        """When the competition ends, in UTC; "" where Kaggle does not tell."""
-        ours = [entry for entry in self._competitions(slug) if competition_slug(entry.ref) == slug]
-        return _utc(ours[0].deadline) if ours else ""
-
-    def _competitions(self, search: str) -> list[Any]:
-        reply = self._ask(
-            "asking for competitions", "", "list_competitions", search=search, page_size=_PAGE_SIZE
+        self._call(
+            "signing in", "settings", lambda: self._request("list_competitions", page_size=1)
         )
-        return list(reply.competitions or [])
+        return str(self._api.config_values.get(self._api.CONFIG_NAME_USER) or "")
 
     def list_files(self, slug: str) -> list[RemoteFile]:
         """All files of a competition, by name."""
@@ -136,33 +136,21 @@ class Kaggle:
 
     def download_file(self, slug: str, name: str, folder: Path) -> None:
         """Download one file of a competition into an empty folder, under Kaggle's own name."""
-        self._download(
-            f"downloading {name}",
-            _page(slug),
-            folder,
-            lambda: self._api.competition_download_file(slug, name, str(folder), True, _quiet()),
-        )
+        what = f"downloading {name}"
+        self._download(what, _page(slug), folder, "competition_download_file", slug, name)
 
     def download_bundle(self, slug: str, folder: Path) -> None:
         """Download all files of a competition as one zip into an empty folder."""
-        self._download(
-            f"downloading all of {slug}",
-            _page(slug),
-            folder,
-            lambda: self._api.competition_download_files(slug, str(folder), True, _quiet()),
-        )
+        what = f"downloading all of {slug}"
+        self._download(what, _page(slug), folder, "competition_download_files", slug)
 
     def download_dataset(self, dataset: str, folder: Path) -> None:
         """Download a public dataset, OWNER/SLUG, as one zip into an empty folder."""
-        self._download(
-            f"downloading {dataset}",
-            f"datasets/{dataset}",
-            folder,
-            lambda: self._api.dataset_download_files(dataset, str(folder), True, _quiet()),
-        )
+        what = f"downloading {dataset}"
+        self._download(what, f"datasets/{dataset}", folder, "dataset_download_files", dataset)
 
     def limits(self, slug: str) -> Limits:
-        """How many submissions today has seen, and how many more it allows."""
+        """How many submissions were made today, and how many more are allowed."""
         what = "asking for today's limit"
         found = self._ask(what, slug, "get_submission_limits", competition_name=slug)
         return Limits(found.num_today, found.num_allowed_now)
@@ -199,7 +187,7 @@ class Kaggle:
         ]
 
     def upload(self, slug: str, path: Path) -> str:
-        """Upload a file for a submission, which it is not yet. Returns Kaggle's token of it."""
+        """Upload a file, without submitting it yet. Returns Kaggle's token for it."""
 
         def send() -> str:
             from kaggle.api.kaggle_api_extended import ResumableUploadResult
@@ -213,16 +201,16 @@ class Kaggle:
             )
             result = self._api.upload_complete(str(path), place.create_url, True)
             if result != ResumableUploadResult.COMPLETE:
-                raise requests.ConnectionError  # the client has swallowed the true one
+                raise requests.ConnectionError  # the client hides the real exception
             return str(place.token)
 
         return self._call(f"uploading {path}", _page(slug), send)
 
     def create_submission(self, slug: str, token: str, description: str) -> int:
-        """Submit an uploaded file, once: never repeated. Returns Kaggle's number of it.
+        """Submit an uploaded file; this call is never repeated. Returns the submission's number.
 
-        Raises KaggleError where Kaggle refused it, and LostReplyError where it may or may not
-        exist now.
+        Raises KaggleError if Kaggle refused it, and LostReplyError if it is unknown whether the
+        submission exists now.
         """
         what = f"submitting to {slug}"
 
@@ -240,11 +228,13 @@ class Kaggle:
             failure = explain(error, _page(slug))
             raise self._failed(what, failure, lost=not failure.refused) from None
         if not reply.ref:
-            raise LostReplyError(f"{what}: Kaggle gave it no number ({reply.message or 'no word'})")
+            raise LostReplyError(
+                f"{what}: Kaggle returned no number ({reply.message or 'no reason'})"
+            )
         return int(reply.ref)
 
     def _request(self, method: str, **fields: object) -> Any:
-        """One call of the competitions' API, by the name that kagglesdk gives it."""
+        """Call a method of the competitions' API, by its name in kagglesdk."""
         from kagglesdk.competitions.types import competition_api_service
 
         camel = "".join(word.capitalize() for word in method.split("_"))
@@ -258,7 +248,7 @@ class Kaggle:
         return self._call(what, _page(slug), lambda: self._request(method, **fields))
 
     def _pages(self, what: str, slug: str, method: str, field: str) -> list[Any]:
-        """All entries of a listing, page after page, each page a call of its own."""
+        """All entries of a listing. Each page is a call of its own."""
         entries: list[Any] = []
         token = ""
         while True:
@@ -270,23 +260,23 @@ class Kaggle:
                 return entries
             token = reply.next_page_token
 
-    def _download(self, what: str, page: str, folder: Path, fetch: Callable[[], object]) -> None:
-        def afresh() -> None:
-            # Version 2.2.4 may go on after an error page that it took for a part of the file:
-            # the right length, and corrupt. So no part is ever kept.
+    def _download(self, what: str, page: str, folder: Path, method: str, *names: str) -> None:
+        def from_the_start() -> None:
+            # Version 2.2.4 may resume a file whose first part is an error page: the result has the
+            # right length and is corrupt. So no part is ever kept.
             for leftover in folder.iterdir():
                 leftover.unlink()
             try:
-                fetch()
+                getattr(self._api, method)(*names, str(folder), True, _quiet())
             except json.JSONDecodeError:
                 raise
-            except ValueError as error:  # the client's word for a file of another length
+            except ValueError as error:  # the client's exception for a file of another length
                 raise requests.exceptions.ChunkedEncodingError from error
 
-        self._call(what, page, afresh)
+        self._call(what, page, from_the_start)
 
     def _call(self, what: str, page: str, call: Callable[[], Result]) -> Result:
-        """The result of a call that may be repeated."""
+        """The result of `call`, which may be repeated."""
         pause_s = BACKOFF_S
         for tries_left in reversed(range(TRIES)):
             try:
@@ -331,7 +321,7 @@ def _sign_in() -> Any:
 
 @contextmanager
 def _time_limits() -> Iterator[None]:
-    """Give every request a time-out, and at most two repetitions by the HTTP library itself."""
+    """Give every request a time-out; the HTTP library itself repeats it at most twice."""
     adapter: Any = requests.adapters.HTTPAdapter
     original = adapter.send
 
@@ -349,7 +339,7 @@ def _time_limits() -> Iterator[None]:
 
 
 def _quiet() -> bool:
-    """Whether the client's own progress bar would only fill a log."""
+    """Whether the client's progress bar would only fill a log."""
     return not sys.stderr.isatty()
 
 
@@ -358,7 +348,7 @@ def _page(slug: str) -> str:
 
 
 def _utc(moment: datetime | None) -> str:
-    """Kaggle's times are UTC, and come without saying so."""
+    """Kaggle's times are UTC, without a zone."""
     return moment.replace(tzinfo=UTC).isoformat(timespec="seconds") if moment else ""
 
 

@@ -1,35 +1,46 @@
-"""What the official client would sign in with, found out before it is imported.
+"""Where Kaggle's client finds its credentials, which of them it uses, and what is wrong with them.
 
-`kaggle` (2.2.4 and 2.2.5) looks in this order, and says little when something is amiss:
+`kaggle` (2.2.4 and 2.2.5) says little when something is wrong. It uses the first of:
 
-1. an access token: in a Kaggle notebook the file of KAGGLE_API_V1_TOKEN; KAGGLE_API_TOKEN, the
-   token or a path to it; ~/.kaggle/access_token; ~/.kaggle/access_token.txt
-2. a username and a key: kaggle.json of ONE folder ($KAGGLE_CONFIG_DIR, else ~/.kaggle where it
-   exists, else ${XDG_CONFIG_HOME:-~/.config}/kaggle), overlaid by every variable KAGGLE_<FIELD>
+1. an access token: in a Kaggle notebook the file that KAGGLE_API_V1_TOKEN names; KAGGLE_API_TOKEN,
+   the token or a path to it; ~/.kaggle/access_token; ~/.kaggle/access_token.txt
+2. a username and a key: kaggle.json in ONE folder ($KAGGLE_CONFIG_DIR, else ~/.kaggle if it
+   exists, else ${XDG_CONFIG_HOME:-~/.config}/kaggle), where a variable KAGGLE_<FIELD> replaces a
+   field; a field `token` (KAGGLE_TOKEN) beside the two is sent instead of the key
 3. ~/.kaggle/credentials.json, which `kaggle auth login` writes
 
-The same is done here by reading files and variables alone: no network, nothing printed or made,
-and neither kaggle nor kagglesdk imported, since their import does all three. So a token that
-Kaggle no longer accepts looks sound here. tests/test_credentials.py compares with the client.
+The same files and variables are read here without the client, whose import calls the network,
+prints and makes folders. Only signing in shows whether Kaggle accepts what is found.
+tests/test_credentials.py compares this module with the client.
 """
 
-from collections.abc import Mapping
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
-from pipeline.kaggle.credential_places import Place, Route, Search
-from pipeline.kaggle.scrub import Secret
+from pydantic import SecretStr
+
+Route = Literal["token", "key", "oauth", "none"]
+
+_SETTINGS = "https://www.kaggle.com/settings/api"
+_NEW_KEY = f"Create a new one on {_SETTINGS} (legacy API key)"
+_FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
 
 @dataclass(frozen=True)
 class Credentials:
     """What the client would sign in with, and what is wrong with it.
 
-    route: how; "none" where the client would not sign in, as `problems` explains.
-    origin: the variable or file; empty without a route. user: empty where unknown: a token
-    does not tell. problems: what is wrong, and the command that mends it. notes: worth knowing,
-    and what is wrong with credentials that are not in use. secrets: for `scrub`, all that stand
-    anywhere in the client's places, in use or not.
+    route: how it signs in; "none" if it would not, as `problems` explains. origin: the variable or
+    file; "" without a route. user: "" if unknown, as with a token. problems: what to fix, each with
+    its command. notes: what is shadowed, and faults of what is not used. secrets: everything
+    secret in the client's places, for `scrub`.
     """
 
     route: Route
@@ -37,64 +48,239 @@ class Credentials:
     user: str
     problems: list[str]
     notes: list[str]
-    secrets: tuple[Secret, ...] = field(repr=False)
+    secrets: list[SecretStr] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What one of the client's places holds.
+
+    route: "none" if it cannot be used, as `fault` explains. stops: the client looks no further
+    although it cannot use this. drop: how to remove it.
+    """
+
+    origin: str
+    route: Route = "none"
+    user: str = ""
+    fault: str = ""
+    stops: bool = False
+    drop: str = ""
 
 
 def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
-    """Look wherever the client would look, in its order. Never raises for what it finds there.
+    """Look where the client looks, in its order. Never raises for what it finds there.
 
-    A defect is a problem where it spoils what would be used, or where nothing else is there;
-    else it is a note. That other users can read a file is always a problem.
+    A fault is a problem if it concerns the credentials in use, or if there are none; else it is a
+    note. A file that other users can read is always a problem.
     """
-    search = Search(environ, home)
-    folder = search.folder()
-    config, fields = search.config()
-    tokens = search.tokens()
-    key = search.key(fields)
-    oauth = search.oauth()
-    order = [folder, config, *_until_taken(tokens), key, oauth]
-    winner = next((place for place in order if place.stops or place.route != "none"), None)
-    faults = [fault for place in order if place is not winner for fault in place.faults]
-    faults += search.stray()
-
-    signed_in = Place()
-    problems, notes = list(search.exposed), list[str]()
-    if winner is None:
-        problems += [*faults, search.advice()]
-    elif winner.stops:
-        problems += [winner.stops, *winner.faults]
-        notes += faults
-    else:
-        signed_in = winner
-        problems += winner.faults
-        notes += [*winner.notes, *faults, *_shadows(winner, tokens, key, oauth)]
-    return Credentials(
-        signed_in.route, signed_in.origin, signed_in.user, problems, notes, tuple(search.secrets)
-    )
-
-
-def _until_taken(tokens: list[Place]) -> list[Place]:
-    """The places that the client looks at for a token, before one ends the search."""
-    ends = [bool(place.stops) or place.route != "none" or place.is_last_token for place in tokens]
-    return tokens[: ends.index(True) + 1] if True in ends else tokens
-
-
-def _shadows(winner: Place, tokens: list[Place], key: Place, oauth: Place) -> list[str]:
-    """What else is there, and serves for nothing."""
-    notes = [
-        f"{winner.origin} goes before {place.origin}, which is not used"
-        for place in tokens
-        if place.route != "none"
-        and place is not winner
-        and place.origin != winner.origin.partition(" (")[0]  # the file that a variable names
+    own = home / ".kaggle"
+    xdg = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
+    default = xdg if sys.platform.startswith("linux") and not _exists(own) else own
+    folder = Path(environ.get("KAGGLE_CONFIG_DIR") or default)
+    found = [
+        *_find_tokens(environ, own),
+        *_find_key(environ, folder / "kaggle.json"),
+        *_find_oauth(own / "credentials.json"),
+        *_find_misplaced(folder, own, xdg),
     ]
-    if winner in tokens and key.route != "none":
-        notes.append(
-            f"{winner.origin} goes before the key of {key.origin}, and is sent even when it is "
-            f"stale. Should Kaggle answer 401, run: {winner.drop}"
+    files = [place / name for place in dict.fromkeys([own, xdg, folder]) for name in _FILES]
+    secrets, problems = _read_secrets(environ, files)
+    notes = []
+    used = next((each for each in found if each.stops or each.route != "none"), None)
+    for each in found:
+        if each is used or used is None:
+            problems += [each.fault] if each.fault else []
+        elif each.route == "none":
+            notes.append(each.fault)
+        elif used.route != "none":
+            drop = f". If Kaggle answers 401, {used.drop}" if used.drop else ""
+            notes.append(f"{each.origin} is not used, because of {used.origin}{drop}")
+    if used is None:
+        problems.append(
+            "no credentials for Kaggle. Run: kaggle auth login; or press Generate New Token on "
+            f"{_SETTINGS} and save the token in {own / 'access_token'} (then chmod 600), or export "
+            f"KAGGLE_API_TOKEN=TOKEN. A legacy kaggle.json belongs in {folder}"
         )
-    if winner is not oauth and oauth.route != "none":
-        falls_through = winner in tokens and key.route == "none"
-        when = "used only when Kaggle refuses the former" if falls_through else "not used"
-        notes.append(f"{winner.origin} goes before {oauth.origin}, which is {when}")
-    return notes
+    if used is None or used.stops:
+        used = Credential("")
+    return Credentials(used.route, used.origin, used.user, problems, notes, secrets)
+
+
+def _find_tokens(environ: Mapping[str, str], own: Path) -> Iterator[Credential]:
+    """The access tokens, in the client's order."""
+    notebook = {"KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_DATA_PROXY_URL", "KAGGLE_API_V1_TOKEN"}
+    if notebook <= environ.keys():
+        yield from _read_token(Path(environ["KAGGLE_API_V1_TOKEN"]), "KAGGLE_API_V1_TOKEN")
+    value = environ.get("KAGGLE_API_TOKEN", "")
+    named = Path(value)
+    if value and _exists(named):
+        token = next(_read_token(named, "KAGGLE_API_TOKEN"))
+        yield token
+        if token.route == "none":  # then the client looks for no other token
+            return
+    elif value:
+        yield _check_token(value, "KAGGLE_API_TOKEN", "run: unset KAGGLE_API_TOKEN")
+    for path in (own / "access_token", own / "access_token.txt"):
+        if path != named:
+            yield from _read_token(path)
+
+
+def _read_token(path: Path, variable: str = "") -> Iterator[Credential]:
+    """The token of a file that `variable` names; nothing if there is no such file."""
+    origin = f"{path} ({variable})" if variable else str(path)
+    drop = f"run: unset {variable}" if variable else f"run: rm {_quote(path)}"
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, UnicodeError) as error:
+        yield Credential(origin, fault=_unreadable(path, error), stops=True)
+        return
+    if token:
+        yield _check_token(token, origin, drop)
+    else:
+        fault = f"{origin} is empty. Save a token of {_SETTINGS} in it, or {drop}"
+        yield Credential(origin, fault=fault)
+
+
+def _check_token(token: object, origin: str, drop: str) -> Credential:
+    if flaw := _flaw(token):
+        fault = f"{origin}: the token {flaw}. Use one of {_SETTINGS} instead, or {drop}"
+        return Credential(origin, fault=fault, stops=True)
+    return Credential(origin, "token", drop=drop)
+
+
+def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
+    """The username and key of kaggle.json and of variables."""
+    fields, fault = _read_fields(file)
+    if fault:
+        yield Credential(str(file), fault=f"{fault}. {_NEW_KEY}")
+    values, origins = dict(fields), dict.fromkeys(fields, str(file))
+    for name in ("username", "key", "token"):
+        variable = f"KAGGLE_{name.upper()}"
+        if environ.get(variable):
+            values[name], origins[name] = environ[variable], variable
+        elif variable in environ:
+            yield Credential(variable, fault=f"{variable} is empty. Run: unset {variable}")
+    used = [origins[name] for name in ("username", "key") if name in values]
+    origin = " and ".join(dict.fromkeys(used or origins.values()))
+    if len(used) < 2:
+        if values:
+            missing = [name for name in ("username", "key") if name not in values]
+            fault = f"{origin}: expected a username and a key, found no {' and no '.join(missing)}"
+            yield Credential(origin, fault=f"{fault}. {_NEW_KEY}")
+        return
+    if values.get("token") is not None:
+        where = origins["token"]
+        drop = f"run: unset {where}" if where == "KAGGLE_TOKEN" else "remove its field token"
+        yield _check_token(values["token"], f"{where} (token)", drop)
+    for name in ("username", "key"):
+        if flaw := _flaw(values[name]):
+            fault = f"{origins[name]}: the {name} {flaw}. {_NEW_KEY}"
+            yield Credential(origin, fault=fault, stops=True)
+    yield Credential(origin, "key", values["username"])
+    if origins["key"] == "KAGGLE_KEY" and "key" in fields:
+        yield Credential(f"the key of {file}", "key")
+
+
+def _find_oauth(path: Path) -> Iterator[Credential]:
+    """What `kaggle auth login` saved."""
+    fields, fault = _read_fields(path)
+    if fields and not fields.get("refresh_token"):
+        fault = f"{path}: expected a refresh token, found none"
+    if fault:
+        yield Credential(str(path), fault=f"{fault}. Run: kaggle auth login")
+    elif fields:
+        yield Credential(str(path), "oauth", str(fields.get("username") or ""))
+
+
+def _find_misplaced(folder: Path, own: Path, xdg: Path) -> Iterator[Credential]:
+    """Files in folders where the client does not look for them."""
+    for place in dict.fromkeys([own, xdg, folder]):
+        for name in _FILES:
+            path, right = place / name, folder if name == "kaggle.json" else own
+            if place != right and _exists(path) and not _exists(right / name):
+                command = f"mkdir -p {_quote(right)} && mv {_quote(path)} {_quote(right)}/"
+                fault = f"{path} is not read: the client looks in {right}. Run: {command}"
+                yield Credential(str(path), fault=fault)
+
+
+def _read_fields(path: Path) -> tuple[dict[str, Any], str]:
+    """The fields of a JSON file, and its fault. Neither if there is no such file."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8")) or {}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}, ""
+    except json.JSONDecodeError as error:
+        return {}, f"{path} is not valid JSON (line {error.lineno}, column {error.colno})"
+    except (OSError, UnicodeError) as error:
+        return {}, _unreadable(path, error)
+    return (fields, "") if isinstance(fields, dict) else ({}, f"{path} is not a JSON object")
+
+
+def _read_secrets(
+    environ: Mapping[str, str], files: list[Path]
+) -> tuple[list[SecretStr], list[str]]:
+    """All secrets of the client's places, and a problem for each file that others can read."""
+    texts, exposed = list[str](), []
+    for variable in ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN", "KAGGLE_TOKEN", "KAGGLE_KEY"):
+        value = environ.get(variable, "")
+        if value and _exists(Path(value)):
+            files = [*files, Path(value)]
+        else:
+            texts += _secret_parts(value)
+    for path in dict.fromkeys(files):
+        try:
+            text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777
+        except (OSError, UnicodeError):
+            continue
+        texts += _secret_parts(text)
+        if os.name != "nt" and mode & 0o044:
+            exposed.append(
+                f"{path} can be read by other users of this machine (mode {mode:o}). "
+                f"Run: chmod 600 {_quote(path)}"
+            )
+    trimmed = [(text, text.strip(), text.strip().strip("\"'").strip()) for text in texts]
+    secrets = dict.fromkeys(variant for variants in trimmed for variant in variants if variant)
+    return [SecretStr(secret) for secret in secrets], exposed
+
+
+def _secret_parts(text: str) -> list[str]:
+    """What may be secret in a text: some fields of JSON; otherwise all of it and each long word."""
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        return [text, *re.findall(r"[\w.~+/=-]{16,}", text)]
+    names = ("key", "token", "refresh_token", "access_token")
+    return [str(fields[name]) for name in names if fields.get(name)]
+
+
+def _flaw(value: object) -> str:
+    """What no token, key or username of Kaggle has; "" for one that may be valid."""
+    if not isinstance(value, str):
+        return "is not a text"
+    if not value.strip():
+        return "is empty"
+    if value.startswith("{"):
+        return "is JSON"
+    if value.startswith(("~", ".", "/")):
+        return "is a path, but there is no such file (a ~ in quotes stays a ~)"
+    if not value.isascii() or re.search(r"""["'\s]""", value):
+        return "has a quote, a space, a line break or a character beyond ASCII"
+    return ""
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+    return f"{path} cannot be read ({reason}). Run: ls -ld {_quote(path.parent)} {_quote(path)}"
+
+
+def _exists(path: Path) -> bool:
+    """Like the client: False in a folder that cannot be entered, where Path.exists raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def _quote(path: Path) -> str:
+    return shlex.quote(str(path))
