@@ -1,4 +1,4 @@
-"""A repository that is ready to submit, and commands in it against the stand-in for Kaggle."""
+"""A repository that is ready to submit, and commands in it against a local server as Kaggle."""
 
 import hashlib
 import json
@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cards import card, write_card
 from kaggle_server import KaggleServer
 from project import PARAMS, ROOT
+
+from pipeline.core.files import sha256_of
 
 COMPETITION = "fighting-malaria"
 KEY = {"KAGGLE_USERNAME": "tester", "KAGGLE_KEY": "secret-key"}
@@ -27,7 +30,7 @@ sys.exit(main())
 
 
 def kaggle_params(name: str = "tiny") -> str:
-    """PARAMS whose files come from the stand-in's competition."""
+    """PARAMS whose files come from the local server's competition."""
     start, end = PARAMS.index("download:"), PARAMS.index("prepare:")
     source = f"download: {{source: kaggle, competition: {COMPETITION}}}\n"
     return (PARAMS[:start] + source + PARAMS[end:]).replace("name: tiny", f"name: {name}")
@@ -49,12 +52,7 @@ def make_ready(folder: Path) -> Path:
     )
     (folder / "params.yaml").write_text(kaggle_params())
     (folder / ".gitignore").write_text("/data/\n*.lock\n!/dvc.lock\n/home/\n")
-    for command in (
-        ["init", "--quiet"],
-        ["config", "user.email", "test@example.org"],
-        ["config", "user.name", "test"],
-    ):
-        git(folder, *command)
+    init(folder)
     commit(folder)
     (folder / "home").mkdir()
     return folder
@@ -65,17 +63,21 @@ def write_submission(folder: Path, name: str, ones: int) -> Path:
     path = folder / "submissions" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(labels_csv(ones))
-    card = json.loads((ROOT / "submissions" / "synthetic.json").read_text())
-    card["metric"]["value"] = 0.9
-    card["forecast"]["public"] = [0.85, 0.95]
-    card["sha256"] = {"submission": hashlib.sha256(path.read_bytes()).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps(card))
+    forecast = card().forecast.model_dump() | {"public": (0.85, 0.95)}
+    write_card(path.with_suffix(".json"), sha256_of(path), forecast=forecast)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     (folder / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  ensemble:\n    cmd: python\n    outs:\n"
         f"    - path: submissions/{name}.csv\n      md5: {md5}\n"
     )
     return path
+
+
+def init(folder: Path) -> None:
+    """A new git repository in the folder."""
+    git(folder, "init", "--quiet")
+    git(folder, "config", "user.email", "test@example.org")
+    git(folder, "config", "user.name", "test")
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -94,7 +96,7 @@ def commit(folder: Path) -> str:
 def command(
     server: KaggleServer, folder: Path, *arguments: str, more: str = "", **variables: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m pipeline ARGUMENTS` in `folder`, with the stand-in for the internet."""
+    """Run `python -m pipeline ARGUMENTS` in `folder`, with the local server as the internet."""
     known = {name: text for name, text in (KEY | variables).items() if text is not None}
     environment = server.environment(folder / "home", **known)
     environment["PYTHONPATH"] = f"{environment.get('PYTHONPATH', '')}:{ROOT}".strip(":")
