@@ -5,12 +5,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from cards import card, write_card
+from cards import make_card
 from kaggle_server import KaggleServer
 from project import PARAMS, ROOT
+from scipy import stats
 
 from pipeline.core.files import sha256_of
+from pipeline.core.record import write_record
+from pipeline.scoring.card import Card
 
 COMPETITION = "fighting-malaria"
 KEY = {"KAGGLE_USERNAME": "tester", "KAGGLE_KEY": "secret-key"}
@@ -27,6 +31,28 @@ from pipeline.__main__ import main
 sys.exit(main())
 """
 """The command line with pauses that suit a test."""
+
+
+LEVELS = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995]
+
+
+def normal_card(mean: float = 0.9, **changes: dict[str, Any]) -> Card:
+    """A card of 2,000 test rows, whose forecast is normal with a standard deviation of 0.01."""
+    sd = 0.01
+    quantiles = [mean + sd * stats.norm.ppf(level) for level in LEVELS]
+    interval = (mean - 1.65 * sd, mean + 1.65 * sd)
+    sections: dict[str, dict[str, Any]] = {
+        "out_of_fold": {"rows": 600, "groups": 30},
+        "forecast": {
+            "mean": mean, "sd": (sd, sd), "public": interval, "private": interval,
+            "levels": LEVELS, "quantiles": {"public": quantiles, "private": quantiles},
+            "rows": {"public": 1000, "private": 1000},
+        },
+        "test": {"rows": 2000, "labels": {"0": 800, "1": 1200}},
+    }  # fmt: skip
+    for name, fields in changes.items():
+        sections[name] = sections.get(name, {}) | fields
+    return make_card(**sections)
 
 
 def kaggle_params(name: str = "tiny") -> str:
@@ -63,8 +89,8 @@ def write_submission(folder: Path, name: str, ones: int) -> Path:
     path = folder / "submissions" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(labels_csv(ones))
-    forecast = card().forecast.model_dump() | {"public": (0.85, 0.95)}
-    write_card(path.with_suffix(".json"), sha256_of(path), forecast=forecast)
+    card = make_card(sha256={"submission": sha256_of(path)})
+    write_record(path.with_suffix(".json"), card)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     (folder / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  ensemble:\n    cmd: python\n    outs:\n"

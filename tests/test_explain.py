@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cards import LEVELS, card, normal_forecast
+from competing import LEVELS, normal_card
 from scipy import stats
 
 from pipeline.core import paths
@@ -21,13 +21,14 @@ from pipeline.ledger.explain import (
 )
 from pipeline.ledger.history import Answers, PastSubmission
 from pipeline.ledger.review import compare_scores, review, share_of_differences
+from pipeline.scoring.card import Drift
 
 FACTS = DataFacts({"0": 0.5, "1": 0.5}, across_groups=0, across_splits=0)
-QUANTILES = normal_forecast()["quantiles"]["public"]
-DRIFT = {
-    "auc": 0.81, "band": (0.4, 0.6), "p": 0.025, "splits": 100,
-    "strongest": ["sharpness of channel 1"], "weighted": True,
-}  # fmt: skip
+QUANTILES = normal_card().forecast.quantiles.public
+DRIFT = Drift(
+    auc=0.81, band=(0.4, 0.6), p=0.025, splits=100, strongest=["sharpness of channel 1"],
+    weighted=True,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("z", [-4.0, -2.7, -1.0, -0.2, 0.0, 0.7, 1.9, 3.5])
@@ -44,17 +45,13 @@ def test_the_chance_is_known_where_scores_are_few() -> None:
 
 
 def test_a_score_inside_needs_no_explanation() -> None:
-    assert explain_score(card(), 0.91, FACTS) == [
+    assert explain_score(normal_card(), 0.91, FACTS) == [
         "public 0.91000: inside the forecast 0.8835 to 0.9165 (90%); as far off by chance: 31.7 %",
         "private to expect now: 0.9050 (0.8908 to 0.9192)",
     ]
 
 
-def of(**forecast: Any) -> dict[str, Any]:
-    """A forecast with these fields, as a change of a card."""
-    return {"forecast": card().forecast.model_dump() | forecast}
-
-
+DRIFTED = {"forecast": {"drift": DRIFT}}
 THREE = {"test": {"labels": {"0": 600, "1": 600, "2": 800}}}
 UNEVEN = {"class_shares": {"0": 0.1, "1": 0.1, "2": 0.8}}
 UNGROUPED = {"out_of_fold": {"groups": 600}}
@@ -74,29 +71,29 @@ OVERFITTED = {"blend": {"unnested": 0.92}}
         (0.38, THREE, UNEVEN, ["format"]),
         (0.1, {"metric": {"name": "roc_auc"}}, {}, ["nothing known"]),
         # below
-        (0.86, of(drift=DRIFT), {}, ["drift"]),
-        (0.86, of(drift=DRIFT | {"weighted": False}), {}, ["nothing known"]),
+        (0.86, DRIFTED, {}, ["drift"]),
+        (0.86, {"forecast": {"drift": DRIFT.model_copy(update={"weighted": False})}}, {}, ["nothing known"]),
         (0.88, {}, {}, []),
         (0.86, UNGROUPED, {}, ["leak in cross-validation"]),
         (0.86, {}, {"across_groups": 3}, ["leak in cross-validation"]),
         (0.86, OVERFITTED, {}, ["overfitted blend"]),
         (0.86, {"blend": {"unnested": 0.905}}, {}, ["nothing known"]),
         (0.86, {}, {"across_splits": 9}, ["nothing known"]),
-        (0.86, of(drift=DRIFT) | UNGROUPED | OVERFITTED, {}, ["drift", "leak in cross-validation", "overfitted blend"]),
+        (0.86, DRIFTED | UNGROUPED | OVERFITTED, {}, ["drift", "leak in cross-validation", "overfitted blend"]),
         # above
         (0.96, {}, {"across_splits": 9}, ["leak into test"]),
-        (0.96, of(drift=DRIFT) | UNGROUPED, {}, ["nothing known"]),
+        (0.96, DRIFTED | UNGROUPED, {}, ["nothing known"]),
         (0.92, {}, {}, []),
         # a loss: low is good
         (0.86, LOSS, {"across_splits": 1}, ["leak into test"]),
-        (0.96, LOSS | of(drift=DRIFT), {}, ["drift"]),
+        (0.96, LOSS | DRIFTED, {}, ["drift"]),
     ],
 )  # fmt: skip
 def test_what_fits_is_named_by_the_rules(
     public: float, changes: Any, facts: Any, reasons: list[str]
 ) -> None:
     known = dataclasses.replace(FACTS, **facts)
-    first, *fits = explain_score(card(**changes), public, known)
+    first, *fits = explain_score(normal_card(**changes), public, known)
     assert "inside" not in first
     assert len(fits) == len(reasons) + 1
     for line, reason in zip(fits, [*reasons, "luck"], strict=True):
@@ -104,34 +101,36 @@ def test_what_fits_is_named_by_the_rules(
 
 
 def test_without_an_audit_the_card_alone_is_asked() -> None:
-    assert "swapped" in explain_score(card(), 0.1, None)[1]
-    assert "nothing known" in explain_score(card(), 0.51, None)[1]
-    assert "nothing known" in explain_score(card(), 0.96, None)[1]
+    assert "swapped" in explain_score(normal_card(), 0.1, None)[1]
+    assert "nothing known" in explain_score(normal_card(), 0.51, None)[1]
+    assert "nothing known" in explain_score(normal_card(), 0.96, None)[1]
 
 
 def test_the_lines_carry_the_figures() -> None:
-    lines = explain_score(card(), 0.1, FACTS)
+    lines = explain_score(normal_card(), 0.1, FACTS)
     assert lines == [
         "public 0.10000: below the forecast 0.8835 to 0.9165 (90%); as far off by chance: under 0.1 %",
         "fits: format: 1 - 0.1000 = 0.9000 was to be expected: the two labels are swapped",
         "fits: luck: under 0.1 % of such competitions; one score in 10 is outside",
     ]
-    one_label = card(test={"labels": {"0": 0, "1": 2000}})
+    one_label = normal_card(test={"labels": {"0": 0, "1": 2000}})
     assert explain_score(one_label, 0.5, FACTS)[1] == "fits: format: every row is labelled 1"
-    assert explain_score(card(), 95.0, FACTS)[1] == (
+    assert explain_score(normal_card(), 95.0, FACTS)[1] == (
         "fits: format: accuracy is from 0 to 1: Kaggle scores by another metric"
     )
-    assert explain_score(card(**of(drift=DRIFT)), 0.86, FACTS)[1] == (
+    assert explain_score(normal_card(forecast={"drift": DRIFT}), 0.86, FACTS)[1] == (
         "fits: drift: test can be distinguished from train (AUC 0.810, p 0.025), most by sharpness "
         "of channel 1"
     )
 
 
 def test_the_private_score_follows_the_public_one_by_their_correlation() -> None:
-    mean, low, high = expect_private(card().forecast, 0.92)
+    mean, low, high = expect_private(normal_card().forecast, 0.92)
     assert mean == pytest.approx(0.91)
     assert (high - low) / 2 == pytest.approx(1.645 * 0.01 * np.sqrt(0.75), rel=1e-3)
-    assert expect_private(card(**of(sd=(0.0, 0.01))).forecast, 0.92)[0] == pytest.approx(0.9)
+    assert expect_private(normal_card(forecast={"sd": (0.0, 0.01)}).forecast, 0.92)[
+        0
+    ] == pytest.approx(0.9)
 
 
 def test_the_audit_tells_class_shares_and_duplicates(
@@ -193,7 +192,7 @@ def test_the_noise_between_two_files_is_that_of_fair_coins_where_they_differ() -
         other[name] = ("9",)
     rows = {"public": 1000, "private": 3000}
     made = [
-        PastSubmission(str(place), 0.9, card(**of(rows=rows)), "", answers)
+        PastSubmission(str(place), 0.9, normal_card(forecast={"rows": rows}), "", answers)
         for place, answers in enumerate([base, other, base, other])
     ]
     expected = 1.645 * np.sqrt(4 / 6) * np.std(gaps)  # 4 of the 6 pairs differ
@@ -202,7 +201,7 @@ def test_the_noise_between_two_files_is_that_of_fair_coins_where_they_differ() -
 
 
 def test_the_review_counts_and_correlates() -> None:
-    forecasts = [card(**of(**normal_forecast(mean))).forecast for mean in (0.88, 0.89, 0.9, 0.91)]
+    forecasts = [normal_card(mean).forecast for mean in (0.88, 0.89, 0.9, 0.91)]
     public = [0.885, 0.88, 0.905, 0.99]
     found = compare_scores(forecasts, public, 0.002)
     assert found == (
@@ -214,4 +213,4 @@ def test_the_review_counts_and_correlates() -> None:
     assert compare_scores(forecasts, [0.9] * 4, 0.1).endswith(
         "; no rank correlation, as all scores are equal"
     )
-    assert review([PastSubmission("a", 0.9, card(), "", {"t": ("0",)})] * 2) == []
+    assert review([PastSubmission("a", 0.9, normal_card(), "", {"t": ("0",)})] * 2) == []

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cards import card, normal_forecast, write_card
-from competing import commit, git, init
+from competing import commit, git, init, normal_card
 from scipy import stats
 
 from pipeline.core import paths
 from pipeline.core.errors import SubmissionError
+from pipeline.core.record import write_record
 from pipeline.ledger.explain import explain_entries
 from pipeline.ledger.finals import choose_finals, compare_correct, describe_finals
 from pipeline.ledger.history import PastSubmission, read_groups, recall
@@ -35,10 +35,7 @@ def correct_rows(errors: int, seed: int) -> Any:
 
 def card_of(mean: float, right: Any = None, metric: str = "accuracy") -> Card:
     correct = CorrectRows.pack(IMAGES, correct_rows(60, 1) if right is None else right)
-    return card(
-        metric={"name": metric},
-        forecast=card().forecast.model_dump() | normal_forecast(mean) | {"correct": correct},
-    )
+    return normal_card(mean, metric={"name": metric}, forecast={"correct": correct})
 
 
 def made(
@@ -220,11 +217,18 @@ def entry(
 ) -> Entry:
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     return Entry(
-        time="2026-01-01T00:00:00+00:00", status=status, submitted="2026-01-01T00:00:00+00:00",
-        competition="c", file=f"submissions/{name}.csv", sha256=sha256, commit=commit, dvc_lock="",
-        params="", metric="accuracy", cross_validated="0.9", forecast_low="", forecast_high="", mark=f"{sha256[:16]} #1",
-        ref=name, public=public, private=private, error="",
-    )  # fmt: skip
+        time="2026-01-01T00:00:00+00:00",
+        status=status,
+        submitted="2026-01-01T00:00:00+00:00",
+        competition="c",
+        file=f"submissions/{name}.csv",
+        sha256=sha256,
+        commit=commit,
+        mark=f"{sha256[:16]} #1",
+        ref=name,
+        public=public,
+        private=private,
+    )
 
 
 def text_of(submission: PastSubmission) -> str:
@@ -236,20 +240,17 @@ def write(folder: Path, private: list[str], metric: str = "accuracy") -> list[En
     """Three scored submissions with their cards, a solution and a local leaderboard."""
     (folder / "submissions").mkdir(exist_ok=True)
     entries = []
-    submissions = [made("a", 0.91, 0), made("b", 0.905, 12), made("c", 0.9, 30)]
-    for submission, public, score in zip(
-        submissions, ["0.90", "0.92", "0.70"], private, strict=True
+    for (name, mean, differs, public), score in zip(
+        [("a", 0.91, 0, "0.90"), ("b", 0.905, 12, "0.92"), ("c", 0.9, 30, "0.70")],
+        private,
+        strict=True,
     ):
+        submission = made(name, mean, differs)
         entries.append(entry(submission.name, text_of(submission), public, score))
         path = folder / entries[-1].file
         path.write_text(text_of(submission))
-        assert submission.card is not None
-        write_card(
-            path.with_suffix(".json"),
-            entries[-1].sha256,
-            metric={"name": metric},
-            forecast=submission.card.forecast.model_dump(),
-        )
+        card = normal_card(mean, metric={"name": metric}, sha256={"submission": entries[-1].sha256})
+        write_record(path.with_suffix(".json"), card)
     (folder / "folds").mkdir(exist_ok=True)
     rows = [f"{image_id},0,{GROUPS[image_id]},0,0" for image_id in IMAGES]
     (folder / "folds" / "folds.csv").write_text(
@@ -315,7 +316,7 @@ def test_a_file_that_was_overwritten_comes_from_its_commit(
     init(tmp_path)
     head = commit(tmp_path)
     (tmp_path / "submissions" / "a.csv").write_text("id,label\nother,0\n")
-    write_card(tmp_path / "submissions" / "a.json", "of another file")
+    write_record(tmp_path / "submissions" / "a.json", normal_card())
     gone = recall(entries)[0]
     assert (gone.card, gone.answers) == (None, None)
     assert explain_entries(entries[:1], None) == [

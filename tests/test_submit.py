@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cards import write_card
+from cards import make_card
 from competing import COMPETITION, KEY, command, commit, git, make_ready, write_submission
 from kaggle_server import KaggleServer, serve
 from project import ROOT
 
 from pipeline.core.files import sha256_of
+from pipeline.core.record import write_record
 from pipeline.ledger.ledger import COLUMNS, Entry, append, latest, read_ledger
 
 SUBMIT = ("submit", "submissions/tiny.csv", "--yes")
@@ -111,9 +112,9 @@ def test_a_metric_of_probabilities_has_them_checked_and_named(
     assert done.returncode == 1
     assert "line 3: expected a probability in [0, 1], found '1.5' (id test_00001)" in done.stderr
     file.write_text(labels)
-    write_card(
-        file.with_suffix(".json"), sha256_of(file), metric={"name": "log_loss", "value": 0.25}
-    )
+    metric = {"name": "log_loss", "value": 0.25}
+    card = make_card(metric=metric, sha256={"submission": sha256_of(file)})
+    write_record(file.with_suffix(".json"), card)
     commit(ready)
     done = command(server, ready, *SUBMIT)
     assert done.returncode == 0, done.stderr

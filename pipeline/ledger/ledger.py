@@ -43,28 +43,28 @@ class Entry:
     competition: str
     file: str
     """Relative to the repository."""
-    sha256: str
+    sha256: str = ""
     """The file's hash."""
-    commit: str
+    commit: str = ""
     """The repository's commit, with DIRTY where it applies."""
-    dvc_lock: str
+    dvc_lock: str = ""
     """SHA-256 of dvc.lock."""
-    params: str
+    params: str = ""
     """SHA-256 of params.yaml."""
-    metric: str
+    metric: str = ""
     """The competition's metric, from the file's card: all scores of the line are by it."""
-    cross_validated: str
+    cross_validated: str = ""
     """The card's score."""
-    forecast_low: str
-    forecast_high: str
+    forecast_low: str = ""
+    forecast_high: str = ""
     """The card's interval for the public score."""
-    mark: str
+    mark: str = ""
     """Is part of the description on Kaggle, and identifies this submission here."""
-    ref: str
+    ref: str = ""
     """Kaggle's number."""
-    public: str
-    private: str
-    error: str
+    public: str = ""
+    private: str = ""
+    error: str = ""
     """Kaggle's message."""
 
     @property

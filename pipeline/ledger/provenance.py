@@ -16,17 +16,18 @@ from pipeline.scoring.card import Card, read_card
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the ledger records of a file; texts, "" where nothing is known."""
+    """What a submission was made from; texts are "" where nothing is known."""
 
     sha256: str
+    """The file's hash."""
     commit: str
+    """With DIRTY where files of the working tree differ from it."""
     dvc_lock: str
+    """SHA-256 of dvc.lock."""
     params: str
-    metric: str
-    """The metric of the card's figures."""
-    cross_validated: str
-    forecast_low: str
-    forecast_high: str
+    """SHA-256 of params.yaml."""
+    card: Card | None
+    """The card beside the file; None where there is none, or it describes another file."""
     obstacles: list[str]
     """Why the file could not be rebuilt from the commit; empty where it can be."""
 
@@ -40,17 +41,12 @@ def trace(file: Path) -> Provenance:
     commit, obstacles = _find_commit()
     if not _is_locked(file):
         obstacles.append(f"{file} is not what {paths.DVC_LOCK} describes")
-    card = _find_card(file, sha256)
-    low, high = card.forecast.public if card else ("", "")
     return Provenance(
         sha256=sha256,
         commit=commit,
         dvc_lock=_sha256_or_nothing(paths.DVC_LOCK),
         params=_sha256_or_nothing(paths.PARAMS),
-        metric=card.metric.name if card else "",
-        cross_validated=str(card.metric.value) if card else "",
-        forecast_low=str(low),
-        forecast_high=str(high),
+        card=_find_card(file, sha256),
         obstacles=obstacles,
     )
 
@@ -72,7 +68,6 @@ def _find_commit() -> tuple[str, list[str]]:
 
 
 def _find_card(file: Path, sha256: str) -> Card | None:
-    """The card beside the file; None where there is none, or it describes another file."""
     path = file.with_suffix(".json")
     if not path.is_file():
         return None

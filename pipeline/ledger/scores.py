@@ -13,7 +13,7 @@ from pipeline.core.files import sha256_of
 from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, Submission
 from pipeline.ledger.git import file_at, git
-from pipeline.ledger.ledger import COLUMNS, Entry, append, latest, read_ledger
+from pipeline.ledger.ledger import Entry, append, latest, read_ledger
 from pipeline.ledger.submit import mark_of, now, settle, updated
 
 
@@ -37,24 +37,26 @@ def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
 
 def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
     """An entry for a submission that Kaggle has and the ledger does not."""
-    known = dict.fromkeys(COLUMNS, "") | {
-        "time": now(),
-        "status": "pending",
-        "submitted": found.date,
-        "competition": competition,
-        "file": found.file_name,
-        "mark": mark_of(found) or f"ref {found.ref}",
-    }
+    sha256, file, commit = "", found.file_name, ""
     try:
         content = kaggle.read_submission(competition, found.ref)
     except KaggleError as error:
-        say(f"submission {found.ref}: Kaggle does not give its file, so its commit is unknown: "
-            f"{error}")  # fmt: skip
+        say(f"submission {found.ref}: without its file its commit is unknown: {error}")
     else:
-        known["sha256"] = hashlib.sha256(content).hexdigest()
-        if path := _find_file(known["sha256"]):
-            known |= {"file": path.as_posix(), "commit": _find_commit(path)}
-    return updated(Entry(**known), found)  # type: ignore[arg-type]
+        sha256 = hashlib.sha256(content).hexdigest()
+        if path := _find_file(sha256):
+            file, commit = path.as_posix(), _find_commit(path)
+    entry = Entry(
+        time=now(),
+        status="pending",
+        submitted=found.date,
+        competition=competition,
+        file=file,
+        sha256=sha256,
+        commit=commit,
+        mark=mark_of(found) or f"ref {found.ref}",
+    )
+    return updated(entry, found)
 
 
 def _find_file(sha256: str) -> Path | None:

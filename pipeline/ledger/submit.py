@@ -168,13 +168,12 @@ def _ask(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Confirm)
             "Kaggle allows new ones from 00:00 UTC"
         )
     known = ""
-    if provenance.cross_validated:
-        metric = provenance.metric.replace("_", " ")
-        known = f"cross-validated {metric} {float(provenance.cross_validated):.4f}"
-        if provenance.forecast_low:
-            low, high = float(provenance.forecast_low), float(provenance.forecast_high)
-            known += f", public score expected from {low:.4f} to {high:.4f}"
-        known += ". "
+    if card := provenance.card:
+        low, high = card.forecast.public
+        known = (
+            f"cross-validated {card.metric.name.replace('_', ' ')} {card.metric.value:.4f}, "
+            f"public score expected from {low:.4f} to {high:.4f}. "
+        )
     question = (
         f"{order.file}: {known}Today {limits.today} submitted, {limits.allowed} left. "
         f"Submit to {order.competition}?"
@@ -184,6 +183,8 @@ def _ask(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Confirm)
 
 
 def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
+    card = provenance.card
+    low, high = card.forecast.public if card else ("", "")
     return Entry(
         time=now(),
         status="uploading",
@@ -194,15 +195,11 @@ def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
         commit=provenance.commit,
         dvc_lock=provenance.dvc_lock,
         params=provenance.params,
-        metric=provenance.metric,
-        cross_validated=provenance.cross_validated,
-        forecast_low=provenance.forecast_low,
-        forecast_high=provenance.forecast_high,
+        metric=card.metric.name if card else "",
+        cross_validated=str(card.metric.value) if card else "",
+        forecast_low=str(low),
+        forecast_high=str(high),
         mark=f"{provenance.sha256[:16]} #{attempt}",
-        ref="",
-        public="",
-        private="",
-        error="",
     )
 
 
