@@ -133,7 +133,7 @@ def test_the_private_score_follows_the_public_one_by_their_correlation() -> None
     ] == pytest.approx(0.9)
 
 
-def test_the_audit_tells_class_shares_and_duplicates(
+def test_the_audit_gives_class_shares_and_duplicates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -179,7 +179,7 @@ def test_files_differ_by_their_share_of_other_labels() -> None:
 
 
 def test_the_noise_between_two_files_is_that_of_fair_coins_where_they_differ() -> None:
-    """Of 4,000 rows two files differ on 400: a simulation of who is right there, and of halves."""
+    """Two files differ on 400 of 4,000 rows; simulated: who is right there, which are public."""
     rng = np.random.default_rng(1)
     gaps = []
     for _ in range(2000):
@@ -196,8 +196,8 @@ def test_the_noise_between_two_files_is_that_of_fair_coins_where_they_differ() -
         for place, answers in enumerate([base, other, base, other])
     ]
     expected = 1.645 * np.sqrt(4 / 6) * np.std(gaps)  # 4 of the 6 pairs differ
-    told = float(review(made)[1].split("within ")[1].split()[0])
-    assert told == pytest.approx(expected, rel=0.05)
+    found = float(review(made)[1].split("within ")[1].split()[0])
+    assert found == pytest.approx(expected, rel=0.05)
 
 
 def test_the_review_counts_and_correlates() -> None:

@@ -246,9 +246,9 @@ def test_what_is_not_in_the_ledger_is_answered_with_what_is(what: str) -> None:
     with pytest.raises(ReproduceError) as error:
         find_entry(what, LEDGER)
     assert str(error.value) == (
-        f"submissions/ledger.csv: no submission {what!r}. It has: no number submissions/late.csv, "
-        "104 submissions/late.csv, 105 submissions/late.csv, 103 submissions/tiny.csv, "
-        "102 submissions/v1.2.csv, 101 submissions/tiny.csv, no number submissions/never.csv. "
+        f"submissions/ledger.csv: no submission {what!r}. The last are: 101 submissions/tiny.csv, "
+        "102 submissions/v1.2.csv, 103 submissions/tiny.csv, 104 submissions/late.csv, no number "
+        "submissions/late.csv, 105 submissions/late.csv, no number submissions/never.csv. "
         "Run: python -m pipeline reproduce NUMBER"
     )
 
@@ -256,8 +256,8 @@ def test_what_is_not_in_the_ledger_is_answered_with_what_is(what: str) -> None:
 def test_a_long_ledger_is_listed_from_its_end() -> None:
     with pytest.raises(ReproduceError) as error:
         find_entry("x", [entry(str(number)) for number in range(100, 125)])
-    assert "It has: 124 submissions/tiny.csv, 123 " in str(error.value)
-    assert ", 115 submissions/tiny.csv, 15 earlier ones. Run" in str(error.value)
+    assert "The last are: 115 submissions/tiny.csv, 116 " in str(error.value)
+    assert ", 124 submissions/tiny.csv. Run" in str(error.value)
 
 
 def test_an_empty_ledger_is_an_error() -> None:
@@ -275,8 +275,8 @@ def test_a_name_of_several_submissions_is_ambiguous_and_a_number_is_not(other: E
     with pytest.raises(ReproduceError) as error:
         find_entry("tiny", [entry("101"), other])
     assert str(error.value) == (
-        f"submissions/ledger.csv: 'tiny' may be any of: 102 {other.file}, 101 "
-        "submissions/tiny.csv. Run: python -m pipeline reproduce NUMBER"
+        "submissions/ledger.csv: 'tiny' may be any of: 101 submissions/tiny.csv, "
+        f"102 {other.file}. Run: python -m pipeline reproduce NUMBER"
     )
     assert find_entry("102", [entry("101"), other]) == other
 
@@ -301,15 +301,15 @@ START = "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa
         ),
         (
             Verdict(DIRTY, KEPT, "b" * 64, 9, [], None),
-            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb. It was made with changes that no commit holds. It lies in /f/submissions/tiny.csv.",
+            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb. It was made with changes that no commit holds. It is /f/submissions/tiny.csv.",
         ),
         (
             Verdict(MADE, KEPT, "c" * 64, 9, ["t1", "t2"], None),
-            START + "but 2 of 9 rows differ (first: t1, t2). Its accuracy can differ by at most 0.2223, on half of the test images by at most 0.4445. It lies in /f/submissions/tiny.csv.",
+            START + "but 2 of 9 rows differ (first: t1, t2). Its accuracy can differ by at most 0.2223, on half of the test images by at most 0.4445. It is /f/submissions/tiny.csv.",
         ),
         (
             Verdict(MADE, KEPT, "c" * 64, 9, list("123456"), None),
-            START + "but 6 of 9 rows differ (first: 1, 2, 3). Its accuracy can differ by at most 0.6667, on half of the test images by at most 1.0000. It lies in /f/submissions/tiny.csv.",
+            START + "but 6 of 9 rows differ (first: 1, 2, 3). Its accuracy can differ by at most 0.6667, on half of the test images by at most 1.0000. It is /f/submissions/tiny.csv.",
         ),
         (
             Verdict(F1, None, "c" * 64, 9, ["t1", "t2"], None),
@@ -423,7 +423,7 @@ def test_a_folder_that_is_there_stays_as_it_is(small: Path, full: bool) -> None:
 def test_a_folder_inside_the_repository_is_refused(small: Path, inside: str) -> None:
     folder = small / inside
     assert refused(small, {}, folder=folder) == (
-        f"{folder}: lies inside the repository, where git and DVC would find it. "
+        f"{folder}: is inside the repository, where git and DVC would find it. "
         "Name a folder outside"
     )
 

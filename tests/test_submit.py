@@ -333,7 +333,7 @@ def test_killed_at_any_step_it_ends_as_one_submission(server: KaggleServer, read
             break
         assert killed.returncode == 9, killed.stderr
         after_kill = path.read_bytes() if path.exists() else b""
-        if step % 2:  # either command goes on from there
+        if step % 2:  # either command continues from there
             command(server, ready, "scores")
         done = command(server, ready, *SUBMIT)
         assert len(server.submissions) == 1, f"step {step}: {done.stderr}"

@@ -40,7 +40,7 @@ class DataFacts:
 
 
 def read_data_facts() -> DataFacts | None:
-    """What data/audit.json tells; None where `prepare` has not run here."""
+    """The facts in data/audit.json; None where `prepare` has not run here."""
     if not paths.AUDIT.is_file():
         return None
     audit = json.loads(paths.AUDIT.read_text(encoding="utf-8"))

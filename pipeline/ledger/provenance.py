@@ -21,7 +21,7 @@ class Provenance:
     sha256: str
     """The file's hash."""
     commit: str
-    """With DIRTY where files of the working tree differ from it."""
+    """The last commit, with DIRTY where files of the working tree differ from it."""
     dvc_lock: str
     """SHA-256 of dvc.lock."""
     params: str

@@ -14,7 +14,7 @@ class Rank:
 
     team: str
     rank: int
-    """From 1; teams with the same score share the best rank among them."""
+    """1 is the best; teams with the same score share the best rank among them."""
     teams: int
     score: float
     first: float

@@ -51,9 +51,10 @@ def find_entry(what: str, entries: list[Entry]) -> Entry:
     found = found or [entry for entry in known if _is_named(entry, what)]
     found = [entry for entry in found if entry.status not in ("refused", "lost")] or found
     if len({(entry.competition, entry.file) for entry in found}) != 1:
-        problem = f"{what!r} may be any of" if found else f"no submission {what!r}. It has"
+        problem = f"{what!r} may be any of" if found else f"no submission {what!r}. The last are"
+        last = [f"{entry.ref or 'no number'} {entry.file}" for entry in (found or known)[-10:]]
         raise ReproduceError(
-            f"{paths.LEDGER}: {problem}: {_list(found or known)}. "
+            f"{paths.LEDGER}: {problem}: {', '.join(last)}. "
             "Run: python -m pipeline reproduce NUMBER"
         )
     return max(found, key=lambda entry: entry.submitted)
@@ -98,13 +99,6 @@ def _is_named(entry: Entry, what: str) -> bool:
     names = {path.as_posix(), path.name}
     names |= {name.removesuffix(".csv") for name in names}
     return bool(what) and Path(os.path.relpath(what)).as_posix() in names
-
-
-def _list(entries: list[Entry], most: int = 10) -> str:
-    newest = sorted(entries, key=lambda entry: entry.submitted, reverse=True)
-    texts = [f"{entry.ref or 'no number'} {entry.file}" for entry in newest[:most]]
-    more = [f"{len(newest) - most} earlier ones"] if len(newest) > most else []
-    return ", ".join(texts + more)
 
 
 def _find_commit(entry: Entry) -> str:
@@ -175,7 +169,7 @@ def _choose_folder(entry: Entry, folder: Path | None) -> Path:
         return root.parent / f"{root.name}-reproduce-{entry.ref or entry.sha256[:12]}"
     if folder.resolve().is_relative_to(root):
         raise ReproduceError(
-            f"{folder}: lies inside the repository, where git and DVC would find it. "
+            f"{folder}: is inside the repository, where git and DVC would find it. "
             "Name a folder outside"
         )
     return folder.resolve()

@@ -21,7 +21,7 @@ class Verdict:
     rebuilt: Path | None
     """The rebuilt file; None where it was removed with its worktree."""
     sha256: str
-    """Of the rebuilt file."""
+    """The rebuilt file's hash."""
     rows: int
     """Rows in either file, by id; 0 where the submitted file is lost, so only hashes compare."""
     different: list[str]
@@ -75,7 +75,7 @@ def report(verdict: Verdict) -> str:
         found += _describe_effect(verdict)
     if entry.commit != entry.base_commit:
         found += " It was made with changes that no commit holds."
-    place = f" It lies in {verdict.rebuilt}." if verdict.rebuilt else ""
+    place = f" It is {verdict.rebuilt}." if verdict.rebuilt else ""
     return f"{entry.title}: rebuilt from commit {entry.base_commit[:12]}, {found}{place}"
 
 
