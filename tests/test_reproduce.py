@@ -339,6 +339,8 @@ def test_the_report_says_what_was_found_and_what_it_can_change(found: Verdict, t
         ("log_loss", "id,a,b\nx,0.25,0.75\ny,0.875,0.125\n", ["y"], 0.125),
         ("log_loss", "id,a,b\ny,1,0\nx,0.25,0.75\n", [], 0.0),
         ("log_loss", "id,a,b\nx,0.25,0.75\n", ["y"], 1.0),
+        ("log_loss", "id,a,b\nx,0.25,0.75\ny,ill,0\n", ["y"], None),
+        ("log_loss", "id,a\nx,0.25\ny,1\n", ["x", "y"], None),
         ("accuracy", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", ["y"], None),
         ("", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", ["y"], None),
     ],

@@ -5,8 +5,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.core.errors import examples
 from pipeline.ledger.history import Answers, find_differences, parse_answers, submitted_bytes
 from pipeline.ledger.ledger import Entry
@@ -27,7 +25,7 @@ class Verdict:
     different: list[str]
     """The ids of rows that differ, or that only one of the files has."""
     farthest: float | None
-    """The largest difference of two submitted probabilities; None for labels."""
+    """The largest difference of two submitted probabilities; None for anything else."""
 
     @property
     def identical(self) -> bool:
@@ -94,9 +92,18 @@ def _describe_effect(verdict: Verdict) -> str:
     )
 
 
-def _find_farthest(wanted: Answers, found: Answers) -> float:
-    """The largest difference of two numbers of one id and column; 1 where a row has no pair."""
+def _find_farthest(wanted: Answers, found: Answers) -> float | None:
+    """The largest difference of two numbers of one id and column; 1 where a row has no pair.
+
+    None where the two files are not as many numbers a row.
+    """
     if wanted.keys() != found.keys():
         return 1.0
-    ours, theirs = (np.array([file[name] for name in wanted], float) for file in (wanted, found))
-    return float(np.abs(ours - theirs).max())
+    try:
+        return max(
+            abs(float(one) - float(other))
+            for name, row in wanted.items()
+            for one, other in zip(row, found[name], strict=True)
+        )
+    except ValueError:
+        return None
