@@ -179,7 +179,7 @@ def trained_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ref, seed in (("101", "seed: 1\n      epochs"), ("102", "seed: 3\n      epochs")):
         params = ONE_NETWORK.replace("seed: 1\n      epochs", seed)
         (project / "params.yaml").write_text(params)
-        done = run(project, "dvc", "repro")
+        done = run(project, "dvc", "repro", "ensemble")
         assert done.returncode == 0, done.stdout
         commit(project)
         record(project, ref)
