@@ -153,7 +153,11 @@ def leaderboard(competition: CompetitionOption = None) -> None:
     from pipeline.ledger import commands as compete
 
     config = _config()
-    compete.leaderboard(compete.slug(config.download, competition), config.ensemble.metric)
+    compete.leaderboard(
+        compete.slug(config.download, competition),
+        config.ensemble.metric,
+        config.ensemble.forecast.public_share,
+    )
 
 
 @app.command(rich_help_panel=KAGGLE)
@@ -170,10 +174,11 @@ def reproduce(
 ) -> None:
     """Rebuild a submission of the ledger from its commit, and compare."""
     from pipeline.ledger import ledger, reproduce
+    from pipeline.ledger.verdict import report
 
     entry = reproduce.find_entry(what, ledger.read_ledger(paths.LEDGER))
     verdict = reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
-    print(reproduce.report(verdict))
+    print(report(verdict))
     if not verdict.identical:
         raise typer.Exit(1)
 

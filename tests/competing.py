@@ -1,13 +1,20 @@
-"""A repository that is ready to submit, and commands in it against the stand-in for Kaggle."""
+"""A repository that is ready to submit, and commands in it against a local server as Kaggle."""
 
 import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from cards import make_card
 from kaggle_server import KaggleServer
 from project import PARAMS, ROOT
+from scipy import stats
+
+from pipeline.core.files import sha256_of
+from pipeline.core.record import write_record
+from pipeline.scoring.card import Card
 
 COMPETITION = "fighting-malaria"
 KEY = {"KAGGLE_USERNAME": "tester", "KAGGLE_KEY": "secret-key"}
@@ -26,8 +33,30 @@ sys.exit(main())
 """The command line with pauses that suit a test."""
 
 
+LEVELS = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995]
+
+
+def normal_card(mean: float = 0.9, **changes: dict[str, Any]) -> Card:
+    """A card of 2,000 test rows, whose forecast is normal with a standard deviation of 0.01."""
+    sd = 0.01
+    quantiles = [mean + sd * stats.norm.ppf(level) for level in LEVELS]
+    interval = (mean - 1.65 * sd, mean + 1.65 * sd)
+    sections: dict[str, dict[str, Any]] = {
+        "out_of_fold": {"rows": 600, "groups": 30},
+        "forecast": {
+            "mean": mean, "sd": (sd, sd), "public": interval, "private": interval,
+            "levels": LEVELS, "quantiles": {"public": quantiles, "private": quantiles},
+            "rows": {"public": 1000, "private": 1000},
+        },
+        "test": {"rows": 2000, "labels": {"0": 800, "1": 1200}},
+    }  # fmt: skip
+    for name, fields in changes.items():
+        sections[name] = sections.get(name, {}) | fields
+    return make_card(**sections)
+
+
 def kaggle_params(name: str = "tiny") -> str:
-    """PARAMS whose files come from the stand-in's competition."""
+    """PARAMS whose files come from the local server's competition."""
     start, end = PARAMS.index("download:"), PARAMS.index("prepare:")
     source = f"download: {{source: kaggle, competition: {COMPETITION}}}\n"
     return (PARAMS[:start] + source + PARAMS[end:]).replace("name: tiny", f"name: {name}")
@@ -49,12 +78,7 @@ def make_ready(folder: Path) -> Path:
     )
     (folder / "params.yaml").write_text(kaggle_params())
     (folder / ".gitignore").write_text("/data/\n*.lock\n!/dvc.lock\n/home/\n")
-    for command in (
-        ["init", "--quiet"],
-        ["config", "user.email", "test@example.org"],
-        ["config", "user.name", "test"],
-    ):
-        git(folder, *command)
+    init(folder)
     commit(folder)
     (folder / "home").mkdir()
     return folder
@@ -65,17 +89,21 @@ def write_submission(folder: Path, name: str, ones: int) -> Path:
     path = folder / "submissions" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(labels_csv(ones))
-    card = json.loads((ROOT / "submissions" / "synthetic.json").read_text())
-    card["metric"]["value"] = 0.9
-    card["forecast"]["public"] = [0.85, 0.95]
-    card["sha256"] = {"submission": hashlib.sha256(path.read_bytes()).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps(card))
+    card = make_card(sha256={"submission": sha256_of(path)})
+    write_record(path.with_suffix(".json"), card)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     (folder / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  ensemble:\n    cmd: python\n    outs:\n"
         f"    - path: submissions/{name}.csv\n      md5: {md5}\n"
     )
     return path
+
+
+def init(folder: Path) -> None:
+    """A new git repository in the folder."""
+    git(folder, "init", "--quiet")
+    git(folder, "config", "user.email", "test@example.org")
+    git(folder, "config", "user.name", "test")
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -94,7 +122,7 @@ def commit(folder: Path) -> str:
 def command(
     server: KaggleServer, folder: Path, *arguments: str, more: str = "", **variables: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m pipeline ARGUMENTS` in `folder`, with the stand-in for the internet."""
+    """Run `python -m pipeline ARGUMENTS` in `folder`, with the local server as the internet."""
     known = {name: text for name, text in (KEY | variables).items() if text is not None}
     environment = server.environment(folder / "home", **known)
     environment["PYTHONPATH"] = f"{environment.get('PYTHONPATH', '')}:{ROOT}".strip(":")

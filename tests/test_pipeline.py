@@ -162,7 +162,7 @@ def test_uncommitted_parameters_are_never_overwritten(built: Path) -> None:
         done = run(built, "make", "-o", ".venv/.installed", "use", "PROFILE=here")
         assert done.returncode != 0
         assert (
-            "params.yaml: has changes that stand neither in the last commit nor in a profile"
+            "params.yaml: has changes that are neither in the last commit nor in a profile"
             in done.stdout
         )
         assert "lr: 0.02" in params.read_text()

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
-from cards import card
+from cards import blended_card
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
@@ -73,7 +73,7 @@ def make_outputs(
         for fold in range(3):
             _write_history(folder / paths.model_folder(model, fold) / "history.csv", model, fold)
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
-    made = card(accuracy, models, classes, rows, len(set(groups)), name=NAME)
+    made = blended_card(accuracy, models, classes, rows, len(set(groups)), name=NAME)
     write_record(folder / paths.card(NAME), made)
     board = {
         "submission": f"submissions/{NAME}.csv",
@@ -368,7 +368,7 @@ def test_an_empty_section_is_left_out(path: Path, keys: list[str], value: Any, g
 
 def test_each_model_is_listed_with_its_weight_and_what_it_adds() -> None:
     external = {"model": "colleague", "folds": "unchecked", "sha256": {"oof": "cd" * 32}}
-    made = card(0.954167, ("vgg", "resnet", "colleague"), name=NAME, external=[external])
+    made = blended_card(0.954167, ("vgg", "resnet", "colleague"), name=NAME, external=[external])
     own = [network for network in made.networks if network.model != "colleague"]
     write_record(paths.card(NAME), made.model_copy(update={"networks": own}))
     text = build().text

@@ -11,7 +11,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from competing import commit, git, init
 from project import PARAMS, ROOT, environment, make_project, run
 
 from pipeline.core import paths
@@ -20,7 +20,8 @@ from pipeline.core.files import sha256_of
 from pipeline.ledger import reproduce as module
 from pipeline.ledger.ledger import Entry, append, read_ledger
 from pipeline.ledger.provenance import trace
-from pipeline.ledger.reproduce import Verdict, find_entry, report, reproduce
+from pipeline.ledger.reproduce import find_entry, reproduce
+from pipeline.ledger.verdict import Verdict, compare, report
 
 FILE = "submissions/tiny.csv"
 ONE_NETWORK = (
@@ -38,7 +39,7 @@ if (beside / "broken").exists():
     sys.exit("the data are not there")
 if sys.argv[1] == "train":
     if half.exists():
-        print("going on", flush=True)
+        print("continuing", flush=True)
         half.unlink()
     elif (beside / "halt").exists():
         half.parent.mkdir(exist_ok=True)
@@ -87,37 +88,24 @@ def no_make_around(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def git(project: Path, *arguments: str) -> str:
-    done = run(project, "git", *arguments)
-    assert done.returncode == 0, done.stdout
-    return done.stdout.strip()
-
-
-def commit(project: Path, message: str) -> None:
-    git(project, "add", "--all")
-    git(project, "commit", "--quiet", "--message", message)
-
-
 def record(project: Path, ref: str, **changes: str) -> Entry:
     """Add to the ledger that the present file was submitted, and commit that."""
     with chdir(project):
-        known = dataclasses.asdict(trace(Path(FILE)))
-    known.pop("obstacles")
-    fields = known | {
+        known = trace(Path(FILE))
+    fields = {
+        "sha256": known.sha256,
+        "commit": known.commit,
         "time": f"2026-01-01T00:00:{ref[-2:]}+00:00",
         "status": "complete",
         "submitted": f"2026-01-01T00:00:{ref[-2:]}+00:00",
         "competition": "cells",
         "file": FILE,
-        "mark": f"{known['sha256'][:16]} #{ref}",
+        "mark": f"{known.sha256[:16]} #{ref}",
         "ref": ref,
-        "public": "0.9",
-        "private": "",
-        "error": "",
     }
-    entry = Entry(**(fields | changes))
+    entry = Entry(**(fields | changes))  # type: ignore[arg-type]
     append(project / paths.LEDGER, entry)
-    commit(project, f"Record {ref}")
+    commit(project)
     return entry
 
 
@@ -152,10 +140,8 @@ def write_small(project: Path) -> Path:
     (project / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, project / ".dvc")
-    git(project, "init", "--quiet")
-    git(project, "config", "user.email", "test@example.org")
-    git(project, "config", "user.name", "test")
-    commit(project, "start")
+    init(project)
+    commit(project)
     return project
 
 
@@ -164,7 +150,7 @@ def small(tmp_path: Path) -> Path:
     """Submitted once, as 101, with a file that no stage has made; for what needs no DVC."""
     project = write_small(tmp_path / "project")
     (project / FILE).write_text("id,label\nt00,1\n")
-    commit(project, "by hand")
+    commit(project)
     record(project, "101")
     return project
 
@@ -174,7 +160,7 @@ def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = write_small(tmp_path_factory.mktemp("small") / "project")
     done = run(project, "dvc", "repro", "ensemble")
     assert done.returncode == 0, done.stdout
-    commit(project, "run")
+    commit(project)
     record(project, "101")
     return project
 
@@ -193,9 +179,9 @@ def trained_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ref, seed in (("101", "seed: 1\n      epochs"), ("102", "seed: 3\n      epochs")):
         params = ONE_NETWORK.replace("seed: 1\n      epochs", seed)
         (project / "params.yaml").write_text(params)
-        done = run(project, "dvc", "repro")
+        done = run(project, "dvc", "repro", "ensemble")
         assert done.returncode == 0, done.stdout
-        commit(project, f"run {ref}")
+        commit(project)
         record(project, ref)
     first, second = read_ledger(project / paths.LEDGER)
     assert first.sha256 != second.sha256
@@ -212,9 +198,9 @@ def trained(trained_base: Path, tmp_path: Path) -> Path:
 
 
 def entry(ref: str, file: str = FILE, **changes: str) -> Entry:
-    known = dict.fromkeys([field.name for field in dataclasses.fields(Entry)], "")
-    known |= {"status": "complete", "submitted": ref, "competition": "cells", "file": file}
-    return Entry(**(known | {"ref": ref, "mark": f"{file} {ref}"} | changes))  # type: ignore[arg-type]
+    known = {"time": "", "status": "complete", "submitted": ref, "competition": "cells"}
+    known |= {"file": file, "ref": ref, "mark": f"{file} {ref}"}
+    return Entry(**(known | changes))  # type: ignore[arg-type]
 
 
 LEDGER = [
@@ -260,9 +246,9 @@ def test_what_is_not_in_the_ledger_is_answered_with_what_is(what: str) -> None:
     with pytest.raises(ReproduceError) as error:
         find_entry(what, LEDGER)
     assert str(error.value) == (
-        f"submissions/ledger.csv: no submission {what!r}. It has: no number submissions/late.csv, "
-        "104 submissions/late.csv, 105 submissions/late.csv, 103 submissions/tiny.csv, "
-        "102 submissions/v1.2.csv, 101 submissions/tiny.csv, no number submissions/never.csv. "
+        f"submissions/ledger.csv: no submission {what!r}. The last are: 101 submissions/tiny.csv, "
+        "102 submissions/v1.2.csv, 103 submissions/tiny.csv, 104 submissions/late.csv, no number "
+        "submissions/late.csv, 105 submissions/late.csv, no number submissions/never.csv. "
         "Run: python -m pipeline reproduce NUMBER"
     )
 
@@ -270,8 +256,8 @@ def test_what_is_not_in_the_ledger_is_answered_with_what_is(what: str) -> None:
 def test_a_long_ledger_is_listed_from_its_end() -> None:
     with pytest.raises(ReproduceError) as error:
         find_entry("x", [entry(str(number)) for number in range(100, 125)])
-    assert "It has: 124 submissions/tiny.csv, 123 " in str(error.value)
-    assert ", 115 submissions/tiny.csv, 15 earlier ones. Run" in str(error.value)
+    assert "The last are: 115 submissions/tiny.csv, 116 " in str(error.value)
+    assert ", 124 submissions/tiny.csv. Run" in str(error.value)
 
 
 def test_an_empty_ledger_is_an_error() -> None:
@@ -289,8 +275,8 @@ def test_a_name_of_several_submissions_is_ambiguous_and_a_number_is_not(other: E
     with pytest.raises(ReproduceError) as error:
         find_entry("tiny", [entry("101"), other])
     assert str(error.value) == (
-        f"submissions/ledger.csv: 'tiny' may be any of: 102 {other.file}, 101 "
-        "submissions/tiny.csv. Run: python -m pipeline reproduce NUMBER"
+        "submissions/ledger.csv: 'tiny' may be any of: 101 submissions/tiny.csv, "
+        f"102 {other.file}. Run: python -m pipeline reproduce NUMBER"
     )
     assert find_entry("102", [entry("101"), other]) == other
 
@@ -298,73 +284,48 @@ def test_a_name_of_several_submissions_is_ambiguous_and_a_number_is_not(other: E
 # What is reported
 
 
-def verdict(**changes: object) -> Verdict:
-    known: dict[str, object] = {
-        "entry": entry("101", commit="a" * 40, sha256="b" * 64),
-        "folder": Path("/f"),
-        "rebuilt": Path("/f/submissions/tiny.csv"),
-        "sha256": "c" * 64,
-        "identical": False,
-        "rows": 9,
-        "different": 2,
-        "first": ("t1", "t2"),
-        "farthest": None,
-        "against": "submission",
-    }
-    return Verdict(**(known | changes))  # type: ignore[arg-type]
-
-
-SAME = {"identical": True, "different": 0, "first": (), "sha256": "b" * 64}
-DIRTY = entry("", commit="a" * 40 + "-dirty", sha256="b" * 64)
-LOST = (
-    "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, not the bytes that "
-    "were submitted: SHA-256 cccccccccccccccc, the ledger has bbbbbbbbbbbbbbbb. What was submitted "
-    "is neither in the folder nor in git"
-)
+KEPT = Path("/f/submissions/tiny.csv")
+MADE = entry("101", commit="a" * 40, sha256="b" * 64, metric="accuracy")
+DIRTY = dataclasses.replace(MADE, ref="", commit="a" * 40 + "-dirty")
+LOSS = dataclasses.replace(MADE, metric="log_loss")
+F1 = dataclasses.replace(MADE, metric="f1")
+START = "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, "
 
 
 @pytest.mark.parametrize(
     ("found", "text"),
     [
         (
-            verdict(**SAME, folder=None, rebuilt=None),
-            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 labels, SHA-256 bbbbbbbbbbbbbbbb.",
+            Verdict(MADE, None, "b" * 64, 9, [], None),
+            START + "byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb.",
         ),
         (
-            verdict(**SAME, entry=DIRTY),
-            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 labels, SHA-256 bbbbbbbbbbbbbbbb. It lies in /f/submissions/tiny.csv.",
+            Verdict(DIRTY, KEPT, "b" * 64, 9, [], None),
+            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb. It was made with changes that no commit holds. It is /f/submissions/tiny.csv.",
         ),
         (
-            verdict(),
-            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, but 2 of 9 labels differ (first: t1, t2). Its accuracy can differ by at most 0.2223, on half of the test images by at most 0.4445. It lies in /f/submissions/tiny.csv.",
+            Verdict(MADE, KEPT, "c" * 64, 9, ["t1", "t2"], None),
+            START + "but 2 of 9 rows differ (first: t1, t2). Its accuracy can differ by at most 0.2223, on half of the test images by at most 0.4445. It is /f/submissions/tiny.csv.",
         ),
         (
-            verdict(entry=DIRTY, different=6, first=("t1", "t2", "t3")),
-            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, but 6 of 9 labels differ (first: t1, t2, t3). Its accuracy can differ by at most 0.6667, on half of the test images by at most 1.0000. It was made with changes that no commit holds. It lies in /f/submissions/tiny.csv.",
+            Verdict(MADE, KEPT, "c" * 64, 9, list("123456"), None),
+            START + "but 6 of 9 rows differ (first: 1, 2, 3). Its accuracy can differ by at most 0.6667, on half of the test images by at most 1.0000. It is /f/submissions/tiny.csv.",
         ),
         (
-            verdict(different=0, first=()),
-            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, other bytes, but all 9 labels are the same, and so is the score: the order, the header, quotes or line ends differ. It lies in /f/submissions/tiny.csv.",
+            Verdict(F1, None, "c" * 64, 9, ["t1", "t2"], None),
+            START + "but 2 of 9 rows differ (first: t1, t2).",
         ),
         (
-            verdict(different=0, first=(), against="commit"),
-            f"{LOST}. Against the file that the commit holds, all 9 labels are the same. It lies in /f/submissions/tiny.csv.",
+            Verdict(LOSS, None, "c" * 64, 9, ["t1", "t2"], 1.25e-7),
+            START + "but 2 of 9 rows differ (first: t1, t2), by at most 1.2e-07.",
         ),
         (
-            verdict(against="commit"),
-            f"{LOST}. Against the file that the commit holds, 2 of 9 labels differ (first: t1, t2). It lies in /f/submissions/tiny.csv.",
+            Verdict(MADE, None, "c" * 64, 9, [], None),
+            START + "other bytes, but all 9 rows say the same, so the score is the same: the order, the header, quotes or line ends differ.",
         ),
         (
-            verdict(rows=0, different=0, first=(), against="hash"),
-            f"{LOST}: no row could be compared. It lies in /f/submissions/tiny.csv.",
-        ),
-        (
-            verdict(**SAME, farthest=0.0, folder=None, rebuilt=None),
-            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows of probabilities, SHA-256 bbbbbbbbbbbbbbbb.",
-        ),
-        (
-            verdict(farthest=1.25e-7),
-            "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa, but 2 of 9 rows of probabilities differ (first: t1, t2), by at most 1.2e-07. It lies in /f/submissions/tiny.csv.",
+            Verdict(MADE, None, "c" * 64, 0, [], None),
+            START + "not the bytes that were submitted: SHA-256 cccccccccccccccc, the ledger has bbbbbbbbbbbbbbbb. The submitted file is neither in the folder nor in the commit, so its rows cannot be compared.",
         ),
     ],
 )  # fmt: skip
@@ -375,21 +336,23 @@ def test_the_report_says_what_was_found_and_what_it_can_change(found: Verdict, t
 @pytest.mark.parametrize(
     ("metric", "rebuilt", "different", "farthest"),
     [
-        ("log_loss", "id,a,b\nx,0.25,0.75\ny,0.875,0.125\n", 1, 0.125),
-        ("log_loss", "id,a,b\ny,1,0\nx,0.25,0.75\n", 0, 0.0),
-        ("log_loss", "id,a,b\nx,0.25,0.75\n", 1, 1.0),
-        ("accuracy", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", 1, None),
-        ("", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", 1, None),
+        ("log_loss", "id,a,b\nx,0.25,0.75\ny,0.875,0.125\n", ["y"], 0.125),
+        ("log_loss", "id,a,b\ny,1,0\nx,0.25,0.75\n", [], 0.0),
+        ("log_loss", "id,a,b\nx,0.25,0.75\n", ["y"], 1.0),
+        ("log_loss", "id,a,b\nx,0.25,0.75\ny,ill,0\n", ["y"], None),
+        ("log_loss", "id,a\nx,0.25\ny,1\n", ["x", "y"], None),
+        ("accuracy", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", ["y"], None),
+        ("", "id,a,b\nx,0.25,0.75\ny,0.5,0.5\n", ["y"], None),
     ],
 )
 def test_probabilities_are_compared_as_numbers(
-    tmp_path: Path, metric: str, rebuilt: str, different: int, farthest: float | None
+    tmp_path: Path, metric: str, rebuilt: str, different: list[str], farthest: float | None
 ) -> None:
     submitted, made = tmp_path / "mine.csv", tmp_path / "made.csv"
     submitted.write_text("id,a,b\nx,0.25,0.75\ny,1,0\n")
     made.write_text(rebuilt)
     recorded = entry("101", str(submitted), sha256=sha256_of(submitted), metric=metric)
-    found = module._compare(recorded, "a" * 40, tmp_path, made)
+    found = compare(recorded, made)
     assert (found.rows, found.different, found.farthest) == (2, different, farthest)
 
 
@@ -436,7 +399,7 @@ def test_a_file_that_no_stage_of_the_commit_makes_is_refused(small: Path) -> Non
         f"those that make submissions/tiny.csv. See: git show {head}:params.yaml"
     )
     git(small, "rm", "--quiet", "dvc.yaml")
-    commit(small, "without a pipeline")
+    commit(small)
     head = git(small, "rev-parse", "HEAD")[:12]
     assert "found those that make no such file." in refused(small, {"commit": head})
 
@@ -453,7 +416,7 @@ def test_a_folder_that_is_there_stays_as_it_is(small: Path, full: bool) -> None:
     assert refused(small, {}) == (
         f"{folder}: expected no such folder, found one that is no rebuild of commit "
         f"{recorded.commit[:12]}. Name another one: --folder FOLDER; or, if it is a worktree that "
-        f"may go: git worktree remove --force {folder}"
+        f"may be deleted: git worktree remove --force {folder}"
     )
     assert not full or (folder / "work.py").read_text() == "changed"
 
@@ -462,7 +425,7 @@ def test_a_folder_that_is_there_stays_as_it_is(small: Path, full: bool) -> None:
 def test_a_folder_inside_the_repository_is_refused(small: Path, inside: str) -> None:
     folder = small / inside
     assert refused(small, {}, folder=folder) == (
-        f"{folder}: lies inside the repository, where git and DVC would find it. "
+        f"{folder}: is inside the repository, where git and DVC would find it. "
         "Name a folder outside"
     )
 
@@ -475,14 +438,6 @@ def test_outside_a_repositorys_root_it_is_refused(small: Path) -> None:
         assert str(error.value) == (
             f"{folder}: expected the root of a git repository. Run it in the clone whose ledger "
             "has the submission"
-        )
-
-
-def test_one_process_at_a_time_rebuilds_in_a_folder(small: Path) -> None:
-    with FileLock(small / ".git" / "reproduce-project-reproduce-101.lock"):
-        assert refused(small, {}) == (
-            f"{small.parent / 'project-reproduce-101'}: another process is rebuilding in it. "
-            "Wait for it"
         )
 
 
@@ -531,8 +486,7 @@ def test_a_repository_full_of_changes_stays_as_it_is(
     found = rebuild(ran, "101")
     heard = capfd.readouterr()
     assert found.identical
-    assert (found.folder, found.rebuilt) == (None, None)
-    assert (found.rows, found.different) == (24, 0)
+    assert (found.rebuilt, found.rows, found.different) == (None, 24, [])
     assert snapshot(ran) == before
     assert "Stage 'train' is cached" in heard.err
     assert "Running stage 'ensemble'" in heard.err  # not checked out: made
@@ -542,11 +496,12 @@ def test_a_repository_full_of_changes_stays_as_it_is(
 
 
 @pytest.mark.slow
-def test_it_can_be_kept_elsewhere_and_another_call_goes_on_there(ran: Path, tmp_path: Path) -> None:
+def test_it_can_be_kept_elsewhere_and_another_call_continues_there(
+    ran: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "deep" / "elsewhere"
     found = rebuild(ran, "101", keep=True, folder=folder)
     assert found.identical
-    assert found.folder == folder
     assert found.rebuilt == folder / FILE
     assert sha256_of(folder / FILE) == found.entry.sha256
     assert git(folder, "status", "--porcelain") == ""
@@ -561,16 +516,15 @@ def test_it_can_be_kept_elsewhere_and_another_call_goes_on_there(ran: Path, tmp_
 def test_a_left_over_that_was_deleted_by_hand_is_made_again(ran: Path) -> None:
     other = ran.parent / "on-an-unplugged-disk"
     git(ran, "worktree", "add", "--quiet", "--detach", str(other))
-    kept = rebuild(ran, "101", keep=True).folder
-    assert kept
-    shutil.rmtree(kept)
+    assert rebuild(ran, "101", keep=True).rebuilt
+    shutil.rmtree(ran.parent / "project-reproduce-101")
     shutil.rmtree(other)
     assert rebuild(ran, "101").identical
     assert str(other) in git(ran, "worktree", "list")  # `git worktree prune` would forget it
 
 
 @pytest.mark.slow
-def test_a_failing_command_is_named_and_the_same_call_goes_on_after_it(
+def test_a_failing_command_is_named_and_the_same_call_continues_after_it(
     ran: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = ran.parent / "project-reproduce-101"
@@ -579,7 +533,7 @@ def test_a_failing_command_is_named_and_the_same_call_goes_on_after_it(
         rebuild(ran, "101")
     assert str(error.value) == (
         f"{folder}: dvc repro train ensemble: exit code 255, for the reason that it gives above. "
-        "The folder is kept: mend it and run the same command again, which goes on there"
+        "The folder is kept: fix the cause and run the same command again, which continues there"
     )
     assert "the data are not there" in capfd.readouterr().err
     assert folder.is_dir()
@@ -590,25 +544,23 @@ def test_a_failing_command_is_named_and_the_same_call_goes_on_after_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("committed", [False, True])
-def test_of_changed_labels_it_says_how_many_and_which(ran: Path, committed: bool) -> None:
-    """The submitted file is found in the folder; or, where that has changed, in any commit."""
+def test_it_says_how_many_labels_changed_and_which(ran: Path, committed: bool) -> None:
+    """The submitted file is found in the folder; or, where that has changed, in its commit."""
     (recorded,) = read_ledger(ran / paths.LEDGER)
     made = (ran / FILE).read_text()
     flip(ran, 3)
-    record(ran, "102", commit=recorded.commit)
     if committed:
+        commit(ran)
+        record(ran, "102")
         (ran / FILE).write_text(made)
-        commit(ran, "back again")
+        commit(ran)
     else:
-        git(ran, "reset", "--quiet", "HEAD~1")
-        git(ran, "reflog", "expire", "--expire=now", "--all")
+        record(ran, "102", commit=recorded.commit)
     found = rebuild(ran, "102")
     assert not found.identical
-    assert found.against == "submission"
-    assert (found.rows, found.different) == (24, 3)
-    assert found.first == ("t00", "t01", "t02")
-    assert found.folder == ran.parent / "project-reproduce-102"
-    assert (found.folder / FILE).read_text() == made
+    assert (found.rows, found.different) == (24, ["t00", "t01", "t02"])
+    assert found.rebuilt == ran.parent / "project-reproduce-102" / FILE
+    assert found.rebuilt.read_text() == made
 
 
 @pytest.mark.slow
@@ -617,8 +569,7 @@ def test_rows_that_one_file_lacks_count_as_different(ran: Path) -> None:
     (ran / FILE).write_text("\n".join([*lines[:-1], "unknown,1", "other,1", ""]))
     record(ran, "102", commit=git(ran, "rev-parse", "HEAD~1"))
     found = rebuild(ran, "102")
-    assert (found.rows, found.different) == (26, 3)
-    assert found.first == ("unknown", "other", "t23")
+    assert (found.rows, found.different) == (26, ["unknown", "other", "t23"])
 
 
 @pytest.mark.slow
@@ -627,41 +578,23 @@ def test_other_line_ends_are_other_bytes_with_the_same_labels(ran: Path) -> None
     record(ran, "102", commit=git(ran, "rev-parse", "HEAD~1"))
     found = rebuild(ran, "102")
     assert not found.identical
-    assert found.against == "submission"
-    assert (found.rows, found.different) == (24, 0)
-    assert "all 24 labels are the same" in report(found)
-
-
-@pytest.mark.slow
-def test_a_hash_that_nothing_has_is_compared_with_the_commits_file(ran: Path) -> None:
-    (recorded,) = read_ledger(ran / paths.LEDGER)
-    record(ran, "102", sha256="0" * 64, commit=recorded.commit)
-    found = rebuild(ran, "102")
-    assert not found.identical
-    assert found.against == "commit"
-    assert (found.rows, found.different) == (24, 0)
-    assert found.sha256 == recorded.sha256
+    assert (found.rows, found.different) == (24, [])
+    assert "all 24 rows say the same" in report(found)
 
 
 @pytest.mark.slow
 def test_a_dirty_commit_is_rebuilt_without_its_changes_and_that_is_said(
     ran: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """This one has neither the file nor the parameters, so only the hash can be compared."""
-    git(ran, "rm", "--quiet", "--cached", FILE)
-    git(ran, "commit", "--quiet", "--message", "without the file")
-    head = git(ran, "rev-parse", "HEAD")
-    record(ran, "102", sha256="0" * 64, commit=f"{head}-dirty", params="0" * 64)
+    """Nothing has the submitted bytes, so only the hashes can be compared."""
+    (recorded,) = read_ledger(ran / paths.LEDGER)
+    record(ran, "102", sha256="0" * 64, commit=f"{recorded.commit}-dirty")
     found = rebuild(ran, "102")
-    assert not found.identical
-    assert (found.against, found.rows, found.different) == ("hash", 0, 0)
-    heard = capfd.readouterr().err
+    assert (found.identical, found.rows, found.different) == (False, 0, [])
+    assert found.sha256 == recorded.sha256
     assert (
-        "submissions/tiny.csv (submission 102): was made with changes that no commit holds; going "
-        "on from the commit alone: the bytes may differ\n"
-        "params.yaml: the commit's is not the one that the ledger records\n"
-    ) in heard
-    assert "dvc.lock: " not in heard
+        "\nit was made with changes that no commit holds, so the bytes may differ\n"
+    ) in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -706,7 +639,7 @@ def test_what_a_remote_has_is_fetched_and_the_rest_is_made_anew(
 def test_another_requirements_lock_gets_its_own_environment(
     ran: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The recipe stands for the installation: a python that says that it was called."""
+    """Instead of an installation the recipe makes a python that says when it is called."""
     real = Path(sys.executable).parent
     (ran / "Makefile").write_text(
         ".venv/.installed: requirements.lock\n"
@@ -716,7 +649,7 @@ def test_another_requirements_lock_gets_its_own_environment(
         "\t@chmod +x .venv/bin/python\n"
         "\t@touch $@\n"
     )
-    commit(ran, "with a Makefile")
+    commit(ran)
     record(ran, "102")
     assert rebuild(ran, "102").identical
     assert "its own environment" not in capfd.readouterr().err
@@ -756,22 +689,22 @@ def halted(ran: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_after_ctrl_c_the_same_call_goes_on_where_it_was(
+def test_after_ctrl_c_the_same_call_continues_where_it_was(
     halted: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert rebuild(halted, "101").identical
-    assert "\ngoing on\n" in capfd.readouterr().err
+    assert "\ncontinuing\n" in capfd.readouterr().err
     assert [path.name for path in halted.parent.iterdir()] == ["project"]
 
 
 @pytest.mark.slow
-def test_from_scratch_goes_on_with_nothing_that_was_left(
+def test_from_scratch_continues_with_nothing_that_was_left(
     halted: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert rebuild(halted, "101", from_scratch=True).identical
     heard = capfd.readouterr().err
     assert "Running stage 'train'" in heard
-    assert "going on\n" not in heard
+    assert "continuing\n" not in heard
     assert not (halted / ".dvc" / "cache").exists()
 
 
@@ -800,12 +733,12 @@ def test_from_scratch_every_stage_runs_and_gives_the_same_bytes(
     before, cache = snapshot(trained), sorted((trained / ".dvc" / "cache").rglob("*"))
     found = rebuild(trained, "101", from_scratch=True, keep=True)
     assert found.identical
-    assert found.folder
+    assert found.rebuilt
     heard = capfd.readouterr().err
     for stage in ("download", "prepare", "split", "train@one-0", "ensemble"):
         assert f"Running stage '{stage}'" in heard
     assert "cached" not in heard
-    assert git(found.folder, "status", "--porcelain") == ""  # not one byte of git's differs
+    assert git(found.rebuilt.parent, "status", "--porcelain") == ""  # not one byte of git's differs
     assert sorted((trained / ".dvc" / "cache").rglob("*")) == cache
-    git(trained, "worktree", "remove", "--force", str(found.folder))
+    git(trained, "worktree", "remove", "--force", str(found.rebuilt.parents[1]))
     assert snapshot(trained) == before

@@ -1,16 +1,18 @@
 """One file, one submission: through the real client, under faults, and killed at every step."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cards import make_card
 from competing import COMPETITION, KEY, command, commit, git, make_ready, write_submission
 from kaggle_server import KaggleServer, serve
 from project import ROOT
 
+from pipeline.core.files import sha256_of
+from pipeline.core.record import write_record
 from pipeline.ledger.ledger import COLUMNS, Entry, append, latest, read_ledger
 
 SUBMIT = ("submit", "submissions/tiny.csv", "--yes")
@@ -110,9 +112,9 @@ def test_a_metric_of_probabilities_has_them_checked_and_named(
     assert done.returncode == 1
     assert "line 3: expected a probability in [0, 1], found '1.5' (id test_00001)" in done.stderr
     file.write_text(labels)
-    card = json.loads(file.with_suffix(".json").read_text())
-    card["metric"] = {"name": "log_loss", "value": 0.25}
-    file.with_suffix(".json").write_text(json.dumps(card))
+    metric = {"name": "log_loss", "value": 0.25}
+    card = make_card(metric=metric, sha256={"submission": sha256_of(file)})
+    write_record(file.with_suffix(".json"), card)
     commit(ready)
     done = command(server, ready, *SUBMIT)
     assert done.returncode == 0, done.stderr
@@ -125,7 +127,7 @@ def test_at_the_daily_limit_nothing_is_uploaded(server: KaggleServer, ready: Pat
     server.daily_limit = 0
     done = command(server, ready, *SUBMIT)
     assert done.returncode == 1
-    assert "today's limit is reached after 0 submissions. Kaggle counts anew" in done.stderr
+    assert "today's limit is reached after 0 submissions. Kaggle allows new ones" in done.stderr
     assert not server.called("PUT upload")
 
 
@@ -331,7 +333,7 @@ def test_killed_at_any_step_it_ends_as_one_submission(server: KaggleServer, read
             break
         assert killed.returncode == 9, killed.stderr
         after_kill = path.read_bytes() if path.exists() else b""
-        if step % 2:  # either command goes on from there
+        if step % 2:  # either command continues from there
             command(server, ready, "scores")
         done = command(server, ready, *SUBMIT)
         assert len(server.submissions) == 1, f"step {step}: {done.stderr}"
@@ -352,7 +354,7 @@ def test_two_at_once_make_one_submission(server: KaggleServer, ready: Path) -> N
     assert sorted(run.returncode for run in runs) == [0, 1]
 
 
-def test_the_leaderboard_tells_place_gap_and_noise(server: KaggleServer, ready: Path) -> None:
+def test_the_leaderboard_shows_place_gap_and_noise(server: KaggleServer, ready: Path) -> None:
     server.score = lambda _: ("COMPLETE", "0.95", "", "")
     command(server, ready, *SUBMIT)
     server.leaderboard = [("A", "0.99"), ("B", "0.97"), ("Team Tester", "0.95"), ("C", "0.95"),
@@ -362,8 +364,8 @@ def test_the_leaderboard_tells_place_gap_and_noise(server: KaggleServer, ready: 
     assert done.stdout.splitlines() == [
         "Team Tester: place 3 of 5, public score 0.95000",
         "leader: 0.99000, 0.04000 above; next better: 0.02000 above",
-        "noise: ±0.09552 (95 %, taking half of the 40 test rows as public): places 1 to 4 cannot "
-        "be told apart from ours",
+        "noise: ±0.09552 (95 %, with 50% of the 40 test rows as public): places 1 to 4 cannot be "
+        "distinguished from ours",
     ]
 
 
@@ -380,7 +382,7 @@ def test_of_a_loss_the_next_better_score_is_the_next_lower_one(
     assert done.stdout.splitlines() == [
         "Team Tester: place 3 of 4, public score 1.25000",
         "leader: 0.50000, 0.75000 below; next better: 0.12500 below",
-        "noise: told of accuracy only, and params.yaml: ensemble.metric is log_loss",
+        "noise: known for accuracy only, and params.yaml: ensemble.metric is log_loss",
     ]
 
 
@@ -402,7 +404,7 @@ def test_a_source_without_a_competition_asks_for_one(server: KaggleServer, ready
     assert "nothing was submitted yet" in command(server, ready, "scores", "-c", COMPETITION).stderr
 
 
-def test_the_ledger_refuses_what_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
     entry = Entry("t", "lost", *([""] * (len(COLUMNS) - 2)))
     append(path, entry)

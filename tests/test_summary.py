@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cards import card
+from cards import blended_card
 from project import PARAMS
 
 from pipeline.commands import summary
@@ -28,7 +28,7 @@ def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:
             "private": {"rows": 9, "log_loss": 0.29},
         },
     }
-    write_record(paths.card("tiny"), card(name="tiny", metric=score))
+    write_record(paths.card("tiny"), blended_card(name="tiny", metric=score))
     write_text(paths.LEADERBOARD, json.dumps(leaderboard | changes))
     write_text(paths.PARAMS, PARAMS)
     summary.run(read_config(paths.PARAMS))

@@ -1,15 +1,15 @@
-"""Profiles: whole params.yaml files, one a competition, under profiles/.
+"""Profiles: complete params.yaml files under profiles/, one for each competition.
 
-`params.yaml` is always the whole truth. A profile replaces it, never over changes that are not
-committed and stand in no profile.
+Every command reads `params.yaml` alone. A profile replaces it, but never changes that are neither
+committed nor in a profile.
 """
 
-import subprocess
 from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import write_text
+from pipeline.ledger.git import file_at
 from pipeline.params import read_config
 
 PROFILES = Path("profiles")
@@ -25,10 +25,10 @@ def list_profiles() -> list[tuple[str, str, bool]]:
 
 
 def use_profile(name: str) -> None:
-    """Put profiles/NAME.yaml in the place of params.yaml.
+    """Replace params.yaml by profiles/NAME.yaml.
 
     Raises ConfigError for an unknown or invalid profile, and where params.yaml has changes that
-    would be lost: those that stand neither in the last commit nor in any profile.
+    would be lost: those that are neither in the last commit nor in any profile.
     """
     profile = PROFILES / f"{name}.yaml"
     if not profile.is_file():
@@ -37,7 +37,7 @@ def use_profile(name: str) -> None:
     read_config(profile)
     if paths.PARAMS.is_file() and not _is_kept(paths.PARAMS.read_bytes()):
         raise ConfigError(
-            f"{paths.PARAMS}: has changes that stand neither in the last commit nor in a profile. "
+            f"{paths.PARAMS}: has changes that are neither in the last commit nor in a profile. "
             f"Keep them (git commit params.yaml, or cp params.yaml profiles/NEW.yaml) "
             f"or drop them (git checkout params.yaml), then: make use PROFILE={name}"
         )
@@ -45,12 +45,10 @@ def use_profile(name: str) -> None:
 
 
 def _is_kept(content: bytes) -> bool:
+    """Whether a profile or the last commit has these parameters."""
     if any(path.read_bytes() == content for path in PROFILES.glob("*.yaml")):
         return True
-    committed = subprocess.run(
-        ["git", "show", f"HEAD:./{paths.PARAMS}"], capture_output=True, check=False
-    )
-    return committed.returncode == 0 and committed.stdout == content
+    return file_at("HEAD", paths.PARAMS) == content
 
 
 def _measured(path: Path) -> str:

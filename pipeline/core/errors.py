@@ -12,6 +12,7 @@ PipelineError
 ├── SubmissionError    a submission that Kaggle would refuse, or that was made before
 ├── KaggleError        Kaggle refused a call, or cannot be reached
 │   └── LostReplyError   whether Kaggle did it is not known
+├── GitError           git is not installed, or refused a command
 ├── ReproduceError     a recorded submission that cannot be rebuilt
 └── DiskError          no space left, or no right to write
 
@@ -73,6 +74,10 @@ class KaggleError(PipelineError):
 
 class LostReplyError(KaggleError):
     """A call was sent and no answer came: whether Kaggle did it is not known."""
+
+
+class GitError(PipelineError):
+    """git is not installed, or refused a command."""
 
 
 class ReproduceError(PipelineError):

@@ -1,6 +1,6 @@
-"""The commands outside DVC that talk to Kaggle: submit, scores, leaderboard.
+"""The commands outside DVC about submissions: submit, scores, finals, leaderboard.
 
-What they find out is printed on standard output; what they do goes to standard error.
+Results are printed on standard output, progress on standard error.
 """
 
 import os
@@ -19,9 +19,9 @@ from pipeline.core.progress import say
 from pipeline.core.tables import read_csv
 from pipeline.download.config import DownloadConfig
 from pipeline.kaggle.client import Kaggle, competition_slug
-from pipeline.ledger.commentary import explain_entries, finals_lines, read_audit
+from pipeline.ledger.history import read_groups, recall
 from pipeline.ledger.ledger import Entry, latest, locked, read_ledger
-from pipeline.ledger.rank import find_place
+from pipeline.ledger.rank import find_rank
 from pipeline.ledger.scores import update_scores
 from pipeline.ledger.submit import Order
 from pipeline.ledger.submit import submit as submit_order
@@ -32,7 +32,7 @@ from pipeline.scoring.submission import check_submission, read_form
 def submit(order: Order, metric: str, yes: bool) -> None:
     """Check a file, submit it once, and print its score. Raises SubmissionError, KaggleError.
 
-    metric: params.yaml's, which tells what the file holds.
+    metric: the name in params.yaml, which decides what the file must hold.
     """
     order = replace(order, file=Path(os.path.relpath(order.file)))
     classes = read_competition(paths.COMPETITION).classes
@@ -48,52 +48,55 @@ def submit(order: Order, metric: str, yes: bool) -> None:
 
 def scores(competition: str) -> None:
     """Bring the ledger up to date with Kaggle and print what is known of each submission."""
+    from pipeline.ledger.explain import explain_entries, read_data_facts  # scipy.stats: 0.6 s
+
     with locked(paths.LEDGER):
         entries = update_scores(competition, Kaggle())
-    if not entries:
-        raise SubmissionError(f"{competition}: nothing was submitted yet")
+    _check_any(entries, competition)
     _print_entries(entries)
-    for line in explain_entries(entries, read_audit()):
+    for line in explain_entries(entries, read_data_facts()):
         print(line)
 
 
 def finals(competition: str) -> None:
     """Print the rule's choice of the two final submissions among the ledger's."""
-    entries = [
-        entry for entry in latest(read_ledger(paths.LEDGER)) if entry.competition == competition
-    ]
-    if not entries:
-        raise SubmissionError(f"{competition}: nothing was submitted yet")
-    for line in finals_lines(entries):
+    from pipeline.ledger.finals import choose_finals, describe_finals  # scipy.stats: 0.6 s
+
+    entries = latest(read_ledger(paths.LEDGER), competition)
+    _check_any(entries, competition)
+    for line in describe_finals(choose_finals(recall(entries), read_groups(paths.FOLDS))):
         print(line)
 
 
-def leaderboard(competition: str, metric: str) -> None:
-    """Print our place on the public leaderboard, and how much of it is luck."""
+def leaderboard(competition: str, metric: str, public_share: float) -> None:
+    """Print our rank on the public leaderboard, and how much of it is luck.
+
+    public_share: the share of the test rows that are taken as public; Kaggle does not say.
+    """
     if not paths.SAMPLE_SUBMISSION.is_file():
         raise SubmissionError(f"{paths.SAMPLE_SUBMISSION}: no such file. Run: dvc repro prepare")
     test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
     by = METRICS[metric]
-    place = find_place(competition, Kaggle(), test_rows, by)
-    first, last = place.within_noise
+    ours = find_rank(competition, Kaggle(), test_rows * public_share, by)
     side = "above" if by.greater_is_better else "below"
     gap = "none"
-    if place.next_better is not None:
-        gap = f"{abs(place.next_better - place.score):.5f} {side}"
-    print(f"{place.team}: place {place.place} of {place.teams}, public score {place.score:.5f}")
-    ahead = abs(place.first - place.score)
-    print(f"leader: {place.first:.5f}, {ahead:.5f} {side}; next better: {gap}")
-    if place.noise is None:
-        print(f"noise: told of accuracy only, and params.yaml: ensemble.metric is {metric}")
+    if ours.next_better is not None:
+        gap = f"{abs(ours.next_better - ours.score):.5f} {side}"
+    print(f"{ours.team}: place {ours.rank} of {ours.teams}, public score {ours.score:.5f}")
+    ahead = abs(ours.first - ours.score)
+    print(f"leader: {ours.first:.5f}, {ahead:.5f} {side}; next better: {gap}")
+    if ours.noise is None:
+        print(f"noise: known for accuracy only, and params.yaml: ensemble.metric is {metric}")
         return
+    first, last = ours.within_noise
     print(
-        f"noise: ±{place.noise:.5f} (95 %, taking half of the {test_rows} test rows as public): "
-        f"places {first} to {last} cannot be told apart from ours"
+        f"noise: ±{ours.noise:.5f} (95 %, with {public_share:.0%} of the {test_rows} test rows as "
+        f"public): places {first} to {last} cannot be distinguished from ours"
     )
 
 
 def slug(config: DownloadConfig, chosen: str | None) -> str:
-    """The competition that a command is about. Raises KaggleError where nothing names one."""
+    """The competition that a command is about. Raises KaggleError where neither names one."""
     if chosen is not None:
         return competition_slug(chosen)
     if config.source == "kaggle":
@@ -102,6 +105,11 @@ def slug(config: DownloadConfig, chosen: str | None) -> str:
         f"{paths.PARAMS}: download.source is {config.source}, so no competition is named there. "
         "Say which: --competition SLUG"
     )
+
+
+def _check_any(entries: list[Entry], competition: str) -> None:
+    if not entries:
+        raise SubmissionError(f"{competition}: nothing was submitted yet")
 
 
 def _ask(question: str) -> bool:

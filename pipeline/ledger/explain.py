@@ -1,184 +1,228 @@
-"""After a score came in: was it to be expected, and if not, which explanations fit.
+"""After a score came in: was it to be expected, and if not, what could explain it.
 
-Explanations are named by rules, not by taste. A score outside its interval is first held against
-what a wrong file would give (format), then against what is known of this competition: drift, leaks
-found by the audit, a blend whose own choice was not counted. Luck always remains, with its chance.
+Explanations follow rules, not taste. A score outside its interval is first compared with what a
+wrong file would get (format), then with what is known of this competition: drift, duplicates in
+the audit, missing groups, a blend whose choice was not nested. Luck always remains, with its
+chance. Private scores are printed here once Kaggle shows them; nothing reads these lines, and the
+finals are chosen without them.
 """
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
+from scipy import stats
+
+from pipeline.core import paths
+from pipeline.ledger.history import PastSubmission, parse_score, recall_one
+from pipeline.ledger.ledger import COUNTED, Entry
+from pipeline.ledger.review import review
+from pipeline.scoring.card import Card, Forecast
+from pipeline.scoring.metrics import METRICS
+
+REFUTED = 0.01
+"""A score with a smaller chance speaks against the file or the cross-validation, not for luck."""
 
 _NORMAL = NormalDist()
 
-REFUTED = 0.01
-"""Scores rarer than this speak against the file or the cross-validation, not for bad luck."""
-
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of a submission's making; None where it is not."""
+class DataFacts:
+    """What `prepare` found in the images and labels."""
 
-    labels: Mapping[str, int]
-    """Of the submitted file: how many rows of each."""
-    train_shares: Mapping[str, float]
-    """Of each label in the training rows."""
-    grouped: bool | None
-    """Whether the folds keep patients together."""
-    across_groups: int | None
-    """Clusters of duplicates with training images of two groups (audit.json: spans_groups)."""
-    across_splits: int | None
-    """Clusters of duplicates with training and test images (audit.json: where: both)."""
-    claimed: float | None
-    """The blend's score on the rows that it was chosen on."""
-    nested: float | None
-    """Its score by nested cross-validation."""
+    class_shares: dict[str, float]
+    """The share of each label among the training rows."""
+    across_groups: int
+    """How many clusters of duplicates have training images of two groups."""
+    across_splits: int
+    """How many clusters of duplicates have training and test images."""
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """What a public score says about its forecast."""
+def read_data_facts() -> DataFacts | None:
+    """The facts in data/audit.json; None where `prepare` has not run here."""
+    if not paths.AUDIT.is_file():
+        return None
+    audit = json.loads(paths.AUDIT.read_text(encoding="utf-8"))
+    classes = audit["train"]["classes"]
+    rows = sum(classes.values())
+    return DataFacts(
+        class_shares={name: count / rows for name, count in classes.items()},
+        across_groups=audit["duplicates"]["spans_groups"],
+        across_splits=audit["duplicates"]["where"]["both"],
+    )
 
-    inside: bool
-    chance: float
-    """Of a score as far off as this or farther, on either side, if the forecast is right."""
-    suspects: list[str]
-    """What fits, likeliest first; empty where the score was to be expected."""
-    lines: list[str]
+
+def explain_entries(entries: list[Entry], facts: DataFacts | None) -> list[str]:
+    """For each scored submission of a competition whether it was to be expected; then all together.
+
+    Raises SubmissionError where a score is not a number.
+    """
+    lines, submissions = [], []
+    for entry in entries:
+        if entry.status in COUNTED:
+            submissions.append(recall_one(entry))
+            lines += _explain(submissions[-1], parse_score(entry, entry.private), facts)
+    return lines + review(submissions)
 
 
-def explain_score(card: Mapping[str, Any], public: float, evidence: Evidence) -> Explanation:
-    """Hold a public score against its forecast.
+def _explain(each: PastSubmission, private: float | None, facts: DataFacts | None) -> list[str]:
+    if each.public is None and private is None:
+        return []
+    if each.card is None:
+        return [f"{each.name}: no forecast to compare its score with: {each.no_card}"]
+    lines = []
+    if each.public is not None:
+        lines = explain_score(each.card, each.public, facts)
+    if private is not None:
+        forecast = each.card.forecast
+        chance = chance_of(private, forecast.levels, forecast.quantiles.private)
+        lines.append(f"private {_compare(private, forecast.private, forecast, chance)}")
+    return [f"{each.name}: {lines[0]}", *(f"  {line}" for line in lines[1:])]
 
-    card: a card's part `forecast`. The rules, for a score outside the interval:
 
-    format: one label only; or two classes and one minus the score inside the interval (swapped);
-    or the score of the same labels in another order, within 2.6 standard errors. Accuracy only.
-    drift: on the bad side, and adversarial validation tells test from train (p ≤ 0.05).
-    leak in cross-validation: on the bad side, and duplicates span groups, or there are no groups.
-    overfitted blend: on the bad side, and the nested score lies below the claimed one by as much as
-    a quarter of the miss.
-    leak into test: on the good side, and images stand in both train and test.
+def explain_score(card: Card, public: float, facts: DataFacts | None) -> list[str]:
+    """Compare a public score with its forecast: one line, then what fits it, likeliest first.
+
+    The rules, for a score outside the interval:
+
+    format: outside the metric's range. Where the metric is a mean of rows also: one label only; or
+    two classes and one minus the score inside the interval (swapped labels); or what the same
+    labels in another order would score (exact binomial test at REFUTED).
+    drift: worse than forecast, and train and test can be distinguished.
+    leak in cross-validation: worse, and duplicates span groups, or there are no groups.
+    overfitted blend: worse, and the blend's score without nesting differs from the nested one by a
+    quarter of the miss or more.
+    leak into test: better than forecast, and duplicates are in both train and test.
     luck: always, with its chance.
     """
-    low, high = card["public"]
-    inside = bool(low <= public <= high)
-    chance = two_sided(card, "public", public)
-    place = "inside" if inside else ("below" if public < low else "above")
-    lines = [
-        f"public {public:.5f}: {place} the forecast {low:.4f} to {high:.4f} "
-        f"({card['confidence']:.0%}); as far off by chance: {_percent(chance)}"
-    ]
-    if inside:
-        return Explanation(True, chance, [], lines)
-    worse = (public < low) == card["greater_is_better"]
-    found = [
-        *_format(card, public, evidence),
-        *(_worse(card, public, evidence) if worse else _better(evidence)),
-        ("luck", f"luck: {_percent(chance)} of such competitions; one score in "
-                 f"{1 / (1 - card['confidence']):.0f} falls outside"),
-    ]  # fmt: skip
-    if chance < REFUTED and len(found) == 1:
-        reason = "a test set of another kind than train, or a leak that nothing here looks for"
-        found.insert(0, ("unexplained", f"nothing known explains it; left are {reason}"))
-    return Explanation(False, chance, [name for name, _ in found], lines + [t for _, t in found])
+    forecast = card.forecast
+    low, high = forecast.public
+    chance = chance_of(public, forecast.levels, forecast.quantiles.public)
+    first = f"public {_compare(public, forecast.public, forecast, chance)}"
+    if low <= public <= high:
+        mean, low, high = expect_private(forecast, public)
+        return [first, f"private to expect now: {mean:.4f} ({low:.4f} to {high:.4f})"]
+    is_worse = (public < low) == METRICS[card.metric.name].greater_is_better
+    reasons = _find_wrong_file(card, public, facts)
+    reasons += _find_optimism(card, public, facts) if is_worse else _find_leaks(facts)
+    if chance < REFUTED and not reasons:
+        reasons = [
+            "nothing known explains it; what remains is a test set of another kind than train, or "
+            "a leak that nothing here looks for"
+        ]
+    luck = (
+        f"luck: {_percent(chance)} of such competitions; one score in "
+        f"{1 / (1 - forecast.confidence):.0f} is outside"
+    )
+    return [first, *(f"fits: {reason}" for reason in [*reasons, luck])]
 
 
-def two_sided(card: Mapping[str, Any], usage: str, score: float) -> float:
-    """Chance of a score as far out as this on either side, from the card's quantiles.
+def chance_of(score: float, levels: list[float], quantiles: list[float]) -> float:
+    """The chance of a score as far out as this on either side, if the forecast is right.
 
-    Between the quantiles on the normal scale; beyond the outermost along the line through the two
-    outermost.
+    quantiles: the forecast's scores at the levels. Interpolated on the normal scale; beyond the
+    outermost quantiles along the line through the two outermost.
     """
-    levels = np.array([_NORMAL.inv_cdf(level) for level in card["levels"]])
-    scores = np.array(card["quantiles"][usage])
-    keep = np.append(True, np.diff(scores) > 0)  # scores are discrete: of equal ones the first
-    levels, scores = levels[keep], scores[keep]
+    scores, first = np.unique(quantiles, return_index=True)  # discrete scores repeat
     if len(scores) < 2:
         return float(score == scores[0])
-    if score < scores[0]:
-        height = levels[0] + (score - scores[0]) * _slope(levels[:2], scores[:2])
-    elif score > scores[-1]:
-        height = levels[-1] + (score - scores[-1]) * _slope(levels[-2:], scores[-2:])
-    else:
-        height = float(np.interp(score, scores, levels))
-    below = _NORMAL.cdf(height)
+    heights = np.array([_NORMAL.inv_cdf(level) for level in levels])[first]
+    place = np.clip(np.searchsorted(scores, score), 1, len(scores) - 1)
+    slope = (heights[place] - heights[place - 1]) / (scores[place] - scores[place - 1])
+    below = _NORMAL.cdf(float(heights[place] + (score - scores[place]) * slope))
     return 2 * min(below, 1 - below)
 
 
-def expect_private(card: Mapping[str, Any], public: float) -> tuple[float, float, float]:
+def expect_private(forecast: Forecast, public: float) -> tuple[float, float, float]:
     """The private score to expect once the public one is known, and its interval.
 
-    Both share patients and networks, so a public score above its forecast promises a private one
-    above, by their correlation (a normal approximation).
+    Both halves share patients and networks, so a public score above its forecast promises a
+    private one above, by their correlation (a normal approximation).
     """
-    of_public, of_private = card["sd"]
-    slope = card["correlation"] * of_private / of_public if of_public > 0 else 0.0
-    mean = card["mean"] + slope * (public - card["mean"])
-    left = of_private * (1 - card["correlation"] ** 2) ** 0.5
-    half = _NORMAL.inv_cdf((1 + card["confidence"]) / 2) * left
+    of_public, of_private = forecast.sd
+    slope = forecast.correlation * of_private / of_public if of_public > 0 else 0.0
+    mean = forecast.mean + slope * (public - forecast.mean)
+    left = of_private * (1 - forecast.correlation**2) ** 0.5
+    half = _NORMAL.inv_cdf((1 + forecast.confidence) / 2) * left
     return mean, mean - half, mean + half
 
 
-def _format(card: Mapping[str, Any], public: float, evidence: Evidence) -> list[tuple[str, str]]:
-    if card["metric"] != "accuracy":
+def _find_wrong_file(card: Card, public: float, facts: DataFacts | None) -> list[str]:
+    metric, labels = METRICS[card.metric.name], card.test.labels
+    if not metric.lowest <= public <= metric.highest:
+        return [
+            f"format: {metric.name} is from {metric.lowest:g} to {metric.highest:g}: Kaggle scores "
+            "by another metric"
+        ]
+    if not metric.is_mean_of_rows:
         return []
-    rows = sum(evidence.labels.values())
-    used = [name for name, count in evidence.labels.items() if count]
+    used = [name for name, count in labels.items() if count]
     if len(used) == 1:
-        return [("format", f"format: every row is labelled {used[0]}")]
-    low, high = card["public"]
-    if len(evidence.labels) == 2 and low <= 1 - public <= high:
-        return [("format", f"format: 1 - {public:.4f} = {1 - public:.4f} was to be expected: the "
-                           "two labels are swapped")]  # fmt: skip
-    shuffled = sum(
-        count / rows * evidence.train_shares.get(name, 0.0)
-        for name, count in evidence.labels.items()
-    )
-    error = (shuffled * (1 - shuffled) / card["rows"]["public"]) ** 0.5
-    if abs(public - shuffled) <= 2.576 * error:
-        return [("format", f"format: the same labels in random order score {shuffled:.4f}: ids and "
-                           "labels do not belong together")]  # fmt: skip
-    return []
+        return [f"format: every row is labelled {used[0]}"]
+    low, high = card.forecast.public
+    if len(labels) == 2 and low <= 1 - public <= high:
+        return [
+            f"format: 1 - {public:.4f} = {1 - public:.4f} was to be expected: the two labels are "
+            "swapped"
+        ]
+    if facts is None:
+        return []
+    shares = {name: count / card.test.rows for name, count in labels.items()}
+    shuffled = sum(share * facts.class_shares.get(name, 0.0) for name, share in shares.items())
+    rows = card.forecast.rows.public
+    if stats.binomtest(round(public * rows), rows, shuffled).pvalue < REFUTED:
+        return []
+    return [
+        f"format: the same labels in random order score {shuffled:.4f}: ids and labels do not "
+        "belong together"
+    ]
 
 
-def _worse(card: Mapping[str, Any], public: float, evidence: Evidence) -> list[tuple[str, str]]:
+def _find_optimism(card: Card, public: float, facts: DataFacts | None) -> list[str]:
+    """Why the cross-validated score may be too good."""
     found = []
-    drift = card["drift"]
-    if drift is not None and drift["weighted"]:
-        found.append(("drift", f"drift: test can be told from train (AUC {drift['auc']:.3f}, p "
-                               f"{drift['p']:.3f}), most by {drift['strongest'][0]}"))  # fmt: skip
-    if evidence.across_groups:
-        found.append(("leak in cross-validation",
-                      f"leak in cross-validation: {evidence.across_groups} clusters of duplicates "
-                      "span groups: the groups may not be patients"))  # fmt: skip
-    elif evidence.grouped is False:
-        found.append(("leak in cross-validation",
-                      "leak in cross-validation: the folds know no groups; where rows hang "
-                      "together (patient, site), the out-of-fold score is too good"))  # fmt: skip
-    if evidence.claimed is not None and evidence.nested is not None:
-        overfit = abs(evidence.claimed - evidence.nested)
-        if overfit >= abs(public - card["mean"]) / 4:
-            found.append(("overfitted blend",
-                          f"overfitted blend: chosen on rows that it was scored on, which is worth "
-                          f"{overfit:.4f} (claimed {evidence.claimed:.4f}, nested "
-                          f"{evidence.nested:.4f})"))  # fmt: skip
+    drift, claimed, nested = card.forecast.drift, card.blend.unnested, card.metric.value
+    if drift is not None and drift.weighted:
+        found.append(
+            f"drift: test can be distinguished from train (AUC {drift.auc:.3f}, p {drift.p:.3f}), "
+            f"most by {drift.strongest[0]}"
+        )
+    if facts is not None and facts.across_groups:
+        found.append(
+            f"leak in cross-validation: {facts.across_groups} clusters of duplicates span groups: "
+            "the groups may not be patients"
+        )
+    elif card.out_of_fold.groups == card.out_of_fold.rows:
+        found.append(
+            "leak in cross-validation: the folds have no groups; where rows are related (patient, "
+            "site), the out-of-fold score is too good"
+        )
+    if abs(claimed - nested) >= abs(public - card.forecast.mean) / 4:
+        found.append(
+            "overfitted blend: chosen on the rows that it was scored on, which is worth "
+            f"{abs(claimed - nested):.4f} (claimed {claimed:.4f}, nested {nested:.4f})"
+        )
     return found
 
 
-def _better(evidence: Evidence) -> list[tuple[str, str]]:
-    if evidence.across_splits:
-        return [("leak into test",
-                 f"leak into test: {evidence.across_splits} clusters of duplicates have images in "
-                 "both train and test")]  # fmt: skip
-    return []
+def _find_leaks(facts: DataFacts | None) -> list[str]:
+    """Why test may be easier than train."""
+    if facts is None or not facts.across_splits:
+        return []
+    return [
+        f"leak into test: {facts.across_splits} clusters of duplicates have images in both train "
+        "and test"
+    ]
 
 
-def _slope(heights: Any, scores: Any) -> float:
-    return float((heights[1] - heights[0]) / (scores[1] - scores[0]))
+def _compare(score: float, interval: tuple[float, float], forecast: Forecast, chance: float) -> str:
+    low, high = interval
+    side = "inside" if low <= score <= high else ("below" if score < low else "above")
+    return (
+        f"{score:.5f}: {side} the forecast {low:.4f} to {high:.4f} ({forecast.confidence:.0%}); "
+        f"as far off by chance: {_percent(chance)}"
+    )
 
 
 def _percent(chance: float) -> str:

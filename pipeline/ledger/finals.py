@@ -1,43 +1,52 @@
 """Which two submissions are to count: a rule, stated before anybody knows the private half.
 
 The first is the one with the best forecast. The second is the one that differs most from it among
-those that are not significantly worse: if the first was lucky in cross-validation, the second fails
-elsewhere. Public scores choose nothing; one that refutes its own forecast sets a file aside, since
-then the file is not what was cross-validated. Of the private half nothing gets here.
+those that are not significantly worse: if the first was lucky in cross-validation, the second
+fails on other rows. Public scores choose nothing; but a file whose public score refutes its own
+forecast is set aside, since it is not what was cross-validated. No private score is read.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy.special import stdtr
 
+from pipeline.core import paths
 from pipeline.core.errors import SubmissionError
-from pipeline.ensemble.forecast.card import unpack_correct
-from pipeline.ledger.agreement import Rows, common_ids, encode
-from pipeline.ledger.explain import REFUTED, two_sided
-from pipeline.ledger.history import Recalled
+from pipeline.ledger.explain import REFUTED, chance_of
+from pipeline.ledger.history import Answers, PastSubmission, common_ids, find_differences
+from pipeline.scoring.card import Card
 from pipeline.scoring.metrics import METRICS
 
 LEVEL = 0.05
-"""Of the one-sided test for being worse."""
+"""Significance level of the one-sided test for being worse."""
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A submission that may be chosen: all that is needed is there."""
+
+    name: str
+    card: Card
+    answers: Answers
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A submission beside the first choice."""
+    """A submission compared with the first choice."""
 
     name: str
     expected: float
     differs: float
-    """Share of the test rows that it labels otherwise; of probabilities half the sum of their
+    """Share of the test rows with another label; for probabilities half the sum of their
     differences in a row, on average over the rows, which is the same where all are 0 and 1."""
-    apart: str
+    difference: str
     """`differs` in words."""
     worse: bool
     reason: str
-    """Of `worse`: the test and its figures."""
+    """The test behind `worse`, and its figures."""
 
 
 @dataclass(frozen=True)
@@ -53,42 +62,43 @@ class Finals:
     """What was not considered, and why."""
 
 
-def choose_finals(submissions: list[Recalled], groups: dict[str, str]) -> Finals:
+def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> Finals:
     """The two submissions to select on Kaggle.
 
-    groups: of the training images, for the paired test. Of equal forecasts the earlier submission
-    is taken; of equally different ones the better forecast. Raises SubmissionError where no
-    submission has a card with a forecast, or their forecasts are of different metrics.
+    groups: of the training images, for the paired test. Among equal forecasts the earlier
+    submission is chosen; among equally different files the better forecast. Raises SubmissionError
+    where no submission has a card and its file, or their cards are of different metrics.
     """
-    fit, aside = [], []
+    finalists, aside = [], []
     for each in submissions:
-        if obstacle := _obstacle(each):
-            aside.append(f"{each.name}: {obstacle}")
+        checked = _check(each)
+        if isinstance(checked, str):
+            aside.append(f"{each.name}: {checked}")
         else:
-            fit.append(each)
-    if not fit:
+            finalists.append(checked)
+    if not finalists:
         raise SubmissionError(
-            "submissions/ledger.csv: expected a submission whose card has a forecast, found none "
-            f"of {len(submissions)}{': ' + '; '.join(aside) if aside else ''}"
+            f"{paths.LEDGER}: expected a submission whose card has a forecast, found none of "
+            f"{len(submissions)}{': ' + '; '.join(aside) if aside else ''}"
         )
-    metrics = sorted({_forecast(each)["metric"] for each in fit})
+    metrics = sorted({each.card.metric.name for each in finalists})
     if len(metrics) > 1:
         raise SubmissionError(f"submissions: forecasts of different metrics: {', '.join(metrics)}")
-    sign = 1 if _forecast(fit[0])["greater_is_better"] else -1
-    first = max(fit, key=lambda each: sign * _forecast(each)["mean"])
-    rivals = [_compare(each, first, groups) for each in fit if each is not first]
+    gain = METRICS[metrics[0]].gain
+    first = max(finalists, key=lambda each: gain(each.card.forecast.mean))
+    rivals = [_compare(each, first, groups) for each in finalists if each is not first]
     able = [rival for rival in rivals if not rival.worse and rival.differs > 0]
-    second = max(able, key=lambda rival: (rival.differs, sign * rival.expected), default=None)
+    second = max(able, key=lambda rival: (rival.differs, gain(rival.expected)), default=None)
     return Finals(
         first=first.name,
-        expected=_forecast(first)["mean"],
+        expected=first.card.forecast.mean,
         second=second.name if second else None,
         rivals=rivals,
         aside=aside,
     )
 
 
-def describe(finals: Finals) -> list[str]:
+def describe_finals(finals: Finals) -> list[str]:
     """The choice as lines for a terminal."""
     lines = [f"first   {finals.first}: the best forecast, {finals.expected:.4f}"]
     if finals.second is None:
@@ -96,48 +106,49 @@ def describe(finals: Finals) -> list[str]:
     else:
         chosen = next(rival for rival in finals.rivals if rival.name == finals.second)
         lines.append(
-            f"second  {finals.second}: differs most, {chosen.apart}, and is not significantly "
+            f"second  {finals.second}: differs most, {chosen.difference}, and is not significantly "
             f"worse ({chosen.reason})"
         )
     lines += [
         f"        {rival.name}: {'worse' if rival.worse else 'not worse'} ({rival.reason}), "
-        f"differs {rival.apart}"
+        f"differs {rival.difference}"
         for rival in finals.rivals
         if rival.name != finals.second
     ]
     return lines + [f"aside   {reason}" for reason in finals.aside]
 
 
-def _obstacle(each: Recalled) -> str:
-    if each.forecast is None:
-        return "no card with a forecast"
-    if each.rows is None:
+def _check(each: PastSubmission) -> Finalist | str:
+    """The submission as a finalist, or why it cannot be one."""
+    if each.card is None:
+        return f"no card with a forecast: {each.no_card}"
+    if each.answers is None:
         return "its file is neither here nor in its commit"
     if each.public is not None:
-        chance = two_sided(each.forecast, "public", each.public)
+        forecast = each.card.forecast
+        chance = chance_of(each.public, forecast.levels, forecast.quantiles.public)
         if chance < REFUTED:
             return (
-                f"its public score {each.public:.5f} refutes its forecast (chance {chance:.1g}): "
-                "python -m pipeline scores tells what fits"
+                f"its public score {each.public:.5f} refutes its forecast (chance {chance:.1g}). "
+                "See what fits: python -m pipeline scores"
             )
-    return ""
+    return Finalist(each.name, each.card, each.answers)
 
 
-def _compare(each: Recalled, first: Recalled, groups: dict[str, str]) -> Rival:
-    worse, reason = _paired(each, first, groups) or _overlap(each, first)
-    if METRICS[_forecast(first)["metric"]].needs == "labels":
-        ours, theirs = encode([_rows(first), _rows(each)])
-        differs = float((ours != theirs).mean())
-        apart = f"on {differs:.2%} of the test rows"
+def _compare(each: Finalist, first: Finalist, groups: dict[str, str]) -> Rival:
+    worse, reason = _test_paired(each, first, groups) or _test_overlap(each, first)
+    ids = common_ids(first.answers, each.answers, each.name)
+    if METRICS[first.card.metric.name].needs == "labels":
+        differs = len(find_differences(first.answers, each.answers)) / len(ids)
+        difference = f"on {differs:.2%} of the test rows"
     else:
-        differs = _distance(first, each)
-        apart = f"by {differs:.4f} of probability on average"
-    return Rival(each.name, _forecast(each)["mean"], differs, apart, worse, reason)
+        differs = _measure_distance(first, each, ids)
+        difference = f"by {differs:.4f} of probability on average"
+    return Rival(each.name, each.card.forecast.mean, differs, difference, worse, reason)
 
 
-def _distance(first: Recalled, other: Recalled) -> float:
+def _measure_distance(first: Finalist, other: Finalist, ids: list[str]) -> float:
     """Between submitted probabilities: of the second of two classes, or of each class."""
-    ids = common_ids([_rows(first), _rows(other)])
     ours, theirs = (_probabilities(each, ids) for each in (first, other))
     if ours.shape != theirs.shape:
         raise SubmissionError(
@@ -148,30 +159,31 @@ def _distance(first: Recalled, other: Recalled) -> float:
     return float(gaps.mean() if ours.shape[1] == 1 else gaps.mean() / 2)
 
 
-def _probabilities(each: Recalled, ids: list[str]) -> Float[ndarray, "rows columns"]:
-    rows = _rows(each)
+def _probabilities(each: Finalist, ids: list[str]) -> Float[ndarray, "rows columns"]:
     try:
-        return np.array([rows[image_id] for image_id in ids], np.float64)
+        return np.array([each.answers[name] for name in ids], np.float64)
     except ValueError as error:
         raise SubmissionError(
             f"{each.name}: expected probabilities, as its card's metric asks for: {error}"
         ) from error
 
 
-def _paired(each: Recalled, first: Recalled, groups: dict[str, str]) -> tuple[bool, str] | None:
-    """The one-sided paired test by group, where both cards hold hits of the same images."""
-    if _forecast(first)["metric"] != "accuracy":
+def _test_paired(
+    each: Finalist, first: Finalist, groups: dict[str, str]
+) -> tuple[bool, str] | None:
+    """The one-sided paired test by group, where both cards are of these same training images."""
+    if not METRICS[first.card.metric.name].is_mean_of_rows:
         return None
     ids = sorted(groups)
-    hits = [unpack_correct(_forecast(card)["correct"], ids) for card in (first, each)]
-    if hits[0] is None or hits[1] is None:
+    ours, theirs = (card.forecast.correct.unpack(ids) for card in (first.card, each.card))
+    if ours is None or theirs is None:
         return None
     group_of_row = np.unique([groups[image_id] for image_id in ids], return_inverse=True)[1]
-    difference, p = compare_hits(hits[0], hits[1], group_of_row)
+    difference, p = compare_correct(ours, theirs, group_of_row)
     return p < LEVEL, f"{-difference:+.4f} on the same {len(ids)} out-of-fold rows, p {p:.3f}"
 
 
-def compare_hits(
+def compare_correct(
     first: Bool[ndarray, " rows"],
     other: Bool[ndarray, " rows"],
     group_of_row: Int[ndarray, " rows"],
@@ -179,11 +191,9 @@ def compare_hits(
     """How much more often the first is right, and the chance of that or more without a difference.
 
     Student's t on the groups' summed differences (cluster-robust; Cameron and Miller 2015), with
-    one degree of freedom less than groups. Each row its own group: the paired t test, which is
-    McNemar's for large samples.
+    one degree of freedom less than groups. With each row its own group this is the paired t test,
+    and for many rows McNemar's.
     """
-    from scipy.special import stdtr  # 0.1 s
-
     gaps = np.bincount(group_of_row, weights=first.astype(np.float64) - other)
     rows = np.bincount(group_of_row)
     difference = float(gaps.sum() / rows.sum())
@@ -195,23 +205,11 @@ def compare_hits(
     return difference, float(stdtr(count - 1, -difference / error))
 
 
-def _overlap(each: Recalled, first: Recalled) -> tuple[bool, str]:
-    """Without common rows: is its forecast within the first one's interval for the private half."""
-    mean, (low, high) = _forecast(each)["mean"], _forecast(first)["private"]
+def _test_overlap(each: Finalist, first: Finalist) -> tuple[bool, str]:
+    """Without common rows: whether its forecast is in the first one's interval for private."""
+    mean, (low, high) = each.card.forecast.mean, first.card.forecast.private
     inside = low <= mean <= high
     return (
         not inside,
         f"its forecast {mean:.4f} {'in' if inside else 'not in'} {low:.4f} to {high:.4f}",
     )
-
-
-def _forecast(each: Recalled) -> dict[str, Any]:
-    if each.forecast is None:
-        raise SubmissionError(f"{each.name}: no card with a forecast")
-    return each.forecast
-
-
-def _rows(each: Recalled) -> Rows:
-    if each.rows is None:
-        raise SubmissionError(f"{each.name}: its file is neither here nor in its commit")
-    return each.rows

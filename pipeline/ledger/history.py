@@ -1,109 +1,129 @@
-"""A submission of the ledger as it was: its card and its rows, from the working tree or from git.
+"""An earlier submission as it was sent: its card and its rows, from the working tree or git.
 
-Never what Kaggle or a solution tells of the private half: `Recalled` has no room for it.
+`PastSubmission` has no field for a private score, so whatever is decided from it alone cannot
+depend on one.
 """
 
 import csv
 import hashlib
 import io
-import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from pipeline.core.errors import SubmissionError
+from pipeline.core import paths
+from pipeline.core.errors import SubmissionError, TableError
 from pipeline.core.tables import read_csv
-from pipeline.ledger.agreement import Rows
+from pipeline.ledger.git import file_at
 from pipeline.ledger.ledger import COUNTED, Entry
+from pipeline.scoring.card import Card, parse_card
+
+Answers = dict[str, tuple[str, ...]]
+"""What a file says of each id: a label, or probabilities."""
 
 
 @dataclass(frozen=True)
-class Recalled:
+class PastSubmission:
     """What was known of a submission when it was made, and its public score."""
 
     name: str
     """Kaggle's number and the file."""
-    mark: str
     public: float | None
-    card: dict[str, Any] | None
-    """The whole card; None where it is of another file by now and no commit has it."""
-    rows: Rows | None
-    """A label or probabilities, by id; None where the file is nowhere to be had."""
-
-    @property
-    def forecast(self) -> dict[str, Any] | None:
-        """The card's part of that name."""
-        return None if self.card is None else self.card.get("forecast")
+    card: Card | None
+    no_card: str
+    """Why there is no card; "" where there is one."""
+    answers: Answers | None
+    """None where the submitted file is neither in the working tree nor in its commit."""
 
 
-def recall(entries: list[Entry]) -> list[Recalled]:
+def recall(entries: list[Entry]) -> list[PastSubmission]:
     """What is left of each submission that counts, in the ledger's order.
 
-    Raises SubmissionError where a public score is no number.
+    Raises SubmissionError where a public score is not a number.
     """
-    return [_recall(entry) for entry in entries if entry.status in COUNTED]
+    return [recall_one(entry) for entry in entries if entry.status in COUNTED]
 
 
-def _recall(entry: Entry) -> Recalled:
-    file = Path(entry.file)
-    card = _card_of(entry, _versions(entry, file.with_suffix(".json")))
-    text = next((t for t in _versions(entry, file) if _sha256(t) == entry.sha256), None)
-    return Recalled(
+def recall_one(entry: Entry) -> PastSubmission:
+    """What is left of a submission. Raises SubmissionError where its score is not a number."""
+    content = submitted_bytes(entry)
+    card, no_card = _find_card(entry)
+    return PastSubmission(
         name=f"{entry.ref or 'not sent yet'} {entry.file}",
-        mark=entry.mark,
-        public=_number(entry),
+        public=parse_score(entry, entry.public),
         card=card,
-        rows=None if text is None else _rows(text),
+        no_card=no_card,
+        answers=None if content is None else parse_answers(content),
     )
 
 
-def _versions(entry: Entry, path: Path) -> list[bytes]:
-    """The file's bytes as they are, and as the entry's commit has them."""
-    found = [path.read_bytes()] if path.is_file() else []
-    if entry.commit and not path.is_absolute():
-        name = f"{entry.commit.removesuffix('-dirty')}:{path.as_posix()}"
-        try:
-            done = subprocess.run(["git", "show", name], capture_output=True, check=False)
-        except FileNotFoundError:  # no git
-            return found
-        if done.returncode == 0:
-            found.append(done.stdout)
-    return found
-
-
-def _card_of(entry: Entry, versions: list[bytes]) -> dict[str, Any] | None:
-    for version in versions:
-        card: dict[str, Any] = json.loads(version)
-        if card["sha256"]["submission"] == entry.sha256:
-            return card
+def submitted_bytes(entry: Entry) -> bytes | None:
+    """The submitted file; None where it is neither in the working tree nor in its commit."""
+    for content in _versions(entry, Path(entry.file)).values():
+        if hashlib.sha256(content).hexdigest() == entry.sha256:
+            return content
     return None
 
 
-def _rows(text: bytes) -> Rows:
-    rows = csv.reader(io.StringIO(text.decode("utf-8-sig"), newline=""))
-    return {row[0]: tuple(row[1:]) for row in list(rows)[1:]}
+def parse_answers(content: bytes) -> Answers:
+    """What follows each id in a CSV."""
+    text = content.decode("utf-8-sig", errors="replace")
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    return {row[0]: tuple(row[1:]) for row in rows[1:]}
 
 
-def _sha256(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()
-
-
-def _number(entry: Entry) -> float | None:
+def parse_score(entry: Entry, text: str) -> float | None:
+    """The number in a score's text; None for "". Raises SubmissionError."""
     try:
-        return float(entry.public) if entry.public else None
+        return float(text) if text else None
     except ValueError as error:
         raise SubmissionError(
-            f"submissions/ledger.csv: {entry.ref}: expected a number as the public score, found "
-            f"{entry.public!r}"
+            f"{paths.LEDGER}: {entry.ref}: expected a number as the score, found {text!r}"
         ) from error
 
 
+def find_differences(one: Answers, other: Answers) -> list[str]:
+    """The ids whose answers differ, or that only one of two files has."""
+    return [name for name in one | other if one.get(name) != other.get(name)]
+
+
+def common_ids(first: Answers, other: Answers, name: str) -> list[str]:
+    """The ids of two files, sorted. name: the other's. Raises SubmissionError where they differ."""
+    if first.keys() != other.keys():
+        raise SubmissionError(
+            f"{name}: expected the {len(first)} ids of the first file, found {len(other)}, "
+            f"{len(other.keys() - first.keys())} of them not in the first"
+        )
+    return sorted(first)
+
+
 def read_groups(path: Path) -> dict[str, str]:
-    """The group of each training image, from folds/folds.csv; none where there is no such file."""
+    """The group of each training image, from folds/folds.csv; empty where there is no such file."""
     if not path.is_file():
         return {}
     table: pd.DataFrame = read_csv(path).drop_duplicates("image_id")
     return dict(zip(table["image_id"], table["group"], strict=True))
+
+
+def _find_card(entry: Entry) -> tuple[Card | None, str]:
+    """The card of the submitted file, or why there is none."""
+    reason = "neither its card nor its commit's describes this file"
+    for place, content in _versions(entry, Path(entry.file).with_suffix(".json")).items():
+        try:
+            card = parse_card(place, content)
+        except TableError:
+            reason = f"{place}: this version of the pipeline cannot read the card"
+            continue
+        if card.sha256.submission == entry.sha256:
+            return card, ""
+    return None, reason
+
+
+def _versions(entry: Entry, path: Path) -> dict[str, bytes]:
+    """A file's bytes in the working tree and in the entry's commit, by the name of the place."""
+    found = {path.as_posix(): path.read_bytes()} if path.is_file() else {}
+    committed = file_at(entry.base_commit, path) if entry.commit else None
+    if committed is not None:
+        found[f"{entry.base_commit[:12]}:{path.as_posix()}"] = committed
+    return found

@@ -1,9 +1,9 @@
 """The ledger: submissions/ledger.csv, one line for each thing that became known of a submission.
 
-Lines are only ever added, each written before or after one step that cannot be undone, so that a
-process killed between any two leaves a truth from which the next goes on. The last line of a mark
-in a competition is what is known of that submission. Two clones' ledgers merge as a union of
-lines (.gitattributes).
+Lines are only ever added, each written before or after one step that cannot be undone. So a
+process that is killed between two steps leaves a true ledger, from which the next process goes
+on. The last line with a mark in a competition is what is known of that submission. git merges the
+ledgers of two clones by keeping the lines of both (.gitattributes).
 """
 
 import csv
@@ -20,15 +20,15 @@ from pipeline.core.errors import SubmissionError
 from pipeline.core.files import write_text
 
 Status = Literal["uploading", "pending", "complete", "error", "refused", "lost"]
-"""uploading: about to be sent; whether Kaggle has it is open. pending: Kaggle has it, no score yet.
-complete: scored. error: Kaggle could not score it. refused: Kaggle did not take it.
+"""uploading: about to be sent; it is not known whether Kaggle has it. pending: Kaggle has it, no
+score yet. complete: scored. error: Kaggle could not score it. refused: Kaggle did not accept it.
 lost: it never reached Kaggle."""
 
-OPEN: tuple[Status, ...] = ("uploading", "pending")
-"""More will become known."""
-
 COUNTED: tuple[Status, ...] = ("uploading", "pending", "complete")
-"""A submission that may have cost one of the day's: the same file is not sent again."""
+"""The submission may have used up one of the day's: the same file is not sent again."""
+
+DIRTY = "-dirty"
+"""Follows the commit where files of the working tree differed from it."""
 
 
 @dataclass(frozen=True)
@@ -36,45 +36,56 @@ class Entry:
     """A line; every field is text, "" where nothing is known."""
 
     time: str
-    """Of this line: UTC, ISO 8601."""
+    """When this line was written: UTC, ISO 8601."""
     status: Status
     submitted: str
-    """When it was sent: UTC, ISO 8601."""
+    """When the file was sent: UTC, ISO 8601."""
     competition: str
     file: str
     """Relative to the repository."""
-    sha256: str
-    """Of the file."""
-    commit: str
-    """Of the repository; `-dirty` after it where the working tree differed."""
-    dvc_lock: str
+    sha256: str = ""
+    """The file's hash."""
+    commit: str = ""
+    """The repository's commit, with DIRTY where it applies."""
+    dvc_lock: str = ""
     """SHA-256 of dvc.lock."""
-    params: str
+    params: str = ""
     """SHA-256 of params.yaml."""
-    metric: str
-    """The competition's, from the file's card: what all scores of the line are by."""
-    cross_validated: str
-    """The card's figure."""
-    forecast_low: str
-    forecast_high: str
+    metric: str = ""
+    """The competition's metric, from the file's card: all scores of the line are by it."""
+    cross_validated: str = ""
+    """The card's score."""
+    forecast_low: str = ""
+    forecast_high: str = ""
     """The card's interval for the public score."""
-    mark: str
-    """Stands in the description on Kaggle, and names this submission here."""
-    ref: str
+    mark: str = ""
+    """Is part of the description on Kaggle, and identifies this submission here."""
+    ref: str = ""
     """Kaggle's number."""
-    public: str
-    private: str
-    error: str
-    """Kaggle's words."""
+    public: str = ""
+    private: str = ""
+    error: str = ""
+    """Kaggle's message."""
+
+    @property
+    def title(self) -> str:
+        """The file and Kaggle's number, for a message."""
+        return f"{self.file} (submission {self.ref})" if self.ref else self.file
+
+    @property
+    def base_commit(self) -> str:
+        """The commit without DIRTY."""
+        return self.commit.removesuffix(DIRTY)
 
 
 COLUMNS = [field.name for field in fields(Entry)]
 
 
 def read_ledger(path: Path) -> list[Entry]:
-    """All lines, oldest first; none where there is no ledger.
+    """All lines, oldest first; empty where there is no file.
 
-    Raises SubmissionError where the file is no ledger: mended by hand, or a merge's conflict.
+    Raises SubmissionError where the file is not a valid ledger: edited by hand, or a merge
+    conflict.
     """
     if not path.exists():
         return []
@@ -86,7 +97,7 @@ def read_ledger(path: Path) -> list[Entry]:
             raise SubmissionError(
                 f"{path}: line {number}: expected {len(COLUMNS)} fields, the second one of "
                 f"{', '.join(get_args(Status))}; found {','.join(row)[:80]!r}. "
-                "Mend it, or: git checkout HEAD -- " + str(path)
+                f"Fix it, or: git checkout HEAD -- {path}"
             )
     return [Entry(*row) for row in rows[1:]]  # type: ignore[arg-type]
 
@@ -99,16 +110,20 @@ def append(path: Path, entry: Entry) -> None:
     write_text(path, text + line.getvalue())
 
 
-def latest(entries: list[Entry]) -> list[Entry]:
-    """What is known of each submission, in the order of their first lines."""
-    return list({(entry.competition, entry.mark): entry for entry in entries}.values())
+def latest(entries: list[Entry], competition: str | None = None) -> list[Entry]:
+    """What is known of each submission, in the order of their first lines.
+
+    competition: only its submissions; None: those of every competition.
+    """
+    last = {(entry.competition, entry.mark): entry for entry in entries}
+    return [entry for entry in last.values() if competition in (None, entry.competition)]
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time submit or bring the ledger up to date.
+    """Let one process at a time submit or update the ledger.
 
-    Raises SubmissionError where another one is at it.
+    Raises SubmissionError where another process does so now.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))

@@ -1,78 +1,82 @@
-"""From what a submission was made, so that it can be rebuilt: commit, parameters, card."""
+"""What a submission was made from, so that it can be rebuilt: commit, parameters, card."""
 
 import hashlib
-import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
 from pipeline.core import paths
+from pipeline.core.errors import GitError
 from pipeline.core.files import sha256_of
+from pipeline.ledger.git import git
+from pipeline.ledger.ledger import DIRTY
+from pipeline.scoring.card import Card, read_card
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the ledger records of a file; texts, "" where nothing is known."""
+    """What a submission was made from; texts are "" where nothing is known."""
 
     sha256: str
+    """The file's hash."""
     commit: str
+    """The last commit, with DIRTY where files of the working tree differ from it."""
     dvc_lock: str
+    """SHA-256 of dvc.lock."""
     params: str
-    metric: str
-    """The one that the card's figures are by."""
-    cross_validated: str
-    forecast_low: str
-    forecast_high: str
+    """SHA-256 of params.yaml."""
+    card: Card | None
+    """The card beside the file; None where there is none, or it describes another file."""
     obstacles: list[str]
-    """Why the file could not be rebuilt from the commit; empty where it can."""
+    """Why the file could not be rebuilt from the commit; empty where it can be."""
 
 
 def trace(file: Path) -> Provenance:
-    """Look up where a submission came from, in the repository's root."""
+    """Find out what a submission was made from. Runs in the repository's root.
+
+    Raises TableError where the card beside the file cannot be read.
+    """
     sha256 = sha256_of(file)
-    obstacles = []
-    commit = _git("rev-parse", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.LEDGER}")
-    if not commit:
-        obstacles.append("this is no git repository with a commit")
-    elif changed:
-        commit += "-dirty"
-        first = changed.splitlines()[0].split(maxsplit=1)[1]
-        obstacles.append(
-            f"{len(changed.splitlines())} files differ from the commit (first: {first})"
-        )
+    commit, obstacles = _find_commit()
     if not _is_locked(file):
         obstacles.append(f"{file} is not what {paths.DVC_LOCK} describes")
-    card = _card_of(file, sha256)
-    score = card.get("metric", {})
-    low, high = card.get("forecast", {}).get("public", ("", ""))
     return Provenance(
         sha256=sha256,
         commit=commit,
         dvc_lock=_sha256_or_nothing(paths.DVC_LOCK),
         params=_sha256_or_nothing(paths.PARAMS),
-        metric=str(score.get("name", "")),
-        cross_validated=str(score.get("value", "")),
-        forecast_low=str(low),
-        forecast_high=str(high),
+        card=_find_card(file, sha256),
         obstacles=obstacles,
     )
 
 
-def _card_of(file: Path, sha256: str) -> dict[str, Any]:
-    """The card beside the file, where it is this file's."""
-    card = file.with_suffix(".json")
-    if not card.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
-    return content if content["sha256"]["submission"] == sha256 else {}
+def _find_commit() -> tuple[str, list[str]]:
+    """The last commit, and why it does not hold the working tree."""
+    try:
+        commit = git("rev-parse", "HEAD")
+        status = git(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.LEDGER}"
+        )
+    except GitError:
+        return "", ["this is no git repository with a commit"]
+    if not status:
+        return commit, []
+    changed = [line.split(maxsplit=1)[1] for line in status.splitlines()]
+    obstacle = f"{len(changed)} files differ from the commit (first: {changed[0]})"
+    return commit + DIRTY, [obstacle]
+
+
+def _find_card(file: Path, sha256: str) -> Card | None:
+    path = file.with_suffix(".json")
+    if not path.is_file():
+        return None
+    card = read_card(path)
+    return card if card.sha256.submission == sha256 else None
 
 
 def _is_locked(file: Path) -> bool:
-    """Whether dvc.lock holds the file as a stage's output, with these bytes."""
+    """Whether dvc.lock has the file as a stage's output, with these bytes."""
     if not paths.DVC_LOCK.is_file():
         return False
     lock = YAML(typ="safe", pure=True).load(paths.DVC_LOCK.read_text(encoding="utf-8"))
@@ -83,12 +87,3 @@ def _is_locked(file: Path) -> bool:
 
 def _sha256_or_nothing(path: Path) -> str:
     return sha256_of(path) if path.is_file() else ""
-
-
-def _git(*arguments: str) -> str:
-    """git's answer; "" where it has none, or is not installed."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

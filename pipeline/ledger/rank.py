@@ -1,4 +1,4 @@
-"""Our place on the public leaderboard, and how much of it is luck."""
+"""Our rank on the public leaderboard, and how much of it is luck."""
 
 import math
 from dataclasses import dataclass
@@ -7,17 +7,14 @@ from pipeline.core.errors import KaggleError
 from pipeline.kaggle.client import Kaggle
 from pipeline.scoring.metrics import Metric
 
-PUBLIC_SHARE = 0.5
-"""Of the test rows; Kaggle does not tell. Fighting Malaria with CNNs: half."""
-
 
 @dataclass(frozen=True)
-class Place:
-    """Where a team stands."""
+class Rank:
+    """Where our team stands."""
 
     team: str
-    place: int
-    """From 1; teams of one score share the best place of them."""
+    rank: int
+    """1 is the best; teams with the same score share the best rank among them."""
     teams: int
     score: float
     first: float
@@ -25,18 +22,17 @@ class Place:
     next_better: float | None
     """The nearest score that is better than ours; None for the leader."""
     noise: float | None
-    """Half the width of the 95 % interval of an accuracy on the public rows; None of another
-    metric."""
+    """Half the width of the score's 95 % interval; None where the metric is no mean of rows."""
     within_noise: tuple[int, int]
-    """First and last place whose score lies within it."""
+    """First and last rank with a score inside that interval."""
 
 
-def find_place(competition: str, kaggle: Kaggle, test_rows: int, metric: Metric) -> Place:
-    """Read the leaderboard and find our team's row, by the team name of our submissions.
+def find_rank(competition: str, kaggle: Kaggle, public_rows: float, metric: Metric) -> Rank:
+    """Read the leaderboard and find our row, by the team name of our submissions.
 
-    test_rows: all of the sample submission's. The noise is that of a share of independent rows,
-    sqrt(p (1 - p) / n). Raises KaggleError where we are not on it, or its scores are no accuracies
-    although that is the metric.
+    public_rows: how many test rows are public. The noise is that of the share of right rows among
+    independent ones, 1.96 sqrt(p (1 - p) / n). Raises KaggleError where we are not on the
+    leaderboard, or its scores cannot be shares although the metric is one.
     """
     board = kaggle.leaderboard(competition)
     ours = {submission.team for submission in kaggle.list_submissions(competition)}
@@ -47,19 +43,22 @@ def find_place(competition: str, kaggle: Kaggle, test_rows: int, metric: Metric)
             "Submit first: python -m pipeline submit submissions/NAME.csv"
         )
     scores = [float(row.score) for row in board]
-    is_share = metric.name == "accuracy"
-    if is_share and not all(0 <= score <= 1 for score in scores):
-        raise KaggleError(
-            f"{competition}: expected accuracies of 0 to 1 on the leaderboard, found "
-            f"{next(row.score for row in board if not 0 <= float(row.score) <= 1)}"
-        )
     score = float(rows[0].score)
-    noise = 1.96 * math.sqrt(score * (1 - score) / (test_rows * PUBLIC_SHARE)) if is_share else None
+    noise = None
+    if metric.is_mean_of_rows:
+        outside = [other for other in scores if not metric.lowest <= other <= metric.highest]
+        if outside:
+            raise KaggleError(
+                f"{competition}: expected scores by {metric.name}, from {metric.lowest:g} to "
+                f"{metric.highest:g}, on the leaderboard, found {outside[0]:g}. "
+                "Set ensemble.metric in params.yaml to the competition's"
+            )
+        noise = 1.96 * math.sqrt(score * (1 - score) / public_rows)
     near = [number for number, other in enumerate(scores, 1) if abs(other - score) <= (noise or 0)]
     better = [other for other in scores if metric.gain(other) > metric.gain(score)]
-    return Place(
+    return Rank(
         team=rows[0].team,
-        place=scores.index(score) + 1,
+        rank=scores.index(score) + 1,
         teams=len(board),
         score=score,
         first=scores[0],

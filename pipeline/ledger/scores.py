@@ -1,11 +1,10 @@
-"""Bringing the ledger up to date with Kaggle: open submissions, private scores, other routes.
+"""Updating the ledger from Kaggle: open submissions, private scores, files sent by other means.
 
 A file that was submitted by `kaggle competitions submit` is fetched from Kaggle once, so that its
-hash tells which file it was, and git which commit holds it.
+hash shows which file it was, and git which commit holds it.
 """
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 from pipeline.core import paths
@@ -13,83 +12,61 @@ from pipeline.core.errors import KaggleError
 from pipeline.core.files import sha256_of
 from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, Submission
+from pipeline.ledger.git import file_at, git
 from pipeline.ledger.ledger import Entry, append, latest, read_ledger
 from pipeline.ledger.submit import mark_of, now, settle, updated
 
 
 def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
-    """Record everything that Kaggle knows anew; what is known of each submission, oldest first.
+    """Record whatever Kaggle newly knows; returns what is known of each submission, oldest first.
 
-    To be called with the ledger locked. Raises KaggleError.
+    The caller holds the ledger's lock. Raises KaggleError.
     """
-    for open_entry in _of(competition):
+    for open_entry in latest(read_ledger(paths.LEDGER), competition):
         if open_entry.status == "uploading" and settle(open_entry, kaggle).status == "lost":
-            say(
-                f"{open_entry.file}: never reached Kaggle. python -m pipeline submit sends it again"
-            )
-    known = {key: entry for entry in _of(competition) for key in (entry.ref, entry.mark) if key}
+            say(f"{open_entry.file}: never reached Kaggle. To send it: python -m pipeline submit")
+    entries = latest(read_ledger(paths.LEDGER), competition)
+    known = {key: entry for entry in entries for key in (entry.ref, entry.mark) if key}
     for found in reversed(kaggle.list_submissions(competition)):
         entry = known.get(str(found.ref)) or known.get(mark_of(found))
         new = updated(entry, found) if entry else _adopt(found, competition, kaggle)
         if new is not entry:
             append(paths.LEDGER, new)
-    return _of(competition)
-
-
-def _of(competition: str) -> list[Entry]:
-    return [
-        entry for entry in latest(read_ledger(paths.LEDGER)) if entry.competition == competition
-    ]
+    return latest(read_ledger(paths.LEDGER), competition)
 
 
 def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
-    """An entry for a submission that Kaggle has and the ledger has not."""
+    """An entry for a submission that Kaggle has and the ledger does not."""
     sha256, file, commit = "", found.file_name, ""
     try:
-        sha256 = hashlib.sha256(kaggle.read_submission(competition, found.ref)).hexdigest()
+        content = kaggle.read_submission(competition, found.ref)
     except KaggleError as error:
-        say(f"submission {found.ref}: its file is not to be had, so its commit is unknown: {error}")
+        say(f"submission {found.ref}: without its file its commit is unknown: {error}")
     else:
-        if path := _file_of(sha256):
-            file, commit = path.as_posix(), _commit_of(path)
-    return updated(
-        Entry(
-            time=now(),
-            status="pending",
-            submitted=found.date,
-            competition=competition,
-            file=file,
-            sha256=sha256,
-            commit=commit,
-            dvc_lock="",
-            params="",
-            metric="",
-            cross_validated="",
-            forecast_low="",
-            forecast_high="",
-            mark=mark_of(found) or f"ref {found.ref}",
-            ref=str(found.ref),
-            public="",
-            private="",
-            error="",
-        ),
-        found,
+        sha256 = hashlib.sha256(content).hexdigest()
+        if path := _find_file(sha256):
+            file, commit = path.as_posix(), _find_commit(path)
+    entry = Entry(
+        time=now(),
+        status="pending",
+        submitted=found.date,
+        competition=competition,
+        file=file,
+        sha256=sha256,
+        commit=commit,
+        mark=mark_of(found) or f"ref {found.ref}",
     )
+    return updated(entry, found)
 
 
-def _file_of(sha256: str) -> Path | None:
-    """The CSV in submissions/ with these bytes."""
-    folder = paths.LEDGER.parent
-    files = sorted(path for path in folder.glob("*.csv") if path != paths.LEDGER)
+def _find_file(sha256: str) -> Path | None:
+    """The CSV in submissions/ with this hash."""
+    files = sorted(path for path in paths.LEDGER.parent.glob("*.csv") if path != paths.LEDGER)
     return next((path for path in files if sha256_of(path) == sha256), None)
 
 
-def _commit_of(path: Path) -> str:
-    """The last commit that changed a file, where the file still is as committed."""
-    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", path], check=False).returncode:
+def _find_commit(path: Path) -> str:
+    """The last commit that changed a file; "" where the file is not as committed."""
+    if file_at("HEAD", path) != path.read_bytes():
         return ""
-    done = subprocess.run(
-        ["git", "log", "-1", "--format=%H", "--", path],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip()
+    return git("log", "-1", "--format=%H", "--", str(path))

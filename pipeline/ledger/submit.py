@@ -1,8 +1,9 @@
 """Submitting to Kaggle: checked first, never twice, recorded before and after.
 
-Nothing in Kaggle's protocol makes a repeated submission harmless, and a day has few of them. So
-each carries a mark in its description, the ledger says beforehand that it is about to be sent,
-and whenever it is open whether Kaggle has one, its list of submissions is searched for the mark.
+Kaggle cannot recognise that a submission is sent a second time, and only a few are allowed a day.
+So each carries a mark in its description, the ledger says beforehand that it is about to be sent,
+and whenever it is not known whether Kaggle has one, its list of submissions is searched for the
+mark.
 """
 
 import dataclasses
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError, LostReplyError, SubmissionError
@@ -30,10 +30,8 @@ POLL_S = (2.0, 30.0)
 _MARK = re.compile(r"\[sha256:([0-9a-f]{16}) #(\d+)\]")
 
 
-class Confirm(Protocol):
-    """Asks the user; returns whether to go on."""
-
-    def __call__(self, question: str, /) -> bool: ...
+Confirm = Callable[[str], bool]
+"""Asks the user a question; returns whether to submit."""
 
 
 @dataclass(frozen=True)
@@ -44,43 +42,47 @@ class Order:
     """Relative to the repository's root."""
     competition: str
     message: str
-    """"" for the card's own words."""
+    """The description on Kaggle; "" for one with the cross-validated score."""
     unreproducible: bool
-    """Submit what could not be rebuilt from a commit."""
+    """Submit although the file could not be rebuilt from a commit."""
     wait_s: float
     """How long to wait for the score."""
 
 
 def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Confirm) -> Entry:
-    """Submit a file and wait for its score; the ledger's last line of it.
+    """Submit a file and wait for its score; returns the ledger's last line about it.
 
-    To be called with the ledger locked. sign_in is called once nothing local forbids it.
-    Raises SubmissionError where it was submitted before, cannot be rebuilt, the day's limit is
-    reached or the user declines; KaggleError where Kaggle refuses; LostReplyError where it is
-    still open whether Kaggle has it.
+    The caller holds the ledger's lock. sign_in is called once nothing local forbids to submit.
+    Raises SubmissionError where the file was submitted before, cannot be rebuilt, the day's limit
+    is reached or the user declines; KaggleError where Kaggle refuses; LostReplyError where Kaggle's
+    reply was lost and the submission is not there.
     """
     provenance = trace(order.file)
     if provenance.obstacles and not order.unreproducible:
         raise SubmissionError(
             f"{order.file}: could not be rebuilt from a commit: "
             f"{'; '.join(provenance.obstacles)}. Run: dvc repro, then git commit -a; or submit it "
-            "all the same with --unreproducible"
+            "anyway with --unreproducible"
         )
-    before = _earlier(order, provenance)
+    before = [
+        entry
+        for entry in latest(read_ledger(paths.LEDGER), order.competition)
+        if entry.sha256 == provenance.sha256
+    ]
     last = before[-1] if before else None
     if last and last.status == "complete":
-        raise _made_before(order.file, last.ref, "the ledger")
+        raise _submitted_before(order.file, last.ref, "the ledger")
     kaggle = sign_in()
     if last and last.status == "uploading":
-        say(f"{order.file}: an earlier attempt was cut off: looking for it on Kaggle")
+        say(f"{order.file}: an earlier attempt was interrupted: looking for it on Kaggle")
         last = settle(last, kaggle)
     if last and last.status in COUNTED:
         say(f"{order.file}: was submitted before, as {last.ref}: not sent again")
         return wait_for_score(last, kaggle, order.wait_s)
     for found in kaggle.list_submissions(order.competition):
         if mark_of(found)[:16] == provenance.sha256[:16] and found.status != "error":
-            raise _made_before(order.file, str(found.ref), "Kaggle")
-    _confirm(order, provenance, kaggle, confirm)
+            raise _submitted_before(order.file, str(found.ref), "Kaggle")
+    _ask(order, provenance, kaggle, confirm)
     entry = _entry(order, provenance, attempt=len(before) + 1)
     _record(entry)
     return wait_for_score(_send(order, entry, kaggle), kaggle, order.wait_s)
@@ -89,7 +91,7 @@ def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Confirm) -> Ent
 def settle(entry: Entry, kaggle: Kaggle) -> Entry:
     """Find out whether Kaggle has a submission that was about to be sent, and record it.
 
-    Looks again for SETTLE_S before it is called lost: Kaggle's list may lag behind.
+    Looks again for SETTLE_S before it is recorded as lost: Kaggle's list may be late.
     """
     deadline = time.monotonic() + SETTLE_S
     while True:
@@ -104,7 +106,7 @@ def settle(entry: Entry, kaggle: Kaggle) -> Entry:
 
 
 def wait_for_score(entry: Entry, kaggle: Kaggle, wait_s: float) -> Entry:
-    """Ask for a pending submission's score until it is there, or wait_s are over."""
+    """Ask for a pending submission's score until Kaggle has it, or wait_s are over."""
     deadline = time.monotonic() + wait_s
     pause_s, longest_s = POLL_S
     while entry.status == "pending":
@@ -133,7 +135,7 @@ def mark_of(found: Submission) -> str:
 
 
 def updated(entry: Entry, found: Submission) -> Entry:
-    """An entry with what Kaggle says now; the same one where nothing is new."""
+    """The entry with what Kaggle says now; the same object where nothing is new."""
     status: Status = found.status  # type: ignore[assignment]
     new = dataclasses.replace(
         entry,
@@ -151,36 +153,27 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _earlier(order: Order, provenance: Provenance) -> list[Entry]:
-    return [
-        entry
-        for entry in latest(read_ledger(paths.LEDGER))
-        if entry.sha256 == provenance.sha256 and entry.competition == order.competition
-    ]
-
-
-def _made_before(file: Path, ref: str, where: str) -> SubmissionError:
+def _submitted_before(file: Path, ref: str, where: str) -> SubmissionError:
     return SubmissionError(
         f"{file}: was submitted before: {where} has it as submission {ref}. The same file gets the "
         "same score; to see it: python -m pipeline scores"
     )
 
 
-def _confirm(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Confirm) -> None:
+def _ask(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Confirm) -> None:
     limits = kaggle.limits(order.competition)
     if limits.allowed < 1:
         raise SubmissionError(
             f"{order.competition}: today's limit is reached after {limits.today} submissions. "
-            "Kaggle counts anew from 00:00 UTC"
+            "Kaggle allows new ones from 00:00 UTC"
         )
     known = ""
-    if provenance.cross_validated:
-        metric = provenance.metric.replace("_", " ")
-        known = f"cross-validated {metric} {float(provenance.cross_validated):.4f}"
-        if provenance.forecast_low:
-            low, high = float(provenance.forecast_low), float(provenance.forecast_high)
-            known += f", public score expected from {low:.4f} to {high:.4f}"
-        known += ". "
+    if card := provenance.card:
+        low, high = card.forecast.public
+        known = (
+            f"cross-validated {card.metric.name.replace('_', ' ')} {card.metric.value:.4f}, "
+            f"public score expected from {low:.4f} to {high:.4f}. "
+        )
     question = (
         f"{order.file}: {known}Today {limits.today} submitted, {limits.allowed} left. "
         f"Submit to {order.competition}?"
@@ -190,6 +183,8 @@ def _confirm(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Conf
 
 
 def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
+    card = provenance.card
+    low, high = card.forecast.public if card else ("", "")
     return Entry(
         time=now(),
         status="uploading",
@@ -200,15 +195,11 @@ def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
         commit=provenance.commit,
         dvc_lock=provenance.dvc_lock,
         params=provenance.params,
-        metric=provenance.metric,
-        cross_validated=provenance.cross_validated,
-        forecast_low=provenance.forecast_low,
-        forecast_high=provenance.forecast_high,
+        metric=card.metric.name if card else "",
+        cross_validated=str(card.metric.value) if card else "",
+        forecast_low=str(low),
+        forecast_high=str(high),
         mark=f"{provenance.sha256[:16]} #{attempt}",
-        ref="",
-        public="",
-        private="",
-        error="",
     )
 
 

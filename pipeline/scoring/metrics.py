@@ -85,6 +85,11 @@ class Metric(ABC):
 
     @property
     @abstractmethod
+    def is_mean_of_rows(self) -> bool:
+        """Whether it is the mean over rows of right (1) or wrong (0), so tests for counts fit."""
+
+    @property
+    @abstractmethod
     def needs(self) -> Literal["labels", "probabilities"]:
         """What is scored: the decided classes, which a threshold changes, or probabilities."""
 
@@ -136,7 +141,6 @@ class LabelMetric(Metric):
     """From any number of confusion matrices at once; NaN where it is not defined."""
 
     is_mean_of_rows: bool = False
-    """Whether it is the mean over rows of right (1) or wrong (0), so that tests for counts fit."""
 
     needs = "labels"
 

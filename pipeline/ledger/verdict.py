@@ -1,0 +1,109 @@
+"""Comparing a rebuilt submission with the submitted one, and what a difference can change."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core.errors import examples
+from pipeline.ledger.history import Answers, find_differences, parse_answers, submitted_bytes
+from pipeline.ledger.ledger import Entry
+from pipeline.scoring.metrics import METRICS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was rebuilt, and how it differs from what was submitted."""
+
+    entry: Entry
+    rebuilt: Path | None
+    """The rebuilt file; None where it was removed with its worktree."""
+    sha256: str
+    """The rebuilt file's hash."""
+    rows: int
+    """Rows in either file, by id; 0 where the submitted file is lost, so only hashes compare."""
+    different: list[str]
+    """The ids of rows that differ, or that only one of the files has."""
+    farthest: float | None
+    """The largest difference of two submitted probabilities; None for anything else."""
+
+    @property
+    def identical(self) -> bool:
+        """Byte for byte what was submitted."""
+        return self.sha256 == self.entry.sha256
+
+
+def compare(entry: Entry, rebuilt: Path) -> Verdict:
+    """Compare a rebuilt file with the submitted one, row by row where the bytes differ."""
+    content = rebuilt.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    submitted = content if sha256 == entry.sha256 else submitted_bytes(entry)
+    if submitted is None:
+        return Verdict(entry, rebuilt, sha256, 0, [], None)
+    wanted, found = parse_answers(submitted), parse_answers(content)
+    holds_labels = entry.metric not in METRICS or METRICS[entry.metric].needs == "labels"
+    return Verdict(
+        entry=entry,
+        rebuilt=rebuilt,
+        sha256=sha256,
+        rows=len(wanted | found),
+        different=find_differences(wanted, found),
+        farthest=None if holds_labels else _find_farthest(wanted, found),
+    )
+
+
+def report(verdict: Verdict) -> str:
+    """The verdict in sentences."""
+    entry, rows, count = verdict.entry, verdict.rows, len(verdict.different)
+    if verdict.identical:
+        found = f"byte for byte what was submitted: {rows} rows, SHA-256 {verdict.sha256[:16]}."
+    elif not rows:
+        found = (
+            f"not the bytes that were submitted: SHA-256 {verdict.sha256[:16]}, the ledger has "
+            f"{entry.sha256[:16]}. The submitted file is neither in the folder nor in the commit, "
+            "so its rows cannot be compared."
+        )
+    elif not count:
+        found = (
+            f"other bytes, but all {rows} rows say the same, so the score is the same: the order, "
+            "the header, quotes or line ends differ."
+        )
+    else:
+        found = f"but {count} of {rows} rows differ {examples(verdict.different)}"
+        found += _describe_effect(verdict)
+    if entry.commit != entry.base_commit:
+        found += " It was made with changes that no commit holds."
+    place = f" It is {verdict.rebuilt}." if verdict.rebuilt else ""
+    return f"{entry.title}: rebuilt from commit {entry.base_commit[:12]}, {found}{place}"
+
+
+def _describe_effect(verdict: Verdict) -> str:
+    """What the differing rows can change in the score, where a bound is known."""
+    if verdict.farthest is not None:
+        return f", by at most {verdict.farthest:.2g}."
+    metric = METRICS.get(verdict.entry.metric)
+    if metric is None or not metric.is_mean_of_rows:
+        return "."
+    count, rows = len(verdict.different), verdict.rows
+    whole, half = (min(1.0, math.ceil(1e4 * part * count / rows) / 1e4) for part in (1, 2))
+    return (
+        f". Its {metric.name} can differ by at most {whole:.4f}, on half of the test images by at "
+        f"most {half:.4f}."
+    )
+
+
+def _find_farthest(wanted: Answers, found: Answers) -> float | None:
+    """The largest difference of two numbers of one id and column; 1 where a row has no pair.
+
+    None where the two files are not as many numbers a row.
+    """
+    if wanted.keys() != found.keys():
+        return 1.0
+    try:
+        return max(
+            abs(float(one) - float(other))
+            for name, row in wanted.items()
+            for one, other in zip(row, found[name], strict=True)
+        )
+    except ValueError:
+        return None
