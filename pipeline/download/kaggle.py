@@ -20,7 +20,7 @@ from pipeline.core.files import new_file, write_text
 from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, RemoteFile, competition_slug
 from pipeline.raw.archive import check_archive
-from pipeline.raw.folder import is_csv, is_zip
+from pipeline.raw.roles import is_csv, is_zip
 
 MOST_FILES = 40
 """Above it, and where files lie in folders, everything comes as one zip: Kaggle limits calls."""

@@ -12,7 +12,7 @@ from pipeline.core.paths import SOLUTION
 from pipeline.core.progress import track
 from pipeline.download.config import LocalSource
 from pipeline.raw.archive import check_archive
-from pipeline.raw.folder import is_csv, is_solution, is_zip
+from pipeline.raw.roles import is_csv, is_solution, is_zip
 
 
 def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:

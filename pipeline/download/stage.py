@@ -24,7 +24,7 @@ def run(config: DownloadConfig) -> None:
     with new_folder(paths.RAW) as raw, new_folder(paths.HIDDEN) as hidden:
         _fill(config, raw, hidden)
         for folder in (raw, hidden):
-            write_manifest(folder, config.model_dump())
+            write_manifest(folder, config)
 
 
 def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:
