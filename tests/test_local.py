@@ -134,7 +134,7 @@ def test_a_damaged_zip_is_refused_before_anything_is_copied(
 
 
 def test_the_manifest_tells_each_file_and_nothing_of_the_time(source: Path) -> None:
-    write_manifest(source, {"source": "local", "folder": "x"})
+    write_manifest(source, LocalSource(source="local", folder="x"))
     first = (source / "MANIFEST.json").read_bytes()
     manifest = json.loads(first)
     assert manifest["source"] == {"source": "local", "folder": "x"}
@@ -147,7 +147,7 @@ def test_the_manifest_tells_each_file_and_nothing_of_the_time(source: Path) -> N
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_manifest(source, {"source": "local", "folder": "x"})
+    write_manifest(source, LocalSource(source="local", folder="x"))
     assert (source / "MANIFEST.json").read_bytes() == first
 
 

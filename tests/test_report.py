@@ -30,8 +30,9 @@ from sklearn.metrics import (
 )
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition, write_competition
+from pipeline.core.competition import Competition
 from pipeline.core.errors import TableError
+from pipeline.core.record import write_record
 from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, write_predictions, write_table
 from pipeline.report import stage as report
 from pipeline.report.diagnosis import (
@@ -77,10 +78,13 @@ def make_outputs(
     train["image_id"], train["duplicate"], train["group"] = ids, ids, groups
     train["label"] = [classes[label] for label in labels]
     write_table(folder / paths.TRAIN_TABLE, train)
-    write_competition(folder / paths.COMPETITION, Competition("id", "label", list(classes)))
+    write_record(
+        folder / paths.COMPETITION,
+        Competition(id_column="id", label_column="label", classes=list(classes)),
+    )
     table = train[["image_id", "label", "group"]].assign(repeat=0, fold=folds)[FOLD_COLUMNS]
     write_table(folder / paths.FOLDS, table)
-    _write_json(folder / paths.FOLDS_SUMMARY, summarise_folds(table, train, list(classes)))
+    write_record(folder / paths.FOLDS_SUMMARY, summarise_folds(table, train, list(classes)))
     write_predictions(folder / paths.ENSEMBLE_OOF, ids, blended, list(classes))
     for model in models:
         for fold in range(3):
