@@ -111,7 +111,7 @@ class Corrections(Record):
     file: str | None
     count: int
     by_class: dict[str, int]
-    """By `old → new`."""
+    """How many, for each `old → new`."""
     rows: list[Correction]
 
 

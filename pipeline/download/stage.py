@@ -1,4 +1,4 @@
-"""Stage `download`: a source's files into data/raw, what no competitor sees into data/hidden."""
+"""Stage `download`: a source's files into data/raw, its solution into data/hidden."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.download.local import copy_competition
 from pipeline.download.manifest import write_manifest
 
 STAGING = paths.RESUME / "download"
-"""What is complete of a download that broke off."""
+"""The complete files of an interrupted download."""
 
 
 def run(config: DownloadConfig) -> None:

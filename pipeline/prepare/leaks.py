@@ -1,4 +1,4 @@
-"""Does anything that is no picture content predict the label?
+"""Whether anything besides the content of the pictures predicts the label.
 
 Sizes, names, order and encoding of the files are each cut into a few bins, and an image is scored
 by how often its bin has the class in the other folds: a rule that finds rising, falling and
@@ -55,8 +55,8 @@ _SIZE = (
     "with prepare.fit: pad the shape"
 )
 _PROGRAM = (
-    "No thing has a file format: the classes were probably saved by different programs, whose "
-    "traces a network may see"
+    "What is in the picture has no file format: the classes were probably saved by different "
+    "programs, whose traces a network may see"
 )
 _FILING = (
     "No network sees it and no stage uses it; but what was filed by class was often made class by "
@@ -203,7 +203,7 @@ def _judge(
     classes: list[str],
 ) -> LeakCheck:
     auc, means = float(found.mean()), chance.mean(axis=1)
-    # One class of ten that lies in a folder of its own hardly moves the mean.
+    # One class of ten that has its own folder hardly changes the mean.
     best = int(found.argmax())
     flagged = bool(found[best] >= NOTABLE_AUC and found[best] > chance.max())
     most = f" ({str(classes[best])!r} with {found[best]:.2f})" if len(classes) > 2 else ""

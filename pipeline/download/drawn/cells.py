@@ -49,10 +49,10 @@ _ABSORBED = {
     "cytoplasm": np.array([0.28, 0.42, 0.04], np.float32),
     "pigment": np.array([0.80, 0.90, 0.70], np.float32),
 }
-"""Of each layer, at a full stain: the negative logarithm of the red, green and blue left."""
+"""For each layer at a full stain, the negative logarithm of the red, green and blue left."""
 
 _BACKGROUND = np.array([232, 222, 208], np.float32)
-"""Of the slide: what shines through at the rim, in the middle and in halos."""
+"""Colour of the slide, which shows at the rim, in the middle and in halos."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Stain:
     marks: float
     """Strength of the stain on parasites and artefacts, 0.8 to 1.2."""
     pallor: float
-    """Of the middle of the disc, 0 to 0.35."""
+    """Brightness of the middle of the disc, 0 to 0.35."""
     rim: float
     """Brightness of the edge, 0 to 0.5."""
     blur_px: float
