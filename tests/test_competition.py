@@ -100,13 +100,35 @@ def test_a_file_named_in_vain_lists_those_to_choose_from(raw: Path) -> None:
     assert "patients.csv (id, patient), train_labels.csv (id, label). Set prepare.labels" in message
 
 
-@pytest.mark.parametrize("header", ["id", "id;label"])
-def test_a_sample_submission_of_one_column_is_shown(raw: Path, header: str) -> None:
-    (raw / "sampleSubmission.csv").write_text(f"{header}\nt0\n")
-    message = error_of(raw)
-    assert "sampleSubmission.csv: expected two columns with a comma between" in message
-    assert f"found 1: {[header]}" in message
-    assert "prepare.sample_submission" in message
+SAMPLE, LABELS, PATIENTS = "sampleSubmission.csv", "train_labels.csv", "patients.csv"
+NAMED: dict[str, Any] = {
+    "labels": LABELS,
+    "groups": {"source": "file", "file": PATIENTS},
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "changes", "message"),
+    [
+        (SAMPLE, "id\nt0\n", {}, "expected two columns with a comma between, the id and the label, or the id and one for each class; found 1: ['id']. If this is no sample submission, set prepare.sample_submission"),
+        (SAMPLE, "id;label\nt0;0\n", {}, "found 1: ['id;label']. If this is no sample submission, set prepare.sample_submission"),
+        (SAMPLE, "id,label\n", {}, "expected rows, found none. Get the file from its source again"),
+        (SAMPLE, "id,label\nt0,0\nt1,0\nt1,0\n", {}, "expected each id once, found 1 twice (first: t1). Get the file from its source again"),
+        (LABELS, "image,class,age\na,x,1\n", NAMED, "found 3: ['image', 'class', 'age']. Set prepare.labels in params.yaml"),
+        (LABELS, "id,label\na,1\nb,1\n", {}, "expected at least two classes, found only 1. Set prepare.labels in params.yaml"),
+        (LABELS, "id,label\na,1\nb,0\nb,0\nb,0\n", {}, "expected each id once, found 1 twice or more (first: b); the labels agree. Keep one row an id"),
+        (LABELS, "id,label\na,1\nb,0\nb,1\na,1\n", {}, "found 2 twice or more (first: a, b); the labels of 1 disagree (first: b is 0 and 1). Keep one row an id"),
+        (LABELS, "id,label\na,1\nb,0\nt1,0\n", {}, "expected no id of sampleSubmission.csv, found 1 in both (first: t1). Set prepare.labels or prepare.sample_submission in params.yaml"),
+        (PATIENTS, "id,patient,age\na,1,9\n", NAMED, "expected two columns with a comma between, the id and the group; found 3: ['id', 'patient', 'age']. Set prepare.groups.file"),
+    ],
+)  # fmt: skip
+def test_a_table_that_contradicts_itself_or_another_is_refused(
+    raw: Path, file: str, content: str, changes: dict[str, Any], message: str
+) -> None:
+    (raw / file).write_text(content)
+    found = error_of(raw, **changes)
+    assert found.startswith(f"{raw / file}: expected ")
+    assert message in found
 
 
 @pytest.fixture
@@ -166,12 +188,6 @@ def test_other_classes_than_the_columns_are_refused(
     assert message in error_of(by_class, labels="train_labels.csv")
 
 
-def test_a_sample_submission_without_rows_is_refused(raw: Path) -> None:
-    (raw / "sampleSubmission.csv").write_text("id,label\n")
-    message = error_of(raw)
-    assert "sampleSubmission.csv: expected rows, found none. Get the file" in message
-
-
 def test_labels_of_another_label_column_name_the_parameter(raw: Path) -> None:
     (raw / "train_labels.csv").write_text("id,diagnosis\na,1\nb,0\nc,1\nd,0\n")
     message = error_of(raw)
@@ -197,12 +213,6 @@ def test_named_labels_may_call_both_columns_otherwise(raw: Path) -> None:
     assert layout.competition == competition_of("id", "label", "x", "y")
     assert layout.train.image_ids == ["a", "b", "c", "d"]
     assert layout.train.groups == ["p1", "p1", "p2", "p2"]
-
-
-def test_named_labels_of_three_other_columns_are_refused(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("image,class,age\na,x,1\n")
-    message = error_of(raw, labels="train_labels.csv")
-    assert "found 3: ['image', 'class', 'age']. Set prepare.labels in params.yaml" in message
 
 
 def test_labels_may_have_more_columns_in_any_order(raw: Path) -> None:
@@ -272,12 +282,6 @@ def test_classes_are_ordered_by_number_only_if_all_are_integers(
     assert layout_of(raw).competition.classes == classes
 
 
-def test_one_class_is_refused(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("id,label\na,1\nb,1\n")
-    message = error_of(raw)
-    assert "train_labels.csv: expected at least two classes, found only 1. Set prepare." in message
-
-
 @pytest.mark.parametrize("file", ["sampleSubmission.csv", "train_labels.csv", "patients.csv"])
 @pytest.mark.parametrize("value", [" a", "a ", ""])
 def test_an_empty_or_padded_id_is_shown_with_its_row(raw: Path, file: str, value: str) -> None:
@@ -299,34 +303,6 @@ def test_an_empty_label_or_group_is_refused(raw: Path, file: str, column: str) -
     message = error_of(raw)
     assert f"{file}: expected text without blanks around it in the column {column}" in message
     assert "found 2 of 4 values empty or with blanks (first: row 2: '', row 4: '')" in message
-
-
-def test_a_label_twice_says_that_both_agree(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("id,label\na,1\nb,0\nb,0\nb,0\n")
-    message = error_of(raw)
-    assert "each id once, found 1 twice or more (first: b); the labels agree" in message
-    assert "Keep one row an id" in message
-
-
-def test_a_label_twice_says_which_disagree(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("id,label\na,1\nb,0\nb,1\na,1\n")
-    message = error_of(raw)
-    assert "found 2 twice or more (first: a, b)" in message
-    assert "the labels of 1 disagree (first: b is 0 and 1). Keep one row" in message
-
-
-def test_an_id_twice_in_the_sample_submission_is_refused(raw: Path) -> None:
-    (raw / "sampleSubmission.csv").write_text("id,label\nt0,0\nt1,0\nt1,0\n")
-    message = error_of(raw)
-    assert "sampleSubmission.csv: expected each id once, found 1 twice (first: t1)" in message
-    assert "Get the file from its source again" in message
-
-
-def test_an_id_in_train_and_test_is_refused(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("id,label\na,1\nb,0\nt1,0\n")
-    message = error_of(raw)
-    assert "expected no id of sampleSubmission.csv, found 1 in both (first: t1)" in message
-    assert "prepare.labels or prepare.sample_submission" in message
 
 
 def test_no_groups_make_each_image_its_own(raw: Path) -> None:
@@ -354,13 +330,6 @@ def test_a_named_groups_file_of_other_columns_starts_with_the_id(raw: Path) -> N
     (raw / "patients.csv").write_text("image,patient\na,1\nb,2\nc,2\nd,1\n")
     groups = {"source": "file", "file": "patients.csv"}
     assert layout_of(raw, groups=groups).train.groups == ["1", "2", "2", "1"]
-
-
-def test_a_named_groups_file_of_three_columns_is_refused(raw: Path) -> None:
-    (raw / "patients.csv").write_text("id,patient,age\na,1,9\n")
-    message = error_of(raw, groups={"source": "file", "file": "patients.csv"})
-    assert "patients.csv: expected two columns with a comma between" in message
-    assert "found 3: ['id', 'patient', 'age']. Set prepare.groups.file" in message
 
 
 def test_groups_may_know_the_test_images(raw: Path) -> None:
