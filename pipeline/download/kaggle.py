@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -42,17 +43,13 @@ def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: P
     if len(files) > MOST_FILES or any(PurePosixPath(file.name).name != file.name for file in files):
         say(f"{slug}: {len(files)} files, as one zip")
         bundle = RemoteFile(f"{slug}.zip", None, "")
-        _fetch(bundle, complete, lambda folder: kaggle.download_bundle(slug, folder))
+        _fetch(bundle, complete, partial(kaggle.download_bundle, slug))
         _copy_tables(complete / bundle.name, files, complete)
     else:
         for file in files:
             size = f", {file.bytes / 1e6:.1f} MB" if file.bytes else ""
             say(f"{slug}: {file.name}{size}")
-            _fetch(
-                file,
-                complete,
-                lambda folder, name=file.name: kaggle.download_file(slug, name, folder),  # type: ignore[misc]
-            )
+            _fetch(file, complete, partial(kaggle.download_file, slug, file.name))
     for path in sorted(complete.iterdir()):
         path.rename(raw / path.name)
     shutil.rmtree(staging)
@@ -64,7 +61,7 @@ def download_dataset(dataset: str, kaggle: Kaggle, staging: Path) -> Path:
     complete = _resume(staging, [RemoteFile(dataset, None, "")])
     say(f"{dataset}: {name}")
     archive = RemoteFile(name, None, "")
-    _fetch(archive, complete, lambda folder: kaggle.download_dataset(dataset, folder))
+    _fetch(archive, complete, partial(kaggle.download_dataset, dataset))
     return complete / name
 
 

@@ -89,15 +89,12 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
 
 def _check_folders(place: str, folders: set[str]) -> None:
     if folders != set(LABELS):
-        found = [folder or "none at all" for folder in sorted(folders, key=_others_first)]
+        others_first = sorted(folders, key=lambda folder: (folder in LABELS, folder))
+        found = [folder or "none at all" for folder in others_first]
         raise CompetitionError(
             f"{place}: expected images in the folders {' and '.join(LABELS)}, and in no other, "
             f"found {f'{len(found)} {examples(found)}' if found else 'no image'}. {_ANOTHER}"
         )
-
-
-def _others_first(folder: str) -> tuple[bool, str]:
-    return folder in LABELS, folder
 
 
 def _find_patients(place: str, names: list[str]) -> dict[str, str]:

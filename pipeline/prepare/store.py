@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -28,7 +29,6 @@ from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, decode_image
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
-from pipeline.raw.archive import ImageArchive
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -52,17 +52,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class _Row:
-    image_id: str
-    label: str
-    group: str
-    member: str | None
-
-
-@dataclass(frozen=True)
-class _Filled:
-    row: _Row
+    record: dict[str, str | int]
     decoded: Decoded
-    sha256: str
     fingerprint: Fingerprint
 
 
@@ -73,14 +64,6 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
     are returned, none stops. what: for the progress line.
     Raises ArchiveError where the archive is damaged.
     """
-
-    def fill(row: _Row) -> _Filled | Unreadable:
-        return _fill(row, split.archive, config)
-
-    rows = [
-        _Row(image_id, label, group, split.members.get(image_id))
-        for image_id, label, group in zip(split.image_ids, split.labels, split.groups, strict=True)
-    ]
     unreadable: list[Unreadable] = []
     records: list[dict[str, str | int]] = []
     fingerprints: list[Fingerprint] = []
@@ -89,14 +72,16 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
         _write_header(file, 0, config.size_px)
-        for filled in track(_in_order(fill, rows), what, len(rows)):
-            if isinstance(filled, Unreadable):
-                unreadable.append(filled)
+        places = range(len(split.image_ids))
+        rows = _in_order(partial(_make_row, split, config), places)
+        for row in track(rows, what, len(places)):
+            if isinstance(row, Unreadable):
+                unreadable.append(row)
                 continue
-            file.write(filled.decoded.pixels.tobytes())
-            records.append(_record(filled))
-            fingerprints.append(filled.fingerprint)
-            encodings[filled.row.image_id] = filled.decoded.encoding
+            file.write(row.decoded.pixels.tobytes())
+            records.append(row.record)
+            fingerprints.append(row.fingerprint)
+            encodings[str(row.record["image_id"])] = row.decoded.encoding
         file.seek(0)
         _write_header(file, len(records), config.size_px)
     return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings)
@@ -144,31 +129,29 @@ def describe_unreadable(stored: Stored) -> str:
     return f"{len(stored.unreadable)} of {images} images cannot be read: {'; '.join(reasons)}"
 
 
-def _fill(row: _Row, archive: ImageArchive, config: PrepareConfig) -> _Filled | Unreadable:
-    if row.member is None:
-        return Unreadable(image_id=row.image_id, reason="not in the archive")
-    encoded = archive.read(row.member)
+def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreadable:
+    """The row of the split's id at that place."""
+    image_id = split.image_ids[place]
+    if image_id not in split.members:
+        return Unreadable(image_id=image_id, reason="not in the archive")
+    encoded = split.archive.read(split.members[image_id])
     try:
         decoded = decode_image(encoded, config.size_px, config.fit, config.max_side_px)
     except ImageError as error:
-        return Unreadable(image_id=row.image_id, reason=str(error))
-    digest = hashlib.sha256(encoded).hexdigest()
-    return _Filled(row, decoded, digest, fingerprint(decoded.pixels))
-
-
-def _record(filled: _Filled) -> dict[str, str | int]:
-    row, decoded = filled.row, filled.decoded
-    return {
-        "image_id": row.image_id,
-        "label": row.label,
-        "group": row.group,
-        "file": row.member or "",
+        return Unreadable(image_id=image_id, reason=str(error))
+    print_ = fingerprint(decoded.pixels)
+    record: dict[str, str | int] = {
+        "image_id": image_id,
+        "label": split.labels[place],
+        "group": split.groups[place],
+        "file": split.members[image_id],
         "width": decoded.width,
         "height": decoded.height,
         "mode": decoded.mode,
-        "sha256": filled.sha256,
-        "pixels": filled.fingerprint.pixels,
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+        "pixels": print_.pixels,
     }
+    return _Row(record, decoded, print_)
 
 
 def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:

@@ -19,7 +19,6 @@ from pipeline.download.drawn.marks import (
     ARTEFACTS,
     PARASITES,
     Layers,
-    Mark,
     empty_layers,
     pick_place,
 )
@@ -96,17 +95,10 @@ def draw_cell(
     body = _draw_body(rng, side, diameter)
     body = body[_bounds(body)]
     layers = empty_layers((body.shape[0], body.shape[1]))
-    for name in artefacts:
-        _draw_mark(rng, ARTEFACTS[name][0], layers, body, diameter)
-    for name in parasites:
-        _draw_mark(rng, PARASITES[name][0], layers, body, diameter)
+    marks = [*(ARTEFACTS[name] for name in artefacts), *(PARASITES[name] for name in parasites)]
+    for draw, _ in marks:
+        draw(rng, layers, pick_place(rng, body, diameter))
     return _develop(rng, stain, layers, body, diameter)
-
-
-def _draw_mark(
-    rng: np.random.Generator, mark: Mark, layers: Layers, body: Plane, diameter_px: float
-) -> None:
-    mark(rng, layers, pick_place(rng, body, diameter_px))
 
 
 def _draw_body(rng: np.random.Generator, side: int, diameter_px: float) -> Plane:

@@ -137,8 +137,13 @@ def _draw_rows(rng: np.random.Generator, split: str, patients: list[_Patient]) -
     rows["split"] = split
     rows["patient"] = [patients[place].name for place in order]
     rows["true_label"] = rows["label"] = parasitized.astype(np.int64)
-    rows["parasites"] = ["+".join(_draw_parasites(rng)) if ill else "" for ill in parasitized]
-    rows["artefacts"] = ["+".join(_draw_artefacts(rng, bool(ill))) for ill in parasitized]
+    rows["parasites"] = [_draw_names(rng, PARASITES) if ill else "" for ill in parasitized]
+    rows["artefacts"] = [
+        _draw_names(rng, ARTEFACTS)
+        if rng.random() < (_ARTEFACT_IF_PARASITIZED if ill else _ARTEFACT_IF_HEALTHY)
+        else ""
+        for ill in parasitized
+    ]
     rows["duplicate_of"] = ""
     return rows
 
@@ -153,23 +158,11 @@ def _choose_parasitized(rng: np.random.Generator, pulls: ndarray) -> Bool[ndarra
     return chosen
 
 
-def _draw_parasites(rng: np.random.Generator) -> list[str]:
-    """One parasite, sometimes two or three."""
-    return _draw_names(rng, PARASITES, int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05])))
-
-
-def _draw_artefacts(rng: np.random.Generator, parasitized: bool) -> list[str]:
-    """Mostly one, if any: as many marks as there are parasites on a parasitized cell."""
-    if rng.random() >= (_ARTEFACT_IF_PARASITIZED if parasitized else _ARTEFACT_IF_HEALTHY):
-        return []
-    return _draw_names(rng, ARTEFACTS, int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05])))
-
-
-def _draw_names(
-    rng: np.random.Generator, kinds: dict[str, tuple[Mark, float]], count: int
-) -> list[str]:
+def _draw_names(rng: np.random.Generator, kinds: dict[str, tuple[Mark, float]]) -> str:
+    """One mark, sometimes two or three, joined by "+"."""
+    count = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))
     shares = [share for _, share in kinds.values()]
-    return [str(name) for name in rng.choice(list(kinds), count, p=shares)]
+    return "+".join(rng.choice(list(kinds), count, p=shares))
 
 
 def _choose_copies(rng: np.random.Generator, train: pd.DataFrame, count: int) -> list[str]:
@@ -214,14 +207,10 @@ def _draw_pngs(
         image = draw_cell(
             _stream(seed, stream, places[record["duplicate_of"] or record["id"]]),
             stains[record["patient"]],
-            _names(record["parasites"]),
-            _names(record["artefacts"]),
+            [name for name in record["parasites"].split("+") if name],
+            [name for name in record["artefacts"].split("+") if name],
         )
         yield _png(image)
-
-
-def _names(joined: str) -> list[str]:
-    return joined.split("+") if joined else []
 
 
 def _png(image: ndarray) -> bytes:
