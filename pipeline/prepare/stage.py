@@ -78,24 +78,30 @@ def run(config: PrepareConfig) -> None:
         left_out = {image.image_id for image in stored.unreadable}
         left_out |= set(stored.table["image_id"][~stays])
         kept = [image_id for image_id in layout.train.image_ids if image_id not in left_out]
-        _check_rows(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept)
-        _check_rows(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids)
+        classes = layout.competition.classes
+        _check_written(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept, classes)
+        _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, [""])
     write_record(paths.AUDIT, audit)
     if stored.unreadable:
         say(f"left out of train: {describe_unreadable(stored)}")
     _tell(audit)
 
 
-def _check_rows(store: Path, images: Path, table: Path, expected: list[str]) -> None:
-    """Post-condition, read from the disk: each id once, in order, and a row of the array each."""
-    ids = list(read_table(store / table.name, IMAGE_COLUMNS)["image_id"])
-    check_ids(table, ids, expected)
+def _check_written(
+    store: Path, images: Path, table: Path, image_ids: list[str], labels: list[str]
+) -> None:
+    """What later stages rely on, read from the disk. Raises TableError where it does not hold."""
+    written = read_table(store / table.name, IMAGE_COLUMNS)
+    check_ids(table, list(written["image_id"]), image_ids)
     rows = len(np.load(store / images.name, mmap_mode="r"))
-    if ids != expected or rows != len(ids):
-        raise TableError(
-            f"{table}: expected {len(expected)} ids in the order of the competition's and a "
-            f"row of {images} for each, found {len(ids)} ids and {rows} rows"
-        )
+    post_conditions = {
+        "the ids in the competition's order": list(written["image_id"]) == image_ids,
+        f"labels among {labels}": set(written["label"]) <= set(labels),
+        f"one row of {images} for each id": rows == len(image_ids),
+    }
+    for expected, holds in post_conditions.items():
+        if not holds:
+            raise TableError(f"{table}: expected {expected}, found otherwise")
 
 
 def _tell(audit: Audit) -> None:
