@@ -1,10 +1,11 @@
-"""Whole cards, for tests of what reads one."""
+"""Whole cards and audits, for tests of what reads one."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from pipeline.core.audit import Audit
 from pipeline.scoring.card import Card, CorrectRows
 
 NUMBERS: dict[str, Any] = {
@@ -155,3 +156,70 @@ def blended_card(
         },
     }
     return Card.model_validate(tree | changes)
+
+
+def make_audit(rows: int, classes: Sequence[str], ids: list[str], grouped: bool) -> Audit:
+    """The audit of a store with one of everything that an audit can name."""
+    size = {"min": 88.0, "median": 125.0, "max": 170.0}
+    split = {
+        "rows": rows,
+        "classes": dict.fromkeys(classes, rows // len(classes)),
+        "groups": 15 if grouped else rows,
+        "width": size,
+        "height": size,
+        "modes": {"RGB": rows},
+        "other_files": [],
+    }
+    cluster = {
+        "image_ids": ids[:2],
+        "kind": "file",
+        "where": "train",
+        "labels": list(classes[:2]),
+        "groups": ["p00", "p01"],
+    }
+    tree = {
+        "train": split,
+        "test": split | {"rows": 40, "classes": {}, "groups": 0},
+        "excluded": [{"image_id": ids[0], "reason": "truncated"}],
+        "duplicates": {
+            "clusters": 1,
+            "images": 2,
+            "largest": 2,
+            "kind": {"file": 1, "pixels": 0, "near": 0},
+            "where": {"train": 1, "test": 0, "both": 0},
+            "conflicting_labels": 1,
+            "spans_groups": 1,
+        },
+        "clusters": [cluster],
+        "train_test_duplicates": {
+            "sentence": "These test images are also in train.",
+            "pairs": [{"test": "t_001", "train": ids[2:4], "kind": "near"}],
+        },
+        "conflicts": {
+            "rule": "keep",
+            "sentence": "Training images with the same pixels and different labels stay.",
+            "excluded": 0,
+            "same_pixels": [{"image_ids": ids[:2], "labels": list(classes[:2])}],
+            "near": [],
+        },
+        "corrections": {
+            "file": "corrections/made-up.csv",
+            "count": 1,
+            "by_class": {f"{classes[0]} → {classes[1]}": 1},
+            "rows": [
+                {"image_id": ids[0], "old": classes[0], "new": classes[1], "reason": "a ring"}
+            ],
+        },
+        "leaks": {
+            "method": "ROC AUC of 16 bins over 5 folds",
+            "checks": [
+                {"name": "file size", "auc": 0.71, "chance": [0.45, 0.55], "flagged": True,
+                 "sentence": "The file's size predicts the label with AUC 0.71."},
+                {"name": "order", "auc": 0.5, "chance": [0.45, 0.55], "flagged": False,
+                 "sentence": "The order predicts the label with AUC 0.50."},
+                {"name": "number", "same_as": "order"},
+            ],
+            "constant": ["suffix"],
+        },
+    }  # fmt: skip
+    return Audit.model_validate(tree)

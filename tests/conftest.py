@@ -11,7 +11,14 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parent.parent
 # Where arrays are computed with. Not the parameters: pydantic checks those itself.
-ARRAYS = ["core/tables.py", "scoring/*.py", "prepare/*.py", "split/*.py", "train/**/*.py"]
+ARRAYS = [
+    "core/ranks.py",
+    "core/tables.py",
+    "scoring/*.py",
+    "prepare/*.py",
+    "split/*.py",
+    "train/**/*.py",
+]
 ARRAYS += ["ensemble/**/*.py", "check/*.py", "commands/*.py"]
 ARRAYS += ["report/*.py"]
 CHECKED = [

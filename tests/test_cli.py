@@ -39,9 +39,9 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
     [
         ("prepare", "CompetitionError: data/raw: no such folder. Run: dvc repro download"),
         ("split", "TableError: data/store/train.csv: no such file. Run: dvc repro"),
-        ("train", "CompetitionError: data/store/competition.json: no such file. Run: dvc repro prepare"),
-        ("ensemble", "CompetitionError: data/store/competition.json: no such file. Run: dvc repro prepare"),
-        ("check", "CompetitionError: data/store/competition.json: no such file. Run: dvc repro prepare"),
+        ("train", "TableError: data/store/competition.json: no such file. Run: dvc repro prepare"),
+        ("ensemble", "TableError: data/store/competition.json: no such file. Run: dvc repro prepare"),
+        ("check", "TableError: data/store/competition.json: no such file. Run: dvc repro prepare"),
         ("summary", "PipelineError: reports/leaderboard.json: nothing was made yet. Run: make run"),
     ],
 )  # fmt: skip

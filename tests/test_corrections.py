@@ -20,6 +20,7 @@ from test_prepare import (
 )
 
 from pipeline.core import paths
+from pipeline.core.audit import Conflicts, Correction, Corrections, SamePixels
 from pipeline.core.errors import CompetitionError, PipelineError, TableError
 from pipeline.core.tables import IMAGE_COLUMNS, read_table
 from pipeline.prepare.decode import decode_image
@@ -58,22 +59,22 @@ def test_corrections_change_these_labels_alone_and_are_reported(
     run(make_config())
     before = {path.name: path.read_bytes() for path in paths.STORE.iterdir()}
     assert labels() == "010101"
-    assert read_audit()["corrections"] == {"file": None, "count": 0, "by_class": {}, "list": []}
+    assert read_audit().corrections == Corrections(file=None, count=0, by_class={}, rows=[])
     write_corrections(GOOD, "a4,0,1,a ring", "a3,1,0,debris")
     run(make_config(corrections=str(FILE)))
     assert labels() == "000011"
     after = {path.name: path.read_bytes() for path in paths.STORE.iterdir()}
-    assert {name for name in before if before[name] != after[name]} == {"audit.json", "train.csv"}
+    assert {name for name in before if before[name] != after[name]} == {"train.csv"}
     columns = [column for column in IMAGE_COLUMNS if column != "label"]
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     Path("old.csv").write_bytes(before["train.csv"])
     pd.testing.assert_frame_equal(
         table[columns], read_table(Path("old.csv"), IMAGE_COLUMNS)[columns]
     )
-    found = read_audit()["corrections"]
-    assert (found["file"], found["count"]) == ("corrections/some.csv", 3)
-    assert found["by_class"] == {"0 → 1": 1, "1 → 0": 2}
-    assert found["list"][1] == {"image_id": "a4", "old": "0", "new": "1", "reason": "a ring"}
+    found = read_audit().corrections
+    assert (found.file, found.count) == ("corrections/some.csv", 3)
+    assert found.by_class == {"0 → 1": 1, "1 → 0": 2}
+    assert found.rows[1] == Correction(image_id="a4", old="0", new="1", reason="a ring")
     assert (
         "labels corrected by corrections/some.csv: 3 (0 → 1: 1, 1 → 0: 2)\n"
     ) in capfd.readouterr().err
@@ -85,29 +86,29 @@ def test_corrections_change_these_labels_alone_and_are_reported(
         (
             ["zz,1,0,x", GOOD],
             "expected images of data/raw/labels.csv, found 1 of 2 rows otherwise (first: zz is not "
-            "there). Mend the ids, or take these rows out",
+            "there). Correct the ids, or remove these rows",
         ),
         (
             ["t0,1,0,x"],
-            "expected training images, found 1 of 1 rows otherwise (first: t0 is of test). No label "
-            "of a test image is known or can be corrected: take these rows out",
+            "expected training images, found 1 of 1 rows otherwise (first: t0 is in test). No label "
+            "of a test image is known or can be corrected: remove these rows",
         ),
         (
             ["a1,0,1,x", "a2,1,0,x", "a3,1,0,x"],
             "expected the label that data/raw/labels.csv gives in `old`, found 2 of 3 rows otherwise "
             "(first: '0' for a1, which is '1', '1' for a2, which is '0'). The labels have changed, "
-            "or have this correction already: look at these images again, then mend the rows or "
-            "take them out",
+            "or have this correction already: look at these images again, then correct the rows "
+            "or remove them",
         ),
         (
             [GOOD, "a2,0,0,x"],
             "expected another label in `new` than in `old`, found the same in 1 of 2 (first: a2). "
-            "Take these rows out",
+            "Remove these rows",
         ),
         (
             [GOOD, "a2,0,ill,x"],
             "expected one of the classes 0, 1 in `new`, found 1 of 2 rows otherwise (first: 'ill' "
-            "for a2). Mend these rows",
+            "for a2). Correct these rows",
         ),
         (
             [GOOD, GOOD, "a2,0,1,x"],
@@ -121,8 +122,8 @@ def test_corrections_change_these_labels_alone_and_are_reported(
         ),
         (
             ["a1,1,0,x", "a3,1,0,x", "a5,1,0,x"],
-            "expected images of each class after the corrections, found none of '1'. Take some of "
-            "its rows out",
+            "expected images of each class after the corrections, found none of '1'. Remove some of "
+            "its rows",
         ),
         ([], "expected rows, found none"),
     ],
@@ -163,7 +164,7 @@ def test_corrections_lie_where_dvc_watches(path: str) -> None:
         prepare_config(corrections=path)
 
 
-def torn() -> dict[str, bytes | None]:
+def conflicting() -> dict[str, bytes | None]:
     """b, c, d have the same pixels in other files; e nearly so; f and g another pair."""
     same, other = draw(16, 16), encode(draw(16, 16))
     twins = {"b": encode(same), "c": encode(same, "BMP"), "d": encode(same), "e": encode(same + 1)}
@@ -171,27 +172,27 @@ def torn() -> dict[str, bytes | None]:
 
 
 LABELS = "010101" + "010" + "1" + "11"
-"""Of a0 to a5; b, c, d; e; f and g."""
+"""The labels of a0 to a5; b, c, d; e; f and g."""
 
 
 def test_kept_conflicts_are_reported_and_change_nothing() -> None:
-    write_raw(torn(), clean_test(), labels=LABELS)
+    write_raw(conflicting(), clean_test(), labels=LABELS)
     run(make_config(conflicts="keep"))
     assert labels() == LABELS
-    assert read_audit()["conflicts"] == {
-        "rule": "keep",
-        "sentence": "Training images with the same pixels and different labels stay as they are "
+    assert read_audit().conflicts == Conflicts(
+        rule="keep",
+        sentence="Training images with the same pixels and different labels stay as they are "
         "given. Near-duplicates with different labels are only listed.",
-        "excluded": 0,
-        "same_pixels": [{"image_ids": ["b", "c", "d"], "labels": ["0", "1", "0"]}],
-        "near": [["b", "c", "d", "e"]],
-    }
+        excluded=0,
+        same_pixels=[SamePixels(image_ids=["b", "c", "d"], labels=["0", "1", "0"])],
+        near=[["b", "c", "d", "e"]],
+    )
 
 
 def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    train = torn()
+    train = conflicting()
     write_raw(train, clean_test() | {"u": train["b"] or b""}, labels=LABELS)
     run(make_config(conflicts="exclude"))
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
@@ -210,14 +211,14 @@ def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
     assert list(test["image_id"]) == ["t2", "t0", "t1", "u"]
     assert list(test["duplicate"]) == ["t2", "t0", "t1", "e"]
     audit = read_audit()
-    assert audit["conflicts"]["excluded"] == 3
-    assert audit["conflicts"]["same_pixels"] == [
-        {"image_ids": ["b", "c", "d"], "labels": ["0", "1", "0"]}
+    assert audit.conflicts.excluded == 3
+    assert audit.conflicts.same_pixels == [
+        SamePixels(image_ids=["b", "c", "d"], labels=["0", "1", "0"])
     ]
-    assert "all left training" in audit["conflicts"]["sentence"]
-    assert audit["train"]["rows"] == 9
+    assert "all left training" in audit.conflicts.sentence
+    assert audit.train.rows == 9
     assert sorted(path.name for path in paths.STORE.iterdir()) == [
-        "audit.json", "competition.json", "sample_submission.csv",
+        "competition.json", "sample_submission.csv",
         "test.csv", "test.npy", "train.csv", "train.npy",
     ]  # fmt: skip
     assert (
@@ -225,8 +226,8 @@ def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
     ) in capfd.readouterr().err
 
 
-def test_conflicts_that_shall_stop_are_all_listed() -> None:
-    write_raw(torn(), clean_test(), labels=LABELS[:-1] + "0")
+def test_conflicts_that_stop_are_all_listed() -> None:
+    write_raw(conflicting(), clean_test(), labels=LABELS[:-1] + "0")
     assert error_of(conflicts="stop") == (
         "CompetitionError: data/raw/labels.csv: expected one label for images with the same pixels, "
         "found 2 clusters whose labels disagree. Correct the wrong ones (prepare.corrections), or "
@@ -238,11 +239,11 @@ def test_conflicts_that_shall_stop_are_all_listed() -> None:
 
 @pytest.mark.parametrize("rule", ["exclude", "stop"])
 def test_a_corrected_conflict_is_none(rule: str) -> None:
-    write_raw(torn(), clean_test(), labels=LABELS)
+    write_raw(conflicting(), clean_test(), labels=LABELS)
     write_corrections("c,1,0,the same image as b and d")
     run(make_config(conflicts=rule, corrections=str(FILE)))
     assert labels() == LABELS.replace("010101010", "010101000")
-    assert read_audit()["conflicts"]["same_pixels"] == []
+    assert read_audit().conflicts.same_pixels == []
 
 
 @pytest.mark.parametrize("rule", ["exclude", "stop"])
@@ -253,10 +254,8 @@ def test_near_duplicates_with_different_labels_are_only_listed(rule: str) -> Non
     write_raw(train, clean_test(), labels="0101010011")
     run(make_config(conflicts=rule))
     assert labels() == "0101010011"
-    found = read_audit()["conflicts"]
-    assert (found["near"], found["same_pixels"], found["excluded"]) == (
-        [["b", "c", "d", "e"]], [], 0,
-    )  # fmt: skip
+    found = read_audit().conflicts
+    assert (found.near, found.same_pixels, found.excluded) == ([["b", "c", "d", "e"]], [], 0)
 
 
 def test_a_class_never_disappears_with_its_conflicts() -> None:

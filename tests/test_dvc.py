@@ -1,12 +1,13 @@
-"""dvc.yaml tells the truth: DVC sees only what it names."""
+"""dvc.yaml names all that a stage depends on: DVC looks at nothing else."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
+from project import ROOT, make_project, run
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -35,9 +36,8 @@ def imported_files(file: Path) -> set[Path]:
 
 def true_imports(stage: str) -> list[str]:
     """Everything that a stage's module imports, and what that imports."""
-    start = ROOT / "pipeline" / stage / "stage.py"
     seen: set[Path] = set()
-    left = {start}
+    left = {ROOT / "pipeline" / stage / "stage.py"}
     while left:
         file = left.pop()
         seen.add(file)
@@ -52,8 +52,28 @@ def test_dvc_names_each_folder_that_a_stage_reaches_and_no_other(stage: str) -> 
     assert named == sorted(reached - {"pipeline/__init__.py"})
 
 
-def test_what_lies_beside_the_code_makes_no_stage_stale() -> None:
-    assert "__pycache__/" in (ROOT / ".dvcignore").read_text().splitlines()
+@pytest.mark.slow
+def test_a_new_module_makes_its_own_stage_stale_and_compiled_code_makes_none(
+    tmp_path: Path,
+) -> None:
+    project = make_project(tmp_path / "project")
+
+    def status() -> str:
+        done = run(project, "dvc", "status", "download", "prepare", "split")
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    assert run(project, "dvc", "repro", "split").returncode == 0
+    for folder in project.glob("pipeline/**/__pycache__"):
+        for file in folder.iterdir():
+            file.unlink()
+    code = "import sys; sys.dont_write_bytecode = False; import pipeline.split.stage"
+    assert run(project, sys.executable, "-c", code).returncode == 0
+    assert list(project.glob("pipeline/split/__pycache__/*.pyc"))
+    assert "up to date" in status()
+    (project / "pipeline" / "split" / "more.py").write_text("ANSWER = 42\n")
+    assert "split:\n\tchanged deps:\n\t\tmodified:           pipeline/split\n" in status()
+    assert not [stage for stage in ("download:", "prepare:") if stage in status()]
 
 
 @pytest.mark.parametrize("stage", ["download", "prepare", "split", "ensemble"])
@@ -75,7 +95,7 @@ def test_only_check_depends_on_hidden_files() -> None:
 
 
 def hidden_names(file: Path) -> set[str]:
-    """What in a file's code leads to the hidden files: names of pipeline.paths, or their paths."""
+    """What in a file's code leads to the hidden files: names in core/paths.py, or their paths."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         match node:

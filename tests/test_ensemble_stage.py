@@ -13,9 +13,10 @@ from numpy import ndarray
 from pydantic import ValidationError
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition, write_competition
+from pipeline.core.competition import Competition
 from pipeline.core.errors import EnsembleError, SubmissionError, TableError
 from pipeline.core.files import write_text
+from pipeline.core.record import write_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
@@ -46,7 +47,10 @@ class Competing:
         self.drawn = draw(1, UNEVEN, groups=30, rows_a_group=6, classes=classes)
         self.ids = [f"i{row}" for row in np.random.default_rng(1).permutation(180)]
         self.test = draw(2, UNEVEN, groups=5, rows_a_group=6, classes=classes)
-        write_competition(paths.COMPETITION, Competition("id", "label", self.classes))
+        write_record(
+            paths.COMPETITION,
+            Competition(id_column="id", label_column="label", classes=self.classes),
+        )
         self._write_tables(seeds, folds)
         self.folds = read_csv(paths.FOLDS)
         self.fold_count = seeds * folds

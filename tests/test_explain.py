@@ -1,17 +1,18 @@
 """A score is compared with its forecast, and what could explain it follows from the stated rules."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cards import make_audit
 from competing import LEVELS, normal_card
 from scipy import stats
 
 from pipeline.core import paths
 from pipeline.core.errors import SubmissionError
+from pipeline.core.record import write_record
 from pipeline.ledger.explain import (
     DataFacts,
     chance_of,
@@ -138,13 +139,8 @@ def test_the_audit_gives_class_shares_and_duplicates(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert read_data_facts() is None
-    paths.AUDIT.parent.mkdir()
-    audit = {
-        "train": {"classes": {"0": 30, "1": 70}},
-        "duplicates": {"spans_groups": 2, "where": {"both": 4}},
-    }
-    paths.AUDIT.write_text(json.dumps(audit))
-    assert read_data_facts() == DataFacts({"0": 0.3, "1": 0.7}, 2, 4)
+    write_record(paths.AUDIT, make_audit(100, ("0", "1"), ["a", "b", "c", "d"], grouped=True))
+    assert read_data_facts() == DataFacts({"0": 0.5, "1": 0.5}, across_groups=1, across_splits=0)
 
 
 # All submissions together

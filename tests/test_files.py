@@ -49,11 +49,11 @@ def test_the_leftover_of_a_killed_run_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_file_that_the_disk_cannot_hold_is_one_sentence(tmp_path: Path) -> None:
-    """A limit on the file's size stands for the full disk: both fail in write(2)."""
+    """A limit on the file's size is like a full disk: both fail in write(2)."""
     code = (
         "import resource, signal\n"
         "from pathlib import Path\n"
-        "from pipeline.files import write_text\n"
+        "from pipeline.core.files import write_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_text(Path('big.txt'), 'x' * 100_000)\n"

@@ -16,9 +16,10 @@ from project import PARAMS, ROOT, run
 from test_predict import SIZE_PX, pack, png, rows_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition, write_competition
+from pipeline.core.competition import Competition
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import write_text
+from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, write_predictions, write_table
 from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.blend import KINDS, fit
@@ -69,7 +70,9 @@ def make_trained(classes: list[str], each: bool) -> None:
     """
     drawn = draw(1, SKILLS, groups=30, rows_a_group=4, classes=len(classes))
     ids = [f"i{row:03}" for row in range(120)]
-    write_competition(paths.COMPETITION, Competition("cell", "kind", classes))
+    write_record(
+        paths.COMPETITION, Competition(id_column="cell", label_column="kind", classes=classes)
+    )
     images = pd.DataFrame("4", index=range(120), columns=IMAGE_COLUMNS)
     images["image_id"] = images["duplicate"] = ids
     images["label"] = [classes[label] for label in drawn.labels]

@@ -38,7 +38,7 @@ def drawn_images(seed: int, groups: int = 60) -> pd.DataFrame:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), folds=st.integers(2, 7))
-def test_no_patient_and_no_duplicate_lies_in_two_folds(seed: int, folds: int) -> None:
+def test_no_patient_and_no_duplicate_is_in_two_folds(seed: int, folds: int) -> None:
     images = drawn_images(seed)
     table = make_folds(images, CLASSES, folds, [seed])
     joined = table.merge(images, on="image_id", suffixes=("_joined", ""))
@@ -89,7 +89,7 @@ def test_joined_groups_are_the_connected_components(rows: list[tuple[int, int]])
     assert (same == np.equal.outer(component[groups], component[groups])).all()
 
 
-def test_a_joined_group_carries_the_name_of_its_first_member() -> None:
+def test_a_joined_group_has_the_name_of_its_first_member() -> None:
     assert join_groups(["b", "a", "c"], ["x", "x", "y"]) == ["a", "a", "c"]
 
 
@@ -126,8 +126,8 @@ def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("patient", "1 of 60 groups lie in two folds (first: patient_"),
-        ("duplicate", "clusters of duplicates lie in two folds (first: train_0000)"),
+        ("patient", "1 of 60 groups are in two folds (first: patient_"),
+        ("duplicate", "clusters of duplicates are in two folds (first: train_0000)"),
         ("missing", "1 images without a fold (first: train_0000). Run: dvc repro split"),
         ("class", "and none of class '1': lower split.folds or change split.seeds"),
     ],
@@ -143,8 +143,8 @@ def test_the_summary_counts_what_is_there() -> None:
     images = drawn_images(1)
     table = make_folds(images, CLASSES, 5, [1])
     summary = summarise_folds(table, images, CLASSES)
-    assert summary["images"] == 600
-    assert summary["groups"] == 60
-    assert summary["groups_joined_by_duplicates"] == 60 - table["group"].nunique() > 0
-    assert sum(fold["rows"] for fold in summary["folds"]) == 600
-    assert sum(fold["classes"]["1"] for fold in summary["folds"]) == (images["label"] == "1").sum()
+    assert (summary.images, summary.groups, summary.grouped) == (600, 60, True)
+    assert summary.groups_joined_by_duplicates == 60 - table["group"].nunique() > 0
+    assert sum(fold.rows for fold in summary.folds) == 600
+    assert sum(fold.classes["1"] for fold in summary.folds) == (images["label"] == "1").sum()
+    assert all(sum(fold.shares.values()) == pytest.approx(1, abs=1e-5) for fold in summary.folds)

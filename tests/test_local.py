@@ -97,7 +97,7 @@ def test_two_solutions_are_both_named(source: Path, raw: Path, hidden: Path) -> 
         (source / name).write_text("id,label,Usage\nt,1,Public\n")
     message = error_of(source, raw, hidden)
     assert "at most one solution" in message
-    assert "found 2 (first: answers.csv, solution.csv). Take the wrong ones out" in message
+    assert "found 2 (first: answers.csv, solution.csv). Remove the wrong ones" in message
 
 
 def test_a_missing_folder_is_named(tmp_path: Path, raw: Path, hidden: Path) -> None:
@@ -113,7 +113,9 @@ def test_a_folder_without_zip_lists_what_is_there(source: Path, raw: Path, hidde
     assert "set download.folder in params.yaml" in message
 
 
-def test_a_solution_is_no_competition(source: Path, raw: Path, hidden: Path) -> None:
+def test_a_folder_with_a_solution_alone_is_no_competition(
+    source: Path, raw: Path, hidden: Path
+) -> None:
     (source / "train.csv").rename(source / "solution.csv")
     message = error_of(source, raw, hidden)
     assert "found no CSV among: notes.json, solution.csv, train.zip. Put them" in message
@@ -134,8 +136,8 @@ def test_a_damaged_zip_is_refused_before_anything_is_copied(
     assert names(raw) == []
 
 
-def test_the_manifest_tells_each_file_and_nothing_of_the_time(source: Path) -> None:
-    write_manifest(source, {"source": "local", "folder": "x"})
+def test_the_manifest_lists_each_file_and_no_time(source: Path) -> None:
+    write_manifest(source, LocalSource(source="local", folder="x"))
     first = (source / "MANIFEST.json").read_bytes()
     manifest = json.loads(first)
     assert manifest["source"] == {"source": "local", "folder": "x"}
@@ -148,11 +150,11 @@ def test_the_manifest_tells_each_file_and_nothing_of_the_time(source: Path) -> N
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_manifest(source, {"source": "local", "folder": "x"})
+    write_manifest(source, LocalSource(source="local", folder="x"))
     assert (source / "MANIFEST.json").read_bytes() == first
 
 
-def test_the_stage_fills_both_folders_twice_alike(
+def test_the_stage_fills_both_folders_with_the_same_bytes_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -11,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.commands import noise
 from pipeline.core import paths
-from pipeline.core.competition import Competition, write_competition
+from pipeline.core.competition import Competition
 from pipeline.core.errors import TableError
+from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_predictions, write_table
 from pipeline.prepare.corrections import CORRECTION_COLUMNS, read_corrections
 from pipeline.report.label_noise import NOISE_COLUMNS, LabelNoise, find_label_noise
@@ -165,7 +166,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     table["label"] = given.astype(str)
     table["group"] = [f"P{row // 6}" for row in range(60)]
     write_table(paths.TRAIN_TABLE, table)
-    write_competition(paths.COMPETITION, Competition("id", "label", ["0", "1"]))
+    write_record(
+        paths.COMPETITION, Competition(id_column="id", label_column="label", classes=["0", "1"])
+    )
     write_predictions(paths.ENSEMBLE_OOF, ids[::-1], probabilities[::-1], ["0", "1"])
     return given
 

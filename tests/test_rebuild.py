@@ -1,4 +1,4 @@
-"""A competition rebuilt from class folders: whole patients, equal images, and nothing told."""
+"""A competition rebuilt from class folders: whole patients, equal images, nothing revealed."""
 
 import hashlib
 import io
@@ -102,7 +102,7 @@ class Rebuilt:
             return {image_id: archive.read(name) for image_id, name in names.items()}
 
     def labels(self) -> dict[str, str]:
-        """Of train and test."""
+        """The label of each id of train and test."""
         test = {row: label for row, label, _ in self.rows("solution", "id", "label", "Usage")}
         return test | dict(self.rows("train_labels", "id", "label"))
 
@@ -125,7 +125,7 @@ class Rebuilt:
 
 
 def number_of(member: str) -> str:
-    """The patient's number, told otherwise than the code does."""
+    """The patient's number, found in another way than the code does."""
     digits = Path(member).name[1:]
     return digits[: next(i for i, letter in enumerate(digits) if not letter.isdigit())].lstrip("0")
 
@@ -344,7 +344,7 @@ def test_all_slides_of_a_patient_are_one_group_and_in_one_split(tmp_path: Path) 
     assert splits == {"train", "test"}
 
 
-def test_the_whole_tree_twice_counts_once_and_is_told(
+def test_the_whole_tree_twice_counts_once_and_is_reported(
     rebuilt: Rebuilt, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     once = cells()
@@ -360,7 +360,7 @@ def test_the_whole_tree_twice_counts_once_and_is_told(
     assert "files that are no images: 1 (first: cell_images/notes.txt)" in told
 
 
-def test_the_split_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_split_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rebuild_members(tmp_path, members_of([(3, 3)] * 10))
     assert (
         "train: 48 images of 8 patients, 50.0% parasitized; "
@@ -416,7 +416,7 @@ def test_a_class_without_images_is_an_error(tmp_path: Path, members: Members, fo
 def test_a_name_without_patient_is_an_error_and_not_guessed_at(tmp_path: Path, name: str) -> None:
     members = cells() | {f"Uninfected/{name}": b"x"}
     assert error_of(tmp_path, members).startswith(
-        "names that tell the patient, as C39 in "
+        "names that begin with the patient, as C39 in "
         "C39P4thinF_original_IMG_20150622_110115_cell_130.png, found 1 of "
         f"{len(members)} otherwise (first: {name}). Set download.dataset"
     )

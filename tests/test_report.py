@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
-from cards import blended_card
+from cards import blended_card, make_audit
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition, write_competition
+from pipeline.core.competition import Competition
 from pipeline.core.errors import TableError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
@@ -63,11 +63,13 @@ def make_outputs(
     train["label"] = [classes[label] for label in labels]
     write_table(folder / paths.TRAIN_TABLE, train)
     np.save(folder / paths.TRAIN_IMAGES, images)
-    write_competition(folder / paths.COMPETITION, Competition("id", "label", list(classes)))
+    write_record(
+        folder / paths.COMPETITION,
+        Competition(id_column="id", label_column="label", classes=list(classes)),
+    )
     table = train[["image_id", "label", "group"]].assign(repeat=0, fold=folds)[FOLD_COLUMNS]
     write_table(folder / paths.FOLDS, table)
-    summary = summarise_folds(table, train, list(classes))
-    write_text(folder / paths.FOLDS_SUMMARY, json.dumps(summary))
+    write_record(folder / paths.FOLDS_SUMMARY, summarise_folds(table, train, list(classes)))
     write_predictions(folder / paths.ENSEMBLE_OOF, ids, blended, list(classes))
     for model in models:
         for fold in range(3):
@@ -87,7 +89,7 @@ def make_outputs(
         },
     }
     write_text(folder / paths.LEADERBOARD, json.dumps(board))
-    write_text(folder / paths.AUDIT, json.dumps(_audit(rows, classes, ids, grouped)))
+    write_record(folder / paths.AUDIT, make_audit(rows, classes, ids, grouped))
     return folder
 
 
@@ -113,73 +115,6 @@ def _write_history(path: Path, model: str, fold: int) -> None:
     if model == "resnet":
         history["inner_loss"], history["inner_accuracy"] = 0.3 + 0.4 / epochs, 0.9 - 0.3 / epochs
     write_table(path, history)
-
-
-def _audit(rows: int, classes: tuple[str, ...], ids: list[str], grouped: bool) -> dict[str, Any]:
-    size = {"min": 88.0, "median": 125.0, "max": 170.0}
-    split = {
-        "rows": rows,
-        "classes": dict.fromkeys(classes, rows // len(classes)),
-        "groups": 15 if grouped else rows,
-        "width": size,
-        "height": size,
-        "modes": {"RGB": rows},
-        "other_files": [],
-    }
-    cluster = {
-        "image_ids": ids[:2],
-        "kind": "file",
-        "where": "train",
-        "labels": list(classes[:2]),
-        "groups": ["p00", "p01"],
-        "conflicting_labels": True,
-        "spans_groups": True,
-    }
-    return {
-        "train": split,
-        "test": split | {"rows": 40, "classes": {}, "groups": 0},
-        "excluded": [{"image_id": ids[0], "reason": "truncated"}],
-        "duplicates": {
-            "clusters": 1,
-            "images": 2,
-            "largest": 2,
-            "kind": {"file": 1, "pixels": 0, "near": 0},
-            "where": {"train": 1, "test": 0, "both": 0},
-            "conflicting_labels": 1,
-            "spans_groups": 1,
-        },
-        "clusters": [cluster],
-        "train_test_duplicates": {
-            "sentence": "These test images are also in train.",
-            "pairs": [{"test": "t_001", "train": ids[2:4], "kind": "near"}],
-        },
-        "conflicts": {
-            "rule": "keep",
-            "sentence": "Training images with the same pixels and different labels stay.",
-            "excluded": 0,
-            "same_pixels": [{"image_ids": ids[:2], "labels": list(classes[:2])}],
-            "near": [],
-        },
-        "corrections": {
-            "file": "corrections/made-up.csv",
-            "count": 1,
-            "by_class": {f"{classes[0]} → {classes[1]}": 1},
-            "list": [
-                {"image_id": ids[0], "old": classes[0], "new": classes[1], "reason": "a ring"}
-            ],
-        },
-        "leaks": {
-            "method": "ROC AUC of 16 bins over 5 folds",
-            "checks": [
-                {"name": "file size", "auc": 0.71, "chance": [0.45, 0.55], "flagged": True,
-                 "sentence": "The file's size predicts the label with AUC 0.71."},
-                {"name": "order", "auc": 0.5, "chance": [0.45, 0.55], "flagged": False,
-                 "sentence": "The order predicts the label with AUC 0.50."},
-                {"name": "number", "same_as": "order"},
-            ],
-            "constant": ["suffix"],
-        },
-    }  # fmt: skip
 
 
 class Page(HTMLParser):

@@ -18,8 +18,9 @@ from sklearn.metrics import (
 from pipeline.check import stage as check
 from pipeline.check.score import score_submission
 from pipeline.core import paths
-from pipeline.core.competition import Competition, write_competition
+from pipeline.core.competition import Competition
 from pipeline.core.errors import SubmissionError, TableError
+from pipeline.core.record import write_record
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.submission import (
     Form,
@@ -298,7 +299,7 @@ def test_check_reports_the_score_by_the_metric_of_the_parameters(
     drawn = Drawn(tmp_path, 1, "log_loss", THREE, each=True)
     drawn.submission.rename(paths.submission("tiny"))
     (tmp_path / "sample.csv").rename(paths.SAMPLE_SUBMISSION)
-    write_competition(paths.COMPETITION, Competition("id", "kind", THREE))
+    write_record(paths.COMPETITION, Competition(id_column="id", label_column="kind", classes=THREE))
     metric = {"name": "log_loss", "value": 0.9, "interval": [0.8, 1.0]}
     card = {"metric": metric, "out_of_fold": {"accuracy": 0.5, "confidence": 0.95}}
     paths.card("tiny").write_text(json.dumps(card))

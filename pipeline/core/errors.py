@@ -3,15 +3,15 @@
 PipelineError
 ├── ConfigError        params.yaml: a typo, a wrong type, a value out of range
 ├── CompetitionError   the competition's files: layout, columns, ids, labels, groups
-├── ArchiveError       a zip: truncated, corrupt, unsafe, ambiguous
+├── ArchiveError       a zip: truncated, corrupt, encrypted, a bomb, ambiguous
 ├── ImageError         images that cannot be decoded as they should be
 ├── FoldError          folds that cannot be made, or that break an invariant
-├── TrainError         a network, a policy or a run that cannot go on
-├── TableError         a table of ours with wrong columns, ids or values
+├── TrainError         a network, a policy or a run that cannot continue
+├── TableError         a table or record between stages with wrong columns, ids or values
 ├── EnsembleError      predictions that do not fit together
 ├── SubmissionError    a submission that Kaggle would refuse, or that was made before
 ├── KaggleError        Kaggle refused a call, or cannot be reached
-│   └── LostReplyError   whether Kaggle did it is not known
+│   └── LostReplyError   it is not known whether Kaggle did it
 ├── GitError           git is not installed, or refused a command
 ├── ReproduceError     a recorded submission that cannot be rebuilt
 └── DiskError          no space left, or no right to write
@@ -34,7 +34,7 @@ class CompetitionError(PipelineError):
 
 
 class ArchiveError(PipelineError):
-    """A zip file is damaged, unsafe or ambiguous."""
+    """A zip file is damaged, a bomb or ambiguous."""
 
 
 class ImageError(PipelineError):
@@ -46,11 +46,11 @@ class FoldError(PipelineError):
 
 
 class TrainError(PipelineError):
-    """A network cannot be built, or its training cannot go on."""
+    """A network cannot be built, or its training cannot continue."""
 
 
 class TableError(PipelineError):
-    """A table between two stages has wrong columns, ids or values."""
+    """A table or record between two stages is missing or has a wrong shape."""
 
 
 class EnsembleError(PipelineError):
@@ -73,7 +73,7 @@ class KaggleError(PipelineError):
 
 
 class LostReplyError(KaggleError):
-    """A call was sent and no answer came: whether Kaggle did it is not known."""
+    """A call was sent and no answer came: it is not known whether Kaggle did it."""
 
 
 class GitError(PipelineError):
@@ -89,5 +89,5 @@ class DiskError(PipelineError):
 
 
 def examples(items: list[str], most: int = 3) -> str:
-    """The count's first few items for a message: "(first: a, b, c)"."""
+    """The first few items, for a message: "(first: a, b, c)"."""
     return f"(first: {', '.join(items[:most])})"

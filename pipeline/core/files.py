@@ -1,7 +1,7 @@
 """Files that appear whole or not at all.
 
-A file or folder is written beside its place under the name `.NAME.partial` and
-renamed when it is complete; a leftover of a killed run is removed by the next.
+A file or folder is written beside its final place as `.NAME.partial` and renamed when it is
+complete; the next run removes what a killed one has left.
 """
 
 import errno
@@ -27,7 +27,7 @@ _DISK_ERRNOS = {
 def new_file(path: Path) -> Iterator[Path]:
     """A path to write to, renamed to `path` at the end of the block.
 
-    On any exception nothing appears at `path`; what stood there stays.
+    On any exception `path` stays as it was.
     Raises DiskError where the disk is full or may not be written.
     """
     partial = path.with_name(f".{path.name}.partial")
@@ -46,7 +46,7 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill, which replaces `path` at the end of the block.
 
-    On any exception nothing appears at `path`; what stood there stays.
+    On any exception `path` stays as it was.
     Raises DiskError where the disk is full or may not be written.
     """
     partial = path.with_name(f".{path.name}.partial")
@@ -83,7 +83,7 @@ def _disk_errors_named(path: Path) -> Iterator[None]:
         free_mb = _free_bytes(path) // 2**20
         raise DiskError(
             f"{path}: cannot be written: {_DISK_ERRNOS[error.errno]} ({free_mb} MiB free there). "
-            "Nothing half-written was left; make room or mend the rights, "
+            "Nothing half-written was left; free some space or correct the permissions, "
             "then run the same command again"
         ) from error
 

@@ -10,7 +10,7 @@ RAW = Path("data/raw")
 """The competition's files as they came. Immutable."""
 
 HIDDEN = Path("data/hidden")
-"""What no competitor sees: only `check` may read it."""
+"""Hidden from competitors: only `check` may read it."""
 
 SOLUTION = HIDDEN / "solution.csv"
 
@@ -27,7 +27,7 @@ FOLDS = Path("folds/folds.csv")
 FOLDS_SUMMARY = Path("folds/summary.json")
 
 RESUME = Path(".resume")
-"""Half-trained networks, in folders named by a hash of their inputs. Not an output."""
+"""Half-trained networks, in folders named after a hash of their inputs. Not an output."""
 
 LIVE = Path("live")
 """Metrics of the runs in progress, for `dvc plots`. Not an output."""

@@ -1,11 +1,12 @@
 """Reading and writing the tables between stages: CSV, UTF-8, ids and labels as text.
 
-Every reader checks columns and ids, since a table joined by row position, or with a
-row too few, gives a wrong submission without a word. Text is never guessed at: the
-id 007 and the class NA stay what they are.
+Every reader checks columns and ids, since a table joined by row position, or one with a missing
+row, gives a wrong submission without any error. Text is never converted: the id 007 and the
+class NA stay what they are.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,7 +28,6 @@ IMAGE_COLUMNS = [
     "mode",
     "sha256",
     "pixels",
-    "dhash",
 ]
 """Columns of data/store/train.csv and test.csv; row i is row i of the array.
 
@@ -35,8 +35,8 @@ image_id: as the competition writes it. label: the class as the labels file writ
 empty in test. group: patient, slide, …; the image_id itself where there are no groups;
 empty in test. duplicate: the first image_id (train before test) of the cluster of equal or
 near-equal images, its own where there is none. file: the member of the archive.
-width, height, mode: the original's. sha256: of the file. pixels: of the decoded image,
-first 16 digits. dhash: 64-bit difference hash, hexadecimal.
+width, height, mode: the original's. sha256: of the file. pixels: the first 16 digits of the
+SHA-256 of the stored pixels.
 """
 
 FOLD_COLUMNS = ["image_id", "label", "group", "repeat", "fold"]
@@ -50,7 +50,7 @@ are scored on; they are trained on the other rows of the same repeat.
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order.
 
-    Raises TableError on a missing file, other columns, no rows, or a line that is no CSV.
+    Raises TableError on a missing file, other columns, no rows, or an invalid line.
     """
     table = read_csv(path)
     if list(table.columns) != columns:
@@ -97,7 +97,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def class_indices(place: Path, labels: Iterable[str], classes: list[str]) -> Labels:
     """The index in [0, classes) of each label's class; place: the file that the labels are in.
 
-    Raises TableError for a label that is none of the classes.
+    Raises TableError for a label that is not one of the classes.
     """
     index_of = {name: index for index, name in enumerate(classes)}
     labels = list(labels)
@@ -164,11 +164,5 @@ def check_ids(place: Path | str, found: list[str], expected: list[str]) -> None:
 
 
 def first_repeated(ids: list[str]) -> list[str]:
-    """The ids that stand more than once, in the order in which they do so."""
-    seen: set[str] = set()
-    repeated: dict[str, None] = {}
-    for image_id in ids:
-        if image_id in seen:
-            repeated[image_id] = None
-        seen.add(image_id)
-    return list(repeated)
+    """The ids that are there more than once, in the order of their first place."""
+    return [image_id for image_id, count in Counter(ids).items() if count > 1]

@@ -16,7 +16,7 @@ class SyntheticSource(Section):
     patients: Annotated[int, Field(ge=4)]
     """Over train and test together; no patient is in both."""
     wrong_labels: Annotated[float, Field(ge=0, lt=0.5)]
-    """Share of the training labels that are turned round."""
+    """Share of the training labels that are replaced by the other class."""
     duplicates: Annotated[float, Field(ge=0, lt=0.5)]
     """Share of the training images that are exact copies of another one of the same patient."""
     seed: Annotated[int, Field(ge=0)]
@@ -37,9 +37,9 @@ class RebuildSource(Section):
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$")]
     """Owner and slug, as in its URL: kaggle.com/datasets/OWNER/SLUG."""
     test_share: Annotated[float, Field(ge=0.05, le=0.5)]
-    """Share of the images in test, about, since patients stay whole.
+    """Approximate share of the images in test, since patients stay whole.
 
-    They are dealt into at most 20 parts, nearly equal: 0.2 is one of 5, 0.3 is three of 10.
+    They are dealt into at most 20 nearly equal parts: 0.2 is one of 5, 0.3 is three of 10.
     """
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 

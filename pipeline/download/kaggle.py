@@ -1,9 +1,9 @@
-"""A competition's, or a public dataset's, files from Kaggle: each verified before it counts.
+"""The files of a competition or a public dataset from Kaggle, each verified.
 
-The official client checks a length at most, and may leave a corrupt file of the right one. So a
-file is fetched into an empty folder, its size compared with Kaggle's listing, a zip read whole,
-and only then renamed to its place. What is complete survives a broken run: the next goes on with
-the rest, as long as Kaggle's listing is the same.
+The official client checks at most the length, and may leave a corrupt file of the right length.
+So a file is fetched into an empty folder, its size compared with Kaggle's listing, a zip read
+whole, and only then renamed to its place. Complete files survive an interrupted run: the next
+continues with the rest, as long as Kaggle's listing is the same.
 """
 
 import json
@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -20,10 +21,10 @@ from pipeline.core.files import new_file, write_text
 from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, RemoteFile, competition_slug
 from pipeline.raw.archive import check_archive
-from pipeline.raw.folder import is_csv, is_zip
+from pipeline.raw.roles import is_csv, is_zip
 
 MOST_FILES = 40
-"""Above it, and where files lie in folders, everything comes as one zip: Kaggle limits calls."""
+"""With more, or with files in folders, everything comes as one zip: Kaggle limits calls."""
 
 _TRIES = 3
 
@@ -31,28 +32,24 @@ _TRIES = 3
 def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: Path) -> None:
     """Put all files of a competition into `raw`, an empty folder.
 
-    competition: slug or address. staging: keeps what is complete between runs; gone at the end.
+    competition: slug or address. staging: keeps complete files between runs; removed at the end.
     Raises KaggleError where Kaggle refuses, or sends a file damaged every time.
     """
     slug = competition_slug(competition)
     files = kaggle.list_files(slug)
     if not files:
         raise KaggleError(f"{slug}: expected files to download, found none. See its Data page")
-    complete = _continue(staging, files)
+    complete = _resume(staging, files)
     if len(files) > MOST_FILES or any(PurePosixPath(file.name).name != file.name for file in files):
         say(f"{slug}: {len(files)} files, as one zip")
         bundle = RemoteFile(f"{slug}.zip", None, "")
-        _fetch(bundle, complete, lambda folder: kaggle.download_bundle(slug, folder))
-        _take_tables(complete / bundle.name, files, complete)
+        _fetch(bundle, complete, partial(kaggle.download_bundle, slug))
+        _copy_tables(complete / bundle.name, files, complete)
     else:
         for file in files:
             size = f", {file.bytes / 1e6:.1f} MB" if file.bytes else ""
             say(f"{slug}: {file.name}{size}")
-            _fetch(
-                file,
-                complete,
-                lambda folder, name=file.name: kaggle.download_file(slug, name, folder),  # type: ignore[misc]
-            )
+            _fetch(file, complete, partial(kaggle.download_file, slug, file.name))
     for path in sorted(complete.iterdir()):
         path.rename(raw / path.name)
     shutil.rmtree(staging)
@@ -61,15 +58,15 @@ def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: P
 def download_dataset(dataset: str, kaggle: Kaggle, staging: Path) -> Path:
     """The zip of a public dataset, OWNER/SLUG, in `staging`. Raises KaggleError."""
     name = f"{dataset.partition('/')[2]}.zip"
-    complete = _continue(staging, [RemoteFile(dataset, None, "")])
+    complete = _resume(staging, [RemoteFile(dataset, None, "")])
     say(f"{dataset}: {name}")
     archive = RemoteFile(name, None, "")
-    _fetch(archive, complete, lambda folder: kaggle.download_dataset(dataset, folder))
+    _fetch(archive, complete, partial(kaggle.download_dataset, dataset))
     return complete / name
 
 
-def _continue(staging: Path, files: list[RemoteFile]) -> Path:
-    """The folder of complete files: what an earlier run left, if Kaggle lists the same."""
+def _resume(staging: Path, files: list[RemoteFile]) -> Path:
+    """The folder of complete files, with those of an earlier run if Kaggle lists the same."""
     listing = json.dumps([asdict(file) for file in files], indent=2)
     known = staging / "listing.json"
     if not known.is_file() or known.read_text(encoding="utf-8") != listing:
@@ -100,7 +97,7 @@ def _fetch(file: RemoteFile, complete: Path, download: Callable[[Path], None]) -
         if tries_left:
             say(f"{problem}. Trying again")
     raise KaggleError(
-        f"{problem}. {_TRIES} times in a row: is a proxy on the way changing it? Try again later"
+        f"{problem}. {_TRIES} times in a row: does a proxy change it? Try again later"
     )
 
 
@@ -127,12 +124,12 @@ def _verify(path: Path, file: RemoteFile) -> None:
     with path.open("rb") as content:
         start = content.read(64).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")) and "htm" not in path.suffix:
-        raise ArchiveError("found a web page in its place")
+        raise ArchiveError("found a web page instead")
     if is_zip(path):
         check_archive(path)
 
 
-def _take_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
+def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
     """Check that a bundle holds the listed files, and copy its CSVs out beside it.
 
     The images stay in the zip, which prepare reads as NAME.zip/FOLDER.

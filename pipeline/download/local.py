@@ -1,7 +1,7 @@
 """A competition's files from a folder that already holds them.
 
-The answers, where the folder has them, go where no stage but `check` looks: a model that has
-seen them scores too well, and nothing tells.
+The solution, where the folder has one, goes where only `check` looks: a model that has seen it
+scores too well, and nothing would show it.
 """
 
 import shutil
@@ -12,15 +12,15 @@ from pipeline.core.paths import SOLUTION
 from pipeline.core.progress import track
 from pipeline.download.config import LocalSource
 from pipeline.raw.archive import check_archive
-from pipeline.raw.folder import is_csv, is_solution, is_zip
+from pipeline.raw.roles import is_csv, is_solution, is_zip
 
 
 def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
     """Copy the files of config.folder into `raw`, a solution into `hidden`; both are empty.
 
-    Left out: sub-folders, hidden files, README files. Each zip is read whole once.
-    Raises CompetitionError where the folder is missing, has no zip or no CSV but a solution,
-    or has several solutions; ArchiveError on a zip that is damaged, unsafe or ambiguous.
+    Sub-folders, hidden files and README files are left out. Each zip is read whole once.
+    Raises CompetitionError where the folder is missing, has no zip, no CSV besides a solution,
+    or several solutions; ArchiveError on a zip that is damaged, a bomb or ambiguous.
     """
     folder = Path(config.folder)
     files = _list_files(folder)
@@ -29,7 +29,7 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
         raise CompetitionError(
             f"{folder}: expected at most one solution (a CSV with a column Usage, or named "
             f"solution….csv), found {len(solutions)} "
-            f"{examples([path.name for path in solutions])}. Take the wrong ones out of it"
+            f"{examples([path.name for path in solutions])}. Remove the wrong ones"
         )
     competition = [path for path in files if path not in solutions]
     for kind, is_kind in {"zip": is_zip, "CSV": is_csv}.items():

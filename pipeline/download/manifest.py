@@ -3,20 +3,35 @@
 No time stamps: the same files from the same source give the same bytes.
 """
 
-import json
 from pathlib import Path
 
-from pipeline.core.files import sha256_of, write_text
+from pipeline.core.files import sha256_of
+from pipeline.core.record import Record, write_record
+from pipeline.download.config import DownloadConfig
 
 NAME = "MANIFEST.json"
 
 
-def write_manifest(folder: Path, source: dict[str, object]) -> None:
-    """Write MANIFEST.json: the source, and each file's name, bytes and SHA-256, by name."""
+class FileFacts(Record):
+    """One file of the folder."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """MANIFEST.json. source: the section `download`. files: all others, by name."""
+
+    source: DownloadConfig
+    files: list[FileFacts]
+
+
+def write_manifest(folder: Path, source: DownloadConfig) -> None:
+    """Write MANIFEST.json into a folder that is otherwise complete."""
     files = [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
         for path in sorted(folder.iterdir())
         if path.name != NAME
     ]
-    manifest = {"source": source, "files": files}
-    write_text(folder / NAME, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    write_record(folder / NAME, Manifest(source=source, files=files))

@@ -2,15 +2,15 @@
 
 Made for `iarunava/cell-images-for-detecting-malaria`: 27,558 PNGs in the folders `Parasitized`
 and `Uninfected`, the whole tree twice. Everyone who rebuilds it from the same dataset, seed and
-share gets the same bytes and so the same leaderboard. To keep that true over the years, every
-order is one of SHA-256 hashes and none comes from a library's random numbers; for the split,
-which is scikit-learn's, tests/test_rebuild.py holds golden hashes.
+share gets the same bytes and so the same leaderboard. To keep that so over the years, every
+order is that of SHA-256 hashes, and none comes from a library's random numbers; for the split,
+which is scikit-learn's, tests/test_rebuild.py has golden hashes.
 
 The patient is the number after the `C` with which each file name begins. What follows names the
 slide: `C61P22N_ThinF`, `C167P128ReThinF`, `C3thin_original`; and the patient C47P8 has slides from
 two microscopes, `thinOriginalOlympusCX21` and `thin_Original_Motic`. So the publisher's tables list
 201 slides of 150 infected and 50 healthy patients (ceb.nlm.nih.gov/repositories/malaria-datasets),
-and the numbers make these 200. Who was given two numbers would be split: no name could tell.
+and the numbers give these 200. A patient with two numbers would be split: no name could show it.
 """
 
 import re
@@ -33,11 +33,11 @@ from pipeline.download.drawn.files import write_images, write_tables
 from pipeline.raw.archive import ImageArchive
 
 LABELS = {"Parasitized": 1, "Uninfected": 0}
-"""By class folder: the last folder of an image's path."""
+"""The label of each class folder, the last folder of an image's path."""
 
 MOST_PARTS = 20
-"""Into which the patients are dealt. With 160 of the 200, each of 10 parts has 48 to 51 %
-parasitized cells; each of 20 has up to 60 %."""
+"""The most parts that patients are dealt into. With 160 of the 200, each of 10 parts has 48 to
+51 % parasitized cells; each of 20 has up to 60 %."""
 
 _SLIDE = re.compile(r"C([0-9]+)[A-Z0-9_]*?thin.*\.png", re.IGNORECASE | re.ASCII)
 _NAME = "C39P4thinF_original_IMG_20150622_110115_cell_130.png"
@@ -50,10 +50,10 @@ _ANOTHER = (
 def rebuild_competition(archive: Path, config: RebuildSource, raw: Path, hidden: Path) -> None:
     """Write the competition's files to `raw`, its solution to `hidden`; both are empty.
 
-    archive: the dataset's zip. Images are copied byte by byte, one at a time. Ids and the names
-    of the patients count shuffled rows and patients: they tell nothing.
-    Raises CompetitionError where folders, names or copies are not the dataset's, and where too
-    few patients are to be split; ArchiveError on a zip that is damaged, unsafe or ambiguous.
+    archive: the dataset's zip. Images are copied byte by byte, one at a time. Ids and patients'
+    names are numbers of shuffled rows and patients: they reveal nothing.
+    Raises CompetitionError where folders, names or copies are not the dataset's, and on too few
+    patients to split; ArchiveError on a zip that is damaged, a bomb or ambiguous.
     """
     with ImageArchive(archive) as images:
         cells = _list_cells(images)
@@ -78,7 +78,7 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
         others = f"{len(images.ignored)} {examples(images.ignored)}"
         say(f"{images.place}: files that are no images: {others}")
     _check_folders(images.place, {folder for _, folder in members})
-    patients = _tell_patients(images.place, [name for name, _ in members])
+    patients = _find_patients(images.place, [name for name, _ in members])
     _check_copies(images, members)
     rows = [
         (name, LABELS[folder], patients[name], copies[0])
@@ -89,26 +89,23 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
 
 def _check_folders(place: str, folders: set[str]) -> None:
     if folders != set(LABELS):
-        found = [folder or "none at all" for folder in sorted(folders, key=_others_first)]
+        others_first = sorted(folders, key=lambda folder: (folder in LABELS, folder))
+        found = [folder or "none at all" for folder in others_first]
         raise CompetitionError(
             f"{place}: expected images in the folders {' and '.join(LABELS)}, and in no other, "
             f"found {f'{len(found)} {examples(found)}' if found else 'no image'}. {_ANOTHER}"
         )
 
 
-def _others_first(folder: str) -> tuple[bool, str]:
-    return folder in LABELS, folder
-
-
-def _tell_patients(place: str, names: list[str]) -> dict[str, str]:
-    """The patient of each name. Where two might be one, they are: a patient in halves would leak.
+def _find_patients(place: str, names: list[str]) -> dict[str, str]:
+    """The patient of each name; all slides of a number are one patient, since a half would leak.
 
     names: one for each class that has it. Raises CompetitionError where that is more than one.
     """
     slides = {name: _SLIDE.fullmatch(name) for name in sorted(names)}
     if unknown := [name for name, slide in slides.items() if not slide]:
         raise CompetitionError(
-            f"{place}: expected names that tell the patient, as C39 in {_NAME}, found "
+            f"{place}: expected names that begin with the patient, as C39 in {_NAME}, found "
             f"{len(unknown)} of {len(slides)} otherwise {examples(unknown)}. {_ANOTHER}"
         )
     if both := first_repeated(sorted(names)):
@@ -120,7 +117,7 @@ def _tell_patients(place: str, names: list[str]) -> dict[str, str]:
 
 
 def _check_copies(images: ImageArchive, members: dict[tuple[str, str], list[str]]) -> None:
-    """Raise CompetitionError unless members of one class and name are equal; tell their number."""
+    """Raise CompetitionError unless members of one class and name are equal; report the copies."""
     copied = [copies for copies in members.values() if len(copies) > 1]
     unequal = []
     for first, *others in track(copied, "comparing copies", len(copied)):
@@ -194,7 +191,7 @@ def _halve(test: pd.DataFrame, seed: int) -> list[str]:
 
 
 def _shuffled(items: Iterable[str], what: str, seed: int) -> list[str]:
-    """In the order of their hashes: of no class, patient or library's version."""
+    """Sorted by their hashes, which depend on no class, patient or library version."""
     return sorted(items, key=lambda item: sha256(f"{what} {seed} {item}".encode()).digest())
 
 

@@ -1,4 +1,4 @@
-"""Stage `download`: a source's files into data/raw, what no competitor sees into data/hidden."""
+"""Stage `download`: a source's files into data/raw, its solution into data/hidden."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.download.local import copy_competition
 from pipeline.download.manifest import write_manifest
 
 STAGING = paths.RESUME / "download"
-"""What is complete of a download that broke off."""
+"""The complete files of an interrupted download."""
 
 
 def run(config: DownloadConfig) -> None:
@@ -24,7 +24,7 @@ def run(config: DownloadConfig) -> None:
     with new_folder(paths.RAW) as raw, new_folder(paths.HIDDEN) as hidden:
         _fill(config, raw, hidden)
         for folder in (raw, hidden):
-            write_manifest(folder, config.model_dump())
+            write_manifest(folder, config)
 
 
 def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:

@@ -7,7 +7,6 @@ chance. Private scores are printed here once Kaggle shows them; nothing reads th
 finals are chosen without them.
 """
 
-import json
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -15,6 +14,8 @@ import numpy as np
 from scipy import stats
 
 from pipeline.core import paths
+from pipeline.core.audit import Audit
+from pipeline.core.record import read_record
 from pipeline.ledger.history import PastSubmission, parse_score, recall_one
 from pipeline.ledger.ledger import COUNTED, Entry
 from pipeline.ledger.review import review
@@ -43,13 +44,13 @@ def read_data_facts() -> DataFacts | None:
     """The facts in data/audit.json; None where `prepare` has not run here."""
     if not paths.AUDIT.is_file():
         return None
-    audit = json.loads(paths.AUDIT.read_text(encoding="utf-8"))
-    classes = audit["train"]["classes"]
+    audit = read_record(paths.AUDIT, Audit, "prepare")
+    classes = audit.train.classes
     rows = sum(classes.values())
     return DataFacts(
         class_shares={name: count / rows for name, count in classes.items()},
-        across_groups=audit["duplicates"]["spans_groups"],
-        across_splits=audit["duplicates"]["where"]["both"],
+        across_groups=audit.duplicates.spans_groups,
+        across_splits=audit.duplicates.where["both"],
     )
 
 

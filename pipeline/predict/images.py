@@ -20,7 +20,7 @@ from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, decode_image
 from pipeline.prepare.store import MOST_THREADS
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, ImageArchive, file_name
-from pipeline.raw.folder import is_zip
+from pipeline.raw.roles import is_zip
 
 
 class ImageFolder:

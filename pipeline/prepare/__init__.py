@@ -1,1 +1,1 @@
-"""From the competition's files to packed arrays, their tables and the audit."""
+"""Makes packed arrays, their tables and the audit from the competition's files."""

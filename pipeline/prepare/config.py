@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pipeline.core.section import Section
 
 FileOrAuto = Annotated[str, Field(min_length=1)]
-"""A file's name in data/raw, or the word `auto`: pipeline/prepare/layout.py states the rule."""
+"""A file's name in data/raw, or the word `auto`: pipeline/raw/roles.py states the rule."""
 
 
 class GroupsFromFile(Section):
@@ -73,6 +73,6 @@ class PrepareConfig(Section):
         if corrections is not None and not re.fullmatch(r"corrections/[^/\\]+\.csv", corrections):
             raise ValueError(
                 f"expected null or corrections/NAME.csv, found {corrections!r}: stage prepare "
-                "reruns when a file in that folder changes, and knows of no other"
+                "depends on the files of that folder alone"
             )
         return corrections

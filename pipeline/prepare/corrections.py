@@ -10,13 +10,12 @@ labels stay as they are.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from pipeline.core.audit import Correction, Corrections
 from pipeline.core.errors import TableError, examples
 from pipeline.core.tables import first_repeated, read_table
 from pipeline.prepare.layout import Layout
@@ -43,79 +42,78 @@ def read_corrections(path: Path) -> pd.DataFrame:
             f"{path}: expected each image once, found {len(repeated)} of them twice or more "
             f"{examples(repeated)}. Keep one row an image"
         )
-    if nameless := list(table.loc[table["reason"].str.strip() == "", "image_id"]):
+    if unexplained := list(table.loc[table["reason"].str.strip() == "", "image_id"]):
         raise TableError(
-            f"{path}: expected a reason in each row, found none in {len(nameless)} of {len(ids)} "
-            f"{examples(nameless)}. Write what is seen in the image, and who looked"
+            f"{path}: expected a reason in each row, found none in {len(unexplained)} of "
+            f"{len(ids)} {examples(unexplained)}. Write what is seen in the image, and who looked"
         )
     if idle := list(table.loc[table["old"] == table["new"], "image_id"]):
         raise TableError(
             f"{path}: expected another label in `new` than in `old`, found the same in "
-            f"{len(idle)} of {len(ids)} {examples(idle)}. Take these rows out"
+            f"{len(idle)} of {len(ids)} {examples(idle)}. Remove these rows"
         )
     return table
 
 
-def correct_labels(layout: Layout, corrections: pd.DataFrame, path: Path) -> Layout:
-    """The layout with corrected training labels. path: of the corrections, for messages.
+def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Corrections]:
+    """The layout with corrected training labels, and what the audit says of them.
 
-    Raises TableError on an image of test or of nowhere, a class that the labels file does not
-    have, an `old` that is not the present label, and where a class would lose its last image.
+    Raises TableError on what read_corrections refuses, an image that is not in train, a class
+    that the labels file does not have, an `old` that is not the present label, and where a class
+    would lose its last image.
     """
+    if path is None:
+        return layout, Corrections(file=None, count=0, by_class={}, rows=[])
+    rows = [Correction.model_validate(row) for row in read_corrections(path).to_dict("records")]
     label_of = dict(zip(layout.train.image_ids, layout.train.labels, strict=True))
-    tested, classes = set(layout.test.image_ids), layout.competition.classes
-    rows = corrections.to_dict("records")
-    rules: list[tuple[Callable[[Any], bool], str, Callable[[Any], str], str]] = [
-        (
-            lambda row: row["image_id"] in tested,
-            "training images",
-            lambda row: f"{row['image_id']} is of test",
-            "No label of a test image is known or can be corrected: take these rows out",
-        ),
-        (
-            lambda row: row["image_id"] not in label_of,
-            f"images of {layout.labels_file}",
-            lambda row: f"{row['image_id']} is not there",
-            "Mend the ids, or take these rows out",
-        ),
-        (
-            lambda row: row["new"] not in classes,
-            f"one of the classes {', '.join(classes)} in `new`",
-            lambda row: f"{row['new']!r} for {row['image_id']}",
-            "Mend these rows",
-        ),
-        (
-            lambda row: row["old"] != label_of[row["image_id"]],
-            f"the label that {layout.labels_file} gives in `old`",
-            lambda row: (
-                f"{row['old']!r} for {row['image_id']}, which is {label_of[row['image_id']]!r}"
-            ),
-            "The labels have changed, or have this correction already: look at these images "
-            "again, then mend the rows or take them out",
-        ),
-    ]
-    for breaks, expected, tell, remedy in rules:
-        if broken := [tell(row) for row in rows if breaks(row)]:
+    _check_fit(path, rows, label_of, layout)
+    label_of |= {row.image_id: row.new for row in rows}
+    if lost := [name for name in layout.competition.classes if name not in label_of.values()]:
+        raise TableError(
+            f"{path}: expected images of each class after the corrections, found none of "
+            f"{lost[0]!r}. Remove some of its rows"
+        )
+    turns = Counter(f"{row.old} → {row.new}" for row in rows)
+    corrections = Corrections(
+        file=path.as_posix(), count=len(rows), by_class=dict(sorted(turns.items())), rows=rows
+    )
+    train = replace(layout.train, labels=list(label_of.values()))
+    return replace(layout, train=train), corrections
+
+
+def _check_fit(
+    path: Path, rows: list[Correction], label_of: dict[str, str], layout: Layout
+) -> None:
+    def refuse(expected: str, broken: list[str], remedy: str) -> None:
+        if broken:
             raise TableError(
                 f"{path}: expected {expected}, found {len(broken)} of {len(rows)} rows otherwise "
                 f"{examples(broken)}. {remedy}"
             )
-    label_of |= {str(row["image_id"]): str(row["new"]) for row in rows}
-    if lost := [name for name in classes if name not in label_of.values()]:
-        raise TableError(
-            f"{path}: expected images of each class after the corrections, found none of "
-            f"{lost[0]!r}. Take some of its rows out"
-        )
-    return replace(layout, train=replace(layout.train, labels=list(label_of.values())))
 
-
-def describe_corrections(corrections: pd.DataFrame | None, path: Path | None) -> dict[str, Any]:
-    """What was corrected, for the audit: how many, from which class to which, and each with why."""
-    rows = [] if corrections is None else corrections.to_dict("records")
-    turns = Counter(f"{row['old']} → {row['new']}" for row in rows)
-    return {
-        "file": None if path is None else path.as_posix(),
-        "count": len(rows),
-        "by_class": dict(sorted(turns.items())),
-        "list": rows,
-    }
+    tested, classes = set(layout.test.image_ids), layout.competition.classes
+    refuse(
+        "training images",
+        [f"{row.image_id} is in test" for row in rows if row.image_id in tested],
+        "No label of a test image is known or can be corrected: remove these rows",
+    )
+    refuse(
+        f"images of {layout.labels_file}",
+        [f"{row.image_id} is not there" for row in rows if row.image_id not in label_of],
+        "Correct the ids, or remove these rows",
+    )
+    refuse(
+        f"one of the classes {', '.join(classes)} in `new`",
+        [f"{row.new!r} for {row.image_id}" for row in rows if row.new not in classes],
+        "Correct these rows",
+    )
+    refuse(
+        f"the label that {layout.labels_file} gives in `old`",
+        [
+            f"{row.old!r} for {row.image_id}, which is {label_of[row.image_id]!r}"
+            for row in rows
+            if row.old != label_of[row.image_id]
+        ],
+        "The labels have changed, or have this correction already: look at these images again, "
+        "then correct the rows or remove them",
+    )

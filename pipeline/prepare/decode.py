@@ -1,14 +1,14 @@
 """One image file to RGB of a fixed size, or the reason why it cannot be.
 
 Pillow decodes, OpenCV resizes. OpenCV would decode 128 px JPEGs in 0.09 ms instead of 0.12 and to
-the same pixels, but it fills what is missing of a cut JPEG with grey, and its CMYK is 1.0 grey
-levels off on average (Pillow: 0.1). Pillow refused a JPEG at every byte it was cut at, except
-where no more than the end marker was missing, which is looked for here; PNG likewise.
+the same pixels, but it fills the missing part of a cut JPEG with grey, and its CMYK is 1.0 grey
+levels off on average (Pillow: 0.1). Pillow refused a JPEG cut at any byte, except where only the
+end marker was missing, which is looked for here; the same holds for PNG.
 
-What becomes RGB, and how: grey and black-and-white are three equal channels; 16-bit channels keep
+How images become RGB: grey and black-and-white are three equal channels; 16-bit channels keep
 their high byte (the nearest for 16-bit files made of 8-bit ones, by 257 or by a shift); a palette
-is looked up; CMYK is converted without a colour profile; transparency is laid on black. The EXIF
-orientation is applied: whoever labelled the image saw it upright.
+is looked up; CMYK is converted without a colour profile; transparent images are laid on black.
+The EXIF orientation is applied, since the image was labelled upright.
 """
 
 import io
@@ -27,15 +27,15 @@ from pipeline.core.errors import ImageError
 from pipeline.core.shapes import Image
 
 MIN_SIDE_PX = 2
-"""A side of 1 px has nothing to learn from: it is a tracking pixel or a failed crop."""
+"""A side of 1 px has no content: it is a tracking pixel or a failed crop."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""Told by the content: a suffix may lie."""
+"""Recognised by the content, whatever the suffix says."""
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B")
 """Pillow's names. 32-bit integers and floats have no known white and are refused."""
 
-# What Pillow 12 and 13 raised on 32,000 randomly damaged files, and the siblings of these.
+# What Pillow 12 and 13 raised on 32,000 randomly damaged files, and related exceptions.
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError,
     struct.error,
@@ -49,8 +49,8 @@ _PNG_END = b"IEND\xaeB`\x82"
 class Decoded:
     """An image as it is stored, and what it was before.
 
-    width, height: of the original in pixels, upright. mode: Pillow's, with ";16" behind it where
-    a channel has 16 bits. encoding: how the file was written: its format, the sum of a JPEG's
+    width, height: of the original in pixels, upright. mode: Pillow's, followed by ";16" where a
+    channel has 16 bits. encoding: how the file was written: its format, the sum of a JPEG's
     quantisation tables (the higher, the lower its quality) and the kinds of metadata in it.
     """
 
@@ -69,7 +69,7 @@ def decode_image(
     `stretch` fills the square; `pad` keeps the aspect, centred on black. Each side is averaged
     over areas where it shrinks and interpolated linearly where it grows.
 
-    Raises ImageError with the reason alone, the same words for the same fault: no bytes, no
+    Raises ImageError with the reason alone, in the same words for the same fault: no bytes, no
     image, more than one frame, a side below MIN_SIDE_PX or above max_side_px (by the header,
     before any pixel is decoded), cut short, damaged, or of a mode that is not in MODES.
     """
@@ -108,7 +108,7 @@ def _check_header(image: ImageFile.ImageFile, max_side_px: int) -> None:
         raise ImageError(f"a side below {MIN_SIDE_PX} px")
     if max(image.size) > max_side_px:
         raise ImageError(f"a side above {max_side_px} px (prepare.max_side_px)")
-    # Behind the picture of an MPO, as telephones write it, come its previews.
+    # The further frames of an MPO, as telephones write it, are previews.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ImageError("more than one frame or page")
     if image.mode not in MODES:
@@ -116,7 +116,7 @@ def _check_header(image: ImageFile.ImageFile, max_side_px: int) -> None:
 
 
 def _mode(image: ImageFile.ImageFile) -> str:
-    """Pillow opens 16-bit colour as 8-bit and tells so only in the arguments of its decoder."""
+    """Pillow opens 16-bit colour as 8-bit; only the arguments of its decoder show it."""
     for tile in image.tile:
         raw = tile.args if isinstance(tile.args, str) else (tile.args or [""])[0]
         if str(raw).startswith(f"{image.mode};16"):

@@ -1,10 +1,11 @@
 """Which stored images show the same picture: equal pixels, or nearly so.
 
-Near duplicates are pairs whose pixels differ by at most so many grey levels on average. All such
-pairs are found, none is missed: block sums differ by at most as much as the pixels do (triangle
+Near-duplicates are pairs whose pixels differ by at most so many grey levels on average. All such
+pairs are found: sums over blocks differ by at most as much as the pixels do (triangle
 inequality), so they rule out nearly all pairs, and the others are compared pixel by pixel. A
-64-bit dHash as the filter costs as much and promises nothing: saving 200 of the 27,558 malaria
-cells as JPEGs of quality 75 moved it by up to 7 bits, within which lie 850,149 pairs of cells.
+64-bit dHash as the filter costs as much and guarantees nothing: saving 200 of the 27,558 malaria
+cells as JPEGs of quality 75 changed up to 7 of its bits, and 850,149 pairs of cells differ in
+no more.
 
 Measured on those cells at 64 px, 2 cores: the closest two differ by 5.2 levels, and the search
 takes 1 s. A cell differs from itself saved again as a JPEG of quality 90, 85, 75 by 0.7, 1.0, 1.3
@@ -16,7 +17,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
@@ -24,7 +24,6 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from pipeline.core.shapes import Image
-from pipeline.prepare.decode import resize
 
 BLOCKS = 4
 """Blocks a side. On the cells at 3 levels, 35 of 66 million pairs were left to be compared."""
@@ -32,8 +31,8 @@ BLOCKS = 4
 Sketch = Float[ndarray, " 48"]
 """Sums of the BLOCKS × BLOCKS × 3 blocks over the number of values in the whole image."""
 
-Rows = UInt8[ndarray, "_ height width 3"]
-"""Images of a split, of any number; the size is the same in all splits."""
+SplitImages = UInt8[ndarray, "_ height width 3"]
+"""Any number of images; the size is the same in all splits."""
 
 _ROUNDING = 1e-6
 _ROWS_AT_ONCE = 32
@@ -43,24 +42,23 @@ _BYTES_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """pixels: 16 hexadecimal digits of their SHA-256. dhash: 64 bits, hexadecimal."""
+    """pixels: 16 hexadecimal digits of their SHA-256."""
 
     pixels: str
-    dhash: str
     sketch: Sketch
 
 
 def fingerprint(pixels: Image) -> Fingerprint:
-    """What tells whether another image may be the same."""
+    """What decides whether another image may be the same."""
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     edges = [len(pixels) * block // BLOCKS for block in range(BLOCKS)]
     strips = np.add.reduceat(pixels, edges, axis=0, dtype=np.int64)
     sums = np.add.reduceat(strips, edges, axis=1)
-    return Fingerprint(digest[:16], f"{_dhash(pixels):016x}", sums.ravel() / pixels.size)
+    return Fingerprint(digest[:16], sums.ravel() / pixels.size)
 
 
 def find_duplicates(
-    splits: Sequence[Rows], fingerprints: Sequence[Fingerprint], most_difference: float
+    splits: Sequence[SplitImages], fingerprints: Sequence[Fingerprint], most_difference: float
 ) -> Int[ndarray, " rows"]:
     """For each row of all splits in turn, the first row of its cluster; itself where alone.
 
@@ -79,20 +77,15 @@ def find_duplicates(
     return firsts
 
 
-def _dhash(pixels: Image) -> int:
-    """Bit by bit, whether the next of 9 areas in each of 8 lines is lighter (Krawetz, 2013)."""
-    grey = resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), 9, 8)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
-
-
 def _candidates(
     sketches: Float[ndarray, "rows blocks"], most_difference: float
 ) -> Iterator[Int[ndarray, "pairs 2"]]:
-    """All pairs of rows whose sketches lie close enough, in portions.
+    """All pairs of rows whose sketches are close enough, in portions.
 
-    Rows of like red, green and blue stand together. These three are sums of the sketch, so that
-    by the triangle inequality once more most portions are too far from each other for any pair:
-    of 200,000 drawn cells 1.3 % of all pairs of sketches were compared, in 13 s of one core.
+    Rows are sorted so that those of similar red, green and blue are in one portion. These three
+    are sums of the sketch, so that, again by the triangle inequality, most portions are too far
+    from each other for any pair: of 200,000 drawn cells 1.3 % of all pairs of sketches were
+    compared, in 13 s of one core.
     """
     limit = most_difference + _ROUNDING
     colours = sketches.reshape(len(sketches), -1, 3).sum(axis=1)
@@ -117,7 +110,7 @@ def _candidates(
 
 def _join_same(
     firsts: Int[ndarray, " rows"],
-    splits: Sequence[Rows],
+    splits: Sequence[SplitImages],
     pairs: Int[ndarray, "pairs 2"],
     most_difference: float,
 ) -> None:
@@ -136,7 +129,7 @@ def _join_same(
             firsts[firsts == high] = low
 
 
-def _take(splits: Sequence[Rows], rows: Int[ndarray, " rows"]) -> Rows:
+def _take(splits: Sequence[SplitImages], rows: Int[ndarray, " rows"]) -> SplitImages:
     taken = np.empty((len(rows), *splits[0].shape[1:]), np.uint8)
     start = 0
     for split in splits:

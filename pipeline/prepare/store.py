@@ -2,16 +2,18 @@
 
 One array instead of many files: DVC copies and compares one file in a quarter of the time, and
 no epoch decodes anything. Rows are appended as they are decoded, so that memory does not grow
-with their number, and the header is corrected at the end: an image that is left out leaves no
-hole. A memory map would do the same until the disk is full, and then kill the process.
+with their number, and the header is written again at the end, when their number is known. A
+memory map would do the same until the disk is full, and then kill the process.
 """
 
 import hashlib
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -20,55 +22,38 @@ import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
+from pipeline.core.audit import Unreadable
 from pipeline.core.errors import ImageError, examples
 from pipeline.core.progress import track
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, decode_image
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
-from pipeline.raw.archive import ImageArchive
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 MOST_THREADS = 4
-"""Decoding, resizing and hashing leave the interpreter's lock, the rest does not."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An image that has no row, and why."""
-
-    image_id: str
-    reason: str
+"""Decoding, resizing and hashing release the interpreter's lock, the rest does not."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What was written. Rows of table, array and fingerprints run along.
+    """What was written; rows of table, array and fingerprints are parallel.
 
     table: tables.IMAGE_COLUMNS without `duplicate`. encodings: Decoded.encoding of each image_id.
     """
 
     table: pd.DataFrame
     fingerprints: list[Fingerprint]
-    faults: list[Fault]
+    unreadable: list[Unreadable]
     encodings: dict[str, str]
 
 
 @dataclass(frozen=True)
 class _Row:
-    image_id: str
-    label: str
-    group: str
-    member: str | None
-
-
-@dataclass(frozen=True)
-class _Filled:
-    row: _Row
+    record: dict[str, str | int]
     decoded: Decoded
-    sha256: str
     fingerprint: Fingerprint
 
 
@@ -79,35 +64,31 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
     are returned, none stops. what: for the progress line.
     Raises ArchiveError where the archive is damaged.
     """
-
-    def fill(row: _Row) -> _Filled | Fault:
-        return _fill(row, split.archive, config)
-
-    rows = [
-        _Row(image_id, label, group, split.members.get(image_id))
-        for image_id, label, group in zip(split.image_ids, split.labels, split.groups, strict=True)
-    ]
-    faults: list[Fault] = []
+    unreadable: list[Unreadable] = []
     records: list[dict[str, str | int]] = []
     fingerprints: list[Fingerprint] = []
     encodings: dict[str, str] = {}
-    with path.open("wb") as file:
+    with path.open("wb") as file, warnings.catch_warnings():
+        # Pillow warns of oddities in files that it reads all the same, or refuses right after.
+        warnings.filterwarnings("ignore", module="PIL")
         _write_header(file, 0, config.size_px)
-        for filled in track(_in_order(fill, rows), what, len(rows)):
-            if isinstance(filled, Fault):
-                faults.append(filled)
+        places = range(len(split.image_ids))
+        rows = _in_order(partial(_make_row, split, config), places)
+        for row in track(rows, what, len(places)):
+            if isinstance(row, Unreadable):
+                unreadable.append(row)
                 continue
-            file.write(filled.decoded.pixels.tobytes())
-            records.append(_record(filled))
-            fingerprints.append(filled.fingerprint)
-            encodings[filled.row.image_id] = filled.decoded.encoding
+            file.write(row.decoded.pixels.tobytes())
+            records.append(row.record)
+            fingerprints.append(row.fingerprint)
+            encodings[str(row.record["image_id"])] = row.decoded.encoding
         file.seek(0)
         _write_header(file, len(records), config.size_px)
-    return Stored(pd.DataFrame(records), fingerprints, faults, encodings)
+    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings)
 
 
 def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
-    """Leave the other rows out of an array of store_images."""
+    """Remove the other rows from an array of store_images."""
     images = np.load(path, mmap_mode="r")
     kept = path.with_name(f"{path.name}.kept")
     with kept.open("wb") as file:
@@ -117,67 +98,64 @@ def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
     kept.replace(path)
 
 
-def check_faults(layout: Layout, train: Stored, test: Stored, config: PrepareConfig) -> None:
+def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareConfig) -> None:
     """Raise ImageError with everything that cannot be read, unless it may be left out.
 
     In train it may with `unreadable: exclude`, as long as an image remains; in test never.
     """
     problems = []
     again = "Get the archive from its source again"
-    if train.faults and (config.unreadable == "stop" or train.table.empty):
+    if train.unreadable and (config.unreadable == "stop" or train.table.empty):
         problems.append(
-            f"{layout.train.archive.place}: {summarise_faults(train)}. {again}"
+            f"{layout.train.archive.place}: {describe_unreadable(train)}. {again}"
             + (", or leave them out: prepare.unreadable: exclude" if not train.table.empty else "")
         )
-    if test.faults:
+    if test.unreadable:
         problems.append(
-            f"{layout.test.archive.place}: {summarise_faults(test)}. A test image can never "
+            f"{layout.test.archive.place}: {describe_unreadable(test)}. A test image can never "
             f"be left out, since a submission needs its row. {again}"
         )
     if problems:
         raise ImageError("\n".join(problems))
 
 
-def summarise_faults(stored: Stored) -> str:
+def describe_unreadable(stored: Stored) -> str:
     """How many images have no row, and for each reason how many and the first few ids."""
     ids: dict[str, list[str]] = {}
-    for fault in stored.faults:
-        ids.setdefault(fault.reason, []).append(fault.image_id)
+    for image in stored.unreadable:
+        ids.setdefault(image.reason, []).append(image.image_id)
     reasons = [f"{len(ids[reason])} × {reason} {examples(ids[reason])}" for reason in ids]
-    images = len(stored.faults) + len(stored.table)
-    return f"{len(stored.faults)} of {images} images cannot be read: {'; '.join(reasons)}"
+    images = len(stored.unreadable) + len(stored.table)
+    return f"{len(stored.unreadable)} of {images} images cannot be read: {'; '.join(reasons)}"
 
 
-def _fill(row: _Row, archive: ImageArchive, config: PrepareConfig) -> _Filled | Fault:
-    if row.member is None:
-        return Fault(row.image_id, "not in the archive")
-    encoded = archive.read(row.member)
+def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreadable:
+    """The row of the split's id at that place."""
+    image_id = split.image_ids[place]
+    if image_id not in split.members:
+        return Unreadable(image_id=image_id, reason="not in the archive")
+    encoded = split.archive.read(split.members[image_id])
     try:
         decoded = decode_image(encoded, config.size_px, config.fit, config.max_side_px)
     except ImageError as error:
-        return Fault(row.image_id, str(error))
-    digest = hashlib.sha256(encoded).hexdigest()
-    return _Filled(row, decoded, digest, fingerprint(decoded.pixels))
-
-
-def _record(filled: _Filled) -> dict[str, str | int]:
-    row, decoded = filled.row, filled.decoded
-    return {
-        "image_id": row.image_id,
-        "label": row.label,
-        "group": row.group,
-        "file": row.member or "",
+        return Unreadable(image_id=image_id, reason=str(error))
+    print_ = fingerprint(decoded.pixels)
+    record: dict[str, str | int] = {
+        "image_id": image_id,
+        "label": split.labels[place],
+        "group": split.groups[place],
+        "file": split.members[image_id],
         "width": decoded.width,
         "height": decoded.height,
         "mode": decoded.mode,
-        "sha256": filled.sha256,
-        "pixels": filled.fingerprint.pixels,
-        "dhash": filled.fingerprint.dhash,
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+        "pixels": print_.pixels,
     }
+    return _Row(record, decoded, print_)
 
 
 def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:
-    """NumPy pads it so that it is as long for any number of rows."""
+    """NumPy pads it to the same length for any number of rows."""
     shape = (rows, size_px, size_px, 3)
     description = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
     header = {"descr": description, "fortran_order": False, "shape": shape}
@@ -185,7 +163,7 @@ def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:
 
 
 def _in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-    """Results in the order of the jobs, from threads that run ahead by a few jobs only."""
+    """Results in the order of the jobs, from threads that are only a few jobs ahead."""
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:

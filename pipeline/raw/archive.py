@@ -1,24 +1,18 @@
-"""Images straight out of a zip: nothing is ever extracted to disk.
+"""Images read straight from a zip: nothing is ever extracted to disk.
 
-Who made the archive is not known, so a zip is refused before anything is read where its
-directory holds a name that would leave its folder, a link, an encrypted member, a name twice,
-or a bomb; and while reading, neither the declared size nor the data is trusted: bytes are
-counted in chunks and each member's CRC is verified.
-
-Accepted are members stored or deflated. The other methods are not used for images, and
-zipfile unpacks bzip2 and LZMA without a bound: one chunk of them may grow by gigabytes.
+A zip may be damaged, or made to use up memory. So it is refused before any member is read where
+its directory holds an encrypted member, a method other than stored or deflated (zipfile unpacks
+bzip2 and LZMA without a bound: one chunk may grow by gigabytes), a name twice, or a bomb; and
+whatever is read is compared with its size and CRC. A member's name is only ever compared with
+ids: no path is made of it, so that `..`, absolute names and links do no harm.
 """
 
-import copy
-import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from types import TracebackType
 from typing import Self
 
 from pipeline.core.errors import ArchiveError, examples
@@ -37,10 +31,9 @@ MOST_RATIO = 200
 RATIO_FROM_BYTES = 64 * 2**20
 """Below it the ratio is no evidence: a small black BMP deflates to a thousandth (at most 1032)."""
 
-_CHUNK_BYTES = 2**20
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
-# zipfile's, over every byte of a small zip flipped; OSError is a seek to before the start.
+# What zipfile raised on a small zip, each of its bytes changed in turn; OSError is a seek to
+# before the start.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError,
     UnicodeDecodeError, OSError,
@@ -52,26 +45,13 @@ _GET_AGAIN = "Get the file from its source again"
 def check_archive(path: Path) -> None:
     """Read a whole zip once.
 
-    Raises ArchiveError where it is missing, no zip, cut short, unsafe (absolute names, `..`,
-    links, encryption, a bomb), ambiguous (a name twice) or damaged (CRC, size).
+    Raises ArchiveError where it is missing, no zip, cut short, encrypted, a bomb, ambiguous (a
+    name twice) or damaged (CRC, size).
     """
     with _open(path) as archive:
         members = archive.infolist()
         for info in track(members, f"checking {path.name}", len(members)):
-            for _ in _chunks(path, archive, info):
-                pass
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a zip's directory says of a member.
-
-    size: bytes, unpacked. modified: year, month, day, hour, minute, second as the packing program
-    wrote them, which may be the same for all or no date at all.
-    """
-
-    size: int
-    modified: tuple[int, int, int, int, int, int]
+            _read(path, archive, info)
 
 
 class ImageArchive:
@@ -107,14 +87,10 @@ class ImageArchive:
         Raises ArchiveError on a member that is damaged or not there.
         """
         with self._lock:
-            return b"".join(_chunks(self._path, self._zip, self._info(member)))
+            return _read(self._path, self._zip, self.entry(member))
 
-    def entry(self, member: str) -> Entry:
-        """A member's size and time, by the directory. Raises ArchiveError if it is not there."""
-        info = self._info(member)
-        return Entry(info.file_size, info.date_time)
-
-    def _info(self, member: str) -> zipfile.ZipInfo:
+    def entry(self, member: str) -> zipfile.ZipInfo:
+        """A member's entry in the zip's directory. Raises ArchiveError if it is not there."""
         try:
             return self._zip.getinfo(member)
         except KeyError as error:
@@ -130,45 +106,41 @@ class ImageArchive:
         folders are no part of it. Raises ArchiveError where two members match one id, or
         two ids one member.
         """
-        named: dict[str, list[str]] = {}
+        named: dict[str, list[str]] = defaultdict(list)
         for member in self.members:
             name = PurePosixPath(file_name(member))
-            named.setdefault(name.name, []).append(member)
-            named.setdefault(name.stem, []).append(member)
+            named[name.name].append(member)
+            named[name.stem].append(member)
         matches: dict[str, str] = {}
         owners: dict[str, str] = {}
         for image_id in ids:
-            found = named.get(image_id, [])
-            if not found:
+            if image_id not in named:
                 continue
-            if len(found) > 1:
+            member, *others = named[image_id]
+            if others:
                 raise ArchiveError(
                     f"{self.place}: expected one image for the id {image_id}, found "
-                    f"{len(found)}: {' and '.join(found)}. Set prepare.train_images or "
-                    "prepare.test_images to the right folder (NAME.zip/FOLDER), or remove one"
+                    f"{1 + len(others)}: {' and '.join([member, *others])}. Set "
+                    "prepare.train_images or prepare.test_images to the right folder "
+                    "(NAME.zip/FOLDER), or remove one"
                 )
-            owner = owners.setdefault(found[0], image_id)
+            owner = owners.setdefault(member, image_id)
             if owner != image_id:
                 raise ArchiveError(
-                    f"{self.place}: expected one id for the image {found[0]}, found two: {owner} "
+                    f"{self.place}: expected one id for the image {member}, found two: {owner} "
                     f"and {image_id}. Write all ids with the suffix, or all without"
                 )
-            matches[image_id] = found[0]
+            matches[image_id] = member
         return matches
 
     def close(self) -> None:
-        """Close the file; reading is over."""
+        """Close the file; nothing can be read any more."""
         self._zip.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -202,80 +174,61 @@ def _why_no_zip(path: Path) -> str:
 
 
 def _check_directory(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    rules: list[tuple[str, Callable[[zipfile.ZipInfo], bool]]] = [
-        ("names inside the archive", lambda info: not _is_safe_name(info.orig_filename)),
-        ("no links", lambda info: stat.S_ISLNK(info.external_attr >> 16)),
-        ("no encryption", lambda info: bool(info.flag_bits & _ENCRYPTED)),
-        ("stored or deflated members", lambda info: info.compress_type not in _METHODS),
-    ]
-    for expected, breaks in rules:
-        if broken := [info.filename for info in members if breaks(info)]:
+    readable = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    faults = {
+        "no encryption": [i.filename for i in members if i.flag_bits & _ENCRYPTED],
+        "stored or deflated members": [
+            i.filename for i in members if i.compress_type not in readable
+        ],
+        "each name once": first_repeated(
+            ["/".join(_parts(i.filename)) for i in members if not i.is_dir()]
+        ),
+        f"at most {MOST_MEMBER_BYTES:,} bytes a member and at most {MOST_RATIO} times the packed "
+        "size": _bombs(path, members),
+    }
+    for expected, broken in faults.items():
+        if broken:
             raise ArchiveError(
                 f"{path}: expected {expected}, found {len(broken)} of {len(members)} members "
                 f"otherwise {examples(broken)}. {_PACK_ANEW}"
             )
-    names = ["/".join(_parts(info.filename)) for info in members if not info.is_dir()]
-    if repeated := first_repeated(names):
-        raise ArchiveError(
-            f"{path}: expected each name once, found {len(repeated)} twice "
-            f"{examples(repeated)}. {_PACK_ANEW}"
-        )
-    _check_no_bomb(path, members)
 
 
-def _check_no_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _bombs(path: Path, members: list[zipfile.ZipInfo]) -> list[str]:
+    """The members that unpack to too many bytes, or all of them where their sum does."""
     bombs = [
         f"{info.filename}: {info.file_size:,} bytes out of {info.compress_size:,}"
         for info in members
         if info.file_size > MOST_MEMBER_BYTES
-        or _explodes(info.file_size, info.compress_size, RATIO_FROM_BYTES)
+        or info.file_size > max(RATIO_FROM_BYTES, MOST_RATIO * info.compress_size)
     ]
     unpacked, packed = sum(info.file_size for info in members), path.stat().st_size
     # Many small bombs, or members that share their packed bytes.
-    if not bombs and _explodes(unpacked, packed, MOST_MEMBER_BYTES):
+    if not bombs and unpacked > max(MOST_MEMBER_BYTES, MOST_RATIO * packed):
         bombs = [f"all members: {unpacked:,} bytes out of {packed:,}"]
-    if bombs:
-        raise ArchiveError(
-            f"{path}: expected at most {MOST_MEMBER_BYTES:,} bytes a member and at most "
-            f"{MOST_RATIO} times the packed size, found a bomb {examples(bombs)}. {_PACK_ANEW}"
-        )
+    return bombs
 
 
-def _explodes(unpacked: int, packed: int, from_bytes: int) -> bool:
-    return unpacked > from_bytes and unpacked > MOST_RATIO * packed
-
-
-def _chunks(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    # zipfile stops at the declared size without a word; told a larger one, it goes on to the
-    # real end, where it compares the CRC, and the size is counted here.
-    unbounded = copy.copy(info)
-    unbounded.file_size = MOST_MEMBER_BYTES + _CHUNK_BYTES
-    size = 0
+def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes; zipfile compares the CRC and returns no more than the declared size."""
     try:
-        with archive.open(unbounded) as member:
-            while size <= info.file_size and (chunk := member.read(_CHUNK_BYTES)):
-                size += len(chunk)
-                yield chunk
+        content = archive.read(info)
     except _DAMAGE as error:
         raise ArchiveError(
             f"{path}: expected {info.filename} whole, found it damaged ({error}). {_GET_AGAIN}"
         ) from error
-    if size != info.file_size:
+    if len(content) != info.file_size:
         raise ArchiveError(
             f"{path}: expected {info.filename} to have the {info.file_size:,} bytes that it "
-            f"declares, found {'more' if size > info.file_size else f'{size:,}'}. {_GET_AGAIN}"
+            f"declares, found {len(content):,}. {_GET_AGAIN}"
         )
+    return content
 
 
 def _parts(name: str) -> list[str]:
-    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-
-
-def _is_safe_name(name: str) -> bool:
-    absolute = name.startswith(("/", "\\")) or name[1:2] == ":"
-    return bool(_parts(name)) and not absolute and ".." not in _parts(name) and "\0" not in name
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
 def _is_litter(parts: list[str]) -> bool:
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return hidden or parts[-1].lower() == "thumbs.db"
+    return hidden or not parts or parts[-1].lower() == "thumbs.db"

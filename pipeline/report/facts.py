@@ -12,8 +12,10 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from pipeline.core import paths
+from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError, TableError, examples
+from pipeline.core.fold_summary import FoldBalance, FoldSummary
 from pipeline.core.record import read_record
 from pipeline.core.shapes import Labels, Probabilities
 from pipeline.core.tables import (
@@ -34,7 +36,7 @@ from pipeline.report.diagnosis import (
     trace_roc,
 )
 from pipeline.report.label_noise import LabelNoise, find_label_noise
-from pipeline.report.records import Audit, Fold, Folds, Leaderboard
+from pipeline.report.records import Leaderboard
 from pipeline.scoring.card import Card, Network, read_card
 from pipeline.scoring.metrics import METRICS, decide
 
@@ -65,7 +67,7 @@ class HalfScore:
 class FoldScore:
     """The ensemble's score on a fold; None where it is not defined or the fold was not trained."""
 
-    fold: Fold
+    fold: FoldBalance
     score: float | None
 
 
@@ -97,7 +99,7 @@ class ReportFacts:
     halves: list[HalfScore]
     """Empty without a solution."""
     audit: Audit
-    folds: Folds
+    folds: FoldSummary
     fold_scores: list[FoldScore]
     curves: dict[str, list[Curve]]
     """By model."""
@@ -121,7 +123,7 @@ def read_facts(name: str) -> ReportFacts:
     """
     classes = read_competition(paths.COMPETITION).classes
     card = read_card(paths.card(name))
-    folds = read_record(paths.FOLDS_SUMMARY, Folds, "split")
+    folds = read_record(paths.FOLDS_SUMMARY, FoldSummary, "split")
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     rows = read_rows(classes, card.blend.fitted.threshold)
     _check_card(card, rows)
@@ -232,7 +234,7 @@ def _read_halves(card: Card) -> list[HalfScore]:
 
 
 def _score_folds(
-    folds: Folds, table: pd.DataFrame, rows: PredictedRows, metric: str
+    folds: FoldSummary, table: pd.DataFrame, rows: PredictedRows, metric: str
 ) -> list[FoldScore]:
     place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
     known = table[table["image_id"].isin(place_of)]
@@ -259,7 +261,7 @@ def _score(rows: PredictedRows, places: Int[ndarray, " some"], metric: str) -> f
         return None
 
 
-def _read_curves(networks: list[Network], folds: Folds) -> dict[str, list[Curve]]:
+def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[Curve]]:
     size_of = {fold.fold: fold.rows for fold in folds.folds}
     curves: dict[str, list[Curve]] = {}
     for network in networks:

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
+from pipeline.core.ranks import ordered_pairs
 from pipeline.core.shapes import Labels, Probabilities
 
 Units = Int[ndarray, " rows"]
@@ -263,8 +264,7 @@ def _weighted_area(
     of_row = weights[units]
     hits = np.add.reduceat(of_row * positive, starts)
     misses = np.add.reduceat(of_row * ~positive, starts)
-    in_order = hits @ (np.cumsum(misses) - misses / 2)
-    return _ratio(float(in_order), float(hits.sum() * misses.sum()))
+    return _ratio(float(ordered_pairs(hits, misses)), float(hits.sum() * misses.sum()))
 
 
 def _roc_auc(probabilities: Probabilities, labels: Labels, units: Units) -> Scorer:

@@ -1,4 +1,4 @@
-"""Section `split`: who validates where."""
+"""Section `split`: how the training images are dealt into folds."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ class SplitConfig(Section):
 
     folds: Annotated[int, Field(ge=2, le=100)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=20)]
-    """One whole partition for each: repeat r owns the folds r * folds … (r + 1) * folds - 1."""
+    """One whole partition for each: repeat r has the folds r * folds … (r + 1) * folds - 1."""
 
     @field_validator("seeds")
     @classmethod

@@ -1,8 +1,8 @@
-"""Who validates where: stratified folds that keep groups, and near-duplicates, together.
+"""Stratified folds that keep groups, and near-duplicates, together.
 
 scikit-learn's StratifiedGroupKFold does the work (1.8 or newer: before, it does not stratify
-when it shuffles). What it returns is checked each time, since every figure downstream rests on
-it: each image in exactly one fold, no group and no cluster of duplicates in two, every class in
+when it shuffles). What it returns is checked each time, since every later figure depends on it:
+each image in exactly one fold, no group and no cluster of duplicates in two, every class in
 every fold.
 """
 
@@ -14,14 +14,15 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from pipeline.core.errors import FoldError, examples
+from pipeline.core.fold_summary import FoldBalance, FoldSummary
 from pipeline.core.tables import FOLD_COLUMNS
 
 
 def join_groups(groups: list[str], duplicates: list[str]) -> list[str]:
     """The group of each row after joining the groups that share a cluster of duplicates.
 
-    groups, duplicates: the name of each row's group and cluster. A joined group carries the
-    name of its first member in sorted order. Rows of one result share neither with another.
+    groups, duplicates: the name of each row's group and cluster. A joined group has the name of
+    its first member in sorted order. Rows of different results share neither group nor cluster.
     """
     parent: dict[str, str] = {group: group for group in groups}
 
@@ -98,7 +99,7 @@ def check_folds(table: pd.DataFrame, images: pd.DataFrame, classes: list[str]) -
             leaking = sorted(spread.index[spread > 1])
             if leaking:
                 raise FoldError(
-                    f"{place}: {len(leaking)} of {len(spread)} {what} lie in two folds "
+                    f"{place}: {len(leaking)} of {len(spread)} {what} are in two folds "
                     f"{examples(leaking)}. Run: dvc repro split"
                 )
         for fold, rows in part.groupby("fold"):
@@ -110,29 +111,27 @@ def check_folds(table: pd.DataFrame, images: pd.DataFrame, classes: list[str]) -
                 )
 
 
-def summarise_folds(
-    table: pd.DataFrame, images: pd.DataFrame, classes: list[str]
-) -> dict[str, object]:
-    """Rows, groups and balance of each fold, and how far the balance spreads over the folds."""
+def summarise_folds(table: pd.DataFrame, images: pd.DataFrame, classes: list[str]) -> FoldSummary:
+    """Rows, groups and balance of each fold. table: FOLD_COLUMNS. images: IMAGE_COLUMNS."""
     folds = []
-    for fold, rows in table.groupby("fold"):
+    for _, rows in table.groupby("fold"):
         counts = {name: int((rows["label"] == name).sum()) for name in classes}
-        folds.append(
-            {
-                "fold": fold,
-                "repeat": int(rows["repeat"].iloc[0]),
-                "rows": len(rows),
-                "groups": int(rows["group"].nunique()),
-                "classes": counts,
-                "shares": {name: round(count / len(rows), 4) for name, count in counts.items()},
-            }
+        balance = FoldBalance(
+            fold=rows["fold"].iloc[0],
+            repeat=rows["repeat"].iloc[0],
+            rows=len(rows),
+            groups=rows["group"].nunique(),
+            classes=counts,
+            shares={name: count / len(rows) for name, count in counts.items()},
         )
-    return {
-        "images": len(images),
-        "groups": int(images["group"].nunique()),
-        "groups_joined_by_duplicates": int(images["group"].nunique() - table["group"].nunique()),
-        "folds": folds,
-    }
+        folds.append(balance)
+    groups = images["group"].nunique()
+    return FoldSummary(
+        images=len(images),
+        groups=groups,
+        groups_joined_by_duplicates=groups - table["group"].nunique(),
+        folds=folds,
+    )
 
 
 def _check_enough_groups(labels: list[str], groups: list[str], folds: int) -> None:

@@ -20,7 +20,7 @@ from pipeline.core.progress import say
 from pipeline.core.tables import read_csv
 from pipeline.params import Config, read_config
 from pipeline.raw.archive import ImageArchive
-from pipeline.raw.folder import RawFolder
+from pipeline.raw.roles import RawFolder
 from pipeline.scoring.metrics import metric_named
 from pipeline.scoring.submission import read_form, write_submission
 

@@ -19,7 +19,6 @@ from pipeline.download.drawn.marks import (
     ARTEFACTS,
     PARASITES,
     Layers,
-    Mark,
     empty_layers,
     pick_place,
 )
@@ -49,10 +48,10 @@ _ABSORBED = {
     "cytoplasm": np.array([0.28, 0.42, 0.04], np.float32),
     "pigment": np.array([0.80, 0.90, 0.70], np.float32),
 }
-"""Of each layer, at a full stain: the negative logarithm of the red, green and blue left."""
+"""For each layer at a full stain, the negative logarithm of the red, green and blue left."""
 
 _BACKGROUND = np.array([232, 222, 208], np.float32)
-"""Of the slide: what shines through at the rim, in the middle and in halos."""
+"""Colour of the slide, which shows at the rim, in the middle and in halos."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Stain:
     marks: float
     """Strength of the stain on parasites and artefacts, 0.8 to 1.2."""
     pallor: float
-    """Of the middle of the disc, 0 to 0.35."""
+    """Brightness of the middle of the disc, 0 to 0.35."""
     rim: float
     """Brightness of the edge, 0 to 0.5."""
     blur_px: float
@@ -96,17 +95,10 @@ def draw_cell(
     body = _draw_body(rng, side, diameter)
     body = body[_bounds(body)]
     layers = empty_layers((body.shape[0], body.shape[1]))
-    for name in artefacts:
-        _draw_mark(rng, ARTEFACTS[name][0], layers, body, diameter)
-    for name in parasites:
-        _draw_mark(rng, PARASITES[name][0], layers, body, diameter)
+    marks = [*(ARTEFACTS[name] for name in artefacts), *(PARASITES[name] for name in parasites)]
+    for draw, _ in marks:
+        draw(rng, layers, pick_place(rng, body, diameter))
     return _develop(rng, stain, layers, body, diameter)
-
-
-def _draw_mark(
-    rng: np.random.Generator, mark: Mark, layers: Layers, body: Plane, diameter_px: float
-) -> None:
-    mark(rng, layers, pick_place(rng, body, diameter_px))
 
 
 def _draw_body(rng: np.random.Generator, side: int, diameter_px: float) -> Plane:

@@ -3,7 +3,7 @@
 The same config gives the same bytes in every file: each image has its own random stream, and
 the zips carry no times. (Bytes may differ between versions or builds of NumPy and OpenCV.)
 
-Parasites and artefacts share their colours and areas (`pipeline.download.drawn.marks`), and a
+Parasites and artefacts share their colours and areas (`pipeline/download/drawn/marks.py`), and a
 patient's stain changes a cell's colour more than a parasite does. Measured with 1,600 training
 images of 40 patients, seeds 1 and 2, 5 folds by patient: gradient boosting on colour histograms
 is right for 0.77 to 0.82 of the images; a VGG-like net at 48 px after 10 epochs for 0.94 to 0.95
@@ -44,7 +44,7 @@ _ARTEFACT_IF_HEALTHY, _ARTEFACT_IF_PARASITIZED = 0.68, 0.2
 that only sees whether there is one is right for 66 % of all cells."""
 
 _PLAN, _PATIENTS, _TRAIN_CELLS, _TEST_CELLS = range(4)
-"""Random streams, all of the config's seed: what is drawn in one moves no other."""
+"""Random streams, all from the config's seed: a draw from one changes no other."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class _Patient:
 def draw_competition(config: SyntheticSource, raw: Path, hidden: Path) -> None:
     """Write the competition's files to the folder `raw`, solution and truth to `hidden`.
 
-    Both folders exist and are empty. Raises ConfigError where patients or copies do not fit
-    into so many images.
+    Both folders exist and are empty. Raises ConfigError where there are too few images for the
+    patients or copies.
     """
     train, test, stains = _plan(config)
     for rows, stream, name in (
@@ -76,7 +76,7 @@ def draw_competition(config: SyntheticSource, raw: Path, hidden: Path) -> None:
 
 
 def _plan(config: SyntheticSource) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Stain]]:
-    """All that is decided before anything is drawn: the truth of train and test, the stains."""
+    """What is decided before anything is drawn: the truth of train and test, and the stains."""
     rng = _stream(config.seed, _PLAN)
     train_patients, test_patients = _draw_patients(config)
     train = _draw_rows(rng, "train", train_patients)
@@ -95,7 +95,7 @@ def _plan(config: SyntheticSource) -> tuple[pd.DataFrame, pd.DataFrame, dict[str
 
 
 def _draw_patients(config: SyntheticSource) -> tuple[list[_Patient], list[_Patient]]:
-    """The patients of train and of test, shared out as the images are."""
+    """The patients of train and of test, in proportion to the images."""
     images = config.train_images + config.test_images
     in_test = max(1, round(config.patients * config.test_images / images))
     in_train = config.patients - in_test
@@ -107,7 +107,7 @@ def _draw_patients(config: SyntheticSource) -> tuple[list[_Patient], list[_Patie
             raise ConfigError(
                 f"download.patients: {config.patients} patients put {patients} of them into "
                 f"{split}, where each needs an image, but download.{split}_images is {room}. "
-                "Fewer patients or more images settle it"
+                "Use fewer patients or more images"
             )
     rng = _stream(config.seed, _PATIENTS)
     names = [f"P{number:0{len(str(config.patients))}}" for number in range(config.patients)]
@@ -130,15 +130,20 @@ def _draw_split_patients(rng: np.random.Generator, names: list[str], images: int
 
 
 def _draw_rows(rng: np.random.Generator, split: str, patients: list[_Patient]) -> pd.DataFrame:
-    """One row an image in random order; ids count the rows and so tell nothing."""
+    """One row an image in random order; ids are row numbers, which reveal nothing."""
     order = rng.permutation(np.repeat(np.arange(len(patients)), [p.images for p in patients]))
     parasitized = _choose_parasitized(rng, np.array([patients[place].pull for place in order]))
     rows = pd.DataFrame({"id": [f"{split}_{row:05}" for row in range(len(order))]})
     rows["split"] = split
     rows["patient"] = [patients[place].name for place in order]
     rows["true_label"] = rows["label"] = parasitized.astype(np.int64)
-    rows["parasites"] = ["+".join(_draw_parasites(rng)) if ill else "" for ill in parasitized]
-    rows["artefacts"] = ["+".join(_draw_artefacts(rng, bool(ill))) for ill in parasitized]
+    rows["parasites"] = [_draw_names(rng, PARASITES) if ill else "" for ill in parasitized]
+    rows["artefacts"] = [
+        _draw_names(rng, ARTEFACTS)
+        if rng.random() < (_ARTEFACT_IF_PARASITIZED if ill else _ARTEFACT_IF_HEALTHY)
+        else ""
+        for ill in parasitized
+    ]
     rows["duplicate_of"] = ""
     return rows
 
@@ -153,23 +158,11 @@ def _choose_parasitized(rng: np.random.Generator, pulls: ndarray) -> Bool[ndarra
     return chosen
 
 
-def _draw_parasites(rng: np.random.Generator) -> list[str]:
-    """One parasite, sometimes two or three."""
-    return _draw_names(rng, PARASITES, int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05])))
-
-
-def _draw_artefacts(rng: np.random.Generator, parasitized: bool) -> list[str]:
-    """Mostly one, if any: as many marks as there are parasites on a parasitized cell."""
-    if rng.random() >= (_ARTEFACT_IF_PARASITIZED if parasitized else _ARTEFACT_IF_HEALTHY):
-        return []
-    return _draw_names(rng, ARTEFACTS, int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05])))
-
-
-def _draw_names(
-    rng: np.random.Generator, kinds: dict[str, tuple[Mark, float]], count: int
-) -> list[str]:
+def _draw_names(rng: np.random.Generator, kinds: dict[str, tuple[Mark, float]]) -> str:
+    """One mark, sometimes two or three, joined by "+"."""
+    count = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))
     shares = [share for _, share in kinds.values()]
-    return [str(name) for name in rng.choice(list(kinds), count, p=shares)]
+    return "+".join(rng.choice(list(kinds), count, p=shares))
 
 
 def _choose_copies(rng: np.random.Generator, train: pd.DataFrame, count: int) -> list[str]:
@@ -185,7 +178,7 @@ def _choose_copies(rng: np.random.Generator, train: pd.DataFrame, count: int) ->
         raise ConfigError(
             f"download.duplicates: {count} of the {len(train)} training images should copy another "
             f"one of the same patient and label, but at most {room} can with this many patients. "
-            "Fewer duplicates or patients settle it"
+            "Use fewer duplicates or patients"
         )
     keys = list(zip(train["patient"], train["true_label"], strict=True))
     copies: list[int] = []
@@ -200,7 +193,7 @@ def _choose_copies(rng: np.random.Generator, train: pd.DataFrame, count: int) ->
 
 
 def _halves(rng: np.random.Generator, rows: int) -> list[str]:
-    """Public for one half of the rows at random, Private for the other and an odd one."""
+    """Public for a random half of the rows, rounded down; Private for the others."""
     usage = np.array(["Private", "Public"])[(np.arange(rows) < rows // 2).astype(int)]
     return [str(name) for name in rng.permutation(usage)]
 
@@ -214,14 +207,10 @@ def _draw_pngs(
         image = draw_cell(
             _stream(seed, stream, places[record["duplicate_of"] or record["id"]]),
             stains[record["patient"]],
-            _names(record["parasites"]),
-            _names(record["artefacts"]),
+            [name for name in record["parasites"].split("+") if name],
+            [name for name in record["artefacts"].split("+") if name],
         )
         yield _png(image)
-
-
-def _names(joined: str) -> list[str]:
-    return joined.split("+") if joined else []
 
 
 def _png(image: ndarray) -> bytes:

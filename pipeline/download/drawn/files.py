@@ -1,7 +1,7 @@
-"""A competition's files, as every source that makes a competition lays them out.
+"""Writes a competition's files, drawn or rebuilt, in the layout of "Fighting Malaria with CNNs".
 
-The same rows and images give the same bytes: the zips carry no times, and hold the PNGs as they
-are, which do not shrink again.
+The same rows and images give the same bytes: the zips have no times, and store the PNGs without
+compressing them again.
 """
 
 import zipfile
@@ -36,7 +36,7 @@ def write_images(path: Path, ids: list[str], pngs: Iterable[bytes], what: str) -
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """A plain file, always of the same time and system."""
+    """A plain file with the same time and system always."""
     member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     member.create_system = 3  # Unix
     member.external_attr = 0o100644 << 16

@@ -1,7 +1,7 @@
 """Parasites, and the artefacts that look like them to a colour threshold.
 
-Both are laid down in the same stains, at the same strengths, over similar areas: what tells
-them apart is only their shape and texture, so that a classifier has to see these.
+Both are drawn in the same stains, at the same strengths, over similar areas: they differ only in
+shape and texture, so that a classifier has to see these.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from pipeline.download.drawn.outlines import (
 
 @dataclass(frozen=True)
 class Layers:
-    """What lies on one cell at each pixel, drawn upon in place; 0 is nothing, 1 a full stain."""
+    """What is on one cell at each pixel, changed in place; 0 is nothing, 1 a full stain."""
 
     chromatin: Plane
     """Magenta: nuclei, platelets' granules, precipitated stain."""
@@ -50,21 +50,21 @@ def empty_layers(shape: tuple[int, int]) -> Layers:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one mark goes."""
+class MarkPlace:
+    """Where and how strongly one mark is drawn."""
 
     centre: Float[ndarray, "2"]
     """x and y in pixels."""
     scale: float
     """Pixels for one hundredth of the cell's diameter."""
     strength: float
-    """Of the stain: 1 is usual, 0.4 hardly seen."""
+    """Strength of the stain: 1 is usual, 0.4 hardly visible."""
 
 
-Mark = Callable[[np.random.Generator, Layers, Place], None]
+Mark = Callable[[np.random.Generator, Layers, MarkPlace], None]
 
 
-def draw_ring(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_ring(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """Early stage: a thin ring, sometimes open, around a pale vacuole, with one or two nuclei."""
     radius = rng.uniform(8.5, 13) * place.scale
     ring = lobed_outline(rng, place.centre, radius, 0.05, rng.uniform(0.6, 1.0))
@@ -80,7 +80,7 @@ def draw_ring(rng: np.random.Generator, layers: Layers, place: Place) -> None:
     _add(layers.chromatin, fill(layers.shape, nuclei, 0.9), rng.uniform(0.9, 1.2) * place.strength)
 
 
-def draw_dot(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_dot(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """A nucleus whose ring is seen from the side: a smooth dot beside a pale, edged crescent."""
     radius = rng.uniform(4.2, 6.0) * place.scale
     away = turned(np.array([[1.0, 0.0]]), rng.uniform(0, 2 * np.pi))[0]
@@ -93,7 +93,7 @@ def draw_dot(rng: np.random.Generator, layers: Layers, place: Place) -> None:
     _add(layers.chromatin, fill(layers.shape, [nucleus], 1.0), 1.15 * place.strength)
 
 
-def draw_trophozoite(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_trophozoite(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """Middle stage: an amoeboid violet body with a nucleus, a vacuole and grains of pigment."""
     radius = rng.uniform(11, 16) * place.scale
     body = lobed_outline(rng, place.centre, radius, 0.2, rng.uniform(0.5, 0.9))
@@ -108,7 +108,7 @@ def draw_trophozoite(rng: np.random.Generator, layers: Layers, place: Place) -> 
     _add(layers.pigment, fill(layers.shape, grains, 0.6), rng.uniform(0.3, 0.6) * place.strength)
 
 
-def draw_schizont(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_schizont(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """Late stage: a cluster of equal round nuclei around a clump of pigment."""
     count = int(rng.integers(6, 13))
     radius = rng.uniform(2.0, 2.7) * place.scale
@@ -125,7 +125,7 @@ def draw_schizont(rng: np.random.Generator, layers: Layers, place: Place) -> Non
     _add(layers.pigment, fill(layers.shape, [clump], 1.0), rng.uniform(0.35, 0.7) * place.strength)
 
 
-def draw_platelet(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_platelet(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """A platelet on the cell: a granular blob without a nucleus or edge, in a bright halo."""
     radius = rng.uniform(8, 14) * place.scale
     body = lobed_outline(rng, place.centre, radius, 0.12, rng.uniform(0.6, 1.0))
@@ -136,7 +136,7 @@ def draw_platelet(rng: np.random.Generator, layers: Layers, place: Place) -> Non
     _add(layers.chromatin, inside * grains, rng.uniform(0.6, 1.0) * place.strength)
 
 
-def draw_grains(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_grains(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """Precipitated stain: sharp, angular specks of unequal size, strewn far and wide."""
     count = int(rng.integers(4, 12))
     spots = place.centre + rng.normal(0, 17 * place.scale, (count, 2))
@@ -149,7 +149,7 @@ def draw_grains(rng: np.random.Generator, layers: Layers, place: Place) -> None:
     _add(layers.pigment, mask, rng.uniform(0.0, 0.3) * place.strength)
 
 
-def draw_needle(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_needle(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """Debris: one to three pointed splinters or fibres."""
     splinters = []
     for _ in range(int(rng.integers(1, 4))):
@@ -164,7 +164,7 @@ def draw_needle(rng: np.random.Generator, layers: Layers, place: Place) -> None:
     _add(layers.pigment, mask, rng.uniform(0.0, 0.3) * place.strength)
 
 
-def draw_spot(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_spot(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """Dirt above or below the plane of focus: a dark spot that fades outwards."""
     radius = rng.uniform(5, 9) * place.scale
     body = lobed_outline(rng, place.centre, radius, 0.08, rng.uniform(0.6, 1.0))
@@ -175,7 +175,7 @@ def draw_spot(rng: np.random.Generator, layers: Layers, place: Place) -> None:
     _add(layers.pigment, inside, rng.uniform(0.0, 0.25) * place.strength)
 
 
-def draw_fold(rng: np.random.Generator, layers: Layers, place: Place) -> None:
+def draw_fold(rng: np.random.Generator, layers: Layers, place: MarkPlace) -> None:
     """A fold of the membrane: a wide, soft, gently bent streak."""
     along = np.linspace(-1, 1, 12)[:, None]
     length, bend = rng.uniform(12, 22) * place.scale, rng.uniform(-6, 6) * place.scale
@@ -206,7 +206,7 @@ ARTEFACTS: dict[str, tuple[Mark, float]] = {
 """Each artefact's drawing and its share of the artefacts."""
 
 
-def pick_place(rng: np.random.Generator, inside: Plane, diameter_px: float) -> Place:
+def pick_place(rng: np.random.Generator, inside: Plane, diameter_px: float) -> MarkPlace:
     """A place on the cell: mostly well inside, at its edge about one time in seven.
 
     inside: not 0 on the cell.
@@ -220,7 +220,7 @@ def pick_place(rng: np.random.Generator, inside: Plane, diameter_px: float) -> P
     row, column = spots[rng.integers(len(spots))]
     faint = rng.random() < 0.06
     strength = rng.uniform(0.4, 0.65) if faint else rng.uniform(0.8, 1.15)
-    return Place(np.array([column, row], float), diameter_px / 100, strength)
+    return MarkPlace(np.array([column, row], float), diameter_px / 100, strength)
 
 
 def _add_glow(layers: Layers, mask: Plane, strength: float) -> None:
@@ -228,7 +228,7 @@ def _add_glow(layers: Layers, mask: Plane, strength: float) -> None:
     _add(layers.halo, (blurred(mask, 4.0) - 0.5 * mask).clip(0, 1), strength)
 
 
-def _near(rng: np.random.Generator, place: Place, reach_px: float) -> Float[ndarray, "2"]:
+def _near(rng: np.random.Generator, place: MarkPlace, reach_px: float) -> Float[ndarray, "2"]:
     return place.centre + rng.uniform(-reach_px, reach_px, 2)
 
 

@@ -1,7 +1,26 @@
-"""Which file of a competition's raw folder is what, by its name and its columns.
+"""Which file of the raw folder is the sample submission, the labels, the groups, the images.
 
-The rule is stated in pipeline/prepare/layout.py. No candidate, or several, is an error that lists
-what was found and names the parameter to set: nothing is guessed.
+Every file lies directly in the folder. A CSV with a column `Usage`, or whose name begins with
+`solution`, is a solution and never a candidate for anything. `auto` means, in this order:
+
+1. `prepare.sample_submission`: the only CSV whose name contains both "sample" and "submission",
+   in any case and with any separators. Its first column is the id. Either one more follows, the
+   label column; or one for each class, named like the class, in any order. Its other values
+   (0, 0.5, …) have no meaning.
+2. `prepare.labels`: the only other CSV that has both the id and the label column; it may have
+   more. One that is set by name may have other column names: if it has exactly two columns, the
+   first is the id and the second the label. Beside a sample submission with a column a class it
+   is the only other CSV that has the id column and, as its label column, one that holds exactly
+   these classes (labels as a column of 0 and 1 for each class are not understood).
+3. `prepare.groups.file`: the only remaining CSV of exactly two columns, one of which is the id
+   column (the sample submission's or the labels file's); the other is the group. In one that is
+   set by name the first is the id, if neither column has the id's name. It covers each labelled
+   id; it may also have ids of the sample submission.
+4. `prepare.train_images`, `prepare.test_images`: the only zip whose name contains "train", or
+   "test", in any case. `bundle.zip/folder` is a folder inside a zip.
+
+No candidate, or several, is an error that lists what was found and names the parameter to set:
+nothing is guessed.
 """
 
 import csv
@@ -18,7 +37,7 @@ _AUTO = "auto"
 
 @dataclass(frozen=True)
 class RawFolder:
-    """The CSVs that are no solution, each with its columns, and the zips; by name, sorted."""
+    """The CSVs that are no solution, each with its columns, and the zips; sorted by name."""
 
     path: Path
     csvs: dict[str, list[str]]
@@ -26,7 +45,7 @@ class RawFolder:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """List a folder. Raises CompetitionError where there is none, or a CSV is none."""
+        """List a folder. Raises CompetitionError on a missing folder or an invalid CSV."""
         if not path.is_dir():
             raise CompetitionError(f"{path}: no such folder. Run: dvc repro download")
         names = sorted(file.name for file in path.iterdir() if file.is_file())
@@ -39,7 +58,8 @@ class RawFolder:
 
     def sample_submission(self, value: str) -> Path:
         """Choose the sample submission. Raises CompetitionError unless exactly one fits."""
-        candidates = [name for name in self.csvs if _is_sample(name)]
+        letters = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in self.csvs}
+        candidates = [n for n in letters if "sample" in letters[n] and "submission" in letters[n]]
         rule = 'a CSV whose name contains "sample" and "submission"'
         return self._choose("prepare.sample_submission", value, self._described(), candidates, rule)
 
@@ -103,7 +123,7 @@ class RawFolder:
         listed = ", ".join(found.values()) or "no file of that kind"
         if value != _AUTO:
             raise CompetitionError(
-                f"{self.path}: {parameter} names {value}, which is none of the files to choose "
+                f"{self.path}: {parameter} names {value}, which is not one of the files to choose "
                 f"from: {listed}. Set {parameter} in params.yaml to one of them, or to auto"
             )
         if len(candidates) != 1:
@@ -123,12 +143,12 @@ def find_class_columns(path: Path, classes: list[str]) -> list[str]:
 
 
 def is_csv(path: Path) -> bool:
-    """Whether a file calls itself a CSV."""
+    """Whether a file has a CSV's suffix."""
     return path.suffix.lower() == ".csv"
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file calls itself a zip."""
+    """Whether a file has a zip's suffix."""
     return path.suffix.lower() == ".zip"
 
 
@@ -138,18 +158,13 @@ def is_solution(path: Path) -> bool:
 
 
 def csv_columns(path: Path) -> list[str]:
-    """The first line of a CSV. Raises CompetitionError where it is not a CSV's."""
-    # A foreign encoding is an error only in the files that are chosen: tables.read_csv.
+    """The first line of a CSV. Raises CompetitionError where it cannot be parsed."""
+    # Another encoding is an error only in the files that are chosen: tables.read_csv.
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
             return next(csv.reader(file), [])
         except csv.Error as error:
             raise CompetitionError(
-                f"{path}: expected a CSV, found a first line that is none: {error}. "
-                "Repair the file or take it out of the folder"
+                f"{path}: expected a CSV, found an invalid first line: {error}. "
+                "Repair the file or remove it from the folder"
             ) from error
-
-
-def _is_sample(name: str) -> bool:
-    letters = re.sub(r"[^a-z0-9]", "", name.lower())
-    return "sample" in letters and "submission" in letters

@@ -1,0 +1,171 @@
+"""data/audit.json: what is broken, doubled or leaking in the images.
+
+Stage `prepare` writes it; the report shows it, and the ledger explains scores with it.
+"""
+
+from typing import Literal
+
+from pipeline.core.record import Figure, Interval, Record
+
+Sameness = Literal["file", "pixels", "near"]
+"""Equal files, else equal stored pixels, else pixels that nearly are."""
+
+Where = Literal["train", "test", "both"]
+"""Which of the splits hold the images of a cluster."""
+
+
+class SizeRange(Record):
+    """A size of the originals, in pixels."""
+
+    min: float
+    median: float
+    max: float
+
+
+class SplitAudit(Record):
+    """The images of train or test that are stored."""
+
+    rows: int
+    classes: dict[str, int]
+    """Empty in test."""
+    groups: int
+    """0 in test."""
+    width: SizeRange
+    height: SizeRange
+    modes: dict[str, int]
+    """Pillow's names of the colour modes."""
+    other_files: list[str]
+    """What the archive holds beside images."""
+
+
+class Unreadable(Record):
+    """An image that has no row since it cannot be read, and why."""
+
+    image_id: str
+    reason: str
+
+
+class Cluster(Record):
+    """Images that are the same or nearly so; labels and groups are those of its train images."""
+
+    image_ids: list[str]
+    kind: Sameness
+    where: Where
+    labels: list[str]
+    groups: list[str]
+
+    @property
+    def conflicting_labels(self) -> bool:
+        """Whether at least one label must be wrong."""
+        return len(self.labels) > 1
+
+    @property
+    def spans_groups(self) -> bool:
+        """Whether it joins groups, which `split` then keeps in one fold."""
+        return len(self.groups) > 1
+
+
+class DuplicateCounts(Record):
+    """The clusters, counted."""
+
+    clusters: int
+    images: int
+    largest: int
+    """Number of images in the largest cluster."""
+    kind: dict[Sameness, int]
+    where: dict[Where, int]
+    conflicting_labels: int
+    spans_groups: int
+
+
+class TwinPair(Record):
+    """A test image and all training images of its cluster.
+
+    kind: that of the test image and the training image most like it.
+    """
+
+    test: str
+    train: list[str]
+    kind: Sameness
+
+
+class Twins(Record):
+    """Test images that are also in train."""
+
+    sentence: str
+    pairs: list[TwinPair]
+
+
+class Correction(Record):
+    """A training label that a person changed."""
+
+    image_id: str
+    old: str
+    new: str
+    reason: str
+
+
+class Corrections(Record):
+    """All training labels that a person changed. file: None where there are none."""
+
+    file: str | None
+    count: int
+    by_class: dict[str, int]
+    """How many, for each `old → new`."""
+    rows: list[Correction]
+
+
+class SamePixels(Record):
+    """Training images with the same pixels and different labels; parallel lists."""
+
+    image_ids: list[str]
+    labels: list[str]
+
+
+class Conflicts(Record):
+    """What `prepare.conflicts` did with conflicting labels."""
+
+    rule: Literal["keep", "exclude", "stop"]
+    sentence: str
+    excluded: int
+    """Number of images that left training."""
+    same_pixels: list[SamePixels]
+    near: list[list[str]]
+    """Ids of near-duplicates with different labels, which are only listed."""
+
+
+class LeakCheck(Record):
+    """Whether one trace, which is no picture content, predicts the label.
+
+    same_as: the trace that already says the same; then nothing else is given.
+    """
+
+    name: str
+    same_as: str | None = None
+    auc: Figure | None = None
+    chance: Interval | None = None
+    """Lowest and highest AUC over permuted labels."""
+    flagged: bool = False
+    sentence: str = ""
+
+
+class Leaks(Record):
+    """All checks. constant: the traces that are the same for all images."""
+
+    method: str
+    checks: list[LeakCheck]
+    constant: list[str]
+
+
+class Audit(Record):
+    """data/audit.json."""
+
+    train: SplitAudit
+    test: SplitAudit
+    excluded: list[Unreadable]
+    corrections: Corrections
+    conflicts: Conflicts
+    duplicates: DuplicateCounts
+    clusters: list[Cluster]
+    train_test_duplicates: Twins
+    leaks: Leaks
