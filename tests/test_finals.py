@@ -15,11 +15,11 @@ from test_after import card
 
 from pipeline.core import paths
 from pipeline.core.errors import SubmissionError
-from pipeline.ensemble.forecast.card import pack_correct
 from pipeline.ledger.commentary import explain_entries, finals_lines
 from pipeline.ledger.finals import choose_finals, compare_hits, describe
 from pipeline.ledger.history import Recalled, read_groups, recall
 from pipeline.ledger.ledger import Entry, append, read_ledger
+from pipeline.scoring.card import CorrectRows
 
 ROOT = Path(__file__).parent.parent
 IMAGES = [f"train_{row:04}" for row in range(600)]
@@ -43,7 +43,7 @@ def made(
 ) -> Recalled:
     """A submission that labels its first rows otherwise."""
     right = hits(60, 1) if right is None else right
-    forecast = card(mean, **({"correct": pack_correct(IMAGES, right)} | changes))
+    forecast = card(mean, **({"correct": CorrectRows.pack(IMAGES, right).model_dump()} | changes))
     rows = {image_id: (str(int(row < differs)),) for row, image_id in enumerate(TEST)}
     return Recalled(name, name, public, {"forecast": forecast}, rows)
 

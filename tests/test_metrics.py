@@ -1,7 +1,5 @@
 """Scores equal scikit-learn's."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +8,6 @@ from numpy import ndarray
 from sklearn import metrics as oracle
 
 from pipeline.core.errors import EnsembleError
-from pipeline.ensemble.config import LABEL_METRICS, EnsembleConfig
 from pipeline.scoring import metrics
 from pipeline.scoring.metrics import METRICS, metric_named
 
@@ -147,14 +144,21 @@ def test_only_log_loss_is_better_when_smaller() -> None:
     assert {name for name, metric in METRICS.items() if metric.gain(1.0) < 0} == {"log_loss"}
 
 
-def test_params_yaml_knows_the_same_metrics_as_the_code() -> None:
-    assert get_args(EnsembleConfig.model_fields["metric"].annotation) == tuple(METRICS)
-    assert set(LABEL_METRICS) == {
-        name for name, metric in METRICS.items() if metric.needs == "labels"
-    }
-
-
 def test_a_class_without_rows_has_no_recall() -> None:
-    recalls = metrics.recalls(np.array([0]), np.array([0]), 2)
-    assert recalls[0] == 1.0
-    assert np.isnan(recalls[1])
+    assert metrics.recalls(np.array([0]), np.array([0]), 2) == [1.0, None]
+
+
+@pytest.mark.parametrize("name", METRICS)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_no_score_is_outside_the_metrics_bounds(name: str, seed: int) -> None:
+    probabilities, predicted, labels = draw(seed, 2, rows=20)
+    score = METRICS[name].score(probabilities, predicted, labels)
+    assert METRICS[name].lowest <= score <= METRICS[name].highest
+
+
+def test_the_area_under_the_curve_of_any_values_is_scikit_learns() -> None:
+    generator = np.random.default_rng(1)
+    values, positive = generator.integers(-9, 9, 200).astype(float), generator.random(200) < 0.3
+    expected = oracle.roc_auc_score(positive, values)
+    assert metrics.area_under_roc(values, positive) == pytest.approx(expected)

@@ -3,15 +3,14 @@
 It reads what the stages wrote, and imports nothing heavy.
 """
 
-import json
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError
 from pipeline.params import Config
+from pipeline.scoring.card import Card, read_card
+from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
 
 
 def run(config: Config) -> None:
@@ -21,43 +20,43 @@ def run(config: Config) -> None:
     """
     if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
         raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
-    card = json.loads(paths.card(config.ensemble.name).read_text(encoding="utf-8"))
-    report = json.loads(paths.LEADERBOARD.read_text(encoding="utf-8"))
-    if card["metric"]["name"] not in report["expected"]:
+    card = read_card(paths.card(config.ensemble.name))
+    leaderboard = read_leaderboard(paths.LEADERBOARD)
+    if card.metric.name != leaderboard.metric:
         raise PipelineError(
-            f"{paths.LEADERBOARD}: expected scores by the metric {card['metric']['name']} of "
+            f"{paths.LEADERBOARD}: expected scores by the metric {card.metric.name} of "
             f"{paths.card(config.ensemble.name)}, found those of another run. Run: make run"
         )
     table = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _lines(config, card, report):
+    for what, value in _lines(config, card, leaderboard):
         table.add_row(what, value)
     Console(highlight=False, width=None if Console().is_terminal else 120).print(table)
 
 
-def _lines(config: Config, card: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[str, str]]:
     """Scores are by the metric of params.yaml."""
-    oof, metric = card["out_of_fold"], card["metric"]
-    name = metric["name"].replace("_", " ")
-    low, high = metric["interval"]
+    oof, metric = card.out_of_fold, card.metric
+    name = metric.name.replace("_", " ")
+    low, high = metric.interval
     lines = [
         ("competition", _describe_source(config)),
         (
             f"cross-validated {name}",
-            f"{metric['value']:.4f}  ({oof['confidence']:.0%} interval {low:.4f} to {high:.4f}, "
-            f"{oof['rows']} images in {oof['groups']} groups)",
+            f"{metric.value:.4f}  ({oof.confidence:.0%} interval {low:.4f} to {high:.4f}, "
+            f"{oof.rows} images in {oof.groups} groups)",
         ),
     ]
-    if oof["rows"] < oof["of_images"]:
-        lines.append(("", f"only {oof['rows']} of {oof['of_images']} images: see train.folds"))
-    if scores := report["solution"]:
+    if oof.rows < oof.of_images:
+        lines.append(("", f"only {oof.rows} of {oof.of_images} images: see train.folds"))
+    if solution := leaderboard.solution:
         lines += [
-            (f"local {half} {name}", f"{score[metric['name']]:.4f}  ({score['rows']} images)")
-            for half, score in scores.items()
+            (f"local {half} {name}", f"{found.scores[metric.name]:.4f}  ({found.rows} images)")
+            for half, found in (("public", solution.public), ("private", solution.private))
         ]
     else:
         lines.append(("local public, private", "no solution at hand: Kaggle will tell"))
     lines += [
-        ("submission", report["submission"]),
+        ("submission", leaderboard.submission),
         ("report", str(paths.REPORT)),
         ("next", _next_command(config)),
     ]

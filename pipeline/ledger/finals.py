@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import SubmissionError
-from pipeline.ensemble.forecast.card import unpack_correct
 from pipeline.ledger.agreement import Rows, common_ids, encode
 from pipeline.ledger.explain import REFUTED, two_sided
 from pipeline.ledger.history import Recalled
+from pipeline.scoring.card import CorrectRows
 from pipeline.scoring.metrics import METRICS
 
 LEVEL = 0.05
@@ -163,7 +163,8 @@ def _paired(each: Recalled, first: Recalled, groups: dict[str, str]) -> tuple[bo
     if _forecast(first)["metric"] != "accuracy":
         return None
     ids = sorted(groups)
-    hits = [unpack_correct(_forecast(card)["correct"], ids) for card in (first, each)]
+    packed = [CorrectRows.model_validate(_forecast(card)["correct"]) for card in (first, each)]
+    hits = [correct.unpack(ids) for correct in packed]
     if hits[0] is None or hits[1] is None:
         return None
     group_of_row = np.unique([groups[image_id] for image_id in ids], return_inverse=True)[1]
