@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.forecast import drift
-from pipeline.ensemble.forecast.drift import MeasuredDrift, measure_drift, pool_rows
+from pipeline.ensemble.forecast.drift import measure_drift, pool_rows
+from pipeline.scoring.card import Drift
 
 PATIENTS, ROWS = 30, 12
 
@@ -21,7 +22,13 @@ def images(rng: np.random.Generator, patients: int, brighter: float = 0.0) -> An
     return np.clip(stain + noise, 0, 255).astype(np.uint8).reshape(-1, 8, 8, 3)
 
 
-def measure(folder: Path, train: Any, test: Any, splits: int = 19, **columns: Any) -> MeasuredDrift:
+def measure(folder: Path, train: Any, test: Any, splits: int = 19, **columns: Any) -> Drift:
+    return measure_both(folder, train, test, splits, **columns)[0]
+
+
+def measure_both(
+    folder: Path, train: Any, test: Any, splits: int = 19, **columns: Any
+) -> tuple[Drift, dict[str, float]]:
     np.save(folder / "train.npy", train)
     np.save(folder / "test.npy", test)
     tables = [
@@ -41,14 +48,14 @@ def test_other_patients_alone_are_no_drift(tmp_path: Path) -> None:
     for seed in range(8):
         rng = np.random.default_rng(seed)
         found.append(measure(tmp_path, images(rng, PATIENTS), images(rng, 10)))
-    assert sum(each.material for each in found) <= 1
+    assert sum(each.weighted for each in found) <= 1
     assert sum(each.auc > 0.6 for each in found) >= 3
 
 
 def test_another_light_is_drift_and_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     found = measure(tmp_path, images(rng, PATIENTS), images(rng, 10, brighter=70))
-    assert found.material
+    assert found.weighted
     assert found.p == 1 / 20
     assert found.auc > 0.9 > found.band[1]
     assert all("channel" in name for name in found.strongest)
@@ -57,8 +64,8 @@ def test_another_light_is_drift_and_is_named(tmp_path: Path) -> None:
 def test_weights_favour_the_groups_that_look_like_test(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     train = np.concatenate([images(rng, PATIENTS // 2), images(rng, PATIENTS // 2, brighter=50)])
-    found = measure(tmp_path, train, images(rng, 10, brighter=50))
-    weights = np.array([found.weights[f"P{patient:03}"] for patient in range(PATIENTS)])
+    _, weight_of = measure_both(tmp_path, train, images(rng, 10, brighter=50))
+    weights = np.array([weight_of[f"P{patient:03}"] for patient in range(PATIENTS)])
     assert weights[PATIENTS // 2 :].mean() > 2 * weights[: PATIENTS // 2].mean()
     assert weights.mean() == pytest.approx(1)
     assert weights.min() > 0
@@ -93,7 +100,7 @@ def test_original_sizes_count_too(tmp_path: Path) -> None:
         pd.DataFrame({"width": [str(n)] * rows}) for n, rows in ((60, len(same)), (90, len(larger)))
     ]
     groups = [str(row // ROWS) for row in range(len(same))]
-    seen = measure_drift(tmp_path / "train.npy", tmp_path / "test.npy", *tables, groups, 19, 1)
+    seen, _ = measure_drift(tmp_path / "train.npy", tmp_path / "test.npy", *tables, groups, 19, 1)
     assert seen.strongest[0] == "width"
     assert seen.auc == 1.0
 
@@ -101,7 +108,7 @@ def test_original_sizes_count_too(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_drift(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     train, test = images(rng, PATIENTS), images(rng, 10)
-    assert measure(tmp_path, train, test) == measure(tmp_path, train, test)
+    assert measure_both(tmp_path, train, test) == measure_both(tmp_path, train, test)
 
 
 def test_pooled_features_are_numpys(tmp_path: Path) -> None:
@@ -127,7 +134,7 @@ def test_pooled_features_are_numpys(tmp_path: Path) -> None:
 def test_signals_are_rows_as_well(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     found = measure(tmp_path, rng.normal(0, 1, (360, 178)), rng.normal(0, 3, (120, 178)))
-    assert found.material
+    assert found.weighted
     assert found.auc > 0.95
 
 

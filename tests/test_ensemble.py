@@ -160,7 +160,7 @@ def test_one_group_has_no_interval() -> None:
 
 
 def test_resamples_that_miss_a_class_are_left_out_while_they_are_few() -> None:
-    """Of 3 groups, the first is missing in (2/3)^3 of the resamples; the score needs it."""
+    """The score needs the first of 3 groups, which is missing in (2/3)^3 of the resamples."""
     with pytest.raises(EnsembleError) as caught:
         resampled_scores([lambda weights: 1.0 if weights[0] else np.nan], 3, 1000, 1)
     assert "of 1000 resamples of 3 groups have no rows of some class: too few" in str(caught.value)

@@ -298,7 +298,7 @@ def test_a_model_from_elsewhere_is_cut_down_to_the_folds_that_are_trained(
     assert card.out_of_fold.rows < 180
 
 
-def test_folds_that_nobody_checked_are_named_on_the_card(
+def test_folds_that_are_not_checked_are_named_on_the_card(
     competing: Competing, teammate: Teammate
 ) -> None:
     teammate.oof = teammate.oof.drop(columns="fold")

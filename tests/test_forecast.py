@@ -17,10 +17,9 @@ from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.forecast.averaging import NO_GAIN, AveragingGain, estimate_gain
 from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast, split_rows
 from pipeline.ensemble.forecast.config import ForecastConfig
-from pipeline.ensemble.forecast.drift import MeasuredDrift
 from pipeline.ensemble.forecast.groups import redraw_train, spread_by_design
 from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
-from pipeline.scoring.card import CorrectRows, Forecast, Halves
+from pipeline.scoring.card import CorrectRows, Drift, Forecast, Halves
 from pipeline.scoring.metrics import METRICS, mean_of
 
 CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
@@ -335,7 +334,7 @@ def test_folds_that_agree_gain_nothing() -> None:
 
 
 def test_the_gain_is_the_disagreement_times_how_sure_the_mean_is() -> None:
-    """In closed form: the mean over rows of 2 p - 1 where a fold's class is not the mean's, else 0."""
+    """The closed form: the mean of 2 p - 1 where a fold's class is not the mean's, else 0."""
     rng = np.random.default_rng(1)
     logits = rng.normal(1, 1, 20_000) + rng.normal(0, 0.7, (3, 20_000))
     tables = [np.stack([1 / (1 + np.exp(z)), 1 / (1 + np.exp(-z))], axis=1) for z in logits]
@@ -390,9 +389,11 @@ def scored(seed: int = 1) -> tuple[OutOfFoldRows, Prediction, list[Prediction]]:
     return rows, *predictions(drawn.test_by_fold)
 
 
-def drift(p: float, weights: dict[str, float]) -> MeasuredDrift:
-    strongest = ["width", "height", "mean of channel 0"]
-    return MeasuredDrift(0.8, (0.4, 0.6), p, 39, strongest, weights)
+def drift(p: float, weights: dict[str, float]) -> tuple[Drift, dict[str, float]]:
+    found = Drift(
+        auc=0.8, band=(0.4, 0.6), p=p, splits=39, strongest=["width", "height"], weighted=p <= 0.05
+    )
+    return found, weights
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))

@@ -1,13 +1,17 @@
 """Scores equal scikit-learn's."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
+from project import PARAMS
 from sklearn import metrics as oracle
 
-from pipeline.core.errors import EnsembleError
+from pipeline.core.errors import ConfigError, EnsembleError
+from pipeline.params import read_config
 from pipeline.scoring import metrics
 from pipeline.scoring.metrics import METRICS, metric_named
 
@@ -128,6 +132,17 @@ def test_a_class_without_rows_is_an_error_not_a_guess(name: str) -> None:
 def test_no_rows_are_an_error(name: str) -> None:
     with pytest.raises(EnsembleError, match=f"{name}: expected rows to score, found none"):
         METRICS[name].score(np.empty((0, 2)), np.empty(0, int), np.empty(0, int))
+
+
+def test_params_yaml_with_an_unknown_metric_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS.replace("metric: accuracy", "metric: auc"))
+    with pytest.raises(ConfigError) as caught:
+        read_config(params)
+    assert str(caught.value) == (
+        f"{params}: ensemble.metric: expected one of accuracy, balanced_accuracy, log_loss, "
+        "roc_auc, f1, macro_f1, macro_roc_auc, quadratic_kappa; found 'auc'"
+    )
 
 
 def test_a_metric_for_two_classes_is_refused_for_three_with_those_that_fit() -> None:

@@ -25,8 +25,8 @@ Stacked = Float[ndarray, "models rows classes"]
 Kind = Literal["mean", "single", "rank_mean", "weighted", "greedy", "stack"]
 
 KINDS: tuple[Kind, ...] = ("mean", "single", "rank_mean", "weighted", "greedy", "stack")
-"""From simple to complex: nothing fitted; one of the models chosen; two numbers fitted; one weight
-per model; the same, chosen by the metric; one coefficient per model and class."""
+"""Sorted from simple to complex: nothing fitted; one of the models chosen; two numbers fitted; one
+weight per model; the same, chosen by the metric; one coefficient per model and class."""
 
 _FLATTEST = 1e-6
 """Probabilities are clipped to this for logits as features: a few rows of 1e-30 would otherwise

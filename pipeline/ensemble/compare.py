@@ -18,7 +18,7 @@ class Comparison:
     """One prediction against another."""
 
     difference: float
-    """Of the scores; above 0 the one prediction is better, whatever the metric."""
+    """The difference of the scores; above 0 the first is better, whatever the metric."""
     interval: tuple[float, float]
     """The difference's, over resampled groups."""
     p_value: float

@@ -27,7 +27,7 @@ class ScoredRows:
     labels: Labels
     groups: list[str]
     confidence: float
-    """In (0, 1)."""
+    """The intervals' level, between 0 and 1."""
     resamples: int
     seed: int
 

@@ -46,7 +46,7 @@ class Judgement:
     best: Kind
     """The blend of the best nested score; the chosen one is this or a simpler one."""
     chosen_without: dict[int, Kind]
-    """By fold, the blend that the other folds chose."""
+    """The blend that the other folds chose, by fold."""
 
 
 def judge(recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: ScoredRows) -> Judgement:

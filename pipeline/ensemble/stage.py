@@ -28,7 +28,7 @@ from pipeline.ensemble.config import EnsembleConfig
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
 from pipeline.ensemble.estimate import ScoredRows
 from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast
-from pipeline.ensemble.forecast.drift import LEAST_GROUPS, MeasuredDrift, measure_drift
+from pipeline.ensemble.forecast.drift import LEAST_GROUPS, measure_drift
 from pipeline.ensemble.members import (
     PredictedImages,
     covered_images,
@@ -37,12 +37,12 @@ from pipeline.ensemble.members import (
     stack_tests_by_fold,
 )
 from pipeline.ensemble.nested import FoldOfRow, judge
-from pipeline.scoring.card import Card, Diversity, ExternalModel, Hashes, TestLabels
+from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, TestLabels
 from pipeline.scoring.metrics import Metric, metric_named
 from pipeline.scoring.submission import check_submission, read_form, write_submission
 
 _DRIFT_SPLITS = 39
-"""Of training groups against each other: with drift itself 40, so that p goes down to 0.025."""
+"""Splits of the training groups that make the band: with the real one 40, so p can be 0.025."""
 
 
 def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
@@ -163,7 +163,9 @@ def _recipes(config: EnsembleConfig, names: list[str], metric: Metric) -> list[R
     ]
 
 
-def _measure_drift(folds: pd.DataFrame, config: EnsembleConfig) -> MeasuredDrift | None:
+def _measure_drift(
+    folds: pd.DataFrame, config: EnsembleConfig
+) -> tuple[Drift, dict[str, float]] | None:
     """Train against test; None where there are too few groups to measure it."""
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))

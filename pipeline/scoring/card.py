@@ -32,7 +32,7 @@ class OutOfFold(Record):
     interval_method: str
     log_loss: Figure
     recall: dict[str, Figure | None]
-    """By class; None for a class without rows."""
+    """The recall by class; None for a class without rows."""
     rows: int
     of_images: int
     """Rows of the whole training set."""
@@ -134,7 +134,7 @@ class Forecast(Record):
     sd: tuple[Figure, Figure]
     """Standard deviations of the public and the private score."""
     correlation: Figure
-    """Of the public and the private score."""
+    """Correlation of the public and the private score."""
     shake_up: Figure
     """Standard deviation of public minus private."""
     rows: Halves
@@ -209,7 +209,7 @@ class Blend(Record):
     fitted: Fitted
     candidates: list[Candidate]
     chosen_without_fold: dict[str, str]
-    """By fold, the blend that the other folds choose."""
+    """The blend that the other folds choose, by fold."""
 
 
 class Pair(Record):
@@ -247,7 +247,7 @@ class Network(Record):
     accuracy: Figure
     rows: int
     sha256: dict[str, str]
-    """By file name in models/MODEL/foldK/."""
+    """The hashes by file name in models/MODEL/foldK/."""
 
 
 class ExternalModel(Record):

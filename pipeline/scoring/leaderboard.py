@@ -22,7 +22,7 @@ class HalfScores(Record):
 
     rows: int
     scores: dict[str, Figure]
-    """By the metric's name; where labels are submitted, the accuracy as well."""
+    """The scores by the metrics' names; for submitted labels the accuracy as well."""
 
 
 class SolutionScores(Record):

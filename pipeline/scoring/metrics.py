@@ -303,5 +303,5 @@ METRICS: dict[str, Metric] = {
         LabelMetric("quadratic_kappa", _quadratic_kappa, lowest=-1.0),
     ]
 }
-"""By the name in params.yaml: ensemble.metric. scikit-learn's names: quadratic_kappa is
+"""The metrics by their names in params.yaml: ensemble.metric. In scikit-learn, quadratic_kappa is
 cohen_kappa_score(weights="quadratic"), macro_roc_auc is roc_auc_score(multi_class="ovr")."""

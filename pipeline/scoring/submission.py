@@ -11,26 +11,21 @@ Every other combination is an error. A submission that Kaggle refuses for its fo
 one of the day's, so everything that Kaggle checks, and the order, is checked here first.
 """
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.shapes import Labels, Probabilities
-from pipeline.core.tables import SUM_OFF, first_repeated, read_csv, write_table
+from pipeline.core.tables import SUM_OFF, class_indices, first_repeated, read_csv, write_table
 from pipeline.scoring.card import Holds
 from pipeline.scoring.metrics import Metric
 
-_T = TypeVar("_T")
-
-_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -39,11 +34,11 @@ class Form:
 
     sample: Path
     columns: list[str]
-    """The sample's: the id first."""
+    """The sample's columns: the id first."""
     ids: list[str]
-    """In the sample's order."""
+    """The ids, in the sample's order."""
     classes: list[str]
-    """In the order of the probabilities, which need not be that of the columns."""
+    """The classes in the order of the probabilities, which may differ from the columns'."""
     holds: Holds
 
 
@@ -155,13 +150,11 @@ def read_submission(path: Path, form: Form) -> Submitted:
     id_column, *others = form.columns
     _check_ids(path, list(found[id_column]), form.ids)
     if form.holds == "labels":
-        place_of = {name: place for place, name in enumerate(form.classes)}
-        expected = f"one of the labels {form.classes}"
-        predicted = np.array(_parse(path, found, others[0], place_of.get, expected), np.int64)
+        unknown = ~found[others[0]].isin(form.classes).to_numpy()
+        _refuse(path, found, others[0], unknown, f"one of the labels {form.classes}")
+        predicted = class_indices(path, found[others[0]], form.classes)
         return Submitted(np.eye(len(form.classes))[predicted], predicted)
-    values = np.array(
-        [_parse(path, found, column, _number, "a probability in [0, 1]") for column in others]
-    ).T
+    values = np.stack([_parse_numbers(path, found, column) for column in others], axis=1)
     if form.holds == "probability":
         probabilities = np.hstack([1 - values, values])
     else:
@@ -170,26 +163,24 @@ def read_submission(path: Path, form: Form) -> Submitted:
     return Submitted(probabilities, probabilities.argmax(axis=1))
 
 
-def _parse(
-    path: Path, table: pd.DataFrame, column: str, read: Callable[[str], _T | None], expected: str
-) -> list[_T]:
-    """The column's values; `read` returns None for an invalid one."""
-    values = []
-    for row, (image_id, text) in enumerate(zip(table.iloc[:, 0], table[column], strict=True)):
-        value = read(text)
-        if value is None:
-            place = "" if len(table.columns) == 2 else f"column {column}: "
-            raise SubmissionError(
-                f"{path}: line {row + 2}: {place}expected {expected}, found {text!r} "
-                f"(id {image_id})"
-            )
-        values.append(value)
+def _parse_numbers(path: Path, table: pd.DataFrame, column: str) -> Float[ndarray, " rows"]:
+    is_number = table[column].str.fullmatch(_NUMBER)
+    values = table[column].where(is_number, "nan").to_numpy(np.float64)
+    _refuse(path, table, column, ~(values <= 1), "a probability in [0, 1]")
     return values
 
 
-def _number(text: str) -> float | None:
-    value = float(text) if _NUMBER.fullmatch(text) else np.nan
-    return value if 0 <= value <= 1 else None
+def _refuse(
+    path: Path, table: pd.DataFrame, column: str, wrong: Bool[ndarray, " rows"], expected: str
+) -> None:
+    """Raise SubmissionError for the first row that is wrong."""
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        place = "" if len(table.columns) == 2 else f"column {column}: "
+        raise SubmissionError(
+            f"{path}: line {row + 2}: {place}expected {expected}, found "
+            f"{table[column].iloc[row]!r} (id {table.iloc[:, 0].iloc[row]})"
+        )
 
 
 def _check_sums(path: Path, table: pd.DataFrame, values: Float[ndarray, "rows columns"]) -> None:

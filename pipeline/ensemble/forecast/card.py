@@ -6,15 +6,12 @@ Nothing that a solution file or Kaggle knows is read here.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
 
 from pipeline.core.shapes import Labels
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.calibrate import fit_temperature
 from pipeline.ensemble.forecast.averaging import AveragingGain, estimate_gain
 from pipeline.ensemble.forecast.config import ForecastConfig
-from pipeline.ensemble.forecast.drift import MeasuredDrift
 from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles
 from pipeline.scoring.metrics import Metric
@@ -35,15 +32,16 @@ def build_forecast(
     oof: OutOfFoldRows,
     test: Prediction,
     test_by_fold: list[Prediction],
-    drift: MeasuredDrift | None,
+    drift: tuple[Drift, dict[str, float]] | None,
     config: ForecastConfig,
 ) -> Forecast:
     """What to expect on both leaderboards, before anything is submitted.
 
     test: the submission's predictions. test_by_fold: each fold's predictions of the test images,
-    blended as the out-of-fold rows are: one fold of each repeat, all models. drift: None where it
-    was not measured. Raises EnsembleError.
+    blended as the out-of-fold rows are: one fold of each repeat, all models. drift: as
+    measure_drift returns it, or None where it was not measured. Raises EnsembleError.
     """
+    measured, weight_of_group = drift if drift is not None else (None, {})
     predicted, probabilities = oof.prediction.predicted, oof.prediction.probabilities
     temperature = fit_temperature(probabilities, oof.labels)
     gain = estimate_gain(metric, test, test_by_fold, temperature, config.seed)
@@ -53,7 +51,9 @@ def build_forecast(
         groups=oof.groups,
         halves=halves,
         gain=gain,
-        weights=_weights(oof.groups, drift),
+        weights=np.array([weight_of_group.get(group, 1.0) for group in oof.groups])
+        if measured is not None and measured.weighted
+        else None,
         bounds=(metric.lowest, metric.highest),
         confidence=config.confidence,
         resamples=config.resamples,
@@ -77,12 +77,12 @@ def build_forecast(
             disagreement=gain.disagreement,
             folds=len(test_by_fold),
         ),
-        drift=_describe_drift(drift),
+        drift=measured,
         correct=CorrectRows.pack(oof.image_ids, predicted == oof.labels),
         assumptions=[
             *_assume_groups(oof, halves),
             _assume_gain(gain, len(test_by_fold)),
-            _assume_kind(drift, found),
+            _assume_kind(measured, found),
         ],
     )
 
@@ -91,26 +91,6 @@ def split_rows(rows: int, public_share: float) -> Halves:
     """The sizes of both halves, each with at least one row where there are two."""
     public = min(max(1, round(rows * public_share)), max(1, rows - 1))
     return Halves(public=public, private=rows - public)
-
-
-def _weights(groups: list[str], drift: MeasuredDrift | None) -> Float[ndarray, " rows"] | None:
-    """None where the training groups count alike."""
-    if drift is None or not drift.material:
-        return None
-    return np.array([drift.weights.get(group, 1.0) for group in groups])
-
-
-def _describe_drift(drift: MeasuredDrift | None) -> Drift | None:
-    if drift is None:
-        return None
-    return Drift(
-        auc=drift.auc,
-        band=drift.band,
-        p=drift.p,
-        splits=drift.splits,
-        strongest=drift.strongest,
-        weighted=drift.material,
-    )
 
 
 def _assume_groups(oof: OutOfFoldRows, halves: Halves) -> list[str]:
@@ -132,11 +112,11 @@ def _assume_gain(gain: AveragingGain, folds: int) -> str:
     )
 
 
-def _assume_kind(drift: MeasuredDrift | None, found: PredictedScores) -> str:
+def _assume_kind(drift: Drift | None, found: PredictedScores) -> str:
     if drift is None:
         return "train and test are of one kind: not measured"
     low, high = drift.band
-    if drift.material:
+    if drift.weighted:
         return (
             f"train and test differ (AUC {drift.auc:.3f}, among training groups {low:.3f}"
             f" to {high:.3f}, p {drift.p:.3f}; most in {drift.strongest[0]}): training "

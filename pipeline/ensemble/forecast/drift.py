@@ -11,7 +11,6 @@ quantiles, and the mean step between neighbours (sharpness), and the original si
 rows may be images or signals. 2,000 rows per split take 2.5 s, most of it for the band.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
+from pipeline.scoring.card import Drift
 from pipeline.scoring.metrics import area_under_roc
 
 _MOST_ROWS = 2000
@@ -35,26 +35,8 @@ _CHUNK = 256
 _CLIP = 10.0
 """Density ratios are clipped to a tenth and ten, so that no few rows have all the weight."""
 
-MATERIAL = 0.05
-"""Drift counts where chance reaches its AUC at most this often."""
-
-
-@dataclass(frozen=True)
-class MeasuredDrift:
-    """How well train and test can be distinguished: scoring.card.Drift, with every digit."""
-
-    auc: float
-    band: tuple[float, float]
-    p: float
-    splits: int
-    strongest: list[str]
-    weights: dict[str, float]
-    """By group, how much likelier its rows are in test than in train; 1 on average."""
-
-    @property
-    def material(self) -> bool:
-        """Whether the training rows are to be weighted."""
-        return self.p <= MATERIAL
+_MATERIAL = 0.05
+"""The training groups are weighted where chance reaches the AUC at most this often."""
 
 
 def measure_drift(
@@ -65,8 +47,11 @@ def measure_drift(
     groups: list[str],
     splits: int,
     seed: int,
-) -> MeasuredDrift:
+) -> tuple[Drift, dict[str, float]]:
     """Adversarial validation of two packed arrays, whose rows are parallel to their tables.
+
+    Returns the drift, and for each group how much likelier its rows are in test than in train, 1 on
+    average.
 
     train_table, test_table: tables.IMAGE_COLUMNS, of which width and height are used if present.
     groups: the training rows', with near-duplicates in one group. splits: how many make the band.
@@ -102,14 +87,16 @@ def measure_drift(
     low, high = np.quantile(null, [0.05, 0.95])
     scale = np.concatenate([ours, theirs]).std(axis=0)
     steps = np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) / scale
-    return MeasuredDrift(
+    p = (1 + sum(other >= auc for other in null)) / (1 + splits)
+    drift = Drift(
         auc=auc,
         band=(float(low), float(high)),
-        p=(1 + sum(other >= auc for other in null)) / (1 + splits),
+        p=p,
         splits=splits,
         strongest=[names[place] for place in np.argsort(-steps, kind="stable")[:3]],
-        weights=_weigh_groups(odds, group_of_row, [str(name) for name in group_names]),
+        weighted=p <= _MATERIAL,
     )
+    return drift, _weigh_groups(odds, group_of_row, [str(name) for name in group_names])
 
 
 def pool_rows(

@@ -134,35 +134,28 @@ class _Population:
         self._ladder = np.cumsum(of_group) / of_group.sum()
         self._mean_size = float((of_group * self.sizes).sum() / of_group.sum())
 
-    def draw_groups(self, count: int, generator: np.random.Generator) -> Int[ndarray, " groups"]:
-        """Groups with replacement, with chances proportional to their weights."""
-        places = np.searchsorted(self._ladder, generator.random(count), side="right")
-        return np.minimum(places, len(self.names) - 1)  # the ladder may end below 1 by rounding
+    def draw_rows(self, count: int, generator: np.random.Generator) -> Int[ndarray, " rows"]:
+        """Rows of groups drawn with replacement, with chances proportional to their weights.
 
-    def fill(self, rows: int, generator: np.random.Generator) -> tuple[ndarray, ndarray]:
-        """Drawn groups and how many rows each gives: all, but the last only what is missing."""
+        All rows of each group, but of the last one only as many random ones as are missing.
+        """
         drawn = np.empty(0, np.int64)
-        while self.sizes[drawn].sum() < rows:
-            more = self.draw_groups(int(1.2 * rows / self._mean_size) + 4, generator)
-            drawn = np.concatenate([drawn, more])
+        while self.sizes[drawn].sum() < count:
+            more = generator.random(int(1.2 * count / self._mean_size) + 4)
+            places = np.searchsorted(self._ladder, more, side="right")
+            # the ladder may end below 1 by rounding
+            drawn = np.concatenate([drawn, np.minimum(places, len(self.names) - 1)])
         ends = np.cumsum(self.sizes[drawn])
-        last = int(np.searchsorted(ends, rows))
-        taken = self.sizes[drawn[: last + 1]].copy()
-        taken[last] -= ends[last] - rows
-        return drawn[: last + 1], taken
-
-    def take(
-        self, drawn: Int[ndarray, " groups"], taken: ndarray, generator: np.random.Generator
-    ) -> Int[ndarray, " rows"]:
-        """Rows of the drawn groups: all of a group, or as many random ones as are taken."""
-        whole = taken == self.sizes[drawn]
-        starts, sizes = self.starts[drawn[whole]], taken[whole]
+        last = int(np.searchsorted(ends, count))
+        surplus = int(ends[last]) - count
+        whole = drawn[:last] if surplus else drawn[: last + 1]
+        starts, sizes = self.starts[whole], self.sizes[whole]
         offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        parts = [self.rows[np.repeat(starts, sizes) + offsets]]
-        for group, count in zip(drawn[~whole], taken[~whole], strict=True):
-            own = self.rows[self.starts[group] : self.starts[group] + self.sizes[group]]
-            parts.append(generator.permutation(own)[:count])
-        return np.concatenate(parts)
+        rows: Int[ndarray, " rows"] = self.rows[np.repeat(starts, sizes) + offsets]
+        if surplus:
+            own = self.rows[self.starts[drawn[last]] :][: self.sizes[drawn[last]]]
+            rows = np.concatenate([rows, generator.permutation(own)[: len(own) - surplus]])
+        return rows
 
 
 def _draw_test(
@@ -172,8 +165,7 @@ def _draw_test(
     generator: np.random.Generator,
 ) -> tuple[float, float, float]:
     """The scores of one drawn competition: public, private, both."""
-    drawn, taken = population.fill(halves.both, generator)
-    rows = generator.permutation(population.take(drawn, taken, generator))
+    rows = generator.permutation(population.draw_rows(halves.both, generator))
     images = len(population.rows)
     public = np.bincount(rows[: halves.public], minlength=images).astype(np.float64)
     private = np.bincount(rows[halves.public :], minlength=images).astype(np.float64)
