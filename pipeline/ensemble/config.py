@@ -66,7 +66,7 @@ class EnsembleConfig(Section):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        from pipeline.scoring.metrics import METRICS  # NumPy takes 0.2 s
+        from pipeline.scoring.metrics import METRICS  # with NumPy 0.2 s: not for --help
 
         if metric not in METRICS:
             raise ValueError(f"expected one of {', '.join(METRICS)}; found {metric!r}")
