@@ -339,50 +339,27 @@ def test_the_folds_of_any_one_repeat_are_ours(
     competing.run(external=[Teammate(competing).entry()])
 
 
-def drop_a_row(mate: Teammate) -> None:
-    mate.oof = mate.oof.iloc[1:]
-
-
-def double_a_row(mate: Teammate) -> None:
-    mate.oof = pd.concat([mate.oof, mate.oof.iloc[:1]])
-
-
-def rename_a_class(mate: Teammate) -> None:
-    mate.oof = mate.oof.rename(columns={"p_1": "p_x"})
-
-
-def break_a_probability(mate: Teammate) -> None:
-    mate.oof.iloc[3, 2] = 1.5
-
-
-def write_a_word(mate: Teammate) -> None:
-    mate.oof["p_0"] = "high"
-
-
-def drop_a_test_row(mate: Teammate) -> None:
-    mate.test = mate.test.iloc[1:]
-
-
-def break_a_test_probability(mate: Teammate) -> None:
-    mate.test.iloc[0, 1] = -0.1
+def with_first(table: pd.DataFrame, value: float) -> pd.DataFrame:
+    """Another first probability of class 0."""
+    return table.assign(p_0=[value, *table["p_0"].iloc[1:]])
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("file", "spoil", "message"),
     [
-        (drop_a_row, "mate/oof.csv: 1 of 180 ids are missing (first: "),
-        (double_a_row, "mate/oof.csv: 1 ids stand twice (first: "),
-        (rename_a_class, "mate/oof.csv: expected the columns ['image_id', 'p_0', 'p_1'], and `fold` among them or not, found"),
-        (break_a_probability, "mate/oof.csv: 1 of 180 rows are no probabilities in [0, 1] that add up to 1 (first: i"),
-        (write_a_word, "mate/oof.csv: expected numbers as probabilities"),
-        (drop_a_test_row, "mate/test.csv: 1 of 30 ids are missing (first: t0)"),
-        (break_a_test_probability, "mate/test.csv: 1 of 30 rows are no probabilities"),
+        ("oof", lambda table: table.iloc[1:], "mate/oof.csv: 1 of 180 ids are missing (first: "),
+        ("oof", lambda table: pd.concat([table, table.iloc[:1]]), "mate/oof.csv: 1 ids stand twice (first: "),
+        ("oof", lambda table: table.rename(columns={"p_1": "p_x"}), "mate/oof.csv: expected the columns ['image_id', 'p_0', 'p_1'], and `fold` among them or not, found"),
+        ("oof", lambda table: with_first(table, 1.5), "mate/oof.csv: 1 of 180 rows are no probabilities in [0, 1] that add up to 1 (first: i"),
+        ("oof", lambda table: table.assign(p_0="high"), "mate/oof.csv: expected numbers as probabilities"),
+        ("test", lambda table: table.iloc[1:], "mate/test.csv: 1 of 30 ids are missing (first: t0)"),
+        ("test", lambda table: with_first(table, -0.1), "mate/test.csv: 1 of 30 rows are no probabilities"),
     ],
 )  # fmt: skip
 def test_a_table_from_elsewhere_that_is_not_whole_is_refused(
-    competing: Competing, teammate: Teammate, spoil: Any, message: str
+    competing: Competing, teammate: Teammate, file: str, spoil: Any, message: str
 ) -> None:
-    spoil(teammate)
+    setattr(teammate, file, spoil(getattr(teammate, file)))
     with pytest.raises(TableError) as caught:
         competing.run(external=[teammate.entry()])
     assert message in str(caught.value)
