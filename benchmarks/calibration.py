@@ -1,8 +1,8 @@
-"""How often the forecast's interval holds the score: python -m benchmarks.calibration
+"""How often the forecast's interval contains the score: python -m benchmarks.calibration
 
 Simulated competitions (benchmarks/patients.py), and re-splits of real out-of-fold predictions:
-their patients are parted at random into training ones and new ones, whose true scores are then
-known. One line a setting; the table of docs/FORECAST.md. 5 min on one core, less with
+their patients are split at random into training patients and new ones, whose true scores are then
+known. One line per setting; the table of docs/FORECAST.md. 5 min on one core, less with
 --processes 2, which changes no figure.
 """
 
@@ -20,11 +20,12 @@ from benchmarks.patients import World, draw_competition
 from pipeline.core.tables import FOLD_COLUMNS, read_predictions, read_table
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.forecast.averaging import NO_GAIN
-from pipeline.ensemble.forecast.card import Scored, forecast_card
+from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast
 from pipeline.ensemble.forecast.config import ForecastConfig
-from pipeline.ensemble.forecast.intervals import Halves, forecast, mean_of
+from pipeline.ensemble.forecast.intervals import PredictedScores, forecast
 from pipeline.ledger.explain import expect_private
-from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.card import Forecast, Halves
+from pipeline.scoring.metrics import METRICS, mean_of
 
 GOAL = (0.85, 0.95)
 CONFIDENCE = 0.9
@@ -62,12 +63,12 @@ SETTINGS: dict[str, tuple[World, str]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One competition: which scores were held, and what was said of them."""
+    """One competition: which scores were in their intervals, and the figures behind that."""
 
     public: bool
     private: bool
     updated: bool
-    """Whether the forecast after the public score held the private one."""
+    """Whether the interval after the public score contained the private one."""
     below: bool
     """Private below its interval."""
     above: bool
@@ -79,23 +80,23 @@ class Trial:
 
 @dataclass(frozen=True)
 class Real:
-    """Real out-of-fold rows, and whose they are."""
+    """Real out-of-fold rows, and the patient of each."""
 
     correct: Any
     """1 or 0 for each row."""
     patient: Any
-    """Of each row, in [0, patients)."""
+    """For each row, in [0, patients)."""
 
 
 def main(
-    simulations: Annotated[int, typer.Option(help="Competitions a setting.", min=1)] = 200,
-    resamples: Annotated[int, typer.Option(help="Draws a forecast.", min=200)] = 400,
-    first: Annotated[int, typer.Option(help="Seed of the first; others are others.", min=0)] = 0,
-    processes: Annotated[int, typer.Option(help="At a time.", min=1)] = 1,
+    simulations: Annotated[int, typer.Option(help="Competitions per setting.", min=1)] = 200,
+    resamples: Annotated[int, typer.Option(help="Draws per forecast.", min=200)] = 400,
+    first: Annotated[int, typer.Option(help="Seed of the first competition.", min=0)] = 0,
+    processes: Annotated[int, typer.Option(help="How many run side by side.", min=1)] = 1,
     oof: Annotated[Path, typer.Option(help="Out-of-fold table.")] = Path("ensemble/oof.csv"),
     folds: Annotated[Path, typer.Option(help="Its folds.")] = Path("folds/folds.csv"),
 ) -> None:
-    """Print how often the 90 % interval held the scores, setting by setting."""
+    """Print how often the 90 % interval contained the scores, setting by setting."""
     print(f"{simulations} competitions a line, nominal {CONFIDENCE:.0%}, {resamples} draws each")
     print("| competitions | private held | below | above | public held | private, public known "
           "| width | score | gain: true, estimated |\n|" + "---|" * 9, flush=True)  # fmt: skip
@@ -122,9 +123,9 @@ def simulate(world: World, metric_name: str, resamples: int, seed: int) -> Trial
     metric, found = METRICS[metric_name], draw_competition(world, seed)
     oof = most_probable(found.probabilities)
     ids = [f"{row:06}" for row in range(len(found.labels))]
-    card = forecast_card(
+    card = build_forecast(
         metric,
-        Scored(ids, oof.probabilities, oof.predicted, found.labels, found.groups),
+        OutOfFoldRows(ids, oof, found.labels, found.groups),
         most_probable(np.mean(found.test_by_fold, axis=0)),
         [most_probable(table) for table in found.test_by_fold],
         None,
@@ -133,12 +134,11 @@ def simulate(world: World, metric_name: str, resamples: int, seed: int) -> Trial
         ),
     )
     public, private = (found.score(metric, usage) for usage in ("public", "private"))
-    gain: Any = card["gain"]
-    return _trial(card, public, private, found.gain(metric), gain["mean"])
+    return _trial(card, public, private, found.gain(metric), card.gain.mean)
 
 
 def read_real(oof: Path, folds: Path) -> Real:
-    """The rows that have a prediction: of a partial table those of its folds."""
+    """The rows that have a prediction; a partial table has those of its folds."""
     table = read_table(folds, FOLD_COLUMNS).drop_duplicates("image_id")
     classes = [name.removeprefix("p_") for name in pd.read_csv(oof, nrows=0).columns[1:]]
     known = set(pd.read_csv(oof, usecols=["image_id"], dtype=str)["image_id"])
@@ -162,14 +162,10 @@ def resplit(real: Real, share: float, resamples: int, seed: int) -> Trial:
     found = forecast(
         mean_of(real.correct[is_train]),
         [str(name) for name in real.patient[is_train]],
-        Halves(half, len(test) - half),
-        NO_GAIN, None, None, (0.0, 1.0), CONFIDENCE, resamples, seed,
+        Halves(public=half, private=len(test) - half),
+        NO_GAIN, None, (0.0, 1.0), CONFIDENCE, resamples, seed,
     )  # fmt: skip
-    card = {
-        "public": found.public, "private": found.private, "mean": found.mean,
-        "sd": found.sd, "correlation": found.correlation, "confidence": CONFIDENCE,
-    }  # fmt: skip
-    return _trial(card, float(test[:half].mean()), float(test[half:].mean()), 0.0, 0.0)
+    return _trial(found, float(test[:half].mean()), float(test[half:].mean()), 0.0, 0.0)
 
 
 def most_probable(probabilities: Any) -> Prediction:
@@ -177,15 +173,17 @@ def most_probable(probabilities: Any) -> Prediction:
     return Prediction(probabilities, probabilities.argmax(axis=1))
 
 
-def _trial(card: Any, public: float, private: float, gain: float, gain_found: float) -> Trial:
-    _, low, high = expect_private(card, public)
+def _trial(
+    found: Forecast | PredictedScores, public: float, private: float, gain: float, gain_found: float
+) -> Trial:
+    _, low, high = expect_private(vars(found), public)
     return Trial(
-        public=card["public"][0] <= public <= card["public"][1],
-        private=card["private"][0] <= private <= card["private"][1],
+        public=found.public[0] <= public <= found.public[1],
+        private=found.private[0] <= private <= found.private[1],
         updated=low <= private <= high,
-        below=private < card["private"][0],
-        above=private > card["private"][1],
-        width=card["private"][1] - card["private"][0],
+        below=private < found.private[0],
+        above=private > found.private[1],
+        width=found.private[1] - found.private[0],
         score=private,
         gain=gain,
         gain_found=gain_found,
@@ -193,7 +191,7 @@ def _trial(card: Any, public: float, private: float, gain: float, gain_found: fl
 
 
 def print_line(name: str, trials: list[Trial]) -> float:
-    """One setting's line; the share of private scores that were held."""
+    """One setting's line; the share of private scores inside their intervals."""
 
     def mean(field: str) -> float:
         return float(np.mean([getattr(trial, field) for trial in trials]))

@@ -1,9 +1,9 @@
 """Simulated competitions with patients, for the forecast's calibration: predictions, no images.
 
-A patient has a difficulty (skewed: a few are much harder), a row one of its own; k fold models see
-both through errors of their own, for the whole network, for a patient and for a row. A share of the
-labels is wrong. Out-of-fold rows get the one model that did not see their patient, test rows the
-mean of all. Then the test rows are parted at random.
+A patient has a difficulty (skewed: a few are much harder), and each row one of its own; each of k
+fold models sees both with its own errors, for the whole network, for a patient and for a row. A
+share of the labels is wrong. An out-of-fold row is predicted by the one model that did not see its
+patient, a test row by the mean of all. Then the test rows are split at random.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ class World:
     """What differs between competitions."""
 
     train: int
-    """Patients."""
+    """How many patients; `test`: how many new ones."""
     test: int
     sizes: tuple[int, ...]
-    """Rows of a patient: drawn from these."""
+    """A patient's number of rows is one of these, at random."""
     spread: float
     """Standard deviation of the patients' difficulty, on the logit scale."""
     ease: float = 2.8
     """Mean logit."""
     row: float = 1.2
-    """Standard deviation of the rows' difficulty, and below of the models' errors."""
+    """Standard deviation of the rows' difficulty; the next three are of the models' errors."""
     of_model: float = 0.1
     of_patient: float = 0.15
     of_row: float = 0.2
@@ -52,13 +52,13 @@ class Competition:
     is_public: Any
 
     def score(self, metric: Metric, usage: str) -> float:
-        """Of the mean over the folds, on one half."""
+        """The score of the mean over the folds, on one half."""
         half = self.is_public if usage == "public" else ~self.is_public
         mean = np.mean(self.test_by_fold, axis=0)[half]
         return metric.score(mean, mean.argmax(axis=1), self.test_labels[half])
 
     def gain(self, metric: Metric) -> float:
-        """Of the mean over the folds against one of them, on this test set."""
+        """The score of the mean over the folds minus that of one fold, on this test set."""
         tables = [np.mean(self.test_by_fold, axis=0), *self.test_by_fold]
         mean, *single = [metric.score(t, t.argmax(axis=1), self.test_labels) for t in tables]
         return mean - float(np.mean(single))
@@ -98,7 +98,7 @@ def draw_competition(world: World, seed: int) -> Competition:
 
 
 def _probabilities(margin: Any, truth: Any) -> Any:
-    """Of both classes, from how far a network leans to the true one."""
+    """Both classes' probabilities, from the logit of the true one."""
     of_truth = 1 / (1 + np.exp(-margin))
     table = np.empty((len(truth), CLASSES))
     table[np.arange(len(truth)), truth] = of_truth

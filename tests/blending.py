@@ -1,4 +1,4 @@
-"""Models' predictions, drawn: what the tests of blends build on."""
+"""Drawn predictions of models, for the tests of blends."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from pipeline.ensemble.blend import Kind, Prediction, Recipe
-from pipeline.ensemble.compare import Rows
+from pipeline.ensemble.estimate import ScoredRows
 from pipeline.scoring.metrics import METRICS
 
 UNEVEN = [(1.0, 1.0), (0.9, 1.0), (0.7, 2.0), (0.3, 1.0)]
@@ -15,7 +15,7 @@ UNEVEN = [(1.0, 1.0), (0.9, 1.0), (0.7, 2.0), (0.3, 1.0)]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Models over the same rows, whose groups lie in one of five folds each."""
+    """Models' predictions of the same rows, whose groups are in one of five folds each."""
 
     members: ndarray
     labels: ndarray
@@ -26,13 +26,20 @@ class Drawn:
         return self.groups % 5
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ScoredRows:
         return rows_of(self.labels, self.groups)
 
 
-def rows_of(labels: ndarray, groups: ndarray | None = None, resamples: int = 300) -> Rows:
+def rows_of(
+    labels: ndarray,
+    groups: ndarray | None = None,
+    resamples: int = 300,
+    confidence: float = 0.95,
+    seed: int = 1,
+) -> ScoredRows:
+    """Every row its own group where there are no groups."""
     names = [str(name) for name in (np.arange(len(labels)) if groups is None else groups)]
-    return Rows(labels, names, 0.95, resamples, 1)
+    return ScoredRows(labels, names, confidence, resamples, seed)
 
 
 def draw(
@@ -42,7 +49,7 @@ def draw(
     rows_a_group: int = 10,
     classes: int = 2,
 ) -> Drawn:
-    """One model for each skill and sharpness: 0 knows nothing, and sharpness 1 is calibrated-ish.
+    """One model for each skill and sharpness: skill 0 is chance, sharpness 1 about calibrated.
 
     Rows and groups are hard for all models alike, as real ones are.
     """

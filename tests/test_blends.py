@@ -1,4 +1,4 @@
-"""Each blend is the optimum that it says it is, and compares as scipy does."""
+"""Each blend is the optimum that it claims to be, and comparisons are those of scipy."""
 
 from itertools import product
 from typing import get_args
@@ -46,8 +46,8 @@ def test_weights_are_the_best_of_a_grid_over_the_simplex() -> None:
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), classes=st.integers(2, 4), models=st.integers(2, 6))
 def test_weights_are_a_certified_optimum(seed: int, classes: int, models: int) -> None:
-    """The mean likelihood ratio of each model to the blend is at most one at the optimum alone,
-    and by how much it is more bounds the distance to it (Cover 1984)."""
+    """Only at the optimum is no model's mean likelihood ratio to the blend above one; the excess
+    bounds the distance to the optimum (Cover 1984)."""
     skills = [(abs(s), 1.0) for s in np.random.default_rng(seed).normal(size=models)]
     drawn = draw(seed, skills, groups=20, rows_a_group=5, classes=classes)
     weights = fit_weights(drawn.members, drawn.labels)
@@ -65,7 +65,7 @@ def test_a_member_that_is_sure_and_wrong_gets_no_weight() -> None:
 
 
 def naive_greedy(members: ndarray, labels: ndarray, metric: str, rounds: int) -> ndarray:
-    """Caruana's procedure in its own words, over lists of taken models."""
+    """The procedure as the paper describes it, over lists of chosen models."""
 
     def merit(taken: list[int]) -> tuple[float, float]:
         mean = members[taken].mean(axis=0)
@@ -95,7 +95,7 @@ def test_greedy_is_the_procedure_of_the_paper(seed: int, metric: str) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_greedy_finds_the_best_of_all_small_sets_of_two_models(seed: int) -> None:
-    """Convex in one number, so that no step of a brute force over all sets is out of reach."""
+    """The loss is convex in one number, so single steps reach what all sets would find."""
     drawn = draw(seed, [(0.9, 1.0), (0.7, 1.0)])
     weights = select_greedily(drawn.members, drawn.labels, METRICS["log_loss"], 10)
     found = log_loss(blended(weights, drawn.members), drawn.labels)
@@ -190,7 +190,8 @@ def test_single_is_the_model_that_scores_best() -> None:
     drawn = draw(1, UNEVEN[::-1])
     blend = fit_blend(recipe("single"), drawn.members, drawn.labels)
     scores = [(m.argmax(1) == drawn.labels).mean() for m in drawn.members]
-    assert blend.describe() == {"weights": np.eye(4)[np.argmax(scores)].tolist()}
+    assert isinstance(blend, WeightedMean)
+    assert blend.weights.tolist() == np.eye(4)[np.argmax(scores)].tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -323,7 +324,9 @@ def test_a_prediction_does_not_differ_from_itself(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
-def test_a_much_worse_prediction_is_told_apart_in_the_metrics_own_direction(metric: str) -> None:
+def test_a_much_worse_prediction_is_significantly_worse_whatever_the_metrics_direction(
+    metric: str,
+) -> None:
     (good, bad), labels, groups = predictions(1, 0.6)
     rows = rows_of(labels, groups)
     found = compare(METRICS[metric], bad, good, rows)
@@ -335,7 +338,7 @@ def test_a_much_worse_prediction_is_told_apart_in_the_metrics_own_direction(metr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
-def test_equal_models_are_told_apart_as_rarely_as_the_level_says(metric: str) -> None:
+def test_equal_models_are_found_different_as_rarely_as_the_level_says(metric: str) -> None:
     """300 pairs of equally good models, at the level 0.05: 300 * 0.05 = 15 expected."""
     wrongly = 0
     for seed in range(300):

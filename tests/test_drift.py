@@ -1,4 +1,4 @@
-"""Drift is what differs more than one set of patients differs from another."""
+"""Drift is a difference between train and test beyond that between any two sets of patients."""
 
 from pathlib import Path
 from typing import Any
@@ -6,23 +6,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.forecast import drift
-from pipeline.ensemble.forecast.drift import Drift, measure_drift, pool_rows
+from pipeline.ensemble.forecast.drift import measure_drift, pool_rows
+from pipeline.scoring.card import Drift
 
 PATIENTS, ROWS = 30, 12
 
 
 def images(rng: np.random.Generator, patients: int, brighter: float = 0.0) -> Any:
-    """Patients with a stain of their own, far larger than the noise within one."""
+    """Patients with a stain of their own, which differs far more than the cells of one patient."""
     stain = rng.normal(120, 25, (patients, 1, 1, 1, 3)) + brighter
     noise = rng.normal(0, 6, (patients, ROWS, 8, 8, 3))
     return np.clip(stain + noise, 0, 255).astype(np.uint8).reshape(-1, 8, 8, 3)
 
 
 def measure(folder: Path, train: Any, test: Any, splits: int = 19, **columns: Any) -> Drift:
+    return measure_both(folder, train, test, splits, **columns)[0]
+
+
+def measure_both(
+    folder: Path, train: Any, test: Any, splits: int = 19, **columns: Any
+) -> tuple[Drift, dict[str, float]]:
     np.save(folder / "train.npy", train)
     np.save(folder / "test.npy", test)
     tables = [
@@ -37,19 +43,19 @@ def measure(folder: Path, train: Any, test: Any, splits: int = 19, **columns: An
 
 
 def test_other_patients_alone_are_no_drift(tmp_path: Path) -> None:
-    """Over 8 draws, without the band an AUC of 0.6 and more would be called drift half the time."""
+    """Without the band, an AUC above 0.6 would be called drift in 3 or more of 8 draws."""
     found = []
     for seed in range(8):
         rng = np.random.default_rng(seed)
         found.append(measure(tmp_path, images(rng, PATIENTS), images(rng, 10)))
-    assert sum(each.material for each in found) <= 1
+    assert sum(each.weighted for each in found) <= 1
     assert sum(each.auc > 0.6 for each in found) >= 3
 
 
 def test_another_light_is_drift_and_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     found = measure(tmp_path, images(rng, PATIENTS), images(rng, 10, brighter=70))
-    assert found.material
+    assert found.weighted
     assert found.p == 1 / 20
     assert found.auc > 0.9 > found.band[1]
     assert all("channel" in name for name in found.strongest)
@@ -58,19 +64,19 @@ def test_another_light_is_drift_and_is_named(tmp_path: Path) -> None:
 def test_weights_favour_the_groups_that_look_like_test(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     train = np.concatenate([images(rng, PATIENTS // 2), images(rng, PATIENTS // 2, brighter=50)])
-    found = measure(tmp_path, train, images(rng, 10, brighter=50))
-    weights = np.array([found.weights[f"P{patient:03}"] for patient in range(PATIENTS)])
+    _, weight_of = measure_both(tmp_path, train, images(rng, 10, brighter=50))
+    weights = np.array([weight_of[f"P{patient:03}"] for patient in range(PATIENTS)])
     assert weights[PATIENTS // 2 :].mean() > 2 * weights[: PATIENTS // 2].mean()
     assert weights.mean() == pytest.approx(1)
     assert weights.min() > 0
 
 
-def test_a_training_patient_is_never_told_by_its_other_rows() -> None:
-    """Marks that stand for one patient each: known by heart, they would tell all of train."""
+def test_a_training_patient_is_never_recognised_by_its_other_rows() -> None:
+    """Each patient has a mark: known from its other rows, it would distinguish all of train."""
     marks = np.repeat(np.eye(12), 20, axis=0)
     patients = np.repeat(np.arange(12), 20)
     nothing = np.zeros((80, 12))
-    auc, odds = drift._tell_apart(marks, nothing, patients, np.random.default_rng(1))
+    auc, odds = drift._distinguish(marks, nothing, patients, np.random.default_rng(1))
     assert auc < 0.7
     assert odds.min() > 0.5
 
@@ -94,7 +100,7 @@ def test_original_sizes_count_too(tmp_path: Path) -> None:
         pd.DataFrame({"width": [str(n)] * rows}) for n, rows in ((60, len(same)), (90, len(larger)))
     ]
     groups = [str(row // ROWS) for row in range(len(same))]
-    seen = measure_drift(tmp_path / "train.npy", tmp_path / "test.npy", *tables, groups, 19, 1)
+    seen, _ = measure_drift(tmp_path / "train.npy", tmp_path / "test.npy", *tables, groups, 19, 1)
     assert seen.strongest[0] == "width"
     assert seen.auc == 1.0
 
@@ -102,7 +108,7 @@ def test_original_sizes_count_too(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_drift(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     train, test = images(rng, PATIENTS), images(rng, 10)
-    assert measure(tmp_path, train, test) == measure(tmp_path, train, test)
+    assert measure_both(tmp_path, train, test) == measure_both(tmp_path, train, test)
 
 
 def test_pooled_features_are_numpys(tmp_path: Path) -> None:
@@ -128,14 +134,8 @@ def test_pooled_features_are_numpys(tmp_path: Path) -> None:
 def test_signals_are_rows_as_well(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     found = measure(tmp_path, rng.normal(0, 1, (360, 178)), rng.normal(0, 3, (120, 178)))
-    assert found.material
+    assert found.weighted
     assert found.auc > 0.95
-
-
-def test_the_auc_is_scikit_learns() -> None:
-    rng = np.random.default_rng(1)
-    scores, positive = rng.integers(0, 9, 200).astype(float), rng.random(200) < 0.3
-    assert drift._auc(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     ):
         pool_rows(tmp_path / "rows.npy", pd.DataFrame(index=range(5)), np.array([0]))
     with pytest.raises(
-        EnsembleError, match="expected 6 groups or more to tell drift from other patients, found 5"
+        EnsembleError, match="expected 6 groups or more to distinguish drift from chance, found 5"
     ):
         measure(tmp_path, images(rng, 5), images(rng, 2))
     with pytest.raises(EnsembleError, match=r"drift: expected the features \['mean of channel 0'"):

@@ -1,7 +1,6 @@
-"""The stage as DVC runs it: predictions in, a submission and a card out; members from elsewhere."""
+"""The stage as DVC runs it, from predictions to a submission and a card; models from elsewhere."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pipeline.core.tables import (
 from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.config import EnsembleConfig
 from pipeline.ensemble.forecast.config import ForecastConfig
+from pipeline.scoring.card import Card, Diversity, FittedMean, read_card
 from pipeline.split.folds import make_folds
 
 MODELS = ["one", "two", "three", "four"]
@@ -40,7 +40,7 @@ CHOICES: dict[str, Any] = {
 
 
 class Competing:
-    """A competition whose models are trained, in the working directory."""
+    """A competition with trained models, in the working directory."""
 
     def __init__(self, classes: int = 2, seeds: int = 1, folds: int = 4) -> None:
         self.classes = [str(place) for place in range(classes)]
@@ -83,12 +83,13 @@ class Competing:
         write_predictions(folder / "test.csv", TEST_IDS, self.test.members[place], self.classes)
         write_text(folder / "weights.safetensors", f"{place} {fold}")
 
-    def run(self, models: list[str] = MODELS, folds: list[int] | None = None, **choices: Any) -> dict[str, Any]:  # fmt: skip
-        """The card."""
+    def run(
+        self, models: list[str] = MODELS, folds: list[int] | None = None, **choices: Any
+    ) -> Card:
+        """Run the stage; the card that it wrote."""
         config = EnsembleConfig.model_validate(CHOICES | choices)
         ensemble.run(config, models, list(range(self.fold_count)) if folds is None else folds)
-        card: dict[str, Any] = json.loads(paths.card("tiny").read_text())
-        return card
+        return read_card(paths.card("tiny"))
 
     def labels_of(self, table: pd.DataFrame) -> ndarray:
         label = dict(zip(self.ids, self.drawn.labels, strict=True))
@@ -99,6 +100,11 @@ class Competing:
 def competing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Competing:
     monkeypatch.chdir(tmp_path)
     return Competing()
+
+
+def weights_of(card: Card) -> list[float]:
+    assert isinstance(card.blend.fitted.blend, FittedMean)
+    return card.blend.fitted.blend.weights
 
 
 def outputs() -> dict[str, bytes]:
@@ -113,10 +119,10 @@ def test_the_mean_of_the_models_is_submitted_by_id(competing: Competing) -> None
     submission = read_csv(paths.submission("tiny"))
     assert list(submission["id"]) == TEST_IDS[::-1]
     assert [label[name] for name in submission["id"]] == list(submission["label"])
-    assert card["blend"]["weights"] == [0.25] * 4
-    assert card["blend"]["why"] == "params.yaml: ensemble.blend: mean"
+    assert weights_of(card) == [0.25] * 4
+    assert card.blend.why == "params.yaml: ensemble.blend: mean"
     expected = (competing.drawn.members.mean(axis=0).argmax(1) == competing.drawn.labels).mean()
-    assert card["out_of_fold"]["accuracy"] == card["metric"]["value"] == pytest.approx(expected, abs=1e-6)  # fmt: skip
+    assert card.out_of_fold.accuracy == card.metric.value == pytest.approx(expected, abs=1e-6)  # fmt: skip
 
 
 def test_a_metric_of_probabilities_gets_them_by_id(competing: Competing) -> None:
@@ -126,9 +132,9 @@ def test_a_metric_of_probabilities_gets_them_by_id(competing: Competing) -> None
     assert list(submission["id"]) == TEST_IDS[::-1]
     for name, value in zip(submission["id"], submission["label"].astype(float), strict=True):
         assert value == pytest.approx(chance[name], rel=2e-8)
-    assert card["test"]["holds"] == "probability"
+    assert card.test.holds == "probability"
     above = sum(value > 0.5 for value in chance.values())
-    assert card["test"]["labels"] == {"0": 30 - above, "1": above}
+    assert card.test.labels == {"0": 30 - above, "1": above}
 
 
 def test_a_sample_submission_that_cannot_hold_the_metrics_needs_is_refused_at_once(
@@ -144,7 +150,7 @@ def test_a_sample_submission_that_cannot_hold_the_metrics_needs_is_refused_at_on
         competing.run(metric="macro_f1")
     assert not paths.submission("tiny").exists()
     card = competing.run(metric="log_loss")
-    assert card["test"]["holds"] == "probabilities"
+    assert card.test.holds == "probabilities"
     submission = read_csv(paths.submission("tiny"))
     chances = competing.test.members.mean(axis=0)
     for place in range(3):
@@ -165,7 +171,7 @@ def test_a_sample_submission_that_cannot_hold_the_metrics_needs_is_refused_at_on
         ("auto", "roc_auc", "none", "none"),
     ],
 )
-def test_every_blend_ends_in_a_card_that_its_out_of_fold_table_bears_out(
+def test_every_blends_card_agrees_with_its_out_of_fold_table(
     competing: Competing, blend: str, metric: str, calibration: str, threshold: str
 ) -> None:
     choices = {"blend": blend, "metric": metric, "calibration": calibration, "threshold": threshold}
@@ -174,77 +180,75 @@ def test_every_blend_ends_in_a_card_that_its_out_of_fold_table_bears_out(
     labels = competing.labels_of(table)
     chance = table[["p_0", "p_1"]].to_numpy(float)
     assert sorted(table["image_id"]) == sorted(competing.ids)
-    oof = card["out_of_fold"]
-    assert oof["log_loss"] == pytest.approx(
-        -np.log(chance[np.arange(180), labels]).mean(), abs=2e-6
-    )
+    oof = card.out_of_fold
+    assert oof.log_loss == pytest.approx(-np.log(chance[np.arange(180), labels]).mean(), abs=2e-6)
     if threshold == "none":
-        assert oof["accuracy"] == pytest.approx((chance.argmax(1) == labels).mean(), abs=1e-6)
-    assert oof["interval"][0] < oof["accuracy"] < oof["interval"][1]
-    assert (oof["rows"], oof["of_images"], oof["groups"]) == (180, 180, 30)
-    assert card["metric"]["name"] == metric
-    assert card["metric"]["interval"][0] < card["metric"]["value"] < card["metric"]["interval"][1]
-    found = card["blend"]
-    assert (found["temperature"] is None) == (calibration == "none")
-    assert (found["threshold"] is None) == (threshold == "none")
-    kinds = [each["blend"] for each in found["candidates"]]
+        assert oof.accuracy == pytest.approx((chance.argmax(1) == labels).mean(), abs=1e-6)
+    assert oof.interval[0] < oof.accuracy < oof.interval[1]
+    assert (oof.rows, oof.of_images, oof.groups) == (180, 180, 30)
+    assert card.metric.name == metric
+    assert card.metric.interval[0] < card.metric.value < card.metric.interval[1]
+    found = card.blend
+    assert (found.fitted.temperature is None) == (calibration == "none")
+    assert (found.fitted.threshold is None) == (threshold == "none")
+    kinds = [each.blend for each in found.candidates]
     if blend != "auto":
-        assert kinds == [found["chosen"]] == [blend]
+        assert kinds == [found.chosen] == [blend]
     else:
         assert kinds == ["mean", "single", *(["rank_mean"] if metric == "roc_auc" else []), "weighted", "greedy", "stack"]  # fmt: skip
-        assert set(found["chosen_without_fold"]) == {"0", "1", "2", "3"}
-        assert f"of {len(kinds)} candidates" in found["why"]
+        assert set(found.chosen_without_fold) == {"0", "1", "2", "3"}
+        assert f"of {len(kinds)} candidates" in found.why
     first = outputs()
     competing.run(**choices)
     assert outputs() == first
 
 
 def test_the_card_says_how_the_models_differ_and_what_each_adds(competing: Competing) -> None:
-    diversity = competing.run(metric="log_loss", blend="weighted")["diversity"]
-    assert [pair["models"] for pair in diversity["pairs"]][:2] == [["one", "two"], ["one", "three"]]
-    assert len(diversity["pairs"]) == 6
-    adds = {each["model"]: each["adds"] for each in diversity["each_model"]}
+    diversity = competing.run(metric="log_loss", blend="weighted").diversity
+    assert [pair.models for pair in diversity.pairs][:2] == [("one", "two"), ("one", "three")]
+    assert len(diversity.pairs) == 6
+    adds = {each.model: each.adds for each in diversity.each_model}
     assert max(adds, key=lambda model: adds[model]) == "one"
-    assert all(0 < pair["disagreement"] < 1 for pair in diversity["pairs"])
+    assert all(0 < pair.disagreement < 1 for pair in diversity.pairs)
 
 
 def test_the_nested_figure_is_below_the_one_without_nesting(competing: Competing) -> None:
     card = competing.run(blend="greedy", threshold="fitted")
-    assert card["blend"]["unnested"] > card["metric"]["value"]
+    assert card.blend.unnested > card.metric.value
 
 
 def test_one_model_is_submitted_as_it_is_whatever_the_blend(competing: Competing) -> None:
     cards = [competing.run(["two"], blend=blend) for blend in ("mean", "auto", "stack")]
     for card in cards:
-        assert card["blend"]["chosen"] == "mean"
-        assert card["blend"]["why"] == "one model: there is nothing to blend"
-        assert card["diversity"] == {"pairs": [], "each_model": []}
-        assert card["out_of_fold"] == cards[0]["out_of_fold"]
+        assert card.blend.chosen == "mean"
+        assert card.blend.why == "one model: there is nothing to blend"
+        assert card.diversity == Diversity(pairs=[], each_model=[])
+        assert card.out_of_fold == cards[0].out_of_fold
 
 
 def test_some_folds_are_enough_for_the_mean(competing: Competing) -> None:
     card = competing.run(folds=[2])
-    assert card["out_of_fold"]["rows"] < card["out_of_fold"]["of_images"] == 180
+    assert card.out_of_fold.rows < card.out_of_fold.of_images == 180
 
 
-def test_repeats_are_one_column_and_are_nested_along_the_first(
+def test_repeats_are_one_prediction_and_are_nested_by_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     competing = Competing(seeds=2, folds=3)
     card = competing.run(blend="auto")
-    assert len(card["members"]) == 4 * 6
-    assert card["blend"]["models"] == MODELS
-    assert set(card["blend"]["chosen_without_fold"]) == {"0", "1", "2"}
+    assert len(card.networks) == 4 * 6
+    assert card.blend.models == MODELS
+    assert set(card.blend.chosen_without_fold) == {"0", "1", "2"}
     second = competing.run(blend="auto", folds=[3, 4, 5])
-    assert set(second["blend"]["chosen_without_fold"]) == {"3", "4", "5"}
+    assert set(second.blend.chosen_without_fold) == {"3", "4", "5"}
 
 
 def test_more_than_two_classes_are_blended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     competing = Competing(classes=3)
     card = competing.run(blend="auto", metric="macro_f1", calibration="temperature")
-    assert list(card["out_of_fold"]["recall"]) == ["0", "1", "2"]
+    assert list(card.out_of_fold.recall) == ["0", "1", "2"]
     with pytest.raises(EnsembleError, match="threshold: fitted is for two classes, found 3"):
         competing.run(threshold="fitted")
     with pytest.raises(EnsembleError, match="roc_auc is for two classes, found 3"):
@@ -252,7 +256,7 @@ def test_more_than_two_classes_are_blended(tmp_path: Path, monkeypatch: pytest.M
 
 
 class Teammate:
-    """A model from elsewhere: its files, as good as they should be."""
+    """A model from elsewhere: its files, valid until a test changes them."""
 
     def __init__(self, competing: Competing) -> None:
         better = draw(1, [(1.2, 1.0)], groups=30, rows_a_group=6).members[0]
@@ -284,22 +288,21 @@ def test_a_model_from_elsewhere_is_blended_by_id(competing: Competing, teammate:
     together = competing.run(
         ["four"], metric="log_loss", blend="weighted", external=[teammate.entry()]
     )
-    assert together["blend"]["models"] == ["four", "teammate"]
-    assert together["blend"]["weights"][1] > 0.8
-    assert together["metric"]["value"] < alone["metric"]["value"] - 0.05
-    assert together["members"][-1]["model"] == "teammate"
-    assert together["members"][-1]["folds"] == "checked"
+    assert together.blend.models == ["four", "teammate"]
+    assert weights_of(together)[1] > 0.8
+    assert together.metric.value < alone.metric.value - 0.05
+    assert [(each.model, each.folds) for each in together.external] == [("teammate", "checked")]
 
 
 def test_a_model_from_elsewhere_is_cut_down_to_the_folds_that_are_trained(
     competing: Competing, teammate: Teammate
 ) -> None:
     card = competing.run(folds=[0, 1], external=[teammate.entry()])
-    assert card["blend"]["models"] == [*MODELS, "teammate"]
-    assert card["out_of_fold"]["rows"] < 180
+    assert card.blend.models == [*MODELS, "teammate"]
+    assert card.out_of_fold.rows < 180
 
 
-def test_folds_that_nobody_checked_are_named_on_the_card(
+def test_folds_that_are_not_checked_are_named_on_the_card(
     competing: Competing, teammate: Teammate
 ) -> None:
     teammate.oof = teammate.oof.drop(columns="fold")
@@ -312,7 +315,7 @@ def test_folds_that_nobody_checked_are_named_on_the_card(
         "ensemble.external"
     )
     card = competing.run(external=[teammate.entry("unchecked")])
-    assert card["members"][-1]["folds"] == "unchecked"
+    assert card.external[0].folds == "unchecked"
 
 
 @pytest.mark.parametrize("folds", ["checked", "unchecked"])
@@ -340,50 +343,27 @@ def test_the_folds_of_any_one_repeat_are_ours(
     competing.run(external=[Teammate(competing).entry()])
 
 
-def drop_a_row(mate: Teammate) -> None:
-    mate.oof = mate.oof.iloc[1:]
-
-
-def double_a_row(mate: Teammate) -> None:
-    mate.oof = pd.concat([mate.oof, mate.oof.iloc[:1]])
-
-
-def rename_a_class(mate: Teammate) -> None:
-    mate.oof = mate.oof.rename(columns={"p_1": "p_x"})
-
-
-def break_a_probability(mate: Teammate) -> None:
-    mate.oof.iloc[3, 2] = 1.5
-
-
-def write_a_word(mate: Teammate) -> None:
-    mate.oof["p_0"] = "high"
-
-
-def drop_a_test_row(mate: Teammate) -> None:
-    mate.test = mate.test.iloc[1:]
-
-
-def break_a_test_probability(mate: Teammate) -> None:
-    mate.test.iloc[0, 1] = -0.1
+def with_first(table: pd.DataFrame, value: float) -> pd.DataFrame:
+    """Another first probability of class 0."""
+    return table.assign(p_0=[value, *table["p_0"].iloc[1:]])
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("file", "spoil", "message"),
     [
-        (drop_a_row, "mate/oof.csv: 1 of 180 ids are missing (first: "),
-        (double_a_row, "mate/oof.csv: 1 ids stand twice (first: "),
-        (rename_a_class, "mate/oof.csv: expected the columns ['image_id', 'p_0', 'p_1'], and `fold` among them or not, found"),
-        (break_a_probability, "mate/oof.csv: 1 of 180 rows are no probabilities in [0, 1] that add up to 1 (first: i"),
-        (write_a_word, "mate/oof.csv: expected numbers as probabilities"),
-        (drop_a_test_row, "mate/test.csv: 1 of 30 ids are missing (first: t0)"),
-        (break_a_test_probability, "mate/test.csv: 1 of 30 rows are no probabilities"),
+        ("oof", lambda table: table.iloc[1:], "mate/oof.csv: 1 of 180 ids are missing (first: "),
+        ("oof", lambda table: pd.concat([table, table.iloc[:1]]), "mate/oof.csv: 1 ids stand twice (first: "),
+        ("oof", lambda table: table.rename(columns={"p_1": "p_x"}), "mate/oof.csv: expected the columns ['image_id', 'p_0', 'p_1'], and `fold` among them or not, found"),
+        ("oof", lambda table: with_first(table, 1.5), "mate/oof.csv: 1 of 180 rows are no probabilities in [0, 1] that add up to 1 (first: i"),
+        ("oof", lambda table: table.assign(p_0="high"), "mate/oof.csv: expected numbers as probabilities"),
+        ("test", lambda table: table.iloc[1:], "mate/test.csv: 1 of 30 ids are missing (first: t0)"),
+        ("test", lambda table: with_first(table, -0.1), "mate/test.csv: 1 of 30 rows are no probabilities"),
     ],
 )  # fmt: skip
 def test_a_table_from_elsewhere_that_is_not_whole_is_refused(
-    competing: Competing, teammate: Teammate, spoil: Any, message: str
+    competing: Competing, teammate: Teammate, file: str, spoil: Any, message: str
 ) -> None:
-    spoil(teammate)
+    setattr(teammate, file, spoil(getattr(teammate, file)))
     with pytest.raises(TableError) as caught:
         competing.run(external=[teammate.entry()])
     assert message in str(caught.value)
@@ -397,8 +377,8 @@ def test_a_table_that_changed_since_is_refused(competing: Competing, teammate: T
         competing.run(external=[old])
     assert str(caught.value) == (
         f"params.yaml: ensemble.external: teammate: expected files with sha256 {old['sha256']}, "
-        f"found {new['sha256']} for mate/oof.csv and mate/test.csv. Where these are the ones that "
-        "you mean, write that"
+        f"found {new['sha256']} for mate/oof.csv and mate/test.csv. If these are the right files, "
+        "write that one"
     )
     Path("mate/test.csv").unlink()
     with pytest.raises(TableError, match="mate/test.csv: no such file: params.yaml: ensemble"):
@@ -424,10 +404,10 @@ def test_a_model_from_elsewhere_needs_its_own_name(
         ),
         (
             {"blend": "rank_mean"},
-            "blend: rank_mean keeps nothing but the order: expected the metric roc_auc, found accuracy",
+            "blend: rank_mean keeps only the order: expected the metric roc_auc, found accuracy",
         ),
         ({"stack_l2": 0.0}, "greater than 0"),
-        ({"metric": "auc"}, "'accuracy', 'balanced_accuracy'"),
+        ({"metric": "auc"}, "macro_roc_auc, quadratic_kappa; found 'auc'"),
     ],
 )
 def test_choices_that_do_not_fit_together_are_refused(

@@ -1,6 +1,5 @@
 """What was fitted comes back from the card to the last bit, and scores any image as it did test."""
 
-import json
 import shutil
 import sys
 from contextlib import chdir
@@ -27,6 +26,7 @@ from pipeline.ensemble.saved import describe_fitted, read_fitted
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
 from pipeline.prepare.decode import decode_image
+from pipeline.scoring.card import Fitted, read_card
 from pipeline.scoring.metrics import METRICS
 from pipeline.split.folds import make_folds
 from pipeline.train.config import ModelConfig
@@ -50,8 +50,8 @@ def test_a_blend_comes_back_from_json_and_gives_the_same_bits(kind: Any, classes
     threshold = "fitted" if classes == 2 else "none"
     chosen = recipe(kind, metric, calibration="temperature", threshold=threshold)
     fitted = fit(chosen, drawn.members, drawn.labels)
-    text = json.dumps({"fitted": describe_fitted(fitted)})
-    back = read_fitted(Path("card.json"), json.loads(text), len(SKILLS))
+    kept = Fitted.model_validate_json(describe_fitted(fitted).model_dump_json())
+    back = read_fitted(Path("card.json"), kept, len(SKILLS))
     assert (back.temperature, back.threshold) == (fitted.temperature, fitted.threshold)
     expected, found = fitted.apply(new), back.apply(new)
     assert np.array_equal(found.probabilities, expected.probabilities)
@@ -59,7 +59,7 @@ def test_a_blend_comes_back_from_json_and_gives_the_same_bits(kind: Any, classes
     by_row = [back.apply(new[:, row : row + 1]).probabilities for row in range(40)]
     assert np.array_equal(np.concatenate(by_row), expected.probabilities[:40])
     with pytest.raises(EnsembleError, match="card.json: blend.fitted.blend: .*Run: dvc repro"):
-        read_fitted(Path("card.json"), json.loads(text), 3)
+        read_fitted(Path("card.json"), kept, 3)
 
 
 def make_trained(classes: list[str], each: bool) -> None:
@@ -178,26 +178,24 @@ def test_predict_gives_the_submission_of_the_competitions_own_test_images(
 ) -> None:
     monkeypatch.chdir(trained[classes])
     config = blend(choices)
-    card = json.loads(paths.card("tiny").read_text())
-    assert card["blend"]["chosen"] == choices["blend"]
+    card = read_card(paths.card("tiny"))
+    assert card.blend.chosen == choices["blend"]
     predict.run(config, paths.RAW / "test.zip", Path("out.csv"))
     found, submission = rows_of(Path("out.csv")), rows_of(paths.submission("tiny"))
     assert [row["cell"] for row in found] == [row["cell"] for row in submission] == TEST_IDS
     if METRICS[choices["metric"]].needs == "labels":
-        assert card["test"]["holds"] == "labels"
+        assert card.test.holds == "labels"
         assert [row["kind"] for row in found] == [row["kind"] for row in submission]
         assert len({row["kind"] for row in found}) == 2
         return
     names = {"kind": "1"} if classes == 2 else {name: name for name in ("sick", "odd", "fit")}
-    assert card["test"]["holds"] == ("probability" if classes == 2 else "probabilities")
+    assert card.test.holds == ("probability" if classes == 2 else "probabilities")
     assert list(submission[0]) == ["cell", *names]
     for column, name in names.items():
         assert [row[f"p_{name}"] for row in found] == [row[column] for row in submission]
         assert len({row[column] for row in submission}) > 12
-    counts = {
-        label: sum(row["label"] == label for row in found) for label in card["test"]["labels"]
-    }
-    assert counts == card["test"]["labels"]
+    counts = {label: sum(row["label"] == label for row in found) for label in card.test.labels}
+    assert counts == card.test.labels
 
 
 @pytest.mark.slow

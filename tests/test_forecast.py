@@ -1,6 +1,5 @@
-"""The forecast holds the scores as often as it says, and is as wide as theory asks."""
+"""The forecast contains the scores as often as it says, and is as wide as theory asks."""
 
-import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -15,35 +14,28 @@ from benchmarks.calibration import MALARIA, SMALL, print_line, simulate
 from benchmarks.patients import World, draw_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Prediction
-from pipeline.ensemble.forecast.averaging import NO_GAIN, Gain, estimate_gain
-from pipeline.ensemble.forecast.card import (
-    Scored,
-    forecast_card,
-    pack_correct,
-    part_rows,
-    unpack_correct,
-)
+from pipeline.ensemble.forecast.averaging import NO_GAIN, AveragingGain, estimate_gain
+from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast, split_rows
 from pipeline.ensemble.forecast.config import ForecastConfig
-from pipeline.ensemble.forecast.drift import Drift
 from pipeline.ensemble.forecast.groups import redraw_train, spread_by_design
-from pipeline.ensemble.forecast.intervals import LEVELS, Forecast, Halves, forecast, mean_of
-from pipeline.scoring.metrics import METRICS
+from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
+from pipeline.scoring.card import CorrectRows, Drift, Forecast, Halves
+from pipeline.scoring.metrics import METRICS, mean_of
 
 CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
 ACCURACY = METRICS["accuracy"]
 
 
-HALVES = Halves(500, 500)
-
-
-def foresee(correct: Any, groups: Any, halves: Halves = HALVES, **choices: Any) -> Forecast:
+def foresee(
+    correct: Any, groups: Any, public: int = 500, private: int = 500, **choices: Any
+) -> PredictedScores:
     """A forecast of accuracy without gain or drift."""
     usual: dict[str, Any] = {
-        "gain": NO_GAIN, "weights": None, "test_groups": None, "bounds": (0.0, 1.0),
-        "confidence": 0.9, "resamples": 2000, "seed": 1,
+        "scorer": mean_of(np.asarray(correct, dtype=float)), "gain": NO_GAIN, "weights": None,
+        "bounds": (0.0, 1.0), "confidence": 0.9, "resamples": 2000, "seed": 1,
     }  # fmt: skip
-    hits = np.asarray(correct, dtype=float)
-    return forecast(mean_of(hits), [str(g) for g in groups], halves, **(usual | choices))
+    halves = Halves(public=public, private=private)
+    return forecast(groups=[str(g) for g in groups], halves=halves, **(usual | choices))
 
 
 def patients(count: int, rows: int, a: float, b: float, seed: int) -> tuple[Any, Any]:
@@ -63,7 +55,7 @@ def width(interval: tuple[float, float]) -> float:
 def test_of_independent_rows_the_interval_is_the_normal_one() -> None:
     """Rows without groups: the variance is p (1 - p) (1 / training rows + 1 / rows of the half)."""
     correct = np.arange(4000) % 10 != 0
-    found = foresee(correct, range(4000), Halves(400, 1600))
+    found = foresee(correct, range(4000), 400, 1600)
     for interval, sd, rows in (
         (found.public, found.sd[0], 400),
         (found.private, found.sd[1], 1600),
@@ -75,18 +67,18 @@ def test_of_independent_rows_the_interval_is_the_normal_one() -> None:
 
 
 def test_of_wholly_known_patients_the_interval_is_the_beta_binomials() -> None:
-    """200 patients, 100 new of 20 rows each: their hits are beta-binomial, one half is all but 1."""
+    """200 patients, 100 new ones of 20 rows each, all but one row public: beta-binomial hits."""
     correct, groups = patients(200, 20, 18, 2, seed=3)
-    found = foresee(correct, groups, Halves(1999, 1), resamples=4000)
+    found = foresee(correct, groups, 1999, 1, resamples=4000)
     of_patient = stats.betabinom(20, 18, 2).std() / 20
     expected = of_patient * math.sqrt(1 / 200 + 1 / 100)
     assert found.sd[0] == pytest.approx(expected, rel=0.12)
 
 
-def test_both_halves_share_the_patients_and_part_the_rows_at_random() -> None:
-    """Private minus public has the hypergeometric variance; the rest they have in common."""
+def test_both_halves_share_the_patients_and_split_the_rows_at_random() -> None:
+    """Private minus public has the hypergeometric variance; the rest is common to both."""
     correct, groups = patients(400, 20, 9, 1, seed=1)
-    found = foresee(correct, groups, Halves(1000, 1000), resamples=4000)
+    found = foresee(correct, groups, 1000, 1000, resamples=4000)
     p = correct.mean()
     assert found.shake_up == pytest.approx(math.sqrt(p * (1 - p) * 4 / 2000), rel=0.08)
     in_common = found.sd[0] * found.sd[1] * found.correlation
@@ -95,29 +87,19 @@ def test_both_halves_share_the_patients_and_part_the_rows_at_random() -> None:
 
 def test_a_prediction_interval_is_wider_than_the_means_confidence_interval() -> None:
     correct, groups = patients(160, 40, 40, 2, seed=1)
-    found = foresee(correct, groups, Halves(800, 800))
+    found = foresee(correct, groups, 800, 800)
     rates = correct.reshape(160, 40).mean(axis=1)
     of_mean = 2 * 1.645 * rates.std(ddof=1) / math.sqrt(160)
     assert width(found.private) > 1.8 * of_mean
 
 
-def test_known_test_groups_count_by_their_sizes() -> None:
-    """One patient of 1,000 rows is one draw, 100 patients of 10 rows are 100."""
-    correct, groups = patients(100, 10, 9, 1, seed=1)
-    one = foresee(correct, groups, test_groups=[1000])
-    many = foresee(correct, groups, test_groups=[10] * 100)
-    unknown = foresee(correct, groups)
-    assert one.sd[0] > 4 * many.sd[0]
-    assert many.sd[0] == pytest.approx(unknown.sd[0], rel=0.1)
-
-
 def test_of_few_patients_the_interval_is_as_wide_as_students() -> None:
-    """8 alike normal patients, 8 new ones: a plain bootstrap is 0.81 times as wide."""
+    """8 normally distributed patients, 8 new ones: a plain bootstrap is 0.81 times as wide."""
     ratios = []
     for seed in range(20):
         rates = np.random.default_rng(seed).normal(0.8, 0.05, 8).clip(0, 1)
         correct = np.concatenate([np.arange(200) < round(200 * rate) for rate in rates])
-        found = foresee(correct, np.arange(1600) // 200, Halves(1599, 1), resamples=1000)
+        found = foresee(correct, np.arange(1600) // 200, 1599, 1, resamples=1000)
         sd = correct.reshape(8, 200).mean(axis=1).std(ddof=1)
         ratios.append(
             width(found.public) / (2 * stats.t.ppf(0.95, 7) * sd * math.sqrt(1 / 8 + 1 / 8))
@@ -132,7 +114,7 @@ def test_the_spread_to_expect_of_unequal_groups_is_the_design_effects() -> None:
     between, within = 0.002, 0.03
     better = np.tile([1.0, -1.0], 4) * np.sqrt(between + within / rows)
     share, mean, total = rows / rows.mean(), rows.mean(), between + within
-    found = spread_by_design(better, share, rows, total)
+    found = float(spread_by_design(better, share, rows, total))
     effect = 1 + ((rows.var() / mean**2 + 1) * mean - 1) * between / total
     assert found**2 == pytest.approx(total / mean * effect)
     assert spread_by_design(better * 0.0, share, rows, total) ** 2 == pytest.approx(total / mean)
@@ -141,7 +123,7 @@ def test_the_spread_to_expect_of_unequal_groups_is_the_design_effects() -> None:
 
 
 def test_groups_of_one_size_are_stretched_as_by_bootstrap_t_alone() -> None:
-    """Whatever rows vary by: sizes tell nothing then."""
+    """The variance of the rows does not matter then: the sizes say nothing."""
     hits, groups = patients(30, 20, 9, 1, seed=1)
     for row_variance in (0.0, 0.09, 0.25):
         found = redraw_train(
@@ -156,7 +138,7 @@ def test_groups_of_one_size_are_stretched_as_by_bootstrap_t_alone() -> None:
 
 
 def test_where_patients_do_not_differ_their_unequal_sizes_do_not_count() -> None:
-    """The rows' own variance is the whole of it: as of independent rows, but for a few per cent."""
+    """All variance is that of the rows: the interval of independent rows, within 20 per cent."""
     groups = np.repeat(np.arange(120), np.tile([10, 20, 40, 200], 30))
     ratios = []
     for seed in range(6):
@@ -167,9 +149,9 @@ def test_where_patients_do_not_differ_their_unequal_sizes_do_not_count() -> None
     assert 0.95 < np.mean(ratios) < 1.2
 
 
-def test_the_stretch_makes_up_for_large_patients_who_happen_to_be_ordinary() -> None:
-    """Three patients have 480 of 1,680 rows. Where all three are at the mean, the other thirty tell
-    that it could have been else; where they differ as the others do, nothing is to be made up."""
+def test_the_stretch_compensates_for_large_patients_who_happen_to_be_ordinary() -> None:
+    """Three patients have 480 of 1,680 rows. Where all three are at the mean, the other thirty show
+    that it is chance; where they differ as the others do, there is no stretch."""
     sizes = np.array([40] * 30 + [160] * 3)
     groups = np.repeat(np.arange(33), sizes)
     rates = np.tile([0.8, 0.9, 1.0], 11)
@@ -188,7 +170,7 @@ def test_the_stretch_makes_up_for_large_patients_who_happen_to_be_ordinary() -> 
 
 
 def test_each_redraw_is_divided_by_the_estimate_that_was_the_larger_one() -> None:
-    """Where the design effect was: the stretch times it is one number, whatever was redrawn."""
+    """Where the design effect was larger: the stretch times it is the same for every redraw."""
     sizes = np.array([40.0] * 30 + [160] * 3)
     hits = sizes * [*np.tile([0.8, 0.9, 1.0], 10), 0.9, 0.9, 0.9]
     groups = np.repeat(np.arange(33), sizes.astype(int))
@@ -214,7 +196,7 @@ def test_groups_of_unequal_size_draw_the_test_set_as_the_training_set_was() -> N
     correct = np.random.default_rng(1).random(len(groups)) < np.repeat(
         np.tile([1.0, 0.8], 60), sizes
     )
-    found = foresee(correct, groups, Halves(1000, 1000))
+    found = foresee(correct, groups, 1000, 1000)
     assert found.quantiles[0][LEVELS.index(0.5)] == pytest.approx(correct.mean(), abs=0.01)
     assert found.mean == pytest.approx(correct.mean())
 
@@ -233,9 +215,8 @@ def test_a_higher_confidence_holds_the_lower_ones_interval(
     seed: int, confidence: float, more: float, count: int
 ) -> None:
     correct, groups = patients(count, 10, 9, 1, seed)
-    halves = Halves(60, 90)
-    low = foresee(correct, groups, halves, confidence=confidence, resamples=200)
-    high = foresee(correct, groups, halves, confidence=confidence + more, resamples=200)
+    low = foresee(correct, groups, 60, 90, confidence=confidence, resamples=200)
+    high = foresee(correct, groups, 60, 90, confidence=confidence + more, resamples=200)
     for inner, outer in ((low.public, high.public), (low.private, high.private)):
         assert outer[0] <= inner[0] <= inner[1] <= outer[1]
         assert outer[0] >= 0
@@ -259,12 +240,12 @@ def test_fewer_training_groups_make_it_wider(seed: int) -> None:
 @given(st.integers(0, 10_000), st.integers(300, 700))
 def test_a_half_is_less_certain_than_both_together(seed: int, public: int) -> None:
     correct, groups = patients(40, 25, 9, 1, seed)
-    found = foresee(correct, groups, Halves(public, 1000 - public), resamples=600)
+    found = foresee(correct, groups, public, 1000 - public, resamples=600)
     assert width(found.public) >= 0.95 * width(found.test)
     assert width(found.private) >= 0.95 * width(found.test)
 
 
-def test_rows_that_hang_together_make_it_wider() -> None:
+def test_rows_that_depend_on_each_other_make_it_wider() -> None:
     correct = np.repeat(np.arange(40) % 10 != 0, 50)
     apart = foresee(correct, range(2000))
     together = foresee(correct, np.arange(2000) // 50)
@@ -274,15 +255,15 @@ def test_rows_that_hang_together_make_it_wider() -> None:
 def test_the_gain_shifts_the_mean_and_its_spread_widens() -> None:
     correct, groups = patients(100, 20, 9, 1, seed=1)
     plain = foresee(correct, groups)
-    better = foresee(correct, groups, gain=Gain(0.02, 0.0, 0.1))
-    unsure = foresee(correct, groups, gain=Gain(0.02, 0.02, 0.1))
+    better = foresee(correct, groups, gain=AveragingGain(0.02, 0.0, 0.1))
+    unsure = foresee(correct, groups, gain=AveragingGain(0.02, 0.02, 0.1))
     assert better.mean == pytest.approx(plain.mean + 0.02)
     assert better.public[0] == pytest.approx(plain.public[0] + 0.02, abs=1e-9)
     assert width(unsure.public) > 1.1 * width(better.public)
 
 
 def test_weighted_groups_are_drawn_as_often_as_they_weigh() -> None:
-    """Half the patients are twice as bad: where test is of their kind, that is what to expect."""
+    """Half the patients are twice as bad: where test is like them, so is the expected score."""
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(200), 20)
     bad = groups % 2 == 0
@@ -313,36 +294,23 @@ def test_rows_in_another_order_are_the_same_patients() -> None:
 # Errors
 
 
-def test_what_cannot_be_forecast_is_said() -> None:
+def test_what_cannot_be_forecast_is_refused() -> None:
     correct, groups = patients(4, 5, 9, 1, seed=1)
     with pytest.raises(EnsembleError, match="expected two groups or more, found 1 over 20 rows"):
         foresee(correct, [0] * 20)
     with pytest.raises(
         EnsembleError, match="expected rows in both halves, found 0 public and 9 pri"
     ):
-        foresee(correct, groups, Halves(0, 9))
-    with pytest.raises(EnsembleError, match="test groups of 9 rows together, found 8 in 2 groups"):
-        foresee(correct, groups, Halves(4, 5), test_groups=[4, 4])
+        foresee(correct, groups, 0, 9)
     rare = METRICS["roc_auc"].scorer(np.full((20, 2), 0.5), groups, (groups == 0).astype(int))
     with pytest.raises(
         EnsembleError, match=r"of 200 drawn competitions of 4 groups have a half without"
     ):
-        forecast(
-            rare,
-            [str(g) for g in groups],
-            Halves(5, 5),
-            NO_GAIN,
-            None,
-            None,
-            (0.0, 1.0),
-            0.9,
-            200,
-            1,
-        )
+        foresee(correct, groups, 5, 5, scorer=rare, resamples=200)
 
 
 def test_where_everything_is_right_nothing_fails() -> None:
-    found = foresee(np.ones(60), np.arange(60) // 10, Halves(5, 5))
+    found = foresee(np.ones(60), np.arange(60) // 10, 5, 5)
     assert found.public == (1.0, 1.0)
     assert found.correlation == 0.0
 
@@ -366,7 +334,7 @@ def test_folds_that_agree_gain_nothing() -> None:
 
 
 def test_the_gain_is_the_disagreement_times_how_sure_the_mean_is() -> None:
-    """In closed form: sum of (2 p - 1) over the rows where a fold's class is not the mean's."""
+    """The closed form: the mean of 2 p - 1 where a fold's class is not the mean's, else 0."""
     rng = np.random.default_rng(1)
     logits = rng.normal(1, 1, 20_000) + rng.normal(0, 0.7, (3, 20_000))
     tables = [np.stack([1 / (1 + np.exp(z)), 1 / (1 + np.exp(-z))], axis=1) for z in logits]
@@ -379,8 +347,8 @@ def test_the_gain_is_the_disagreement_times_how_sure_the_mean_is() -> None:
     assert found.spread == found.mean
 
 
-def test_drawn_labels_tell_the_same_gain() -> None:
-    """Balanced accuracy on balanced classes is accuracy: sampled against exact."""
+def test_drawn_labels_give_the_same_gain() -> None:
+    """Balanced accuracy on balanced classes is accuracy: drawn labels against the exact gain."""
     mean, folds = predictions(
         draw_competition(replace(MALARIA, sizes=(60,), of_row=0.8), 1).test_by_fold
     )
@@ -390,7 +358,7 @@ def test_drawn_labels_tell_the_same_gain() -> None:
 
 
 def test_the_gain_found_is_a_part_of_the_true_one() -> None:
-    """Over 40 competitions: never the wrong sign, between a third and all of the truth."""
+    """Over 40 competitions: never the wrong sign, and between a third and all of the true gain."""
     world = replace(MALARIA, sizes=SMALL, of_row=0.6)
     pairs = []
     for seed in range(40):
@@ -413,83 +381,75 @@ def test_test_tables_of_different_shapes_are_refused() -> None:
 # The card
 
 
-def scored(seed: int = 1) -> tuple[Scored, Prediction, list[Prediction]]:
+def scored(seed: int = 1) -> tuple[OutOfFoldRows, Prediction, list[Prediction]]:
     drawn = draw_competition(replace(MALARIA, train=24, test=8, sizes=(20, 30)), seed)
     ids = [f"train_{row:04}" for row in range(len(drawn.labels))]
-    oof = drawn.probabilities
-    return Scored(ids, oof, oof.argmax(1), drawn.labels, drawn.groups), *predictions(
-        drawn.test_by_fold
+    oof = Prediction(drawn.probabilities, drawn.probabilities.argmax(1))
+    rows = OutOfFoldRows(ids, oof, drawn.labels, drawn.groups)
+    return rows, *predictions(drawn.test_by_fold)
+
+
+def drift(p: float, weights: dict[str, float]) -> tuple[Drift, dict[str, float]]:
+    found = Drift(
+        auc=0.8, band=(0.4, 0.6), p=p, splits=39, strongest=["width", "height"], weighted=p <= 0.05
     )
-
-
-def drift(p: float, weights: dict[str, float]) -> Drift:
-    return Drift(0.8, (0.4, 0.6), p, 39, ["width", "height", "mean of channel 0"], weights)
+    return found, weights
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_metric_has_a_forecast(name: str) -> None:
-    card: Any = forecast_card(METRICS[name], *scored(), None, CONFIG)
-    for half in ("public", "private"):
-        low, high = card[half]
-        assert low < card["mean"] < high
-        assert list(card["quantiles"][half]) == sorted(card["quantiles"][half])
-    assert card["greater_is_better"] == (name != "log_loss")
-    assert json.loads(json.dumps(card)) == card
+    found = build_forecast(METRICS[name], *scored(), None, CONFIG)
+    for low, high in (found.public, found.private):
+        assert low < found.mean < high
+    for quantiles in (found.quantiles.public, found.quantiles.private):
+        assert quantiles == sorted(quantiles)
+    assert Forecast.model_validate_json(found.model_dump_json()) == found
 
 
-def test_the_card_is_the_same_each_time() -> None:
-    first, again = (forecast_card(ACCURACY, *scored(), None, CONFIG) for _ in range(2))
-    assert json.dumps(first) == json.dumps(again)
+def test_the_forecast_is_the_same_each_time() -> None:
+    first, again = (build_forecast(ACCURACY, *scored(), None, CONFIG) for _ in range(2))
+    assert first.model_dump_json() == again.model_dump_json()
 
 
-def test_the_card_says_what_it_takes_for_granted() -> None:
+def test_the_forecast_states_its_assumptions() -> None:
     oof, test, folds = scored()
-    card: Any = forecast_card(ACCURACY, oof, test, folds, drift(0.4, {}), CONFIG)
-    text = "\n".join(card["assumptions"])
+    found = build_forecast(ACCURACY, oof, test, folds, drift(0.4, {}), CONFIG)
+    text = "\n".join(found.assumptions)
     assert "drawn like the 24 training groups: about" in text
-    assert f"public are {card['rows']['public']} of the {len(test.predicted)} test rows" in text
+    assert f"public are {found.rows.public} of the {len(test.predicted)} test rows" in text
     assert "averaging 5 folds shifts the score by +0.0" in text
     assert "of one kind: AUC 0.800, among training groups 0.400 to 0.600 (p 0.40)" in text
-    assert card["drift"]["weighted"] is False
-    one: Any = forecast_card(ACCURACY, oof, folds[0], folds[:1], None, CONFIG)
-    assert "one fold's models predict test" in one["assumptions"][2]
-    assert one["assumptions"][3] == "train and test are of one kind: not measured"
+    assert found.drift is not None
+    assert not found.drift.weighted
+    one = build_forecast(ACCURACY, oof, folds[0], folds[:1], None, CONFIG)
+    assert "one fold's models predict test" in one.assumptions[2]
+    assert one.assumptions[3] == "train and test are of one kind: not measured"
 
 
 def test_only_material_drift_weighs_the_training_groups() -> None:
     oof, test, folds = scored()
-    rates = {
-        g: np.mean(
-            [
-                c
-                for c, name in zip(oof.predicted == oof.labels, oof.groups, strict=True)
-                if name == g
-            ]
-        )
-        for g in set(oof.groups)
-    }
-    worst = {
-        group: 5.0 if rate < np.median(list(rates.values())) else 0.2
-        for group, rate in rates.items()
-    }
-    plain: Any = forecast_card(ACCURACY, oof, test, folds, drift(0.2, worst), CONFIG)
-    weighted: Any = forecast_card(ACCURACY, oof, test, folds, drift(0.01, worst), CONFIG)
-    assert weighted["mean"] < plain["mean"] - 0.005
-    assert plain["mean"] == forecast_card(ACCURACY, oof, test, folds, None, CONFIG)["mean"]
-    assert "train and test differ (AUC 0.800" in weighted["assumptions"][3]
+    correct, groups = oof.prediction.predicted == oof.labels, np.array(oof.groups)
+    rates = {group: correct[groups == group].mean() for group in oof.groups}
+    median = np.median(list(rates.values()))
+    worst = {group: 5.0 if rate < median else 0.2 for group, rate in rates.items()}
+    plain = build_forecast(ACCURACY, oof, test, folds, drift(0.2, worst), CONFIG)
+    weighted = build_forecast(ACCURACY, oof, test, folds, drift(0.01, worst), CONFIG)
+    assert weighted.mean < plain.mean - 0.005
+    assert plain.mean == build_forecast(ACCURACY, oof, test, folds, None, CONFIG).mean
+    assert "train and test differ (AUC 0.800" in weighted.assumptions[3]
 
 
-def test_packed_hits_come_back_by_id_and_only_for_their_images() -> None:
+def test_packed_rows_come_back_by_id_and_only_for_their_images() -> None:
     rng = np.random.default_rng(1)
     ids = [f"i{n}" for n in rng.permutation(1001)]
     correct = rng.random(1001) < 0.9
-    packed = pack_correct(ids, correct)
-    back = unpack_correct(packed, ids[::-1])
+    packed = CorrectRows.pack(ids, correct)
+    back = packed.unpack(ids[::-1])
     assert back is not None
     assert dict(zip(sorted(ids), back.tolist(), strict=True)) == dict(
         zip(ids, correct.tolist(), strict=True)
     )
-    assert unpack_correct(packed, ids[1:]) is None
+    assert packed.unpack(ids[1:]) is None
 
 
 @pytest.mark.parametrize(
@@ -503,7 +463,7 @@ def test_packed_hits_come_back_by_id_and_only_for_their_images() -> None:
     ],
 )
 def test_the_halves_are_never_empty(rows: int, share: float, expected: tuple[int, int]) -> None:
-    halves = part_rows(rows, share)
+    halves = split_rows(rows, share)
     assert (halves.public, halves.private) == expected
 
 
@@ -514,7 +474,7 @@ LEAST, MOST = (
     int(stats.binom.ppf(0.001, COMPETITIONS, 0.85)),
     int(stats.binom.ppf(0.999, COMPETITIONS, 0.95)),
 )
-"""How often an interval that holds 85 to 95 % holds, but for one in a thousand: 153 to 198."""
+"""How often intervals that contain 85 to 95 % of the scores do so, in 998 of 1,000: 153 to 198."""
 
 
 @pytest.mark.parametrize(
@@ -531,7 +491,7 @@ LEAST, MOST = (
     ids=["patients", "patients differ much", "12 patients", "hardly any groups"],
 )
 def test_the_interval_holds_the_private_score_as_often_as_it_says(world: World) -> None:
-    """The small sister of docs/FORECAST.md: python -m benchmarks.calibration."""
+    """A small version of docs/FORECAST.md: python -m benchmarks.calibration."""
     trials = [simulate(world, "accuracy", 200, seed) for seed in range(COMPETITIONS)]
     assert LEAST <= sum(trial.private for trial in trials) <= MOST
     assert LEAST <= sum(trial.public for trial in trials) <= MOST

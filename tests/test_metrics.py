@@ -1,16 +1,17 @@
 """Scores equal scikit-learn's."""
 
-from typing import get_args
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
+from project import PARAMS
 from sklearn import metrics as oracle
 
-from pipeline.core.errors import EnsembleError
-from pipeline.ensemble.config import LABEL_METRICS, EnsembleConfig
+from pipeline.core.errors import ConfigError, EnsembleError
+from pipeline.params import read_config
 from pipeline.scoring import metrics
 from pipeline.scoring.metrics import METRICS, metric_named
 
@@ -133,6 +134,17 @@ def test_no_rows_are_an_error(name: str) -> None:
         METRICS[name].score(np.empty((0, 2)), np.empty(0, int), np.empty(0, int))
 
 
+def test_params_yaml_with_an_unknown_metric_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS.replace("metric: accuracy", "metric: auc"))
+    with pytest.raises(ConfigError) as caught:
+        read_config(params)
+    assert str(caught.value) == (
+        f"{params}: ensemble.metric: expected one of accuracy, balanced_accuracy, log_loss, "
+        "roc_auc, f1, macro_f1, macro_roc_auc, quadratic_kappa; found 'auc'"
+    )
+
+
 def test_a_metric_for_two_classes_is_refused_for_three_with_those_that_fit() -> None:
     with pytest.raises(EnsembleError) as caught:
         metric_named("f1", 3)
@@ -147,14 +159,21 @@ def test_only_log_loss_is_better_when_smaller() -> None:
     assert {name for name, metric in METRICS.items() if metric.gain(1.0) < 0} == {"log_loss"}
 
 
-def test_params_yaml_knows_the_same_metrics_as_the_code() -> None:
-    assert get_args(EnsembleConfig.model_fields["metric"].annotation) == tuple(METRICS)
-    assert set(LABEL_METRICS) == {
-        name for name, metric in METRICS.items() if metric.needs == "labels"
-    }
-
-
 def test_a_class_without_rows_has_no_recall() -> None:
-    recalls = metrics.recalls(np.array([0]), np.array([0]), 2)
-    assert recalls[0] == 1.0
-    assert np.isnan(recalls[1])
+    assert metrics.recalls(np.array([0]), np.array([0]), 2) == [1.0, None]
+
+
+@pytest.mark.parametrize("name", METRICS)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_no_score_is_outside_the_metrics_bounds(name: str, seed: int) -> None:
+    probabilities, predicted, labels = draw(seed, 2, rows=20)
+    score = METRICS[name].score(probabilities, predicted, labels)
+    assert METRICS[name].lowest <= score <= METRICS[name].highest
+
+
+def test_the_area_under_the_curve_of_any_values_is_scikit_learns() -> None:
+    generator = np.random.default_rng(1)
+    values, positive = generator.integers(-9, 9, 200).astype(float), generator.random(200) < 0.3
+    expected = oracle.roc_auc_score(positive, values)
+    assert metrics.area_under_roc(values, positive) == pytest.approx(expected)

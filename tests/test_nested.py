@@ -1,24 +1,26 @@
-"""What a fold's rows are predicted by never saw their labels, and the estimate is not flattered."""
+"""No blend has seen the labels of the rows that it is scored on, and the estimate is not too good."""
 
 import numpy as np
 import pytest
-from blending import UNEVEN, Drawn, accuracy_of, draw, recipe
+from blending import UNEVEN, Drawn, accuracy_of, draw, recipe, rows_of
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import KINDS, Kind, Prediction, fit
-from pipeline.ensemble.compare import Rows
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
+from pipeline.ensemble.estimate import ScoredRows
 from pipeline.ensemble.nested import Judgement, choose, judge, predict_nested
+from pipeline.ensemble.saved import describe_fitted
+from pipeline.scoring.card import Pair
 from pipeline.scoring.metrics import METRICS
 
 FITTED = [("mean", "f1"), ("single", "accuracy"), ("rank_mean", "roc_auc"), ("weighted", "accuracy"),
           ("greedy", "accuracy"), ("greedy", "f1"), ("stack", "accuracy")]  # fmt: skip
-"""A metric that takes a threshold with each blend, and ranks."""
+"""Each blend with a metric that a threshold changes, but for ranks."""
 
 
 def permuted(drawn: Drawn, fold: int) -> Drawn:
-    """The same, with other labels in one fold."""
+    """The same predictions, with other labels in one fold."""
     labels = drawn.labels.copy()
     scored = drawn.folds == fold
     labels[scored] = np.roll(labels[scored], 3)
@@ -70,7 +72,7 @@ def test_the_labels_of_a_fold_have_no_say_in_the_blend_chosen_for_it(
 
 
 def test_a_model_that_knows_one_folds_answers_wins_nothing_there() -> None:
-    """Fitted on all rows, it takes weight for what it does on the fold that it has learnt."""
+    """Fitted on all rows, it gets weight for the fold that it has learned."""
     drawn = draw(1, [(0.7, 0.5)])
     scored = drawn.folds == 0
     cheat = np.full_like(drawn.members[0], 0.5)
@@ -110,7 +112,7 @@ def test_noise_is_worth_chance_however_well_it_is_fitted(kind: Kind) -> None:
 
 
 def truth_gaps(skills: list[tuple[float, float]], draws: int) -> dict[str, float]:
-    """How far above the truth, 20,000 fresh rows, each figure stands, on average."""
+    """How far each figure is above the truth, the score on 20,000 new rows, on average."""
     gaps: dict[str, list[float]] = {"unnested": [], "nested": [], "nested choice": []}
     for seed in range(draws):
         drawn, fresh = draw(seed, skills), draw(10_000 + seed, skills, groups=200, rows_a_group=100)
@@ -134,7 +136,7 @@ def truth_gaps(skills: list[tuple[float, float]], draws: int) -> dict[str, float
 @pytest.mark.parametrize(
     "skills", [[*UNEVEN, (0.1, 3.0)], [(0.0, 1.0)] * 8], ids=["uneven", "noise"]
 )
-def test_only_the_nested_choice_is_not_flattered(skills: list[tuple[float, float]]) -> None:
+def test_only_the_nested_choice_is_not_too_good(skills: list[tuple[float, float]]) -> None:
     """The figures of pipeline/ensemble/nested.py: 60 simulated competitions of 400 rows."""
     gaps = truth_gaps(skills, 60)
     print(gaps)
@@ -143,13 +145,15 @@ def test_only_the_nested_choice_is_not_flattered(skills: list[tuple[float, float
     assert -0.01 < gaps["nested choice"] < 0.006  # standard error 0.003
 
 
-def candidates(correct: dict[str, int], rows: int = 1000) -> tuple[dict[Kind, Prediction], Rows]:
-    """Predictions of zeros that have the first so many rows right."""
+def candidates(
+    correct: dict[str, int], rows: int = 1000
+) -> tuple[dict[Kind, Prediction], ScoredRows]:
+    """Predictions of rows with the label 0, of which so many, from the first on, are right."""
     found = {}
     for kind, count in correct.items():
         predicted = (np.arange(rows) >= count).astype(int)
         found[kind] = Prediction(np.eye(2)[predicted], predicted)
-    return found, Rows(np.zeros(rows, int), [str(i) for i in range(rows)], 0.95, 100, 1)
+    return found, rows_of(np.zeros(rows, int), resamples=100)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +205,7 @@ def test_what_is_fitted_needs_two_folds() -> None:
     assert str(caught.value) == (
         "params.yaml: ensemble: blend greedy, calibration none and threshold none are fitted on "
         "some folds and judged on another: expected two trained folds or more, found 1. Train more "
-        "(train.folds), or take mean, none and none"
+        "(train.folds), or set mean, none and none"
     )
 
 
@@ -220,7 +224,7 @@ def test_judging_twice_gives_the_same_bits() -> None:
     drawn = draw(1, UNEVEN)
     one, two = (judged(drawn, all_kinds("accuracy")) for _ in range(2))
     np.testing.assert_array_equal(one.nested.probabilities, two.nested.probabilities)
-    assert one.fitted.blend.describe() == two.fitted.blend.describe()
+    assert describe_fitted(one.fitted) == describe_fitted(two.fitted)
 
 
 def certain(predicted: list[int]) -> ndarray:
@@ -230,12 +234,11 @@ def certain(predicted: list[int]) -> ndarray:
 def test_pairs_are_compared_as_by_hand() -> None:
     labels = np.array([0, 0, 1, 1])
     members = np.stack([certain([0, 0, 1, 1]), certain([0, 1, 1, 0]), certain([1, 1, 1, 1])])
-    rows = Rows(labels, list("abcd"), 0.95, 100, 1)
-    assert compare_pairs(["one", "two", "three"], members, rows) == [
-        {"models": ["one", "two"], "disagreement": 0.5, "error_correlation": None, "both_wrong": 0.0},
-        {"models": ["one", "three"], "disagreement": 0.5, "error_correlation": None, "both_wrong": 0.0},
-        {"models": ["two", "three"], "disagreement": 0.5, "error_correlation": 0.0, "both_wrong": 0.25},
-    ]  # fmt: skip
+    assert compare_pairs(["one", "two", "three"], members, rows_of(labels)) == [
+        Pair(models=("one", "two"), disagreement=0.5, error_correlation=None, both_wrong=0.0),
+        Pair(models=("one", "three"), disagreement=0.5, error_correlation=None, both_wrong=0.0),
+        Pair(models=("two", "three"), disagreement=0.5, error_correlation=0.0, both_wrong=0.25),
+    ]
 
 
 def test_a_copy_adds_nothing_and_another_view_adds_something() -> None:
@@ -244,7 +247,7 @@ def test_a_copy_adds_nothing_and_another_view_adds_something() -> None:
     found = leave_each_out(
         ["one", "copy", "other"], recipe("weighted", "log_loss"), members, drawn.folds, drawn.rows
     )
-    adds = {each["model"]: each["adds"] for each in found}
+    adds = {each.model: each.adds for each in found}
     assert abs(adds["copy"]) < 1e-5
     assert adds["other"] > 0.01
-    assert found[2]["score_without"] > found[0]["score_without"]
+    assert found[2].score_without > found[0].score_without

@@ -22,7 +22,7 @@ from pipeline.core import paths
 from pipeline.core.errors import ArchiveError, EnsembleError, ImageError, TableError, TrainError
 from pipeline.core.files import sha256_of
 from pipeline.core.tables import read_csv
-from pipeline.ensemble.blend import Fitted, WeightedMean
+from pipeline.ensemble.blend import FittedBlend, WeightedMean
 from pipeline.ensemble.saved import describe_fitted, read_fitted
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
@@ -542,7 +542,7 @@ def no_blend(_: Config) -> None:
 
 
 def a_blend_of_other_models(_: Config) -> None:
-    edit_blend(fitted=describe_fitted(Fitted(WeightedMean(np.full(3, 1 / 3)), None, None)))
+    edit_blend(fitted=describe_fitted(FittedBlend(WeightedMean(np.full(3, 1 / 3)), None, None)))
 
 
 def a_broken_blend(_: Config) -> None:

@@ -25,13 +25,13 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_
 from pipeline.core import paths
 from pipeline.core.competition import Competition
 from pipeline.core.errors import TableError
-from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, write_predictions, write_table
 from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
 from pipeline.scoring.card import FittedLogistic
+from pipeline.scoring.leaderboard import Leaderboard
 from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
@@ -77,18 +77,19 @@ def make_outputs(
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
     made = blended_card(accuracy, models, classes, rows, len(set(groups)), name=NAME)
     write_record(folder / paths.card(NAME), made)
+    expected = {"value": accuracy, "interval": made.metric.interval, "confidence": 0.95}
     board = {
         "submission": f"submissions/{NAME}.csv",
-        "valid": True,
         "holds": "labels",
         "labels": made.test.labels,
-        "expected": {"accuracy": accuracy, "interval": made.metric.interval, "confidence": 0.95},
+        "metric": "accuracy",
+        "expected": expected,
         "solution": {
-            "public": {"rows": 20, "accuracy": accuracy - 0.02},
-            "private": {"rows": 20, "accuracy": accuracy + 0.04},
+            "public": {"rows": 20, "scores": {"accuracy": accuracy - 0.02}},
+            "private": {"rows": 20, "scores": {"accuracy": accuracy + 0.04}},
         },
     }
-    write_text(folder / paths.LEADERBOARD, json.dumps(board))
+    write_record(folder / paths.LEADERBOARD, Leaderboard.model_validate(board))
     write_record(folder / paths.AUDIT, make_audit(rows, classes, ids, grouped))
     return folder
 
@@ -549,9 +550,8 @@ def test_files_of_different_runs_are_refused() -> None:
     with pytest.raises(TableError) as caught:
         report.run(NAME)
     assert str(caught.value) == (
-        "reports/leaderboard.json: expected scores by the metric log_loss of "
-        "submissions/made-up.json, found rows, accuracy: they are of different runs. "
-        "Run: dvc repro --force check"
+        "reports/leaderboard.json: expected scores by the metric log_loss of the card, found "
+        "accuracy: they are of different runs. Run: dvc repro --force check"
     )
     make_outputs(Path(), rows=239)
     np.save(paths.TRAIN_IMAGES, np.zeros((240, 8, 8, 3), np.uint8))
@@ -601,7 +601,7 @@ def test_dvc_metrics_and_plots_show_the_figures_of_the_page(
     files = json.loads(shown)[""]["data"]
     assert flatten(files[str(report.FIGURES)]["data"]) == page.figures
     solution = files[str(paths.LEADERBOARD)]["data"]["solution"]
-    assert solution["public"]["accuracy"] == page.figures["leaderboard.public"]
+    assert solution["public"]["scores"]["accuracy"] == page.figures["leaderboard.public"]
     done = run(project, "dvc", "plots", "show", "reports/confusion.csv", "reports/reliability.csv")
     assert done.returncode == 0, done.stdout
     drawn = (project / "dvc_plots/index.html").read_text()

@@ -1,10 +1,10 @@
-"""The submission is exactly what Kaggle asks for, or an error says where it is not."""
+"""The submission has exactly the form that Kaggle asks for, or an error says where not."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cards import make_card
 from numpy import ndarray
 from sklearn.metrics import (
     accuracy_score,
@@ -21,6 +21,7 @@ from pipeline.core import paths
 from pipeline.core.competition import Competition
 from pipeline.core.errors import SubmissionError, TableError
 from pipeline.core.record import write_record
+from pipeline.scoring.leaderboard import ExpectedScore, read_leaderboard
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.submission import (
     Form,
@@ -34,7 +35,7 @@ TWO = ["0", "1"]
 THREE = ["cat", "dog", "owl"]
 LABELS = "id,label\ntest_2,0\ntest_0,0\ntest_1,0\n"
 EACH = "id,owl,cat,dog\ntest_2,0.3,0.3,0.3\ntest_0,0,0,0\ntest_1,x,,\n"
-"""A column a class, in another order than the classes'; what stands in it is left aside."""
+"""One column per class, in another order than the classes; the values are ignored."""
 
 IDS = ["test_0", "test_1", "test_2"]
 
@@ -258,11 +259,10 @@ def test_both_halves_score_as_scikit_learn_scores_them(
         rows = drawn.usage == half
         chosen = drawn.probabilities[rows], drawn.predicted[rows], drawn.truth[rows]
         names = {metric, "accuracy"} if of_labels else {metric}
-        assert scores[half.lower()].keys() == {"rows", *names}
-        assert scores[half.lower()]["rows"] == rows.sum()
-        for name in names:
-            expected = by_scikit_learn(name, *chosen)
-            assert scores[half.lower()][name] == pytest.approx(expected, abs=1e-6)
+        found = scores.public if half == "Public" else scores.private
+        assert found.rows == rows.sum()
+        expected = {name: by_scikit_learn(name, *chosen) for name in names}
+        assert found.scores == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -300,25 +300,23 @@ def test_check_reports_the_score_by_the_metric_of_the_parameters(
     drawn.submission.rename(paths.submission("tiny"))
     (tmp_path / "sample.csv").rename(paths.SAMPLE_SUBMISSION)
     write_record(paths.COMPETITION, Competition(id_column="id", label_column="kind", classes=THREE))
-    metric = {"name": "log_loss", "value": 0.9, "interval": [0.8, 1.0]}
-    card = {"metric": metric, "out_of_fold": {"accuracy": 0.5, "confidence": 0.95}}
-    paths.card("tiny").write_text(json.dumps(card))
+    card = make_card(metric={"name": "log_loss", "value": 0.9, "interval": [0.8, 1.0]})
+    write_record(paths.card("tiny"), card)
     check.run("tiny", "log_loss")
-    report = json.loads(paths.LEADERBOARD.read_text())
-    assert report["solution"] is None
+    assert read_leaderboard(paths.LEADERBOARD, "log_loss").solution is None
     assert "no solution in data/hidden" in capsys.readouterr().err
     drawn.solution.rename(paths.SOLUTION)
     check.run("tiny", "log_loss")
-    report = json.loads(paths.LEADERBOARD.read_text())
+    found = read_leaderboard(paths.LEADERBOARD, "log_loss")
     rows = drawn.usage == "Public"
     expected = log_loss(drawn.truth[rows], drawn.probabilities[rows], labels=[0, 1, 2])
-    assert report["solution"]["public"] == {
-        "rows": rows.sum(),
-        "log_loss": pytest.approx(expected, abs=1e-6),
-    }
-    assert report["expected"] == {"log_loss": 0.9, "interval": [0.8, 1.0], "confidence": 0.95}
-    assert report["holds"] == "probabilities"
+    assert found.solution is not None
+    assert found.solution.public.rows == rows.sum()
+    assert found.solution.public.scores == {"log_loss": pytest.approx(expected, abs=1e-6)}
+    assert found.metric == "log_loss"
+    assert found.expected == ExpectedScore(value=0.9, interval=(0.8, 1.0), confidence=0.95)
+    assert found.holds == "probabilities"
     most = drawn.probabilities.argmax(axis=1)
-    assert report["labels"] == {name: (most == place).sum() for place, name in enumerate(THREE)}
+    assert found.labels == {name: (most == place).sum() for place, name in enumerate(THREE)}
     with pytest.raises(SubmissionError, match="accuracy scores labels, but data/store/sample_sub"):
         check.run("tiny", "accuracy")

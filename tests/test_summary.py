@@ -1,10 +1,10 @@
-"""The table at the end of `make run` shows scores by the metric that params.yaml names."""
+"""The table at the end of `make run` speaks of the metric that params.yaml names."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cards import blended_card
+from cards import make_card
 from project import PARAMS
 
 from pipeline.commands import summary
@@ -13,23 +13,24 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.params import read_config
+from pipeline.scoring.leaderboard import Leaderboard
 
 
 def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:
-    score = {"name": "log_loss", "value": 0.25, "interval": [0.2, 0.3]}
-    leaderboard = {
+    expected = {"value": 0.25, "interval": [0.2, 0.3]}
+    leaderboard: dict[str, Any] = {
         "submission": "submissions/tiny.csv",
-        "valid": True,
-        "holds": "probabilities",
-        "labels": {"healthy": 12, "ill": 9},
-        "expected": {"log_loss": 0.25, "interval": [0.2, 0.3], "confidence": 0.95},
+        "holds": "probability",
+        "labels": {"0": 12, "1": 9},
+        "metric": "log_loss",
+        "expected": {**expected, "confidence": 0.95},
         "solution": {
-            "public": {"rows": 12, "log_loss": 0.31},
-            "private": {"rows": 9, "log_loss": 0.29},
+            "public": {"rows": 12, "scores": {"log_loss": 0.31}},
+            "private": {"rows": 9, "scores": {"log_loss": 0.29}},
         },
     }
-    write_record(paths.card("tiny"), blended_card(name="tiny", metric=score))
-    write_text(paths.LEADERBOARD, json.dumps(leaderboard | changes))
+    write_record(paths.card("tiny"), make_card(metric={"name": "log_loss", **expected}))
+    write_record(paths.LEADERBOARD, Leaderboard.model_validate(leaderboard | changes))
     write_text(paths.PARAMS, PARAMS)
     summary.run(read_config(paths.PARAMS))
     return capsys.readouterr().out.splitlines()
@@ -43,20 +44,20 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_score_is_by_the_metric(capsys: pytest.CaptureFixture[str]) -> None:
     found = lines(capsys)
     assert found[1].split("  ", 1)[0] == "cross-validated log loss"
-    assert "0.2500  (95% interval 0.2000 to 0.3000, 240 images in 15 groups)" in found[1]
+    assert "0.2500  (95% interval 0.2000 to 0.3000, 80 images in 10 groups)" in found[1]
     assert found[2].split() == ["local", "public", "log", "loss", "0.3100", "(12", "images)"]
     assert found[3].split() == ["local", "private", "log", "loss", "0.2900", "(9", "images)"]
     assert not [line for line in found if "accuracy" in line]
 
 
-def test_without_a_solution_there_are_no_local_scores(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_solution_the_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not known here: there is no solution file" in lines(capsys, solution=None)[2]
 
 
 def test_a_leaderboard_of_another_metric_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PipelineError) as caught:
-        lines(capsys, expected={"accuracy": 0.9})
+        lines(capsys, metric="accuracy")
     assert str(caught.value) == (
-        "reports/leaderboard.json: expected scores by the metric log_loss of submissions/tiny.json, "
-        "found those of another run. Run: make run"
+        "reports/leaderboard.json: expected scores by the metric log_loss of the card, found "
+        "accuracy: they are of different runs. Run: dvc repro --force check"
     )

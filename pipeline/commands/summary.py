@@ -1,6 +1,6 @@
-"""The end of `make run`: a small table of the result, and what to try next.
+"""The end of `make run`: what was made, in one small table, and what to try next.
 
-It reads the outputs of the stages, and imports nothing heavy.
+It reads what the stages wrote, and imports nothing heavy.
 """
 
 from rich.console import Console
@@ -8,27 +8,20 @@ from rich.table import Table
 
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError
-from pipeline.core.record import read_record
 from pipeline.params import Config
-from pipeline.report.records import Leaderboard
 from pipeline.scoring.card import Card, read_card
+from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
 
 
 def run(config: Config) -> None:
     """Print the result on standard output.
 
-    Raises PipelineError before the first run, and where card and leaderboard are of different runs.
+    Raises PipelineError before the first run, TableError where card and leaderboard differ.
     """
-    path = paths.card(config.ensemble.name)
-    if not paths.LEADERBOARD.is_file() or not path.is_file():
+    if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
         raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
-    card = read_card(path)
-    leaderboard = read_record(paths.LEADERBOARD, Leaderboard, "check")
-    if card.metric.name not in leaderboard.expected:
-        raise PipelineError(
-            f"{paths.LEADERBOARD}: expected scores by the metric {card.metric.name} of {path}, "
-            "found those of another run. Run: make run"
-        )
+    card = read_card(paths.card(config.ensemble.name))
+    leaderboard = read_leaderboard(paths.LEADERBOARD, card.metric.name)
     table = Table(show_header=False, box=None, pad_edge=False)
     for what, value in _lines(config, card, leaderboard):
         table.add_row(what, value)
@@ -36,7 +29,7 @@ def run(config: Config) -> None:
 
 
 def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[str, str]]:
-    """All scores are by the card's metric."""
+    """Scores are by the metric of params.yaml."""
     oof, metric = card.out_of_fold, card.metric
     name = metric.name.replace("_", " ")
     low, high = metric.interval
@@ -50,19 +43,19 @@ def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[s
     ]
     if oof.rows < oof.of_images:
         lines.append(("", f"only {oof.rows} of {oof.of_images} images: see train.folds"))
-    if leaderboard.solution is None:
-        lines.append(("local public, private", "not known here: there is no solution file"))
-    else:
+    if solution := leaderboard.solution:
         lines += [
-            (f"local {half} {name}", f"{scores[metric.name]:.4f}  ({scores['rows']:.0f} images)")
-            for half, scores in leaderboard.solution.items()
+            (f"local {half} {name}", f"{found.scores[metric.name]:.4f}  ({found.rows} images)")
+            for half, found in (("public", solution.public), ("private", solution.private))
         ]
-    return [
-        *lines,
+    else:
+        lines.append(("local public, private", "not known here: there is no solution file"))
+    lines += [
         ("submission", leaderboard.submission),
         ("report", str(paths.REPORT)),
         ("next", _next_command(config)),
     ]
+    return lines
 
 
 def _describe_source(config: Config) -> str:
@@ -82,5 +75,5 @@ def _next_command(config: Config) -> str:
         return "make profiles  (real cells: make use PROFILE=malaria-local, then make run)"
     path = paths.submission(config.ensemble.name)
     if config.download.source == "kaggle":
-        return f"git commit -a, then: make submit  ({path}, after a confirmation)"
+        return f"git commit -a, then: make submit  ({path}, after a question)"
     return f"python -m pipeline submit {path} --competition SLUG"

@@ -46,6 +46,9 @@ Fold numbers are unique over the repeats. The rows with fold k are those that fo
 are scored on; they are trained on the other rows of the same repeat.
 """
 
+SUM_OFF = 1e-4
+"""How far the sum of a row's probabilities may be from 1."""
+
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order.
@@ -130,23 +133,34 @@ def read_predictions(path: Path, image_ids: list[str], classes: list[str]) -> Pr
     """Read predictions in the order of `image_ids`, joined by id.
 
     Raises TableError unless the file has each of these ids exactly once and no other,
-    and each row's probabilities are in [0, 1] and add up to 1 within 1e-4.
+    and as parse_probabilities does.
     """
-    columns = probability_columns(classes)
-    table = read_table(path, ["image_id", *columns])
+    table = read_table(path, ["image_id", *probability_columns(classes)])
     check_ids(path, list(table["image_id"]), image_ids)
+    return parse_probabilities(path, table, image_ids, classes)
+
+
+def parse_probabilities(
+    place: Path | str, table: pd.DataFrame, image_ids: list[str], classes: list[str]
+) -> Probabilities:
+    """The probabilities of these ids, in their order; the table may have more rows and columns.
+
+    Raises TableError unless each row's probabilities are in [0, 1] and add up to 1 within SUM_OFF.
+    """
     try:
-        values = table.set_index("image_id").loc[image_ids, columns].to_numpy(np.float64)
+        values = table[probability_columns(classes)].to_numpy(np.float64)
     except ValueError as error:
-        raise TableError(f"{path}: expected numbers as probabilities: {error}") from error
-    bad = ~((values >= 0) & (values <= 1)).all(axis=1) | (abs(values.sum(axis=1) - 1) > 1e-4)
+        raise TableError(f"{place}: expected numbers as probabilities: {error}") from error
+    bad = ~((values >= 0) & (values <= 1)).all(axis=1) | (abs(values.sum(axis=1) - 1) > SUM_OFF)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise TableError(
-            f"{path}: {int(bad.sum())} of {len(bad)} rows are no probabilities in [0, 1] that add "
-            f"up to 1 (first: {image_ids[first]} with {values[first].tolist()})"
+            f"{place}: {int(bad.sum())} of {len(bad)} rows are no probabilities in [0, 1] that add "
+            f"up to 1 (first: {table['image_id'].iloc[first]} with {values[first].tolist()})"
         )
-    return values
+    row_of = pd.Series(np.arange(len(table)), index=table["image_id"])
+    ordered: Probabilities = values[row_of.loc[image_ids].to_numpy()]
+    return ordered
 
 
 def check_ids(place: Path | str, found: list[str], expected: list[str]) -> None:

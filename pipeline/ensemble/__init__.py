@@ -1,1 +1,1 @@
-"""From the members' predictions to one, and an honest estimate of its score."""
+"""Blends the members' predictions into one, with an honest estimate of its score."""

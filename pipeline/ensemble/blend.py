@@ -2,13 +2,13 @@
 
 weighted, and the coefficients of stack, maximise the likelihood whatever the metric is: accuracy,
 F1 and kappa are constant between jumps and the area under the curve nearly so, and among weights
-that tie on them the likelihood still tells better from worse, with fewer rows. greedy asks the
-metric itself, and the likelihood where it ties. The nested estimate says which of the two paid.
+that tie on them the likelihood still distinguishes better from worse, with fewer rows. greedy uses
+the metric itself, and the likelihood where it ties. The nested estimate says which is better.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -25,8 +25,8 @@ Stacked = Float[ndarray, "models rows classes"]
 Kind = Literal["mean", "single", "rank_mean", "weighted", "greedy", "stack"]
 
 KINDS: tuple[Kind, ...] = ("mean", "single", "rank_mean", "weighted", "greedy", "stack")
-"""From simple to complex: nothing fitted; one of the models chosen; two numbers fitted; a number
-a model, held to a mean; the same, chosen against the metric; a free number a model and class."""
+"""Sorted from simple to complex: nothing fitted; one of the models chosen; two numbers fitted; one
+weight per model; the same, chosen by the metric; one coefficient per model and class."""
 
 _FLATTEST = 1e-6
 """Probabilities are clipped to this for logits as features: a few rows of 1e-30 would otherwise
@@ -46,7 +46,7 @@ class Recipe:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether anything is learnt from labels."""
+        """Whether anything is learned from labels."""
         return (self.kind, self.calibration, self.threshold) != ("mean", "none", "none")
 
 
@@ -73,24 +73,20 @@ class WeightedMean:
         )
         return total
 
-    def describe(self) -> dict[str, Any]:
-        """The weights, in the order of the models."""
-        return {"weights": [round(float(weight), 6) for weight in self.weights]}
-
 
 @dataclass(frozen=True)
 class Ranks:
-    """The log-odds of the mean over the models of a row's rank among the rows fitted on.
+    """The log-odds of a row's mean rank, over the models, among the rows fitted on.
 
-    A rank among fixed rows, and not among those that are predicted, makes a row's prediction its
-    own: it does not change with what stands beside it in the test set.
+    A rank among fixed rows, and not among those that are predicted, makes a row's prediction
+    independent of the other rows of the test set.
     """
 
     known: Float[ndarray, "models fitted_rows"]
     """Each model's probabilities of the second of two classes on the rows fitted on, ascending."""
 
     def __call__(self, members: Stacked) -> Float[ndarray, "rows features"]:
-        """One feature."""
+        """A single feature."""
         ranks = np.zeros(members.shape[1])
         for column, values in zip(self.known, members[:, :, 1], strict=True):
             ranks += np.searchsorted(column, values, side="left")
@@ -107,13 +103,13 @@ class Logistic:
     features: Callable[[Stacked], Float[ndarray, "rows features"]]
     coefficients: Float[ndarray, "outputs features"]
     intercepts: Float[ndarray, " outputs"]
-    """One output for two classes (the second's log-odds), else one a class."""
+    """One output for two classes (the second's log-odds), else one per class."""
 
     def apply(self, members: Stacked) -> Probabilities:
         """The softmax of the linear functions.
 
-        The sum over the features, one after the other: a row has the same bits whatever rows stand
-        beside it, which a matrix product does not promise.
+        The features are added one after the other: a row has the same bits whatever the other rows
+        are, which a matrix product does not promise.
         """
         columns = self.features(members).T
         scores = np.zeros((columns.shape[1], len(self.intercepts)))
@@ -126,22 +122,12 @@ class Logistic:
         blended: Probabilities = powers / powers.sum(axis=1, keepdims=True)
         return blended
 
-    def describe(self) -> dict[str, Any]:
-        """Coefficients: a row an output, in the order of the models (and the classes in each)."""
-        return {
-            "coefficients": np.round(self.coefficients, 6).tolist(),
-            "intercepts": np.round(self.intercepts, 6).tolist(),
-        }
-
-
-Blend = WeightedMean | Logistic
-
 
 @dataclass(frozen=True)
-class Fitted:
-    """A blend with its temperature and threshold; None where there is none."""
+class FittedBlend:
+    """A blend with its temperature and threshold, if any."""
 
-    blend: Blend
+    blend: WeightedMean | Logistic
     temperature: float | None
     threshold: float | None
 
@@ -153,7 +139,7 @@ class Fitted:
         return Prediction(probabilities, decide(probabilities, self.threshold))
 
 
-def fit(recipe: Recipe, members: Stacked, labels: Labels) -> Fitted:
+def fit(recipe: Recipe, members: Stacked, labels: Labels) -> FittedBlend:
     """Fit the recipe's blend, then its temperature, then its threshold, on the same rows.
 
     With one model every kind is the mean, which is that model. Raises EnsembleError where the
@@ -168,10 +154,10 @@ def fit(recipe: Recipe, members: Stacked, labels: Labels) -> Fitted:
     threshold = None
     if recipe.threshold == "fitted" and isinstance(recipe.metric, LabelMetric):
         threshold = fit_threshold(probabilities, labels, recipe.metric)
-    return Fitted(blend, temperature, threshold)
+    return FittedBlend(blend, temperature, threshold)
 
 
-def fit_blend(recipe: Recipe, members: Stacked, labels: Labels) -> Blend:
+def fit_blend(recipe: Recipe, members: Stacked, labels: Labels) -> WeightedMean | Logistic:
     """Fit the blend alone."""
     count = len(members)
     if recipe.kind == "mean" or count == 1:
@@ -197,7 +183,7 @@ def fit_weights(members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
     weights: not negative, adding up to one. At the optimum no model's likelihood is, on average
     over the rows, more than one times the blend's (tests/test_blends.py).
     """
-    from scipy.optimize import minimize  # 0.3 s: only for those who fit weights
+    from scipy.optimize import minimize  # 0.3 s
 
     of_label = np.maximum(members[:, np.arange(len(labels)), labels], 2.0**-52)
 
@@ -223,12 +209,12 @@ def fit_weights(members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
 def select_greedily(
     members: Stacked, labels: Labels, metric: Metric, rounds: int
 ) -> Float[ndarray, " models"]:
-    """Ensemble selection (Caruana, Niculescu-Mizil, Crew and Ksikes 2004): how often each is taken.
+    """Ensemble selection (Caruana, Niculescu-Mizil, Crew and Ksikes 2004): each model's share.
 
     The start is the best of the means of the one, two, … best models (their sorted
     initialisation). Each round adds the model, with replacement, whose addition scores best; the
-    best set that was met on the way is returned, the smaller one of equals. Their bagging of the
-    library is left out: it guards a choice among thousands of models, and here are a handful.
+    best set of all rounds is returned, of equal ones the smallest. Their bagging of the library is
+    left out: it protects a choice among thousands of models, and here are only a few.
     """
     order = _order(members, labels, metric)
     best = max(
@@ -271,7 +257,7 @@ def rank_features(fitted_on: Stacked) -> Ranks:
 def _fit_logistic(
     features: Callable[[Stacked], ndarray], members: Stacked, labels: Labels, l2: float
 ) -> Logistic:
-    from sklearn.linear_model import LogisticRegression  # 1.3 s: only for those who stack
+    from sklearn.linear_model import LogisticRegression  # 1.3 s
 
     present = np.bincount(labels, minlength=members.shape[2])
     if not present.all():
@@ -285,13 +271,13 @@ def _fit_logistic(
 
 
 def _order(members: Stacked, labels: Labels, metric: Metric) -> list[int]:
-    """The models from best to worst; of equals the first one first."""
+    """The models from best to worst; equal ones in their own order."""
     merits = [_merit(member, labels, metric) for member in members]
     return sorted(range(len(members)), key=merits.__getitem__, reverse=True)
 
 
 def _merit(probabilities: Probabilities, labels: Labels, metric: Metric) -> tuple[float, float]:
-    """Greater is better: the metric, then the likelihood."""
+    """What to maximise: the metric, then the likelihood."""
     score = metric.score(probabilities, decide(probabilities, None), labels)
     return metric.gain(score), -log_loss(probabilities, labels)
 

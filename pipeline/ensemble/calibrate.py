@@ -1,8 +1,8 @@
 """Two numbers fitted on top of a blend: a temperature for its probabilities, and a threshold.
 
 Both are fitted on out-of-fold rows, which one network predicted, and used on the test images,
-where several networks' mean is a little less sure of itself than each. The estimate on the card
-is of the former.
+where the mean of several networks is a little less confident than each. The estimate on the card
+is for the out-of-fold rows.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _SMALLEST = 1e-12
 
 
 def log_probabilities(probabilities: Probabilities) -> Probabilities:
-    """Natural logarithms, finite: the logits up to a constant of each row."""
+    """Natural logarithms, finite: the logits, up to a constant per row."""
     clipped: Probabilities = np.log(np.clip(probabilities, _SMALLEST, 1))
     return clipped
 
@@ -33,7 +33,7 @@ def sharpen(probabilities: Probabilities, temperature: float) -> Probabilities:
 def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
     """The temperature in [1/20, 20] of the smallest log loss (Guo et al. 2017, section 4.2).
 
-    The log loss is convex in one over the temperature, so its slope is halved down to zero.
+    The log loss is convex in one over the temperature, so its slope has one zero: bisection.
     """
     logits = log_probabilities(probabilities)
     of_label = logits[np.arange(len(labels)), labels]
@@ -55,9 +55,9 @@ def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
 def fit_threshold(probabilities: Probabilities, labels: Labels, metric: LabelMetric) -> float:
     """The probability from which the second class is predicted, for the best score.
 
-    Tried: every one that separates two rows, half-way between their probabilities, and one half.
-    Of equal scores the threshold nearest to one half is taken. Raises EnsembleError for other
-    than two classes.
+    The candidates are one half, and half-way between each two neighbouring probabilities; of those
+    with the best score the nearest to one half is taken. Raises EnsembleError for more than two
+    classes.
     """
     if probabilities.shape[1] != 2:
         raise EnsembleError(

@@ -9,15 +9,12 @@ from pipeline.ensemble.forecast.config import ForecastConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 
-LABEL_METRICS = ("accuracy", "balanced_accuracy", "f1", "macro_f1", "quadratic_kappa")
-"""Those that score decided classes, and so depend on the threshold."""
-
 
 class ExternalMember(Section):
     """A model from elsewhere: its out-of-fold and its test predictions.
 
     Both are CSV files with image_id and one column p_CLASS for each class. The out-of-fold file
-    has every training image once, predicted by a model that was trained without its fold.
+    has every training image once, predicted by a model that was trained without the image's fold.
     """
 
     name: Name
@@ -26,12 +23,12 @@ class ExternalMember(Section):
     test: Annotated[str, Field(min_length=1)]
     """Path of the predictions of the test images."""
     folds: Literal["checked", "unchecked"]
-    """checked: the column `fold` must be there and equal folds/folds.csv's of one repeat.
+    """checked: the column `fold` is required, and must equal one repeat of folds/folds.csv.
     unchecked: it may be missing; then nothing shows that its models never saw the images that
     they predict, and the card says so."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of both files, as `cat OOF TEST | sha256sum` prints it: DVC does not see the files, only
-    this, and the recorded parameters then say which tables were blended."""
+    """Both files' together, as `cat OOF TEST | sha256sum` prints it: DVC does not know the files,
+    but it records this, and so which tables were blended."""
 
 
 class EnsembleConfig(Section):
@@ -39,31 +36,22 @@ class EnsembleConfig(Section):
 
     name: Name
     """submissions/NAME.csv and its card submissions/NAME.json."""
-    metric: Literal[
-        "accuracy",
-        "balanced_accuracy",
-        "log_loss",
-        "roc_auc",
-        "f1",
-        "macro_f1",
-        "macro_roc_auc",
-        "quadratic_kappa",
-    ]
-    """The competition's: what blends are chosen by, what is reported, and whether labels or
-    probabilities are submitted (pipeline/scoring/submission.py states the rule).
-    roc_auc and f1 are for two classes, the second being the positive one."""
+    metric: str
+    """The competition's, one of pipeline/scoring/metrics.py: what blends are chosen by, what is
+    reported, and whether labels or probabilities are submitted (scoring/submission.py has the
+    rule). roc_auc and f1 are for two classes, the second being the positive one."""
     blend: Literal["auto", "mean", "single", "rank_mean", "weighted", "greedy", "stack"]
     """mean: of the models' probabilities. single: the best model alone. rank_mean: of their ranks
-    (roc_auc only). weighted: the most likely weighted mean. greedy: models added one by one, with
-    replacement. stack: logistic regression on their logits. auto: the first of these that is not
-    significantly worse than the best of them; needs three trained folds."""
+    (roc_auc only). weighted: the weighted mean of the smallest log loss. greedy: models added one
+    by one, with replacement. stack: logistic regression on their logits. auto: the first of these
+    that is not significantly worse than the best of them; needs three trained folds."""
     calibration: Literal["none", "temperature"]
     """temperature: the blend's probabilities are sharpened or flattened by one fitted number."""
     threshold: Literal["none", "fitted"]
     """fitted: with two classes, the probability from which the second is predicted is the one
     that scores best, instead of one half."""
     greedy_rounds: Annotated[int, Field(ge=1, le=1000)]
-    """Additions of greedy: its weights are multiples of about one over this."""
+    """How many models greedy adds: its weights are multiples of about one over this."""
     stack_l2: Annotated[float, Field(gt=0)]
     """Strength of stack's penalty: half of this times the sum of the squared coefficients is added
     to the sum over rows of the log loss."""
@@ -75,6 +63,15 @@ class EnsembleConfig(Section):
     seed: Annotated[int, Field(ge=0)]
     forecast: ForecastConfig
 
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        from pipeline.scoring.metrics import METRICS  # with NumPy 0.2 s: not for --help
+
+        if metric not in METRICS:
+            raise ValueError(f"expected one of {', '.join(METRICS)}; found {metric!r}")
+        return metric
+
     @field_validator("external")
     @classmethod
     def _distinct(cls, external: list[ExternalMember]) -> list[ExternalMember]:
@@ -85,14 +82,16 @@ class EnsembleConfig(Section):
 
     @model_validator(mode="after")
     def _choices_fit_the_metric(self) -> Self:
-        if self.threshold == "fitted" and self.metric not in LABEL_METRICS:
+        from pipeline.scoring.metrics import METRICS
+
+        if self.threshold == "fitted" and METRICS[self.metric].needs == "probabilities":
             raise ValueError(
                 f"threshold: {self.metric} scores probabilities, which no threshold changes: "
                 "expected none"
             )
         if self.blend == "rank_mean" and self.metric != "roc_auc":
             raise ValueError(
-                f"blend: rank_mean keeps nothing but the order: expected the metric roc_auc, "
+                f"blend: rank_mean keeps only the order: expected the metric roc_auc, "
                 f"found {self.metric}"
             )
         return self

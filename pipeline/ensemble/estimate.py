@@ -5,42 +5,66 @@ too narrow. Whole groups are resampled instead (cluster bootstrap: Davison and H
 section 3.8; Cameron, Gelbach and Miller 2008).
 """
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
-from pipeline.scoring.metrics import Scorer
+from pipeline.core.shapes import Labels
+from pipeline.ensemble.blend import Prediction
+from pipeline.scoring.metrics import Metric, Scorer
 
 _MOST_UNDEFINED = 0.05
 """Share of resamples that may miss a class; beyond it an interval would describe other data."""
 
 
-def accuracy_interval(
-    correct: Bool[ndarray, " rows"],
-    groups: list[str],
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    """Lower and upper end of the percentile bootstrap interval of the mean of `correct`.
+@dataclass(frozen=True)
+class ScoredRows:
+    """The rows that predictions are scored on, and how intervals of the scores are made."""
 
-    confidence in (0, 1). Raises EnsembleError for fewer than two groups.
-    """
-    units = np.unique(groups, return_inverse=True)[1]
-    hits, rows = np.bincount(units, weights=correct), np.bincount(units)
-    scores = resampled_scores(
-        [lambda weights: float((weights @ hits) / (weights @ rows))], len(rows), resamples, seed
-    )
-    return interval_of(scores[:, 0], confidence)
+    labels: Labels
+    groups: list[str]
+    confidence: float
+    """The intervals' level, between 0 and 1."""
+    resamples: int
+    seed: int
+
+    def score(self, metric: Metric, prediction: Prediction) -> float:
+        """The prediction's score over all rows."""
+        return metric.score(prediction.probabilities, prediction.predicted, self.labels)
+
+    def interval(self, metric: Metric, prediction: Prediction) -> tuple[float, float]:
+        """The score's percentile bootstrap interval."""
+        return interval_of(self.resample(metric, prediction)[:, 0], self.confidence)
+
+    def resample(
+        self, metric: Metric, *predictions: Prediction
+    ) -> Float[ndarray, "resamples predictions"]:
+        """The predictions' scores, each row over the same resampled groups.
+
+        Raises EnsembleError as resampled_scores does.
+        """
+        units = np.unique(self.groups, return_inverse=True)[1]
+        scorers = [
+            metric.scorer(each.probabilities, each.predicted, self.labels, units)
+            for each in predictions
+        ]
+        return resampled_scores(scorers, int(units.max()) + 1, self.resamples, self.seed)
+
+    def subset(self, chosen: Bool[ndarray, " rows"]) -> "ScoredRows":
+        """Some of the rows."""
+        groups = [name for name, taken in zip(self.groups, chosen, strict=True) if taken]
+        return replace(self, labels=self.labels[chosen], groups=groups)
 
 
 def resampled_scores(
     scorers: list[Scorer], groups: int, resamples: int, seed: int
 ) -> Float[ndarray, "resamples scorers"]:
-    """The scores over resampled groups; one row's scores are of the same resample: paired.
+    """The scores over resampled groups; the scores in one row are of the same resample: paired.
 
-    scorers: of groups as metrics.Units. Each resample draws as many groups as there are, with
+    scorers: functions of the groups' weights. Each resample draws as many groups as there are, with
     replacement, each with all its rows. Resamples on which a score is not defined (no row of a
     class) are left out. Raises EnsembleError where these are more than one in twenty, and for
     fewer than two groups.
@@ -57,7 +81,7 @@ def resampled_scores(
     if (~defined).mean() > _MOST_UNDEFINED:
         raise EnsembleError(
             f"an interval by groups: {(~defined).sum()} of {resamples} resamples of {groups} "
-            "groups have no rows of some class: too few groups hold it for this metric"
+            "groups have no rows of some class: too few groups have it for this metric"
         )
     return scores[defined]
 

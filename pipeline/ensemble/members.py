@@ -1,125 +1,119 @@
 """Models' predictions, joined by image id, never by position.
 
-A member is one model on one fold: it predicts its own fold (out-of-fold) and the test images. The
-members of one model together make one column: every image by the network that did not see it, and
-the test images by the mean of its networks. A model from elsewhere comes as one such column.
+A model's networks each predict the fold that they were trained without (out-of-fold) and the test
+images. Together they predict every image by the network that did not see it, and the test images
+by their mean. A model from elsewhere comes as two tables of such predictions.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from pipeline.core.errors import EnsembleError, TableError, examples
+from pipeline.core import paths
+from pipeline.core.errors import EnsembleError, TableError
+from pipeline.core.files import sha256_of
 from pipeline.core.shapes import Probabilities
 from pipeline.core.tables import (
     check_ids,
     class_indices,
+    parse_probabilities,
     probability_columns,
     read_csv,
     read_predictions,
 )
+from pipeline.ensemble.blend import Stacked
+from pipeline.ensemble.config import ExternalMember
+from pipeline.scoring.card import Network
 from pipeline.scoring.metrics import accuracy
 
-
-@dataclass(frozen=True)
-class Member:
-    """Where one model's predictions for one fold lie."""
-
-    model: str
-    fold: int
-    folder: Path
+TestProbabilities = Float[ndarray, "test_rows classes"]
 
 
 @dataclass(frozen=True)
-class External:
-    """Where the predictions of a model from elsewhere lie; sha256: of both files together."""
+class PredictedImages:
+    """Which images are predicted, in the order of every array."""
 
-    name: str
-    oof: Path
-    test: Path
-    folds: Literal["checked", "unchecked"]
-    sha256: str
+    image_ids: list[str]
+    """The training images that are scored."""
+    test_ids: list[str]
+    folds: pd.DataFrame
+    """folds/folds.csv: tables.FOLD_COLUMNS, with images that are not scored as well."""
+    classes: list[str]
 
 
 @dataclass(frozen=True)
-class Column:
-    """One model's predictions for the training images that are scored, and for the test images."""
+class ModelPredictions:
+    """One model's predictions of the training images that are scored, and of the test images."""
 
     name: str
     out_of_fold: Probabilities
-    test: Float[ndarray, "test_rows classes"]
+    test: TestProbabilities
+    test_by_fold: dict[int, TestProbabilities] = field(default_factory=dict)
+    """What each fold's network says about the test images; empty for a model from elsewhere."""
+    networks: list[Network] = field(default_factory=list)
+    """The same networks as the card describes them."""
 
 
-def read_model(
-    members: list[Member],
-    image_ids: list[str],
-    test_ids: list[str],
-    folds: pd.DataFrame,
-    classes: list[str],
-) -> Column:
-    """The column of one model from its members, in the order of the ids.
+def read_model(model: str, trained: list[int], images: PredictedImages) -> ModelPredictions:
+    """The predictions of one model of train.members.
 
-    Out-of-fold: each image's mean over the repeats, each by the network of the fold that it lies
-    in. Test: the mean over all networks. folds: tables.FOLD_COLUMNS. Raises TableError where a
-    member's ids are not exactly its fold's.
+    Out-of-fold: each image's mean over the repeats, each by the network of the image's fold. Test:
+    the mean over all networks. trained: the folds that have a network. Raises TableError where a
+    file is missing, or has other ids than its fold.
     """
-    place = {image_id: row for row, image_id in enumerate(image_ids)}
-    total = np.zeros((len(place), len(classes)))
-    count = np.zeros(len(place), np.int64)
-    for member in members:
-        ids = list(folds.loc[folds["fold"] == str(member.fold), "image_id"])
-        rows = [place[image_id] for image_id in ids]
-        total[rows] += read_predictions(member.folder / "oof.csv", ids, classes)
+    row_of = {image_id: row for row, image_id in enumerate(images.image_ids)}
+    total = np.zeros((len(row_of), len(images.classes)))
+    count = np.zeros(len(row_of), np.int64)
+    test_by_fold, networks = {}, []
+    for fold in trained:
+        folder = paths.model_folder(model, fold)
+        scored = images.folds[images.folds["fold"] == str(fold)]
+        ids = list(scored["image_id"])
+        found = read_predictions(folder / "oof.csv", ids, images.classes)
+        rows = [row_of[image_id] for image_id in ids]
+        total[rows] += found
         count[rows] += 1
-    test = [read_predictions(member.folder / "test.csv", test_ids, classes) for member in members]
-    return Column(members[0].model, total / count[:, None], np.stack(test).mean(axis=0))
+        test_by_fold[fold] = read_predictions(folder / "test.csv", images.test_ids, images.classes)
+        labels = class_indices(paths.FOLDS, scored["label"], images.classes)
+        files = ("weights.safetensors", "oof.csv", "test.csv")
+        networks.append(
+            Network(
+                model=model,
+                fold=fold,
+                accuracy=accuracy(found, labels),
+                rows=len(ids),
+                sha256={name: sha256_of(folder / name) for name in files},
+            )
+        )
+    test: TestProbabilities = np.stack(list(test_by_fold.values())).mean(axis=0)
+    return ModelPredictions(model, total / count[:, None], test, test_by_fold, networks)
 
 
-def score_member(member: Member, folds: pd.DataFrame, classes: list[str]) -> tuple[float, int]:
-    """The accuracy of one member on its own fold, and the rows of that fold."""
-    own = folds[folds["fold"] == str(member.fold)]
-    labels = class_indices(member.folder / "oof.csv", own["label"], classes)
-    return accuracy(
-        read_predictions(member.folder / "oof.csv", list(own["image_id"]), classes), labels
-    ), len(own)
+def stack_tests_by_fold(models: list[ModelPredictions], folds: pd.DataFrame) -> list[Stacked]:
+    """The test predictions of as many networks as an out-of-fold row has: one fold of each repeat.
 
-
-def read_tests_by_fold(
-    members: list[Member],
-    others: list[Column],
-    test_ids: list[str],
-    folds: pd.DataFrame,
-    classes: list[str],
-) -> list[Float[ndarray, "models test_rows classes"]]:
-    """What each fold's networks say of the test images: one fold of each repeat, by model.
-
-    others: models from elsewhere, whose folds are not known: their mean stands in each.
+    A model from elsewhere does not tell its folds' predictions: its mean is used in each.
     """
-    folder_of = {(member.model, member.fold): member.folder for member in members}
     repeat_of = dict(zip(folds["fold"], folds["repeat"], strict=True))
     by_repeat: dict[str, list[int]] = {}
-    for fold in sorted({member.fold for member in members}):
+    for fold in sorted({fold for model in models for fold in model.test_by_fold}):
         by_repeat.setdefault(repeat_of[str(fold)], []).append(fold)
-    found = []
-    for of_each_repeat in zip(*by_repeat.values(), strict=False):
-        own = [
-            np.mean(
-                [
-                    read_predictions(folder_of[model, fold] / "test.csv", test_ids, classes)
-                    for fold in of_each_repeat
-                ],
-                axis=0,
-            )
-            for model in dict.fromkeys(member.model for member in members)
-        ]
-        found.append(np.stack([*own, *(other.test for other in others)]))
-    return found
+    return [
+        np.stack(
+            [
+                np.mean([model.test_by_fold[fold] for fold in one_of_each], axis=0)
+                if model.test_by_fold
+                else model.test
+                for model in models
+            ]
+        )
+        for one_of_each in zip(*by_repeat.values(), strict=False)
+    ]
 
 
 def covered_images(folds: pd.DataFrame, trained: list[int]) -> list[str]:
@@ -139,47 +133,42 @@ def covered_images(folds: pd.DataFrame, trained: list[int]) -> list[str]:
     return [image_id for image_id in dict.fromkeys(folds["image_id"]) if image_id in covered]
 
 
-def read_external(
-    external: External,
-    image_ids: list[str],
-    test_ids: list[str],
-    folds: pd.DataFrame,
-    classes: list[str],
-) -> Column:
-    """The column of a model from elsewhere, its out-of-fold rows cut down to `image_ids`.
+def read_external(external: ExternalMember, images: PredictedImages) -> ModelPredictions:
+    """The predictions of a model from elsewhere, without the training images that are not scored.
 
     Raises EnsembleError where the files are not those of params.yaml, or where the folds are not
-    ours or not stated; TableError where a file has not every training image once (every test
-    image), other columns, or values that are no probabilities.
+    ours or not stated; TableError where a file does not have every training image (every test
+    image) exactly once, or has other columns or invalid probabilities.
     """
+    oof, test = Path(external.oof), Path(external.test)
     _check_bytes(external)
-    table = read_csv(external.oof)
-    columns = ["image_id", *probability_columns(classes)]
-    stated = "fold" in table.columns
+    table = read_csv(oof)
+    columns = ["image_id", *probability_columns(images.classes)]
     if list(table.columns.drop("fold", errors="ignore")) != columns:
         raise TableError(
-            f"{external.oof}: expected the columns {columns}, and `fold` among them or not, "
+            f"{oof}: expected the columns {columns}, and `fold` among them or not, "
             f"found {list(table.columns)}"
         )
-    every = list(dict.fromkeys(folds["image_id"]))
-    check_ids(external.oof, list(table["image_id"]), every)
-    if stated:
-        _check_folds(external, table.set_index("image_id")["fold"], folds)
+    check_ids(oof, list(table["image_id"]), list(dict.fromkeys(images.folds["image_id"])))
+    if "fold" in table.columns:
+        _check_folds(oof, table.set_index("image_id")["fold"], images.folds)
     elif external.folds == "checked":
         raise EnsembleError(
-            f"{external.oof}: expected a column `fold` with folds/folds.csv's fold of each image, "
+            f"{oof}: expected a column `fold` with folds/folds.csv's fold of each image, "
             f"found {list(table.columns)}. Ask for it; or, where you know that no image was "
             f"predicted by a model trained on it or on its group, set folds: unchecked for "
             f"{external.name} in params.yaml: ensemble.external"
         )
-    out_of_fold = _probabilities(external.oof, table, image_ids, columns[1:])
-    test = read_predictions(external.test, test_ids, classes)
-    return Column(external.name, out_of_fold, test)
+    return ModelPredictions(
+        external.name,
+        parse_probabilities(oof, table, images.image_ids, images.classes),
+        read_predictions(test, images.test_ids, images.classes),
+    )
 
 
-def _check_bytes(external: External) -> None:
+def _check_bytes(external: ExternalMember) -> None:
     digest = hashlib.sha256()
-    for path in (external.oof, external.test):
+    for path in (Path(external.oof), Path(external.test)):
         if not path.is_file():
             raise TableError(
                 f"{path}: no such file: params.yaml: ensemble.external: {external.name}"
@@ -189,11 +178,11 @@ def _check_bytes(external: External) -> None:
         raise EnsembleError(
             f"params.yaml: ensemble.external: {external.name}: expected files with sha256 "
             f"{external.sha256}, found {digest.hexdigest()} for {external.oof} and "
-            f"{external.test}. Where these are the ones that you mean, write that"
+            f"{external.test}. If these are the right files, write that one"
         )
 
 
-def _check_folds(external: External, found: "pd.Series[str]", folds: pd.DataFrame) -> None:
+def _check_folds(oof: Path, found: "pd.Series[str]", folds: pd.DataFrame) -> None:
     """Raise EnsembleError unless the column equals the folds of one of our repeats."""
     fewest: list[str] = []
     for _, repeat in folds.groupby("repeat"):
@@ -205,26 +194,7 @@ def _check_folds(external: External, found: "pd.Series[str]", folds: pd.DataFram
     first = fewest[0]
     ours = folds.drop_duplicates("image_id").set_index("image_id")["fold"]
     raise EnsembleError(
-        f"{external.oof}: column fold: expected the folds of one repeat of folds/folds.csv, found "
+        f"{oof}: column fold: expected the folds of one repeat of folds/folds.csv, found "
         f"others for {len(fewest)} of {len(found)} images (first: {first} in {found[first]!r}, "
         f"{ours[first]!r} in folds.csv): its models may have seen the images that they predict"
     )
-
-
-def _probabilities(
-    path: Path, table: pd.DataFrame, image_ids: list[str], columns: list[str]
-) -> Probabilities:
-    """As tables.read_predictions, for a table that may have more rows."""
-    try:
-        every = table[columns].to_numpy(np.float64)
-    except ValueError as error:
-        raise TableError(f"{path}: expected numbers as probabilities: {error}") from error
-    bad = ~((every >= 0) & (every <= 1)).all(axis=1) | (abs(every.sum(axis=1) - 1) > 1e-4)
-    if bad.any():
-        raise TableError(
-            f"{path}: {int(bad.sum())} of {len(bad)} rows are no probabilities in [0, 1] that add "
-            f"up to 1 {examples(list(table['image_id'][bad]))}"
-        )
-    row_of = pd.Series(np.arange(len(table)), index=table["image_id"])
-    chosen: Probabilities = every[row_of.loc[image_ids].to_numpy()]
-    return chosen

@@ -1,18 +1,18 @@
-"""What a blend is worth on rows that nothing was fitted on.
+"""How good a blend is on rows that nothing was fitted on.
 
-Weights, temperature and threshold are numbers learnt from labels, and the score on the rows that
-they were learnt from is too good. So for each fold they are fitted on the other folds' rows and
-applied to that fold's: its labels, and its groups', reach none of them. The choice among several
-blends is made inside in the same way: each fold's rows are predicted by the blend that the other
+Weights, temperature and threshold are numbers learned from labels, and the score on the rows that
+they were learned from is too good. So for each fold they are fitted on the other folds' rows and
+applied to that fold's rows, whose labels and groups had no influence on them. The choice among
+several blends is nested in the same way: each fold's rows are predicted by the blend that the other
 folds, judged among themselves, would have chosen.
 
-Over 60 simulated competitions of 400 rows with five uneven models, the figure on the rows fitted
-on stands 0.023 above the truth, the nested figure of the blend chosen on the same rows 0.007
-above, and the nested choice's 0.007 below; with eight models of pure noise 0.063 and 0.006 above,
-and 0.001 below. The standard error is 0.003: pytest -m slow -s tests/test_nested.py.
+Over 60 simulated competitions of 400 rows with five uneven models, the score on the rows fitted on
+is 0.023 above the truth, the nested score of the blend chosen on the same rows 0.007 above, and the
+nested choice's 0.007 below; with eight models of pure noise 0.063 and 0.006 above, and 0.001 below.
+The standard error is 0.003: pytest -m slow -s tests/test_nested.py.
 
-One leak is left, and it is the usual one of stacking: the networks that predicted the other folds'
-rows were trained on this fold's labels. These reach the fit through those networks only.
+One leak is left, the usual one of stacking: the networks that predicted the other folds' rows were
+trained on this fold's labels, which influence the fit through those networks only.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
-from pipeline.ensemble.blend import Fitted, Kind, Prediction, Recipe, Stacked, fit
-from pipeline.ensemble.compare import Rows, is_significantly_worse
+from pipeline.ensemble.blend import FittedBlend, Kind, Prediction, Recipe, Stacked, fit
+from pipeline.ensemble.compare import is_significantly_worse
+from pipeline.ensemble.estimate import ScoredRows
 from pipeline.scoring.metrics import Metric
 
 FoldOfRow = Int[ndarray, " rows"]
@@ -32,24 +33,24 @@ FoldOfRow = Int[ndarray, " rows"]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is submitted, and what it is worth."""
+    """Which blend is submitted, and the predictions that its score is estimated from."""
 
     recipe: Recipe
-    """Chosen on all rows."""
-    fitted: Fitted
-    """On all rows: for the test images."""
+    """The chosen one, by all rows."""
+    fitted: FittedBlend
+    """Fitted on all rows, for the test images."""
     nested: Prediction
-    """Of each row, by what the other folds gave: the estimate is of these."""
+    """Each row by the blend that the other folds chose and fitted: what is scored."""
     candidates: dict[Kind, Prediction]
-    """The nested predictions of each blend that was tried, from simple to complex."""
+    """Each blend's nested predictions, from simple to complex."""
     best: Kind
-    """Of the best nested score; the one chosen is this or a simpler one."""
+    """The blend of the best nested score; the chosen one is this or a simpler one."""
     chosen_without: dict[int, Kind]
-    """Which blend the other folds chose, by fold."""
+    """The blend that the other folds chose, by fold."""
 
 
-def judge(recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: Rows) -> Judgement:
-    """Choose among the recipes, given from simple to complex, and estimate what it is worth.
+def judge(recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: ScoredRows) -> Judgement:
+    """Choose among the recipes, given from simple to complex, with nested predictions of each row.
 
     Raises EnsembleError where there are too few folds: two to fit anything, three to choose.
     """
@@ -73,7 +74,9 @@ def judge(recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: Rows)
     return Judgement(recipe, fitted, prediction, nested, best, chosen_without)
 
 
-def predict_nested(recipe: Recipe, members: Stacked, folds: FoldOfRow, rows: Rows) -> Prediction:
+def predict_nested(
+    recipe: Recipe, members: Stacked, folds: FoldOfRow, rows: ScoredRows
+) -> Prediction:
     """Each fold's rows by the recipe fitted on the other folds' rows.
 
     A recipe that fits nothing needs no second fold. Raises EnsembleError where one is missing.
@@ -86,7 +89,7 @@ def predict_nested(recipe: Recipe, members: Stacked, folds: FoldOfRow, rows: Row
             f"params.yaml: ensemble: blend {recipe.kind}, calibration {recipe.calibration} and "
             f"threshold {recipe.threshold} are fitted on some folds and judged on another: "
             f"expected two trained folds or more, found {len(names)}. Train more (train.folds), "
-            "or take mean, none and none"
+            "or set mean, none and none"
         )
     prediction = _nothing(members)
     for name in names:
@@ -95,10 +98,12 @@ def predict_nested(recipe: Recipe, members: Stacked, folds: FoldOfRow, rows: Row
     return prediction
 
 
-def choose(predictions: dict[Kind, Prediction], metric: Metric, rows: Rows) -> tuple[Kind, Kind]:
+def choose(
+    predictions: dict[Kind, Prediction], metric: Metric, rows: ScoredRows
+) -> tuple[Kind, Kind]:
     """The first blend that is not significantly worse than the best one; and the best one.
 
-    predictions: from simple to complex, of the same rows; the first of equals is the best.
+    predictions: from simple to complex, of the same rows; the first one of equal ones is the best.
     """
     gains = {kind: metric.gain(rows.score(metric, each)) for kind, each in predictions.items()}
     best = max(gains, key=gains.__getitem__)
@@ -111,11 +116,11 @@ def choose(predictions: dict[Kind, Prediction], metric: Metric, rows: Rows) -> t
 
 
 def _choose_without_each_fold(
-    recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: Rows
+    recipes: list[Recipe], members: Stacked, folds: FoldOfRow, rows: ScoredRows
 ) -> dict[int, Kind]:
-    """For each fold the blend that the other folds choose, judged by nesting among themselves.
+    """For each fold the blend that the other folds choose, nested among themselves.
 
-    A fit without two folds serves both: the one is left out, the other scored.
+    A fit without two folds is used twice: one of them is left out, the other is scored.
     """
     names = [int(name) for name in np.unique(folds)]
     inner: dict[int, dict[Kind, Prediction]] = {
@@ -155,7 +160,7 @@ def _nothing(members: Stacked) -> Prediction:
 
 
 def _write(
-    prediction: Prediction, scored: Bool[ndarray, " rows"], fitted: Fitted, members: Stacked
+    prediction: Prediction, scored: Bool[ndarray, " rows"], fitted: FittedBlend, members: Stacked
 ) -> None:
     applied = fitted.apply(members[:, scored])
     prediction.probabilities[scored] = applied.probabilities

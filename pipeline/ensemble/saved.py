@@ -1,91 +1,58 @@
-"""What was fitted, as a part of a submission's card, and back from there to the last bit.
+"""A fitted blend as a part of the card, and back from there to the last bit.
 
-`predict` and a winner's package blend new images by it: a rounded weight or threshold would turn a
-label that is nearly a tie. JSON keeps every digit of a double; the ranks of rank_mean, a number a
-training row and model, are packed as base64.
+`predict` and a winner's package blend new images with it: a rounded weight or threshold could
+change a label that is nearly a tie. JSON keeps every digit of a double; the ranks of rank_mean, a
+number for each training row and model, are packed as base64.
 """
 
 import base64
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy import ndarray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.core.errors import EnsembleError
-from pipeline.ensemble.blend import Fitted, Logistic, Ranks, WeightedMean, logit_features
+from pipeline.ensemble.blend import FittedBlend, Logistic, Ranks, WeightedMean, logit_features
+from pipeline.scoring.card import Fitted, FittedLogistic, FittedMean
 
 _DOUBLES = np.dtype("<f8")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Mean(_Part):
-    kind: Literal["weighted_mean"]
-    weights: list[float]
-
-
-class _Logistic(_Part):
-    kind: Literal["logistic"]
-    features: Literal["logits", "ranks"]
-    known: list[str]
-    """Of ranks: the doubles of each model, in base64; of logits: none."""
-    coefficients: list[list[float]]
-    intercepts: list[float]
-
-
-class _Fitted(_Part):
-    blend: Annotated[_Mean | _Logistic, Field(discriminator="kind")]
-    temperature: float | None
-    threshold: float | None
-
-
-def describe_fitted(fitted: Fitted) -> dict[str, Any]:
-    """All that it takes to apply it again, exactly."""
+def describe_fitted(fitted: FittedBlend) -> Fitted:
+    """Everything that is needed to apply it again, exactly."""
     blend = fitted.blend
-    part: _Mean | _Logistic
+    part: FittedMean | FittedLogistic
     if isinstance(blend, WeightedMean):
-        part = _Mean(kind="weighted_mean", weights=blend.weights.tolist())
+        part = FittedMean(kind="weighted_mean", weights=blend.weights.tolist())
     else:
         ranks = blend.features if isinstance(blend.features, Ranks) else None
-        part = _Logistic(
+        part = FittedLogistic(
             kind="logistic",
             features="ranks" if ranks else "logits",
             known=[_pack(column) for column in ranks.known] if ranks else [],
             coefficients=blend.coefficients.tolist(),
             intercepts=blend.intercepts.tolist(),
         )
-    whole = _Fitted(blend=part, temperature=fitted.temperature, threshold=fitted.threshold)
-    return whole.model_dump()
+    return Fitted(blend=part, temperature=fitted.temperature, threshold=fitted.threshold)
 
 
-def read_fitted(card: Path, blend: dict[str, Any], models: int) -> Fitted:
-    """What describe_fitted described, from the card's part `blend`.
+def read_fitted(card: Path, fitted: Fitted, models: int) -> FittedBlend:
+    """What describe_fitted described: the card's `blend.fitted`, for so many models.
 
-    Raises EnsembleError where it is not there, or not of so many models.
+    Raises EnsembleError, which names the card, where its numbers are not for so many models.
     """
-    if "fitted" not in blend:
-        raise EnsembleError(
-            f"{card}: expected blend.fitted, what new images are blended by; found none: it was "
-            "made by an earlier version. Run: dvc repro ensemble"
-        )
     try:
-        found = _Fitted.model_validate(blend["fitted"])
-        fitted = Fitted(_read_blend(found.blend, models), found.temperature, found.threshold)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in ("fitted", *first["loc"]))
-        raise _broken(card, f"{place}: {first['msg']}") from error
-    except ValueError as error:  # of the shapes or the base64
-        raise _broken(card, f"fitted.blend: {error}") from error
-    return fitted
+        blend = _read_blend(fitted.blend, models)
+    except ValueError as error:  # from the shapes or the base64
+        raise EnsembleError(
+            f"{card}: blend.fitted.blend: expected the numbers of {models} models: {error}. "
+            "Run: dvc repro --force ensemble"
+        ) from error
+    return FittedBlend(blend, fitted.temperature, fitted.threshold)
 
 
-def _read_blend(part: _Mean | _Logistic, models: int) -> WeightedMean | Logistic:
-    if isinstance(part, _Mean):
+def _read_blend(part: FittedMean | FittedLogistic, models: int) -> WeightedMean | Logistic:
+    if isinstance(part, FittedMean):
         return WeightedMean(np.array(part.weights).reshape(models))
     outputs = len(part.intercepts)
     if part.features == "ranks":
@@ -103,7 +70,3 @@ def _pack(values: ndarray) -> str:
 
 def _unpack(packed: str) -> ndarray:
     return np.frombuffer(base64.b64decode(packed, validate=True), _DOUBLES).astype(np.float64)
-
-
-def _broken(card: Path, what: str) -> EnsembleError:
-    return EnsembleError(f"{card}: blend.{what}. Run: dvc repro --force ensemble")

@@ -6,12 +6,11 @@ competition's images and data/store are not needed.
 """
 
 import csv
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from pipeline.core.files import new_file, sha256_of
 from pipeline.core.progress import say, track
 from pipeline.core.shapes import Images, Probabilities
 from pipeline.core.tables import probability_columns, read_csv
-from pipeline.ensemble.blend import Fitted, Prediction, Stacked
+from pipeline.ensemble.blend import FittedBlend, Prediction, Stacked
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
 from pipeline.predict.images import (
@@ -34,6 +33,7 @@ from pipeline.predict.images import (
 )
 from pipeline.prepare.config import PrepareConfig
 from pipeline.raw.archive import ImageArchive
+from pipeline.scoring.card import Card, read_card
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.trained import TrainedNetwork, load_network
 
@@ -50,7 +50,7 @@ class Ensemble:
     networks: dict[str, list[TrainedNetwork]]
     """By model, a fold each, in the order of the card's members."""
     classes: list[str]
-    blend: Fitted
+    blend: FittedBlend
     id_column: str
     label_column: str
     """The submission's where it holds labels, else `label`."""
@@ -122,47 +122,45 @@ def load_ensemble(config: Config) -> Ensemble:
                 f"models: expected networks of the same classes, found {classes} and "
                 f"{network.classes}. Run: dvc repro"
             )
-    blend = read_fitted(paths.card(config.ensemble.name), card["blend"], len(networks))
+    blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks))
     submission = read_csv(paths.submission(config.ensemble.name))
     id_column = submission.columns[0]
-    label_column = submission.columns[1] if card["test"]["holds"] == "labels" else "label"
+    label_column = submission.columns[1] if card.test.holds == "labels" else "label"
     with_suffix = have_suffix(list(submission[id_column]))
     return Ensemble(networks, classes, blend, id_column, label_column, with_suffix)
 
 
-def find_weights(config: Config) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
     """The submission's card, and the weights of its members: files by model, in its order.
 
     Raises EnsembleError where members, params.yaml and models/ do not agree.
     """
     path = paths.card(config.ensemble.name)
-    if not path.is_file():
-        raise EnsembleError(f"{path}: no such file. Run: dvc repro ensemble")
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    card = read_card(path)
     wanted = [(model, fold) for model in config.train.members for fold in config.train.folds]
-    if foreign := [member["model"] for member in card["members"] if "fold" not in member]:
+    if foreign := [external.model for external in card.external]:
         raise EnsembleError(
             f"{path}: {len(foreign)} of its models come from elsewhere {examples(foreign)}: "
             "without their networks no other image can be scored. Take them out of "
             "ensemble.external, and run: dvc repro ensemble"
         )
-    found = [(member["model"], member["fold"]) for member in card["members"]]
+    found = [(network.model, network.fold) for network in card.networks]
     if found != wanted:
         raise EnsembleError(
             f"{path}: expected the members of {paths.PARAMS}, {_named(wanted)}; found "
             f"{_named(found)}. Run: dvc repro"
         )
     weights: dict[str, list[Path]] = {}
-    for member in card["members"]:
-        file = paths.model_folder(member["model"], member["fold"]) / WEIGHTS
+    for network in card.networks:
+        file = paths.model_folder(network.model, network.fold) / WEIGHTS
         if not file.is_file():
             raise EnsembleError(f"{file}: no such file. Run: dvc repro, or dvc checkout")
-        if sha256_of(file) != member["sha256"][WEIGHTS]:
+        if sha256_of(file) != network.sha256[WEIGHTS]:
             raise EnsembleError(
                 f"{file}: expected the network that made {paths.submission(config.ensemble.name)}, "
                 f"found another one (by the SHA-256 in {path}). Run: dvc repro ensemble"
             )
-        weights.setdefault(member["model"], []).append(file)
+        weights.setdefault(network.model, []).append(file)
     return card, weights
 
 
@@ -245,5 +243,5 @@ def _check_output(output: Path, source: Path, submission: Path) -> None:
             raise TableError(f"{output}: would overwrite {what}. Set --output to another file")
 
 
-def _named(members: list[tuple[str, Any]]) -> str:
+def _named(members: list[tuple[str, int]]) -> str:
     return ", ".join(f"{model} fold {fold}" for model, fold in members)

@@ -36,8 +36,8 @@ from pipeline.report.diagnosis import (
     trace_roc,
 )
 from pipeline.report.label_noise import LabelNoise, find_label_noise
-from pipeline.report.records import Leaderboard
 from pipeline.scoring.card import Card, Network, read_card
+from pipeline.scoring.leaderboard import read_leaderboard
 from pipeline.scoring.metrics import METRICS, decide
 
 
@@ -218,18 +218,16 @@ def _check_card(card: Card, rows: PredictedRows) -> None:
 
 
 def _read_halves(card: Card) -> list[HalfScore]:
-    leaderboard = read_record(paths.LEADERBOARD, Leaderboard, "check")
-    forecasts = {"public": card.forecast.public, "private": card.forecast.private}
+    solution = read_leaderboard(paths.LEADERBOARD, card.metric.name).solution
+    if solution is None:
+        return []
     found = []
-    for name, scores in (leaderboard.solution or {}).items():
-        if card.metric.name not in scores:
-            raise TableError(
-                f"{paths.LEADERBOARD}: expected scores by the metric {card.metric.name} of "
-                f"{paths.card(card.name)}, found {', '.join(scores)}: they are of different runs. "
-                "Run: dvc repro --force check"
-            )
-        score, (low, high) = scores[card.metric.name], forecasts[name]
-        found.append(HalfScore(name, int(scores["rows"]), score, low <= score <= high))
+    for name, half, (low, high) in (
+        ("public", solution.public, card.forecast.public),
+        ("private", solution.private, card.forecast.private),
+    ):
+        score = half.scores[card.metric.name]
+        found.append(HalfScore(name, half.rows, score, low <= score <= high))
     return found
 
 

@@ -1,8 +1,8 @@
-"""The card: everything that is known of a submission, in the JSON file beside it.
+"""The card: everything that is known about a submission, in the JSON file beside it.
 
 Stage `ensemble` writes it (core/record.py); every other module reads it through `read_card`, so
-that its shape stands here alone. Figures for people are rounded to six digits; `Fitted` keeps
-every digit, since `predict` and a winner's package repeat the submission from it.
+that only this module defines its shape. Figures for people are rounded to six digits; `Fitted`
+keeps every digit, since `predict` and a winner's package repeat the submission from it.
 """
 
 import base64
@@ -18,19 +18,24 @@ from pydantic import Field
 
 from pipeline.core.record import Figure, Interval, Record, parse_record, read_record
 
+Holds = Literal["labels", "probability", "probabilities"]
+"""labels. probability: of the second of two classes. probabilities: of each class."""
+
 
 class OutOfFold(Record):
-    """How the nested out-of-fold prediction does, whatever the competition's metric is."""
+    """How good the nested out-of-fold prediction is, whatever the competition's metric is."""
 
     accuracy: Figure
     interval: Interval
-    """Of the accuracy, over resampled groups."""
+    """The accuracy's, over resampled groups."""
     confidence: float
     interval_method: str
     log_loss: Figure
-    recall: dict[str, Figure]
+    recall: dict[str, Figure | None]
+    """The recall by class; None for a class without rows."""
     rows: int
     of_images: int
+    """Rows of the whole training set."""
     groups: int
 
 
@@ -43,31 +48,36 @@ class Score(Record):
 
 
 class Gain(Record):
-    """What averaging the folds' networks is expected to add to the score."""
+    """What averaging the folds' networks is expected to change in the score."""
 
     mean: Figure
     spread: Figure
+    """Standard deviation of that expectation."""
     disagreement: Figure
     """Mean share of test images on which one fold's networks disagree with the mean of all."""
     folds: int
 
 
 class Drift(Record):
-    """Whether train and test can be distinguished, against training groups among themselves."""
+    """How well train and test can be distinguished, compared with training groups alone."""
 
     auc: Figure
+    """0.5: not at all."""
     band: Interval
+    """The AUC of some training groups against the others: 5 to 95 % of the splits."""
     p: Figure
+    """Share of the splits, this one included, with at least that AUC."""
     splits: int
     strongest: list[str]
+    """The three features whose means differ most, in standard deviations."""
     weighted: bool
     """Whether the training groups were weighted by how much they look like test."""
 
 
 class CorrectRows(Record):
-    """Which out-of-fold rows are right, by sorted image id: about 100 bytes a 1,000 rows.
+    """Which out-of-fold rows are right, by sorted image id: about 100 bytes per 1,000 rows.
 
-    So that two cards, years apart, can be compared on the same rows.
+    With it, two cards can be compared on the same rows, years apart.
     """
 
     rows: int
@@ -76,7 +86,7 @@ class CorrectRows(Record):
 
     @classmethod
     def pack(cls, image_ids: list[str], correct: Bool[ndarray, " rows"]) -> "CorrectRows":
-        """correct: one entry an image id, in any order."""
+        """image_ids: in any order. correct: parallel to them."""
         order = sorted(range(len(image_ids)), key=image_ids.__getitem__)
         packed = zlib.compress(np.packbits(correct[order]).tobytes(), 9)
         return cls(
@@ -86,7 +96,7 @@ class CorrectRows(Record):
         )
 
     def unpack(self, image_ids: list[str]) -> Bool[ndarray, " rows"] | None:
-        """What was packed, by sorted image id; None where it was of other images than these."""
+        """What was packed, by sorted image id; None where other images were packed."""
         if self.ids_sha256 != _sha256(sorted(image_ids)):
             return None
         raw = zlib.decompress(base64.b64decode(self.bits))
@@ -99,6 +109,11 @@ class Halves(Record):
 
     public: int
     private: int
+
+    @property
+    def both(self) -> int:
+        """All test rows that count."""
+        return self.public + self.private
 
 
 class Quantiles(Record):
@@ -119,7 +134,7 @@ class Forecast(Record):
     sd: tuple[Figure, Figure]
     """Standard deviations of the public and the private score."""
     correlation: Figure
-    """Of the public and the private score."""
+    """Correlation of the public and the private score."""
     shake_up: Figure
     """Standard deviation of public minus private."""
     rows: Halves
@@ -135,7 +150,7 @@ class TestLabels(Record):
     """How often the submission gives each class, or finds it most probable."""
 
     rows: int
-    holds: Literal["labels", "probability", "probabilities"]
+    holds: Holds
     labels: dict[str, int]
 
 
@@ -147,19 +162,19 @@ class FittedMean(Record):
 
 
 class FittedLogistic(Record):
-    """Logistic regression on the models' logits or on the mean of their ranks."""
+    """Logistic regression on the models' logits, or on the mean of their ranks."""
 
     kind: Literal["logistic"]
     features: Literal["logits", "ranks"]
     known: list[str]
-    """For ranks, the doubles of each model in base64; for logits empty."""
+    """For ranks, the doubles of each model in base64; empty for logits."""
     coefficients: list[list[float]]
-    """A row an output, in the order of the models and the classes in each."""
+    """One row per output, in the order of the models and of the classes in each."""
     intercepts: list[float]
 
 
 class Fitted(Record):
-    """What was fitted, to the last digit; None where nothing was."""
+    """What was fitted, to the last digit. None: no temperature, no threshold."""
 
     blend: Annotated[FittedMean | FittedLogistic, Field(discriminator="kind")]
     temperature: float | None
@@ -167,18 +182,20 @@ class Fitted(Record):
 
 
 class Candidate(Record):
-    """One way of blending: its nested score, and what not nesting would have claimed."""
+    """One way of blending, compared with the best one."""
 
     blend: str
     nested: Figure
     unnested: Figure
+    """The score on the very rows that it was fitted on."""
     better_than_best_by: Figure
     interval: Interval
+    """The difference's, over resampled groups."""
     p_value: Figure
 
 
 class Blend(Record):
-    """Which blend was chosen among which, and why."""
+    """Which blend was chosen, among which candidates, and why."""
 
     asked: str
     chosen: str
@@ -186,28 +203,33 @@ class Blend(Record):
     models: list[str]
     calibration: str
     unnested: Figure
+    """The best unnested score: what would be announced without nested folds."""
     test: str
     """The test that gives the candidates' p-values."""
     fitted: Fitted
     candidates: list[Candidate]
     chosen_without_fold: dict[str, str]
+    """The blend that the other folds choose, by fold."""
 
 
 class Pair(Record):
-    """How two models differ."""
+    """How two models differ, as shares of the rows."""
 
     models: tuple[str, str]
     disagreement: Figure
+    """Another most probable class."""
     error_correlation: Figure | None
+    """Pearson's, of their errors as 0 and 1; None where one makes no error, or only errors."""
     both_wrong: Figure
 
 
 class Contribution(Record):
-    """What a model adds to the others, in the metric's units; above 0 is better with it."""
+    """What a model adds to the others, in the metric's units."""
 
     model: str
     score_without: Figure
     adds: Figure
+    """Above 0: the score is better with the model."""
 
 
 class Diversity(Record):
@@ -218,14 +240,14 @@ class Diversity(Record):
 
 
 class Network(Record):
-    """One model trained without one fold, and how it does on that fold."""
+    """One model trained without one fold, and how good it is on that fold."""
 
     model: str
     fold: int
     accuracy: Figure
     rows: int
     sha256: dict[str, str]
-    """By file name in models/MODEL/foldK."""
+    """The hashes by file name in models/MODEL/foldK/."""
 
 
 class ExternalModel(Record):

@@ -9,7 +9,7 @@ rows, so that a bootstrap, which is nothing but integer weights, counts and sort
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Literal
 
@@ -22,13 +22,13 @@ from pipeline.core.ranks import ordered_pairs
 from pipeline.core.shapes import Labels, Probabilities
 
 Units = Int[ndarray, " rows"]
-"""For each row the place, in [0, units), of what counts or not as a whole: its group."""
+"""For each row the number, in [0, units), of what counts as a whole: its group."""
 
 Weights = Float[ndarray, " units"]
 """How often each unit counts; a bootstrap's are integers."""
 
 Counts = Float[ndarray, "matrices classes classes"]
-"""Confusion matrices: how many rows of the label (first axis) were predicted so (second)."""
+"""Confusion matrices: how many rows of a label (first axis) were predicted as each class."""
 
 Scorer = Callable[[Weights], float]
 """The score of fixed predictions over weighted units; NaN where it is not defined on them."""
@@ -61,33 +61,46 @@ def log_loss(probabilities: Probabilities, labels: Labels) -> float:
     return float(_losses(probabilities, labels).mean())
 
 
-def recalls(predicted: Labels, labels: Labels, classes: int) -> list[float]:
-    """For each class, the share of its rows that are predicted so.
+def recalls(predicted: Labels, labels: Labels, classes: int) -> list[float | None]:
+    """For each class, the share of its rows that are predicted as that class.
 
     With two classes these are specificity and sensitivity. Same as sklearn.metrics.recall_score
-    with average=None (tests/test_metrics.py). NaN for a class without rows.
+    with average=None (tests/test_metrics.py). None for a class without rows.
     """
     return [
-        float((predicted[labels == place] == place).mean()) if (labels == place).any() else np.nan
+        float((predicted[labels == place] == place).mean()) if (labels == place).any() else None
         for place in range(classes)
     ]
 
 
+def area_under_roc(values: Float[ndarray, " rows"], positive: Bool[ndarray, " rows"]) -> float:
+    """The chance that a positive row has a larger value than another row; ties count half.
+
+    Same as sklearn.metrics.roc_auc_score (tests/test_metrics.py). NaN without rows of one kind.
+    """
+    return _area(values, positive, np.arange(len(values)))(np.ones(len(values)))
+
+
+def mean_of(values: Float[ndarray, " rows"], units: Units | None = None) -> Scorer:
+    """The mean over rows, as a function of the units' weights; None: every row counts by itself."""
+    units = np.arange(len(values)) if units is None else units
+    sums, rows = np.bincount(units, weights=values), np.bincount(units)
+    return lambda weights: _ratio(float(weights @ sums), float(weights @ rows))
+
+
 @dataclass(frozen=True)
 class Metric(ABC):
-    """A score by name, and all that other modules need to know of it."""
+    """A score by name, and everything that other modules need to know about it."""
 
     name: str
-    greater_is_better: bool
-    two_classes: bool
-    """Whether it has a meaning for two classes only; the second is then the positive one."""
-    lowest: float
-    highest: float
-
-    @property
-    @abstractmethod
-    def is_mean_of_rows(self) -> bool:
-        """Whether it is the mean over rows of right (1) or wrong (0), so tests for counts fit."""
+    _: KW_ONLY
+    greater_is_better: bool = True
+    two_classes: bool = False
+    """Whether it is for two classes only; the second is then the positive one."""
+    lowest: float = 0.0
+    highest: float = 1.0
+    is_mean_of_rows: bool = False
+    """Whether it is the mean over rows of right (1) or wrong (0), so that tests for counts fit."""
 
     @property
     @abstractmethod
@@ -139,16 +152,16 @@ class LabelMetric(Metric):
     """A score of decided classes, which is a function of the confusion matrix."""
 
     of_counts: Callable[[Counts], Float[ndarray, " matrices"]]
-    """From any number of confusion matrices at once; NaN where it is not defined."""
-
-    is_mean_of_rows: bool = False
+    """For any number of confusion matrices at once; NaN where it is not defined."""
 
     needs = "labels"
 
     def _scorer(
         self, probabilities: Probabilities, predicted: Labels, labels: Labels, units: Units
     ) -> Scorer:
-        """Adds up one confusion matrix a unit."""
+        """Add up one confusion matrix per unit; a mean needs none, however many the classes."""
+        if self.is_mean_of_rows:
+            return mean_of((predicted == labels).astype(np.float64), units)
         classes = probabilities.shape[1]
         cell = (units * classes + labels) * classes + predicted
         size = (int(units.max()) + 1) * classes**2
@@ -163,7 +176,6 @@ class ProbabilityMetric(Metric):
 
     of_probabilities: Callable[[Probabilities, Labels, Units], Scorer]
 
-    is_mean_of_rows = False
     needs = "probabilities"
 
     def _scorer(
@@ -173,12 +185,12 @@ class ProbabilityMetric(Metric):
         labels: Labels,
         units: Units,
     ) -> Scorer:
-        """Leaves `predicted` aside."""
+        """Ignore `predicted`."""
         return self.of_probabilities(probabilities, labels, units)
 
 
 def metric_named(name: str, classes: int) -> Metric:
-    """The metric of that name for so many classes. Raises EnsembleError where it has no meaning."""
+    """The metric of that name. Raises EnsembleError where it is not for so many classes."""
     metric = METRICS[name]
     if metric.two_classes and classes != 2:
         raise EnsembleError(
@@ -243,9 +255,7 @@ def _quadratic_kappa(counts: Counts) -> ndarray:
 
 
 def _log_loss(probabilities: Probabilities, labels: Labels, units: Units) -> Scorer:
-    losses = np.bincount(units, weights=_losses(probabilities, labels))
-    rows = np.bincount(units)
-    return lambda weights: _ratio(float(weights @ losses), float(weights @ rows))
+    return mean_of(_losses(probabilities, labels), units)
 
 
 def _area(
@@ -260,7 +270,7 @@ def _area(
 def _weighted_area(
     units: Units, positive: Bool[ndarray, " rows"], starts: ndarray, weights: Weights
 ) -> float:
-    """Of rows in ascending order, in which each distinct value begins at one of the starts."""
+    """The area for rows in ascending order; starts: where each distinct value begins."""
     of_row = weights[units]
     hits = np.add.reduceat(of_row * positive, starts)
     misses = np.add.reduceat(of_row * ~positive, starts)
@@ -283,15 +293,15 @@ def _macro_roc_auc(probabilities: Probabilities, labels: Labels, units: Units) -
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in [
-        LabelMetric("accuracy", True, False, 0.0, 1.0, _accuracy, is_mean_of_rows=True),
-        LabelMetric("balanced_accuracy", True, False, 0.0, 1.0, _balanced_accuracy),
-        ProbabilityMetric("log_loss", False, False, 0.0, math.inf, _log_loss),
-        ProbabilityMetric("roc_auc", True, True, 0.0, 1.0, _roc_auc),
-        LabelMetric("f1", True, True, 0.0, 1.0, _f1),
-        LabelMetric("macro_f1", True, False, 0.0, 1.0, _macro_f1),
-        ProbabilityMetric("macro_roc_auc", True, False, 0.0, 1.0, _macro_roc_auc),
-        LabelMetric("quadratic_kappa", True, False, -1.0, 1.0, _quadratic_kappa),
+        LabelMetric("accuracy", _accuracy, is_mean_of_rows=True),
+        LabelMetric("balanced_accuracy", _balanced_accuracy),
+        ProbabilityMetric("log_loss", _log_loss, greater_is_better=False, highest=math.inf),
+        ProbabilityMetric("roc_auc", _roc_auc, two_classes=True),
+        LabelMetric("f1", _f1, two_classes=True),
+        LabelMetric("macro_f1", _macro_f1),
+        ProbabilityMetric("macro_roc_auc", _macro_roc_auc),
+        LabelMetric("quadratic_kappa", _quadratic_kappa, lowest=-1.0),
     ]
 }
-"""By the name in params.yaml: ensemble.metric. scikit-learn's names: quadratic_kappa is
+"""The metrics by their names in params.yaml: ensemble.metric. In scikit-learn, quadratic_kappa is
 cohen_kappa_score(weights="quadratic"), macro_roc_auc is roc_auc_score(multi_class="ovr")."""

@@ -1,41 +1,31 @@
 """The file for Kaggle: exactly the sample submission's columns, ids and order.
 
-What stands in it follows from the metric and the sample's columns:
+Its content follows from the metric and the sample's columns:
 
 - a metric of labels, id and one column: the labels;
 - a metric of probabilities, id and one column, two classes: the probability of the second class;
-- a metric of probabilities, id and one column a class, named like the classes, in any order: the
+- a metric of probabilities, id and one column per class, named like the classes, in any order: the
   probability of each.
 
-Every other combination is an error. A daily submission that fails for its format is lost, so
-everything that Kaggle checks, and the order that it does not, is checked here first.
+Every other combination is an error. A submission that Kaggle refuses for its format still costs
+one of the day's, so everything that Kaggle checks, and the order, is checked here first.
 """
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.shapes import Labels, Probabilities
-from pipeline.core.tables import first_repeated, read_csv, write_table
+from pipeline.core.tables import SUM_OFF, class_indices, first_repeated, read_csv, write_table
+from pipeline.scoring.card import Holds
 from pipeline.scoring.metrics import Metric
 
-Holds = Literal["labels", "probability", "probabilities"]
-"""labels. probability: of the second of two classes. probabilities: of each class."""
-
-_T = TypeVar("_T")
-
-_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
-
-_MOST_OFF = 1e-4
-"""How far the probabilities of a row may be from adding up to 1: tables.read_predictions' bound."""
+_NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -44,17 +34,17 @@ class Form:
 
     sample: Path
     columns: list[str]
-    """The sample's: the id first."""
+    """The sample's columns: the id first."""
     ids: list[str]
-    """In the sample's order."""
+    """The ids, in the sample's order."""
     classes: list[str]
-    """In the order of the probabilities, which need not be that of the columns."""
+    """The classes in the order of the probabilities, which may differ from the columns'."""
     holds: Holds
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What a submission says of each row, in the order of the form's ids."""
+    """What a submission says about each row, in the order of the form's ids."""
 
     probabilities: Probabilities
     """1 for a submitted label."""
@@ -62,15 +52,15 @@ class Submitted:
     """The submitted label, or the most probable class."""
 
     def count(self, classes: list[str]) -> dict[str, int]:
-        """How many rows are of each class."""
+        """How many rows are predicted as each class."""
         counts = np.bincount(self.predicted, minlength=len(classes))
         return dict(zip(classes, counts.tolist(), strict=True))
 
 
 def read_form(sample: Path, metric: Metric, classes: list[str]) -> Form:
-    """What the sample submission and the metric ask for.
+    """The form that the sample submission and the metric ask for.
 
-    Raises SubmissionError where the one cannot hold what the other needs.
+    Raises SubmissionError where the sample's columns cannot hold what the metric scores.
     """
     template = read_csv(sample)
     columns = list(template.columns)
@@ -113,7 +103,7 @@ def write_submission(
 ) -> None:
     """Write predictions by id in the sample's columns and order, then read them back and check.
 
-    Probabilities have 9 significant digits, as those of tables.write_predictions.
+    Probabilities have 9 significant digits, as in tables.write_predictions.
     """
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
     if missing := [image_id for image_id in form.ids if image_id not in row_of]:
@@ -145,9 +135,9 @@ def check_submission(path: Path, form: Form) -> dict[str, int]:
 def read_submission(path: Path, form: Form) -> Submitted:
     """Read and check a submission.
 
-    Raises SubmissionError with the first thing that is wrong: columns; ids that are missing,
-    unknown, doubled or out of order; empty or unknown labels; what is no number in [0, 1], and
-    rows whose classes do not add up to 1.
+    Raises SubmissionError with the first mistake: other columns; ids that are missing, unknown,
+    repeated or out of order; empty or unknown labels; values that are not numbers in [0, 1]; rows
+    whose probabilities do not add up to 1.
     """
     if not path.is_file():
         raise SubmissionError(f"{path}: no such file. Run: dvc repro ensemble")
@@ -160,13 +150,11 @@ def read_submission(path: Path, form: Form) -> Submitted:
     id_column, *others = form.columns
     _check_ids(path, list(found[id_column]), form.ids)
     if form.holds == "labels":
-        place_of = {name: place for place, name in enumerate(form.classes)}
-        expected = f"one of the labels {form.classes}"
-        predicted = np.array(_parse(path, found, others[0], place_of.get, expected), np.int64)
+        unknown = ~found[others[0]].isin(form.classes).to_numpy()
+        _refuse(path, found, others[0], unknown, f"one of the labels {form.classes}")
+        predicted = class_indices(path, found[others[0]], form.classes)
         return Submitted(np.eye(len(form.classes))[predicted], predicted)
-    values = np.array(
-        [_parse(path, found, column, _number, "a probability in [0, 1]") for column in others]
-    ).T
+    values = np.stack([_parse_numbers(path, found, column) for column in others], axis=1)
     if form.holds == "probability":
         probabilities = np.hstack([1 - values, values])
     else:
@@ -175,31 +163,29 @@ def read_submission(path: Path, form: Form) -> Submitted:
     return Submitted(probabilities, probabilities.argmax(axis=1))
 
 
-def _parse(
-    path: Path, table: pd.DataFrame, column: str, read: Callable[[str], _T | None], expected: str
-) -> list[_T]:
-    """The column's values; None is none."""
-    values = []
-    for row, (image_id, text) in enumerate(zip(table.iloc[:, 0], table[column], strict=True)):
-        value = read(text)
-        if value is None:
-            place = "" if len(table.columns) == 2 else f"column {column}: "
-            raise SubmissionError(
-                f"{path}: line {row + 2}: {place}expected {expected}, found {text!r} "
-                f"(id {image_id})"
-            )
-        values.append(value)
+def _parse_numbers(path: Path, table: pd.DataFrame, column: str) -> Float[ndarray, " rows"]:
+    is_number = table[column].str.fullmatch(_NUMBER)
+    values = table[column].where(is_number, "nan").to_numpy(np.float64)
+    _refuse(path, table, column, ~(values <= 1), "a probability in [0, 1]")
     return values
 
 
-def _number(text: str) -> float | None:
-    value = float(text) if _NUMBER.fullmatch(text) else np.nan
-    return value if 0 <= value <= 1 else None
+def _refuse(
+    path: Path, table: pd.DataFrame, column: str, wrong: Bool[ndarray, " rows"], expected: str
+) -> None:
+    """Raise SubmissionError for the first row that is wrong."""
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        place = "" if len(table.columns) == 2 else f"column {column}: "
+        raise SubmissionError(
+            f"{path}: line {row + 2}: {place}expected {expected}, found "
+            f"{table[column].iloc[row]!r} (id {table.iloc[:, 0].iloc[row]})"
+        )
 
 
 def _check_sums(path: Path, table: pd.DataFrame, values: Float[ndarray, "rows columns"]) -> None:
     sums = values.sum(axis=1)
-    wrong = np.flatnonzero(abs(sums - 1) > _MOST_OFF)
+    wrong = np.flatnonzero(abs(sums - 1) > SUM_OFF)
     if len(wrong):
         row = int(wrong[0])
         raise SubmissionError(

@@ -66,7 +66,7 @@ def run(config: Config, output: Path) -> None:
             "Run: dvc repro, then git add --all, git commit, and this command again"
         )
     card, weights = find_weights(config)
-    read_fitted(paths.card(name), card["blend"], len(weights))
+    read_fitted(paths.card(name), card.blend.fitted, len(weights))
     with new_folder(folder) as partial:
         _fill(partial, config, [file for files in weights.values() for file in files])
     with new_file(zipped) as partial:

@@ -1,15 +1,16 @@
 """What averaging the fold models gains on the test images, from their disagreement, without labels.
 
-Out-of-fold rows have one fold's model each, test images the mean of all folds'. Where the folds
-agree, averaging changes nothing; where one of them disagrees with the mean, the mean is right as
-often as it says, if its probabilities are calibrated. So the folds' mean, each sharpened by the
-temperature that fits the out-of-fold rows, tells the expected accuracy of both; for other metrics
-labels are drawn from it, and both are scored on them. It needs no test label and no more training.
+An out-of-fold row is predicted by one fold's models, a test image by the mean over all folds. Where
+the folds agree, averaging changes nothing; where one of them disagrees with the mean, the mean is
+right as often as its probabilities say, if they are calibrated. So the mean of the folds, each
+sharpened by the temperature that fits the out-of-fold rows, gives the expected accuracy of both;
+for other metrics labels are drawn from it, and both are scored on them. This needs no test label
+and no more training.
 
-A mean of calibrated probabilities is less sure than it should be (Rahaman and Thiery 2021), so
-this finds a part of the gain: in simulated competitions the true one is 1.3 to 2.2 times as large
-(docs/FORECAST.md). On the drawn cells of profile `synthetic` it says 0.0066, and the solution
-0.0040 ± 0.006. The spread is therefore as large as the gain.
+A mean of calibrated probabilities is less confident than it should be (Rahaman and Thiery 2021), so
+this finds only a part of the gain: in simulated competitions the true one is 1.3 to 2.2 times as
+large (docs/FORECAST.md). On the drawn cells of profile `synthetic` the estimate is 0.0066, and the
+gain by the solution 0.0040 ± 0.006. The spread is therefore set as large as the gain.
 """
 
 from dataclasses import dataclass
@@ -23,22 +24,22 @@ from pipeline.ensemble.calibrate import sharpen
 from pipeline.scoring.metrics import Metric
 
 _LABELLINGS = 100
-"""Sets of labels that are drawn for a metric other than accuracy."""
+"""How many sets of labels are drawn for a metric other than accuracy."""
 
 
 @dataclass(frozen=True)
-class Gain:
+class AveragingGain:
     """How much better the mean over the folds scores than one fold's, in the metric's units."""
 
     mean: float
     spread: float
-    """Standard deviation of what it may be instead."""
+    """Standard deviation of the error of `mean`."""
     disagreement: float
-    """Share of test images whose class one fold's model and the mean see differently."""
+    """Mean share of test images on which one fold's models disagree with the mean of all."""
 
 
-NO_GAIN = Gain(0.0, 0.0, 0.0)
-"""Of one fold, or none known."""
+NO_GAIN = AveragingGain(0.0, 0.0, 0.0)
+"""For a single fold."""
 
 
 def estimate_gain(
@@ -47,12 +48,12 @@ def estimate_gain(
     test_by_fold: list[Prediction],
     temperature: float,
     seed: int,
-) -> Gain:
-    """The expected score of what is submitted minus that of one fold's models, on the test images.
+) -> AveragingGain:
+    """The expected score of the submission minus that of one fold's models, on the test images.
 
-    test: the submission's. test_by_fold: what each fold's models say of the test images, blended
-    as the out-of-fold rows are. temperature: calibrates one of them. Raises EnsembleError where the
-    tables have different shapes.
+    test: the submission's predictions. test_by_fold: each fold's predictions of the test images,
+    blended as the out-of-fold rows are. temperature: calibrates one of them. Raises EnsembleError
+    where the tables have different shapes.
     """
     shapes = sorted({fold.probabilities.shape for fold in [test, *test_by_fold]})
     if len(shapes) > 1:
@@ -61,14 +62,14 @@ def estimate_gain(
         return NO_GAIN
     tables = [sharpen(fold.probabilities, temperature) for fold in test_by_fold]
     chances: Probabilities = np.mean(tables, axis=0)
-    if metric.name == "accuracy":
+    if metric.is_mean_of_rows:
         rows = np.arange(len(chances))
         of_folds = [chances[rows, fold.predicted] for fold in test_by_fold]
         gained = float((chances[rows, test.predicted] - of_folds).mean())
     else:
         gained = _gain_on_drawn_labels(metric, test, test_by_fold, chances, seed)
     differ = [fold.predicted != test.predicted for fold in test_by_fold]
-    return Gain(gained, abs(gained), float(np.mean(differ)))
+    return AveragingGain(gained, abs(gained), float(np.mean(differ)))
 
 
 def _gain_on_drawn_labels(
@@ -78,7 +79,7 @@ def _gain_on_drawn_labels(
     chances: Probabilities,
     seed: int,
 ) -> float:
-    """The mean over sets of labels; 0 where the metric is defined on none of them."""
+    """The mean over sets of labels; 0 where the metric is not defined on any of them."""
     ladder = np.cumsum(chances, axis=1)
     generator = np.random.default_rng(seed)
     gains = []
@@ -91,6 +92,6 @@ def _gain_on_drawn_labels(
 
 
 def _score(metric: Metric, fold: Prediction, labels: Labels) -> float:
-    """NaN where a class was not drawn and the metric asks for it."""
+    """NaN where the metric needs a class that was not drawn."""
     one = np.zeros_like(labels)
     return metric.scorer(fold.probabilities, fold.predicted, labels, one)(np.ones(1))

@@ -1,16 +1,16 @@
-"""Are the test rows of another kind than the training rows: adversarial validation.
+"""Do the test rows differ in kind from the training rows: adversarial validation.
 
-A classifier that is asked which split a row is from does better than chance even where nothing
-drifts: test patients are others, each with a stain of their own, and nobody says which rows are one
-patient's. So its AUC is compared with what it reaches when whole training groups, as many rows as
-test has of all, are called test. Only beyond that band it is drift.
+A classifier that predicts which split a row is from is better than chance even without drift: the
+test patients are other patients, each with a stain of their own, and which test rows are of one
+patient is not known. So its AUC is compared with the AUCs for random whole training groups that are
+treated as test, with as large a share of the rows as test has. Only an AUC beyond that band is
+drift.
 
-What it looks at is pooled from the packed arrays: for each channel the mean, the spread, five
-quantiles, and the mean step between neighbours (sharpness), and the original size of an image.
-Any array of rows will do, images or signals. 2,000 rows a split take 2.5 s, most of them the band.
+The features are pooled from the packed arrays: for each channel the mean, the spread, five
+quantiles, and the mean step between neighbours (sharpness), and the original size of an image. The
+rows may be images or signals. 2,000 rows per split take 2.5 s, most of it for the band.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,44 +19,24 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
+from pipeline.scoring.card import Drift
+from pipeline.scoring.metrics import area_under_roc
 
 _MOST_ROWS = 2000
-"""Of each split, drawn at random: patients, not rows, are what is scarce."""
+"""Rows of each split that are used, drawn at random: patients are scarce, not rows."""
 
 _MOST_VALUES = 1024
-"""Of a row and channel that quantiles are taken of, evenly spaced."""
+"""Values of a row and channel that quantiles are computed from, evenly spaced."""
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FOLDS = 3
 LEAST_GROUPS = 2 * _FOLDS
 _CHUNK = 256
 _CLIP = 10.0
-"""Density ratios are kept within a tenth and ten times: beyond it few rows would be all."""
+"""Density ratios are clipped to a tenth and ten, so that no few rows have all the weight."""
 
-MATERIAL = 0.05
-"""Drift counts where chance reaches such an AUC less often than this."""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How well train and test can be told apart."""
-
-    auc: float
-    """0.5 for not at all."""
-    band: tuple[float, float]
-    """The AUC of training groups against each other: 5 to 95 % of the splits."""
-    p: float
-    """Share of splits, this one included, with at least that AUC."""
-    splits: int
-    strongest: list[str]
-    """The three features whose means differ most, in standard deviations."""
-    weights: dict[str, float]
-    """By group: how much likelier its rows are in test than in train, on average 1."""
-
-    @property
-    def material(self) -> bool:
-        """Whether the training rows are to be weighted."""
-        return self.p <= MATERIAL
+_MATERIAL = 0.05
+"""The training groups are weighted where chance reaches the AUC at most this often."""
 
 
 def measure_drift(
@@ -67,11 +47,14 @@ def measure_drift(
     groups: list[str],
     splits: int,
     seed: int,
-) -> Drift:
-    """Adversarial validation of two packed arrays whose rows run along with their tables.
+) -> tuple[Drift, dict[str, float]]:
+    """Adversarial validation of two packed arrays, whose rows are parallel to their tables.
 
-    train_table, test_table: tables.IMAGE_COLUMNS; of these, width and height are used where they
-    are. groups: of the training rows, near-duplicates joined. splits: how many make the band.
+    Returns the drift, and for each group how much likelier its rows are in test than in train, 1 on
+    average.
+
+    train_table, test_table: tables.IMAGE_COLUMNS, of which width and height are used if present.
+    groups: the training rows', with near-duplicates in one group. splits: how many make the band.
     Raises EnsembleError where rows and tables do not fit, or for fewer than six groups.
     """
     generator = np.random.default_rng(seed)
@@ -86,7 +69,7 @@ def measure_drift(
     group_names, group_of_row = np.unique(groups, return_inverse=True)
     if len(group_names) < LEAST_GROUPS:
         raise EnsembleError(
-            f"drift: expected {LEAST_GROUPS} groups or more to tell drift from other patients, "
+            f"drift: expected {LEAST_GROUPS} groups or more to distinguish drift from chance, "
             f"found {len(group_names)}"
         )
     group_of_row = group_of_row[chosen[0]]
@@ -94,24 +77,26 @@ def measure_drift(
     ours, theirs = ours[:, varies], theirs[:, varies]
     names = [name for name, keep in zip(names, varies, strict=True) if keep]
 
-    auc, odds = _tell_apart(ours, theirs, group_of_row, generator)
+    auc, odds = _distinguish(ours, theirs, group_of_row, generator)
     share = len(theirs) / (len(ours) + len(theirs))
     null = []
     for _ in range(splits):
         as_test = _choose_groups(group_of_row, share, generator)
         kept = group_of_row[~as_test]
-        null.append(_tell_apart(ours[~as_test], ours[as_test], kept, generator)[0])
+        null.append(_distinguish(ours[~as_test], ours[as_test], kept, generator)[0])
     low, high = np.quantile(null, [0.05, 0.95])
     scale = np.concatenate([ours, theirs]).std(axis=0)
     steps = np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) / scale
-    return Drift(
+    p = (1 + sum(other >= auc for other in null)) / (1 + splits)
+    drift = Drift(
         auc=auc,
         band=(float(low), float(high)),
-        p=(1 + sum(other >= auc for other in null)) / (1 + splits),
+        p=p,
         splits=splits,
         strongest=[names[place] for place in np.argsort(-steps, kind="stable")[:3]],
-        weights=_weigh_groups(odds, group_of_row, [str(name) for name in group_names]),
+        weighted=p <= _MATERIAL,
     )
+    return drift, _weigh_groups(odds, group_of_row, [str(name) for name in group_names])
 
 
 def pool_rows(
@@ -119,13 +104,15 @@ def pool_rows(
 ) -> tuple[list[str], Float[ndarray, "rows features"]]:
     """The features' names and values of some rows of a packed array (rows, …, channels).
 
-    A two-dimensional array is of one channel. Raises EnsembleError where the array has other than
-    the table's rows.
+    A two-dimensional array has one channel. Raises EnsembleError where the array and the table
+    have different numbers of rows.
     """
     packed = np.load(path, mmap_mode="r")
     if len(packed) != len(table):
-        raise EnsembleError(f"{path}: expected the {len(table)} rows of its table, found "
-                            f"{len(packed)}. Run: dvc repro prepare")  # fmt: skip
+        raise EnsembleError(
+            f"{path}: expected the {len(table)} rows of its table, found {len(packed)}. "
+            "Run: dvc repro prepare"
+        )
     parts = [
         _pool(np.asarray(packed[chosen[start : start + _CHUNK]]))
         for start in range(0, len(chosen), _CHUNK)
@@ -153,17 +140,17 @@ def _pool(rows: ndarray) -> Float[ndarray, "rows features"]:
     return np.concatenate([*kinds, np.mean(steps, axis=0)], axis=1).astype(np.float64)
 
 
-def _tell_apart(
+def _distinguish(
     train: Float[ndarray, "train features"],
     test: Float[ndarray, "test features"],
     group_of_row: Int[ndarray, " train"],
     generator: np.random.Generator,
 ) -> tuple[float, Float[ndarray, " train"]]:
-    """The AUC of rows that the classifier has not seen, and the training rows' odds of test.
+    """The AUC on rows that the classifier has not seen, and the training rows' odds of test.
 
-    Training groups stay whole; of test nobody knows the groups, in the band neither.
+    Training groups stay whole; the test rows' groups are not known, and not used in the band.
     """
-    from sklearn.linear_model import LogisticRegression  # 1.3 s: only for those who ask
+    from sklearn.linear_model import LogisticRegression  # 1.3 s
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -180,20 +167,13 @@ def _tell_apart(
         model.fit(features[~held], is_test[~held])
         logits[held] = model.decision_function(features[held])
     odds = np.exp(np.clip(logits[~is_test], -20, 20)) * len(train) / len(test)
-    return _auc(logits, is_test), odds
-
-
-def _auc(scores: Float[ndarray, " rows"], positive: Bool[ndarray, " rows"]) -> float:
-    """Chance that a positive row scores above another one; ties count half."""
-    below = np.searchsorted(np.sort(scores[~positive]), scores[positive], side="left")
-    up_to = np.searchsorted(np.sort(scores[~positive]), scores[positive], side="right")
-    return float((below + up_to).mean() / 2 / (~positive).sum())
+    return area_under_roc(logits, is_test), odds
 
 
 def _choose_groups(
     group_of_row: Int[ndarray, " rows"], share: float, generator: np.random.Generator
 ) -> Bool[ndarray, " rows"]:
-    """Rows of random whole groups, about that share of all, leaving at least _FOLDS groups."""
+    """The rows of random groups, about that share of all; at least _FOLDS groups are left."""
     sizes = np.bincount(group_of_row)
     order = generator.permutation(np.flatnonzero(sizes))
     filled = np.cumsum(sizes[order])
@@ -204,7 +184,7 @@ def _choose_groups(
 def _weigh_groups(
     odds: Float[ndarray, " rows"], group_of_row: Int[ndarray, " rows"], names: list[str]
 ) -> dict[str, float]:
-    """The mean density ratio of each group; 1 for one of which no row was looked at."""
+    """The mean density ratio of each group; 1 for a group without a row that was used."""
     ratios = np.clip(odds, 1 / _CLIP, _CLIP)
     rows = np.bincount(group_of_row, minlength=len(names))
     sums = np.bincount(group_of_row, weights=ratios / ratios.mean(), minlength=len(names))

@@ -1,17 +1,17 @@
-"""How far the out-of-fold score of other training groups would lie off, and how sure that is.
+"""How much the out-of-fold score of other training groups would differ, and how sure that is.
 
-A group pulls at the score by its size times how much better or worse its rows are. Where sizes
-differ much, a few large groups make most of the spread, and which of them are the hard ones is
-chance: of 32 patients of 65 to 702 cells the largest may be ordinary, and then both the spread and
-the score are too good to be true. A plain bootstrap knows only the pairs of size and difficulty
-that it saw. The variance of a mean over clusters of unequal size is known without the pairs
-(Eldridge, Ashby and Kerry 2006: the design effect 1 + ((cv² + 1) m - 1) ICC): it asks only how
-sizes differ and how groups of one size do. The spread is the larger of both: what was seen, and
-what was to be expected of these sizes and these groups. Of like sizes they are one.
+A group moves the score by its size times how much better or worse its rows are. Where sizes differ
+much, a few large groups make most of the spread, and it is chance which of them are the hard ones:
+of 32 patients of 65 to 702 cells the largest may be ordinary, and then the spread is too small and
+the score too good. A plain bootstrap knows only the pairs of size and difficulty that it saw. The
+variance of a mean over clusters of unequal size is known without the pairs (Eldridge, Ashby and
+Kerry 2006: the design effect 1 + ((cv² + 1) m - 1) ICC): it depends only on how sizes differ and on
+how groups of one size differ. The spread is the larger of the two: the one that was seen, and the
+one to expect from these sizes and these groups. For equal sizes they are the same.
 
-The same estimate, of the two the larger one, is made anew from each redrawn set of groups
-(bootstrap-t: Efron 1981; Hall 1988), so its own error widens the interval, to the side of the bad
-groups. docs/FORECAST.md has the figures, docs/LOG.md what else was tried.
+The larger one is estimated again from each redrawn set of groups (bootstrap-t: Efron 1981; Hall
+1988), so its own error widens the interval, on the side of the bad groups. docs/FORECAST.md has the
+figures, docs/LOG.md what else was tried.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from numpy import ndarray
 from pipeline.scoring.metrics import Scorer
 
 _MOST_STRETCH = 3.0
-"""At most this much for either reason, where groups have next to no spread: few, and all alike."""
+"""The most for either reason: few groups that are all alike have hardly any spread."""
 
 _MOST_BLOCKS = 400
-"""The spread is measured by leaving out each group, or each of so many sets of groups."""
+"""The spread is measured by leaving out each group, or each of this many sets of groups."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Redrawn:
     off: Float[ndarray, " resamples"]
     """The score of the redrawn groups minus that of the real ones."""
     stretch: Float[ndarray, " resamples"]
-    """By how much a difference counts more, where the redrawn groups differ too little."""
+    """The factor on a difference, above 1 where the redrawn groups differ too little."""
 
 
 def redraw_train(
@@ -49,9 +49,9 @@ def redraw_train(
 ) -> Redrawn:
     """The score of redrawn groups, to first order, and the stretch of each.
 
-    By each group's influence, from the score without it (jackknife), so that a metric is scored
-    once a group and not once a draw. row_variance: of the metric over single rows, in its units
-    squared. scorer: defined on all rows.
+    It is the sum of the groups' influences, from the score without each (jackknife), so that a
+    metric is scored once per group and not once per draw. row_variance: the metric's variance over
+    single rows, in its units squared. scorer: defined on all rows.
     """
     block_of_group = np.arange(group_of_row.max() + 1)
     if len(block_of_group) > _MOST_BLOCKS:
@@ -66,16 +66,16 @@ def redraw_train(
     weight = np.bincount(block_of_row, weights=weight_of_row)
     drawn = generator.integers(blocks, size=(resamples, blocks))
     off = influence[drawn].mean(axis=1)
-    seen, spread = influence.std(), influence[drawn].std(axis=1)
+    seen, spread = float(influence.std()), influence[drawn].std(axis=1)
     likely = seen
     if np.ptp(weight) > 0:
         share = weight / weight.mean()
         better = influence / share
-        likely = max(seen, spread_by_design(better, share, rows, row_variance))
+        likely = max(seen, float(spread_by_design(better, share, rows, row_variance)))
     if likely > seen:
         better = better[drawn] - off[:, None]
         spread = spread_by_design(better, share[drawn], rows[drawn], row_variance)
-    drift = weight / rows  # sizes are told above
+    drift = weight / rows  # sizes are in the stretch already
     effective = max(2.0, drift.sum() ** 2 / (drift**2).sum())
     few = np.sqrt(effective / (effective - 1))
     return Redrawn(off, few * _ratio(likely, seen) * _ratio(likely, spread))
@@ -83,25 +83,24 @@ def redraw_train(
 
 def spread_by_design(
     better: Float[ndarray, "*draws groups"],
-    share: Float[ndarray, "*draws groups"],
-    rows: Float[ndarray, "*draws groups"],
+    share: Float[ndarray, "*#draws groups"],
+    rows: Float[ndarray, "*#draws groups"],
     row_variance: float,
 ) -> Float[ndarray, "*draws"]:
-    """Standard deviation of the influence of a group whose size tells nothing of its rows.
+    """Standard deviation of a group's influence, if its size says nothing about its rows.
 
-    better: how much a group's rows are above the score. share: its weight, where a group has 1 on
-    average. rows: its number of rows. The variance between groups is that of one-way ANOVA, with
-    groups by weight and row_variance as the total; it lies between none and all of it.
+    better: how much a group's rows are above the score. share: its weight, 1 on average. rows: its
+    number of rows. The variance between groups is that of one-way ANOVA, with weighted groups and
+    row_variance as the total; it is between 0 and the total.
     """
     share = share / share.mean(axis=-1, keepdims=True)
     of_means = (share * better**2).mean(axis=-1)
-    diluted = (share / rows).mean(axis=-1)  # 1 where each group is one row: nothing to tell
+    diluted = (share / rows).mean(axis=-1)  # 1 where each group is one row
     between = np.zeros_like(of_means)
     np.divide(of_means - row_variance * diluted, 1 - diluted, out=between, where=diluted < 1)
     between = np.clip(between, 0, row_variance)
     within = (row_variance - between)[..., None] / rows
-    spread: ndarray = np.sqrt((share**2 * (between[..., None] + within)).mean(axis=-1))
-    return spread
+    return np.asarray(np.sqrt((share**2 * (between[..., None] + within)).mean(axis=-1)))
 
 
 def _ratio(above: float, below: ndarray | float) -> Float[ndarray, "*draws"]:

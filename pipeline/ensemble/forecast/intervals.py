@@ -1,17 +1,17 @@
-"""The public and the private score before any submission, as intervals that hold them.
+"""Intervals for the public and the private score, before any submission.
 
-A score differs from the cross-validated one because test patients are others, because a half has
-few rows, and because the cross-validated score itself rests on few patients. All three come from
-one picture: training and test patients are two draws from one population. So both are drawn again
-from the training patients (whole groups, Davison and Hinkley 1997, sections 3.8 and 6.3.3), the
-test rows are parted at random, and what varies is the difference between the two draws.
+A score differs from the cross-validated one because the test patients are other patients, because a
+half has few rows, and because the cross-validated score itself is from few patients. One model
+covers all three: training and test patients are two draws from one population. So both are drawn
+again from the training patients (whole groups, Davison and Hinkley 1997, sections 3.8 and 6.3.3),
+the test rows are split at random, and what varies is the difference between the two draws.
 
-Few groups show too little spread, and fewest where a rare bad or a large bad patient is missing:
-then the score is too good and the spread too small at once. How each difference is stretched for
-that is told in spread.py, and docs/FORECAST.md tells how often the intervals hold.
+Few groups show too little spread, and least where a rare bad patient or a large bad one is missing:
+then the score is too good and the spread too small at once. groups.py says how each difference is
+stretched for that, and docs/FORECAST.md how often the intervals contain the score.
 
-This is an interval for a score that will be, which is wider than one for the mean that it has on
-average: with 160 training and 40 test patients two to three times as wide.
+This is a prediction interval for one future score, which is wider than a confidence interval for
+the mean score: with 160 training and 40 test patients two to three times as wide.
 """
 
 from dataclasses import dataclass
@@ -21,89 +21,70 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
-from pipeline.ensemble.forecast.averaging import Gain
+from pipeline.ensemble.forecast.averaging import AveragingGain
 from pipeline.ensemble.forecast.groups import redraw_train
+from pipeline.scoring.card import Halves
 from pipeline.scoring.metrics import Scorer
 
 LEVELS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995)
-"""Of the quantiles that a forecast keeps, so that a score can be told how likely it was."""
+"""Levels of the quantiles on the card, by which a later score's chance is found."""
 
 _MOST_UNDEFINED = 0.05
-"""Share of draws that may miss a class; beyond it the others describe another competition."""
+"""Share of draws that may miss a class; beyond it the others would describe other data."""
 
 
 @dataclass(frozen=True)
-class Halves:
-    """How many test rows are public and private: random parts, by row, of the same patients."""
+class PredictedScores:
+    """The distribution of the public and the private score: scoring.card.Forecast, every digit."""
 
-    public: int
-    private: int
-
-    @property
-    def rows(self) -> int:
-        """All of them."""
-        return self.public + self.private
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What the scores may be."""
-
+    confidence: float
     score: float
-    """Of the out-of-fold rows, weighted where drift weighs them."""
+    """The out-of-fold score; with drift that of weighted rows."""
     mean: float
-    """The score to expect: that with the ensemble's gain."""
+    """The score to expect: `score` and the gain from averaging."""
     public: tuple[float, float]
     private: tuple[float, float]
     test: tuple[float, float]
-    """Of both halves together; nobody publishes it."""
+    """Both halves together, which is never published."""
     sd: tuple[float, float]
-    """Of the public and of the private score."""
     correlation: float
-    """Between the two: they share the patients and the networks."""
+    """The halves share the patients and the networks."""
     shake_up: float
-    """Standard deviation of the private minus the public score."""
     quantiles: Float[ndarray, "halves levels"]
-    """Of the public and the private score, at LEVELS."""
+    """The public and the private score at LEVELS."""
 
 
 def forecast(
     scorer: Scorer,
     groups: list[str],
     halves: Halves,
-    gain: Gain,
+    gain: AveragingGain,
     weights: Float[ndarray, " rows"] | None,
-    test_groups: list[int] | None,
     bounds: tuple[float, float],
     confidence: float,
     resamples: int,
     seed: int,
-) -> Forecast:
+) -> PredictedScores:
     """Intervals for the scores on both halves of a test set of new groups.
 
-    scorer: of the out-of-fold rows, by weight. groups: of each row; all names different where rows
-    are independent. weights: how much likelier each row's kind is in test than in train (drift),
-    averaged over its group; None for alike. test_groups: their sizes; None where nobody knows them,
-    as on Kaggle: then groups of the training ones' sizes are drawn until the rows are full.
-    bounds: of the metric. Raises EnsembleError for fewer than two groups, an empty half, or where
-    the score is not defined on more than one draw in twenty.
+    scorer: the score of the out-of-fold rows by their weights. groups: each row's; all different
+    where rows are independent. weights: how much likelier each row is in test than in train
+    (drift), averaged over its group; None: all alike. bounds: the metric's. The sizes of the test
+    groups are not known: groups of the training groups' sizes are drawn until the rows are full.
+    Raises EnsembleError for fewer than two groups, an empty half, or where the score is not defined
+    on more than one draw in twenty.
     """
     if min(halves.public, halves.private) < 1:
         raise EnsembleError(
             f"forecast: expected rows in both halves, found {halves.public} public and "
             f"{halves.private} private: params.yaml: ensemble.forecast.public_share"
         )
-    if test_groups is not None and sum(test_groups) != halves.rows:
-        raise EnsembleError(
-            f"forecast: expected test groups of {halves.rows} rows together, found "
-            f"{sum(test_groups)} in {len(test_groups)} groups"
-        )
     population = _Population(groups, weights)
     generator = np.random.default_rng(seed)
     score = scorer(population.weight_of_row)
     test = np.empty((resamples, 3))
     for place in range(resamples):
-        test[place] = _draw_test(scorer, population, halves, test_groups, generator)
+        test[place] = _draw_test(scorer, population, halves, generator)
     train = redraw_train(
         scorer,
         population.group_of_row,
@@ -120,7 +101,8 @@ def forecast(
     low, high = np.quantile(scores, [tail, 1 - tail], axis=0)
     public, private = scores[:, 0], scores[:, 1]
     varies = min(public.std(), private.std()) > 0
-    return Forecast(
+    return PredictedScores(
+        confidence=confidence,
         score=score,
         mean=float(np.clip(score + gain.mean, *bounds)),
         public=(float(low[0]), float(high[0])),
@@ -141,7 +123,7 @@ class _Population:
         if len(self.names) < 2:
             raise EnsembleError(
                 f"forecast: expected two groups or more, found {len(self.names)} over "
-                f"{len(groups)} rows: nothing tells how patients differ"
+                f"{len(groups)} rows: how patients differ is not known"
             )
         self.rows = np.argsort(self.group_of_row, kind="stable")
         self.sizes = np.bincount(self.group_of_row)
@@ -152,55 +134,38 @@ class _Population:
         self._ladder = np.cumsum(of_group) / of_group.sum()
         self._mean_size = float((of_group * self.sizes).sum() / of_group.sum())
 
-    def draw_groups(self, count: int, generator: np.random.Generator) -> Int[ndarray, " groups"]:
-        """Groups with replacement, as likely as they weigh."""
-        places = np.searchsorted(self._ladder, generator.random(count), side="right")
-        return np.minimum(places, len(self.names) - 1)  # the ladder may end below 1 by rounding
+    def draw_rows(self, count: int, generator: np.random.Generator) -> Int[ndarray, " rows"]:
+        """Rows of groups drawn with replacement, with chances proportional to their weights.
 
-    def fill(self, rows: int, generator: np.random.Generator) -> tuple[ndarray, ndarray]:
-        """Drawn groups and how many rows each gives: all of its own, the last one what is left."""
-        drawn = np.empty(0, np.int64)
-        while self.sizes[drawn].sum() < rows:
-            more = self.draw_groups(int(1.2 * rows / self._mean_size) + 4, generator)
-            drawn = np.concatenate([drawn, more])
-        ends = np.cumsum(self.sizes[drawn])
-        last = int(np.searchsorted(ends, rows))
-        taken = self.sizes[drawn[: last + 1]].copy()
-        taken[last] -= ends[last] - rows
-        return drawn[: last + 1], taken
-
-    def take(
-        self, drawn: Int[ndarray, " groups"], taken: ndarray, generator: np.random.Generator
-    ) -> Int[ndarray, " rows"]:
-        """Rows of the drawn groups: whole ones as they are, of others a random part.
-
-        A group that gives more rows than it has gives each once before any gives a second.
+        All rows of each group, but of the last one only as many random ones as are missing.
         """
-        whole = taken == self.sizes[drawn]
-        starts, sizes = self.starts[drawn[whole]], taken[whole]
+        drawn = np.empty(0, np.int64)
+        while self.sizes[drawn].sum() < count:
+            more = generator.random(int(1.2 * count / self._mean_size) + 4)
+            places = np.searchsorted(self._ladder, more, side="right")
+            # the ladder may end below 1 by rounding
+            drawn = np.concatenate([drawn, np.minimum(places, len(self.names) - 1)])
+        ends = np.cumsum(self.sizes[drawn])
+        last = int(np.searchsorted(ends, count))
+        surplus = int(ends[last]) - count
+        whole = drawn[:last] if surplus else drawn[: last + 1]
+        starts, sizes = self.starts[whole], self.sizes[whole]
         offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        parts = [self.rows[np.repeat(starts, sizes) + offsets]]
-        for group, count in zip(drawn[~whole], taken[~whole], strict=True):
-            own = self.rows[self.starts[group] : self.starts[group] + self.sizes[group]]
-            copies, rest = divmod(int(count), len(own))
-            parts += [own] * copies + [generator.permutation(own)[:rest]]
-        return np.concatenate(parts)
+        rows: Int[ndarray, " rows"] = self.rows[np.repeat(starts, sizes) + offsets]
+        if surplus:
+            own = self.rows[self.starts[drawn[last]] :][: self.sizes[drawn[last]]]
+            rows = np.concatenate([rows, generator.permutation(own)[: len(own) - surplus]])
+        return rows
 
 
 def _draw_test(
     scorer: Scorer,
     population: _Population,
     halves: Halves,
-    test_groups: list[int] | None,
     generator: np.random.Generator,
 ) -> tuple[float, float, float]:
     """The scores of one drawn competition: public, private, both."""
-    if test_groups is None:
-        drawn, taken = population.fill(halves.rows, generator)
-    else:
-        taken = np.array(test_groups)
-        drawn = population.draw_groups(len(taken), generator)
-    rows = generator.permutation(population.take(drawn, taken, generator))
+    rows = generator.permutation(population.draw_rows(halves.both, generator))
     images = len(population.rows)
     public = np.bincount(rows[: halves.public], minlength=images).astype(np.float64)
     private = np.bincount(rows[halves.public :], minlength=images).astype(np.float64)
@@ -208,7 +173,7 @@ def _draw_test(
 
 
 def _row_variance(test: Float[ndarray, "resamples 3"], halves: Halves) -> float:
-    """Of single rows, from the drawn competitions: halves of the same groups differ by them alone.
+    """The score's variance over single rows, by which alone halves of the same groups differ.
 
     Sampling without replacement: the difference has this variance times 1/public + 1/private.
     """
@@ -224,16 +189,6 @@ def _defined(scores: Float[ndarray, "resamples halves"], groups: int) -> ndarray
     if (~defined).mean() > _MOST_UNDEFINED:
         raise EnsembleError(
             f"forecast: {(~defined).sum()} of {len(scores)} drawn competitions of {groups} groups "
-            "have a half without rows of some class: too few groups hold it for this metric"
+            "have a half without rows of some class: too few groups have it for this metric"
         )
     return defined
-
-
-def mean_of(values: Float[ndarray, " rows"]) -> Scorer:
-    """The scorer of a metric that is a mean over rows: accuracy of hits, log loss of losses."""
-
-    def score(weights: Float[ndarray, " rows"]) -> float:
-        total = weights.sum()
-        return float(weights @ values / total) if total > 0 else float("nan")
-
-    return score

@@ -1,0 +1,59 @@
+"""reports/leaderboard.json: the submission is valid, and this is what it would score.
+
+Stage `check` writes it; every other module reads it through `read_leaderboard`.
+"""
+
+from pathlib import Path
+
+from pipeline.core.errors import TableError
+from pipeline.core.record import Figure, Interval, Record, read_record
+from pipeline.scoring.card import Holds
+
+
+class ExpectedScore(Record):
+    """The nested out-of-fold score, as on the card."""
+
+    value: Figure
+    interval: Interval
+    confidence: float
+
+
+class HalfScores(Record):
+    """One half of the test rows."""
+
+    rows: int
+    scores: dict[str, Figure]
+    """The scores by the metrics' names; for submitted labels the accuracy as well."""
+
+
+class SolutionScores(Record):
+    """The score on both halves, by a solution file."""
+
+    public: HalfScores
+    private: HalfScores
+
+
+class Leaderboard(Record):
+    """reports/leaderboard.json."""
+
+    submission: str
+    holds: Holds
+    labels: dict[str, int]
+    """How often the submission gives each class, or finds it most probable."""
+    metric: str
+    expected: ExpectedScore
+    solution: SolutionScores | None
+
+
+def read_leaderboard(path: Path, metric: str) -> Leaderboard:
+    """What stage `check` wrote, by that metric.
+
+    Raises TableError where it is missing, in another shape, or by another metric.
+    """
+    leaderboard = read_record(path, Leaderboard, "check")
+    if leaderboard.metric != metric:
+        raise TableError(
+            f"{path}: expected scores by the metric {metric} of the card, found "
+            f"{leaderboard.metric}: they are of different runs. Run: dvc repro --force check"
+        )
+    return leaderboard
