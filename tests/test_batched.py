@@ -23,7 +23,7 @@ from pipeline.train.augment.mix import mix
 from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Feed
 from pipeline.train.config import Mix, ModelConfig
-from pipeline.train.transfer import choose_place, take
+from pipeline.train.transfer import choose_residence, read_steps
 
 SIDE = 32
 SAMPLES = 800
@@ -51,7 +51,7 @@ def batch_of(images: np.ndarray) -> torch.Tensor:
 def augmented(items: list[dict[str, Any]], copies: int = SAMPLES, seed: int = 2) -> np.ndarray:
     """IMAGE by the batched engine: (copies, 3, SIDE, SIDE)."""
     images = batch_of(np.repeat(IMAGE[None], copies, axis=0))
-    return BatchedPolicy(items, SIDE).apply(images, seed).numpy()
+    return BatchedPolicy(items).apply(images, seed).numpy()
 
 
 def by_albumentations(items: list[dict[str, Any]], copies: int = SAMPLES) -> np.ndarray:
@@ -220,7 +220,7 @@ def test_a_hue_turns_as_in_opencv_on_every_colour() -> None:
     colours[:, 5, :, :] = colours[:, 5, :, :1]
     for turn in (-0.5, -0.4, -1 / 3, -0.1, 0.0997, 1 / 6, 0.25, 0.5):
         item = op("ColorJitter", brightness=0, contrast=0, saturation=0, hue=[turn, turn], p=1.0)
-        turned = BatchedPolicy([item], SIDE).apply(batch_of(colours), 0).numpy()
+        turned = BatchedPolicy([item]).apply(batch_of(colours), 0).numpy()
         for image, ours in zip(colours, turned, strict=True):
             hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
             hsv[..., 0] = (hsv[..., 0] + 2 * np.floor(180 * turn)) % 360
@@ -241,7 +241,7 @@ def test_a_blur_is_opencvs_to_the_last_digits(sigma: float, size: int) -> None:
 def test_greys_have_no_saturation_to_raise() -> None:
     item = op("HueSaturationValue", sat_shift_limit=[90, 90], val_shift_limit=[20, 20], p=1.0)
     grey = IMAGE.mean(2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
-    ours = BatchedPolicy([item], SIDE).apply(batch_of(grey[None]), 0)[0].permute(1, 2, 0)
+    ours = BatchedPolicy([item]).apply(batch_of(grey[None]), 0)[0].permute(1, 2, 0)
     np.testing.assert_allclose(ours, Policy([item], SIDE).apply(grey[None], 0)[0], atol=1)
 
 
@@ -264,7 +264,7 @@ def test_flips_and_turns_are_exact(side: int, sampled: bool) -> None:
     image = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
     items = [op("SquareSymmetry"), op("HorizontalFlip"), op("RandomRotate90", p=0.5)]
     items += [op("Affine", rotate=30, p=0.0)] if sampled else []
-    found = BatchedPolicy(items, side).apply(batch_of(np.repeat(image[None], 400, axis=0)), 0)
+    found = BatchedPolicy(items).apply(batch_of(np.repeat(image[None], 400, axis=0)), 0)
     exact = [view.astype(np.float32) for view in symmetries(image.transpose(2, 0, 1))]
     values = (found.round() if sampled else found).numpy()
     counts = [sum((value == view).all() for value in values) for view in exact]
@@ -305,13 +305,13 @@ def test_a_seed_gives_the_same_bytes_on_any_number_of_threads(items: list[dict[s
     images = batch_of(
         np.random.default_rng(2).integers(0, 256, (33, SIDE, SIDE, 3), dtype=np.uint8)
     )
-    policy = BatchedPolicy(items, SIDE)
+    policy = BatchedPolicy(items)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         first = policy.apply(images, 5)
         torch.set_num_threads(2)
-        second = BatchedPolicy(items, SIDE).apply(images, 5)
+        second = BatchedPolicy(items).apply(images, 5)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(first, second)
@@ -365,7 +365,7 @@ def test_what_this_engine_lacks_is_refused_with_the_name_of_the_other(
     item: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TrainError) as caught:
-        BatchedPolicy([op("HorizontalFlip"), item], SIDE)
+        BatchedPolicy([op("HorizontalFlip"), item])
     assert message in str(caught.value)
     assert str(caught.value).endswith(": set engine: albumentations")
 
@@ -393,7 +393,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("item", "message"), MISTAKES, ids=str)
 def test_a_mistake_is_named(item: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainError) as caught:
-        BatchedPolicy([item], SIDE)
+        BatchedPolicy([item])
     assert message in str(caught.value)
 
 
@@ -560,14 +560,14 @@ def test_the_images_are_the_same_wherever_they_lie(place: Any) -> None:
     device = torch.device("cpu")
     draw = np.random.default_rng(0)
     steps = [draw.permutation(TRAINING)[:size] for size in (7, 1, 16, 16, 3, 80, 2)]
-    taken = take(STORED, iter(steps), TRAINING, device, place)
+    taken = read_steps(STORED, iter(steps), TRAINING, device, place)
     for expected, (step, images) in zip(steps, taken, strict=True):
         np.testing.assert_array_equal(step, expected)
         np.testing.assert_array_equal(images, STORED[expected])
 
 
 def test_a_fault_of_the_reading_thread_is_not_lost() -> None:
-    taken = take(
+    taken = read_steps(
         STORED, iter([TRAINING, np.array([99])]), TRAINING, torch.device("cpu"), "streamed"
     )
     next(taken)
@@ -580,8 +580,8 @@ def test_images_are_resident_where_they_take_less_than_half_of_the_memory(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
     cuda = torch.device("cuda")
-    assert [choose_place(size, cuda) for size in (499, 500)] == ["resident", "streamed"]
-    assert choose_place(10**15, torch.device("cpu")) == "in place"
+    assert [choose_residence(size, cuda) for size in (499, 500)] == ["resident", "streamed"]
+    assert choose_residence(10**15, torch.device("cpu")) == "in place"
 
 
 def test_the_batched_engine_starts_without_albumentations() -> None:

@@ -17,7 +17,7 @@ from pipeline.core.errors import TrainError
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
-from pipeline.train.fit import History, Rows, fit
+from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier, build_model
 from pipeline.train.optim import build_optimizer
@@ -51,7 +51,7 @@ def train(
     folder: Path, config: ModelConfig, rows: np.ndarray = TRAINING, on_epoch: Any = None
 ) -> Classifier:
     compute = choose_compute("cpu", config.precision)
-    where = Rows(rows, NO_ROWS)
+    where = TrainingRows(rows, NO_ROWS)
     show = on_epoch or (lambda _: None)
     return fit(start(config), IMAGES, LABELS, where, config, compute, Checkpoint(folder), show)[0]
 

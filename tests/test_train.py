@@ -16,7 +16,7 @@ from pipeline.train.batches import Batches
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
-from pipeline.train.fit import History, Rows, fit
+from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict, symmetries
 from pipeline.train.models import Classifier, build_model, save_model
 from pipeline.train.optim import MovingAverage, learning_rate
@@ -71,7 +71,7 @@ NO_ROWS = np.array([], np.int64)
 def train(
     tmp_path: Path,
     config: ModelConfig,
-    rows: Rows | None = None,
+    rows: TrainingRows | None = None,
     stop_after: int | None = None,
     threads: int = 1,
 ) -> tuple[Classifier, History]:
@@ -86,7 +86,7 @@ def train(
             raise KeyboardInterrupt
 
     compute = choose_compute("cpu", config.precision)
-    rows = rows or Rows(TRAINING, NO_ROWS)
+    rows = rows or TrainingRows(TRAINING, NO_ROWS)
     checkpoint = Checkpoint(tmp_path / "resume")
     return fit(model, IMAGES, LABELS, rows, config, compute, checkpoint, on_epoch)
 
@@ -114,7 +114,7 @@ def test_a_small_network_learns_the_dot(tmp_path: Path, name: str, engine: str) 
 @ENGINES
 def test_a_few_images_are_learned_to_near_zero_loss(tmp_path: Path, engine: str) -> None:
     network = {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.0}
-    rows = Rows(np.arange(8), NO_ROWS)
+    rows = TrainingRows(np.arange(8), NO_ROWS)
     config = config_of(network=network, epochs=60, batch_size=8, engine=engine)
     _, history = train(tmp_path, config, rows)
     assert history[-1]["loss"] < 0.02
@@ -160,11 +160,11 @@ MIXES = {
 def test_a_killed_run_goes_on_and_gives_the_bits_of_an_unbroken_one(
     tmp_path: Path, stop_after: int, rule: str, mix: str, engine: str
 ) -> None:
-    rows = Rows(TRAINING, NO_ROWS)
+    rows = TrainingRows(TRAINING, NO_ROWS)
     config = config_of(engine=engine, mix=MIXES[mix])
     if rule == "inner":
         config = config_of(engine=engine, mix=MIXES[mix], epoch={"rule": "inner", "folds": 4})
-        rows = Rows(TRAINING[:60], TRAINING[60:])
+        rows = TrainingRows(TRAINING[:60], TRAINING[60:])
     unbroken, unbroken_history = train(tmp_path / "unbroken", config, rows)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed", config, rows, stop_after)
@@ -226,7 +226,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 def test_the_chosen_epoch_has_the_lowest_inner_loss(tmp_path: Path) -> None:
     config = config_of(epoch={"rule": "inner", "folds": 4}, epochs=6, lr=0.1)
-    rows = Rows(TRAINING[:60], TRAINING[60:])
+    rows = TrainingRows(TRAINING[:60], TRAINING[60:])
     model, history = train(tmp_path, config, rows)
     best = min(row["inner_loss"] for row in history)
     compute = choose_compute("cpu", "float32")
