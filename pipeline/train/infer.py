@@ -64,7 +64,7 @@ class TrainedNetwork:
     """Predict the mean over the square's eight symmetries."""
 
     def predict(self, images: Images) -> Probabilities:
-        """Class probabilities of a batch: the bits of stage `train`, where the batch is the same."""
+        """Class probabilities of a batch; of the same batch the bits of stage `train`."""
         return predict_batch(self.model, images, self.compute, self.tta)
 
 

@@ -74,9 +74,9 @@ def keep_freed_memory() -> None:
     """Have the C library keep what a step frees for the next, instead of giving it back.
 
     glibc gives back blocks above a threshold, which rises to the largest one that was freed, so
-    each step would pay for fresh pages. Freeing one block that nobody writes to raises it: from 1,587
-    page faults for a batch of 64 images of 64 px to none, and half the time. It changes nothing
-    with other C libraries.
+    each step would pay for fresh pages. Freeing one large block that nobody writes to raises it:
+    from 1,587 page faults for a batch of 64 images of 64 px to none, and half the time. It changes
+    nothing with other C libraries.
     """
     torch.empty(_LARGEST_THRESHOLD_BYTES - 2**16, dtype=torch.uint8)
 

@@ -2,8 +2,8 @@
 
 albumentations rounds down and clips to 0…255 after each part of an operation; here an operation
 clips once, at its end, and nothing is rounded. On 300 malaria cells at 64 px with the profile's
-arguments, both given the same numbers, that is 1.1 grey levels brighter on average, 0.01 of it by the
-clipping. tests/test_batched.py compares the distributions.
+arguments, both given the same numbers, that is 1.1 grey levels brighter on average, of which
+clipping is 0.01. tests/test_batched.py compares the distributions.
 """
 
 from typing import Annotated
@@ -50,7 +50,7 @@ class ColorJitter(PixelOperation):
     hue: Annotated[Range, a_range(around_zero, -0.5, 0.5)] = (-0.5, 0.5)
 
     def draw(self, rng: np.random.Generator, batch: int, _: int) -> Draws:
-        """Weights of the turned image, of each pixel's grey and of the mean grey; switches; turn."""
+        """Weights of the turned image, each pixel's grey and the mean grey; switches; turn."""
         applied = self.applied(rng, batch)
         brightness, contrast, saturation = (
             np.where(applied, rng.uniform(*limits, batch), 1.0)

@@ -1,9 +1,8 @@
 """Mixtures of two images of a batch, and of their labels in the same shares.
 
 mixup (Zhang et al. 2017, arXiv:1710.09412) is the weighted mean of both images; cutmix (Yun
-et al. 2019, arXiv:1905.04899) puts a rectangle of the other image into the first. Each image draws its
-own share, partner and rectangle. The numbers come from one generator on the CPU, whatever the
-device.
+et al. 2019, arXiv:1905.04899) puts a rectangle of the other image into the first. Each image draws
+its own share, partner and rectangle, from one generator on the CPU, whatever the device.
 """
 
 import numpy as np

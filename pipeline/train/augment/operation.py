@@ -73,7 +73,8 @@ def read_range(
         or_number = "" if of_number is None else "a number or "
         raise ValueError(f"expected {or_number}[low, high], found {value!r}")
     if not least <= low <= high <= most:
-        limits = f", from {least:g} to {most:g}".removesuffix(" to inf").removeprefix(", from -inf")
+        limits = f", from {least:g} to {most:g}" if most < math.inf else f", {least:g} or more"
+        limits = limits if least > -math.inf else ""
         raise ValueError(f"expected low ≤ high{limits}, found [{low:g}, {high:g}]")
     return low, high
 
