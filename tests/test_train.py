@@ -1,5 +1,6 @@
 """Training: learns, repeats itself bit for bit, resumes bit for bit, and fails in one sentence."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from jaxtyping import config as jaxtyping_config
 from safetensors.torch import load_file
 
 from pipeline.core.errors import TrainError
+from pipeline.train import checkpoint
 from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Batches
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
@@ -87,8 +89,8 @@ def train(
 
     compute = choose_compute("cpu", config.precision)
     rows = rows or TrainingRows(TRAINING, NO_ROWS)
-    checkpoint = Checkpoint(tmp_path / "resume")
-    return fit(model, IMAGES, LABELS, rows, config, compute, checkpoint, on_epoch)
+    resumed = Checkpoint(tmp_path / "resume")
+    return fit(model, IMAGES, LABELS, rows, config, compute, resumed, on_epoch)
 
 
 def same(one: Classifier, other: Classifier) -> bool:
@@ -440,9 +442,26 @@ def test_a_damaged_checkpoint_says_which_folder_to_delete(tmp_path: Path) -> Non
         Checkpoint(tmp_path).load(torch.device("cpu"))
 
 
-def test_the_checkpoints_key_changes_with_parameters_and_files(tmp_path: Path) -> None:
-    file = tmp_path / "folds.csv"
-    file.write_text("a")
-    keys = {hash_of_inputs("p", [file]), hash_of_inputs("q", [file])}
-    file.write_text("b")
-    assert len(keys | {hash_of_inputs("p", [file])}) == 3
+def test_the_checkpoints_key_changes_with_parameters_files_and_the_code_of_the_whole_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = Path(checkpoint.__file__).parent
+    shutil.copytree(code, tmp_path / "train", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "train/checkpoint.py"))
+    inputs = tmp_path / "folds.csv"
+    inputs.write_text("a")
+    key = hash_of_inputs("p", [inputs])
+
+    compiled = tmp_path / "train/augment/__pycache__/mix.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_text("an import makes it")
+    assert hash_of_inputs("p", [inputs]) == key
+
+    changed = {hash_of_inputs("q", [inputs])}
+    for path in (inputs, tmp_path / "train/fit.py", tmp_path / "train/augment/mix.py"):
+        before = path.read_text()
+        path.write_text(before + "#")
+        changed.add(hash_of_inputs("p", [inputs]))
+        path.write_text(before)
+    assert len(changed | {key}) == 5
+    assert hash_of_inputs("p", [inputs]) == key

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.train.augment.operation import (
     Drawn,
     Draws,
+    Number,
     PixelOperation,
     Pixels,
     Range,
@@ -27,8 +28,8 @@ from pipeline.train.augment.operation import (
 Plane = Float[Tensor, "batch 1 side side"]
 
 
-def _around_one(value: float) -> Range:
-    return max(0.0, 1 - value), 1 + value
+def _around_one(value: Number) -> Range:
+    return max(0, 1 - value), 1 + value
 
 
 _Factor = Annotated[Range, a_range(_around_one, 0)]

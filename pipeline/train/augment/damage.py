@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.train.augment.operation import (
     Drawn,
     Draws,
+    Number,
     PixelOperation,
     Pixels,
     Range,
@@ -19,7 +20,7 @@ from pipeline.train.augment.operation import (
 )
 
 
-def _from_zero(value: float) -> Range:
+def _from_zero(value: Number) -> Range:
     return 0, value
 
 
@@ -99,7 +100,8 @@ def _three(value: object) -> object:
 
 
 _Level = Annotated[float, Field(ge=0, le=255)]
-_Share = Annotated[Range, a_range(None, 0, 1)]
+_Share = Annotated[Range, a_range(None, 0, 0.99)]
+"""albumentations reads 1 and above as pixels."""
 
 
 class CoarseDropout(PixelOperation):

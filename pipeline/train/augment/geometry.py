@@ -23,6 +23,7 @@ from torch.nn import functional
 from pipeline.train.augment.operation import (
     Drawn,
     Draws,
+    Number,
     Operation,
     Pixels,
     Probability,
@@ -103,7 +104,7 @@ Axes = tuple[Range, Range]
 """The range of x and that of y."""
 
 
-def _read_axes(value: Any, least: float = -math.inf) -> Axes:
+def _read_axes(value: Any, least: Number = -math.inf) -> Axes:
     """One range for both axes, or a mapping with x and y."""
     both = value if isinstance(value, dict) else {"x": value, "y": value}
     if set(both) != {"x", "y"}:

@@ -24,7 +24,8 @@ Draws = Float[ndarray, "rows batch"]
 Drawn = Float[Tensor, "rows batch"]
 """The same as float32 on the device."""
 
-Range = tuple[float, float]
+Number = float | int
+Range = tuple[Number, Number]
 WholeRange = tuple[int, int]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -57,9 +58,9 @@ class PixelOperation(Operation):
 
 def read_range(
     value: Any,
-    of_number: Callable[[float], Range] | None = None,
-    least: float = -math.inf,
-    most: float = math.inf,
+    of_number: Callable[[Number], Range] | None = None,
+    least: Number = -math.inf,
+    most: Number = math.inf,
 ) -> Range:
     """`[low, high]`, or what `of_number` makes of a number; low and high in [least, most].
 
@@ -80,20 +81,20 @@ def read_range(
 
 
 def a_range(
-    of_number: Callable[[float], Range] | None = None,
-    least: float = -math.inf,
-    most: float = math.inf,
+    of_number: Callable[[Number], Range] | None = None,
+    least: Number = -math.inf,
+    most: Number = math.inf,
 ) -> BeforeValidator:
     """read_range as a validator of pydantic's."""
     return BeforeValidator(lambda value: read_range(value, of_number, least, most))
 
 
-def constant(value: float) -> Range:
+def constant(value: Number) -> Range:
     """A number that stands for itself."""
     return value, value
 
 
-def around_zero(value: float) -> Range:
+def around_zero(value: Number) -> Range:
     """A number that stands for all between its negative and itself."""
     return -value, value
 
