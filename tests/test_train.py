@@ -282,7 +282,7 @@ def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
     config = config_of(batch_size=32, augment=[])
     marked = np.zeros((81, 16, 16, 3), np.uint8)
     marked[:, 0, 0, 0] = np.arange(81)
-    batches = Batches(marked, np.arange(81), np.arange(81), config, Policy([], 16))
+    batches = Batches(marked, np.arange(81), np.arange(81), config, Policy([], 16).apply)
     orders = []
     for epoch in range(3):
         steps = [batches[3 * epoch + place] for place in range(3)]
@@ -296,7 +296,7 @@ def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
 
 def test_a_batch_depends_on_its_number_alone() -> None:
     def batches() -> Batches:
-        return Batches(IMAGES, LABELS, TRAINING, config_of(), Policy(POLICY, 16))
+        return Batches(IMAGES, LABELS, TRAINING, config_of(), Policy(POLICY, 16).apply)
 
     forwards = [batches()[step][0] for step in (0, 1, 7)]
     backwards = [batches()[step][0] for step in (7, 1, 0)][::-1]

@@ -9,8 +9,7 @@ Both see the same rows in the same order.
 """
 
 import signal
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ class Feed:
         from pipeline.train.augment.per_image import Policy  # 2.8 s: only for those who use it
 
         policy = Policy(config.augment, images.shape[1])
-        self._batches = Batches(images, labels, rows, config, policy)
+        self._batches = Batches(images, labels, rows, config, policy.apply)
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -119,15 +118,6 @@ class Steps:
         return self._shuffled[1][position]
 
 
-@runtime_checkable
-class Augments(Protocol):
-    """The augmentation that the workers apply to the images of a batch."""
-
-    def apply(self, images: Images, seed: int) -> Images:
-        """A new array; the same seed gives the same bytes."""
-        ...
-
-
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """Item i is the batch of step i: images (batch, height, width, 3) uint8 and labels int64."""
 
@@ -137,21 +127,24 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         labels: Labels,
         rows: Int[ndarray, " training"],
         config: ModelConfig,
-        policy: Augments,
+        augment: Callable[[Images, int], Images],
     ) -> None:
-        """images, labels: all that are stored, memory-mapped; rows: those to train on."""
+        """images, labels: all that are stored, memory-mapped; rows: those to train on.
+
+        augment: a new array of a batch's images; the same seed gives the same bytes.
+        """
         self._images = images
         self._labels = labels
         self._steps = Steps(rows, config)
         self._seed = config.seed
-        self._policy = policy
+        self._augment = augment
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rows = self._steps[step]
-        augmented = self._policy.apply(self._images[rows], _seed(self._seed, 1, step))
+        augmented = self._augment(self._images[rows], _seed(self._seed, 1, step))
         return torch.from_numpy(augmented), torch.from_numpy(self._labels[rows])
 
 

@@ -67,9 +67,7 @@ class Vgg(nn.Module):
 
     def forward(self, images: Normalised) -> Logits:
         """Logits of a batch of normalised images."""
-        features = self.features(images)
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return self.head(pooled)  # type: ignore[no-any-return]
+        return self.head(_pool(self.features(images)))  # type: ignore[no-any-return]
 
 
 class ResNet(nn.Module):
@@ -91,9 +89,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Normalised) -> Logits:
         """Logits of a batch of normalised images."""
-        features = self.blocks(self.stem(images))
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return self.head(pooled)  # type: ignore[no-any-return]
+        return self.head(_pool(self.blocks(self.stem(images))))  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -112,6 +108,11 @@ class _Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return functional.relu(self.body(features) + self.shortcut(features))
+
+
+def _pool(features: Tensor) -> Float[Tensor, "batch channels"]:
+    """Average and maximum of each channel over the map."""
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
 
 
 def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
