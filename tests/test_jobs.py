@@ -88,7 +88,7 @@ def test_each_job_gets_the_threads_of_params_yaml_and_gpus_by_turns(
         (3, "", ["0", "1", "2"]),
         (2, "5, 3", ["5", "3"]),
         (1, "GPU-aa", ["GPU-aa"]),
-        (1, "2,-1,4", ["2"]),  # CUDA stops at the first name that is none
+        (1, "2,-1,4", ["2"]),  # CUDA stops at the first invalid name
     ],
 )
 def test_only_the_gpus_that_the_user_left_are_used(
@@ -127,7 +127,7 @@ def test_the_cpu_is_no_gpu_and_apples_is_one(
 
 
 def live_table(training: Training, epochs: int, **last: float) -> None:
-    """What stage `train` has written after so many epochs; the first two in an earlier process."""
+    """The table of stage `train` after so many epochs, the first two of an earlier process."""
     rows = [
         {"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.5 + epoch / 20}
         | {"seconds": 4.0 if epoch > 2 else None, "images_per_s": 250.0 if epoch > 2 else None}
@@ -153,7 +153,7 @@ def test_progress_is_a_line_each_time_that_one_is_due(
     assert capsys.readouterr().err == (
         "4 of 9 done; vgg fold 0: epoch 0/500; "
         "vgg fold 1: epoch 2/500, loss 0.5000, accuracy 0.6000; "
-        "vgg fold 2: epoch 5/500, loss 0.2000, accuracy 0.7500, images/s 250, left 33 min\n"
+        "vgg fold 2: epoch 5/500, loss 0.2000, accuracy 0.7500, images/s 250, left 0:33:00\n"
     )
 
 
@@ -211,7 +211,7 @@ def test_a_failed_training_is_named_and_leaves_the_others_intact(project: Path) 
 
 
 HINTS = ["git add", "autostage", "dvc push", "lock file", "didn't change"]
-"""Of DVC's, to a person who types its commands."""
+"""DVC gives them to a person who types its commands."""
 
 
 @pytest.mark.slow

@@ -240,7 +240,7 @@ def test_the_chosen_epoch_has_the_lowest_inner_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_mixtures_teach_to_tell_whole_images_apart(tmp_path: Path, kind: str) -> None:
+def test_mixtures_teach_to_distinguish_whole_images(tmp_path: Path, kind: str) -> None:
     """Their own loss cannot come near zero: the labels are shares."""
     config = config_of(epochs=20, mix={"kind": kind, "alpha": 1.0, "p": 1.0}, engine="batched")
     model, history = train(tmp_path, config)

@@ -1,14 +1,14 @@
-"""What the trainings at work are doing, for the person who waits.
+"""The progress of the trainings at work, for the person who waits.
 
-On a terminal: a table with a row for each, kept up to date. Elsewhere: a line every 30 s. All that
-the trainings say themselves is in their logs.
+On a terminal: a table with a row for each, kept up to date. Elsewhere: a line every 30 s. The
+trainings' own output is in their logs.
 """
 
 import csv
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -55,12 +55,7 @@ class Board:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
 
@@ -72,7 +67,7 @@ class Board:
     def show_end(self, training: Training, how: str, count: str) -> None:
         """A training has ended: a line that stays, above the table where there is one."""
         rows = _read_rows(training.live)
-        accuracy = rows[-1].get("out_of_fold_accuracy") if rows else None  # none where it failed
+        accuracy = rows[-1].get("out_of_fold_accuracy") if rows else None  # missing if it failed
         found = f", out-of-fold accuracy {float(accuracy):.4f}" if accuracy else ""
         line = f"{training}: {how}{found} ({count})"
         if self._live:
@@ -101,7 +96,7 @@ def _sentence(training: Training) -> str:
 
 
 def _figures(training: Training) -> dict[str, str]:
-    """The texts of a row by column; before the first epoch's end nothing but its name."""
+    """The texts of a row by column; those of columns without a figure yet are missing."""
     rows = _read_rows(training.live)
     figures = {"model": training.model, "fold": str(training.fold)}
     if not rows:
@@ -114,9 +109,12 @@ def _figures(training: Training) -> dict[str, str]:
         "accuracy": f"{float(last['accuracy']):.4f}",
     }
     if seconds:
-        to_come_s = sum(seconds) / len(seconds) * (training.epochs - len(rows))
-        left_s = max(0.0, to_come_s - (time.time() - training.live.stat().st_mtime))
-        figures |= {"images/s": f"{float(last['images_per_s']):,.0f}", "left": _duration(left_s)}
+        left_s = sum(seconds) / len(seconds) * (training.epochs - len(rows))
+        left_s -= time.time() - training.live.stat().st_mtime  # this epoch began with the last row
+        figures |= {
+            "images/s": f"{float(last['images_per_s']):,.0f}",
+            "left": str(timedelta(seconds=round(max(0.0, left_s)))),
+        }
     return figures
 
 
@@ -125,10 +123,3 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds) // 60
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if minutes >= 10 else f"{minutes * 60 + round(seconds) % 60} s"

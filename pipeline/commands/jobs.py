@@ -33,7 +33,7 @@ from pipeline.core.progress import say
 from pipeline.train.config import TrainConfig
 
 LOGS = paths.RESUME / "logs"
-"""All output of each training, of its last run."""
+"""A log for each training."""
 
 _DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 _TRAINING_BYTES = 2 * 2**30
@@ -42,13 +42,13 @@ _TRAINING_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """What trainings share."""
+    """The resources that trainings share."""
 
     cores: int
     free_bytes: int
     """Memory that programs can still have."""
     gpus: list[str]
-    """As CUDA_VISIBLE_DEVICES calls them, Apple's as the first; empty where the CPU trains."""
+    """Their names in CUDA_VISIBLE_DEVICES, "0" for Apple's; empty where the CPU trains."""
 
 
 def run(config: TrainConfig, asked: int | None) -> None:
@@ -85,7 +85,7 @@ def find_stale(config: TrainConfig) -> list[Training]:
 
 
 def stage_name(training: Training) -> str:
-    """Its stage in dvc.yaml's matrix `train`."""
+    """The training's stage in dvc.yaml's matrix `train`."""
     return f"train@{training.model}-{training.fold}"
 
 
@@ -115,7 +115,7 @@ def visible_gpus(count: int, environment: Mapping[str, str]) -> list[str]:
 
 
 def choose_jobs(machine: Machine, threads: int) -> int:
-    """How many at a time pay: one a GPU; on the CPU as cores and memory allow, at least one.
+    """The number of trainings side by side: one a GPU; on the CPU as cores and memory allow.
 
     On two cores, two trainings with one thread each took 0.68 of the time of one after the other
     with both threads (`python -m benchmarks.jobs --images 1000 --epochs 6`).
@@ -170,7 +170,7 @@ def dvc_command(training: Training) -> list[str]:
 
 
 def log_file(training: Training) -> Path:
-    """All that its last run said."""
+    """All output of its last run."""
     return LOGS / f"{stage_name(training)}.log"
 
 
@@ -210,7 +210,7 @@ def _describe_failures(failed: list[Training], of: int) -> str:
 
 
 def _reason(log: Path) -> str:
-    """The last error of ours in the log, else DVC's, else its last line."""
+    """The last error of the pipeline in the log, else DVC's, else its last line."""
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     own = [line for line in lines if re.match(r"\w*(Error|Interrupt): ", line)]

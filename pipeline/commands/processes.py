@@ -18,10 +18,10 @@ _GRACE_S = 20.0
 
 
 class Processes:
-    """Each command leads a process group, so that a signal reaches its children too.
+    """Commands at work. Each leads a process group, so that a signal reaches its children too.
 
     A signal to this program is only noted when it comes, and raised by `wait`: so it cannot fall
-    between the start of a command and the note of it.
+    between the start of a command and its entry in `running`.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Processes:
         return ended
 
     def _stop(self) -> None:
-        """Ctrl-C to each group; after the grace, or a second signal, the end."""
+        """Send Ctrl-C to each group; after the grace, or a second signal, kill it."""
         if not self.running:
             return
         say(f"stopping {', '.join(self.running)}")

@@ -1,8 +1,8 @@
 """`dvc repro` without the hints that DVC gives to somebody who types its commands.
 
-Those (`git add …`, `dvc config core.autostage true`, `dvc push`) stand in no setting of DVC, and
-its --quiet hides its errors too. So DVC runs here as a library: its command line's hints are
-never printed, and of its own lines only those that say what runs.
+No setting of DVC turns them off (`git add …`, `dvc config core.autostage true`, `dvc push`), and
+its --quiet hides its errors too. So DVC is used as a library here, with its loggers set to say
+what runs, and what fails.
 """
 
 import logging
@@ -12,9 +12,9 @@ from pipeline.core.progress import say
 
 
 def reproduce(stages: list[str]) -> None:
-    """Rebuild what is out of date of these stages and of those before them; of none: everything.
+    """Rebuild what is out of date of these stages and those before them; without any, of all.
 
-    Another DVC at work in this repository is waited for. Raises PipelineError where DVC fails.
+    It waits for another DVC that works in this repository. Raises PipelineError where DVC fails.
     """
     from dvc.exceptions import DvcException  # 1 s
     from dvc.repo import Repo
@@ -26,10 +26,7 @@ def reproduce(stages: list[str]) -> None:
         with Repo(_wait_for_lock=True) as repo:
             rebuilt = repo.reproduce(stages or None)
     except DvcException as error:
-        reasons = [str(error)]
-        while error.__cause__ is not None:
-            error = error.__cause__
-            reasons.append(str(error))
-        raise PipelineError(f"dvc repro: {': '.join(reasons)}") from error
+        reason = f": {error.__cause__}" if error.__cause__ else ""
+        raise PipelineError(f"dvc repro: {error}{reason}") from error
     if not rebuilt:
         say("Data and pipelines are up to date.")

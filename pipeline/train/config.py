@@ -30,7 +30,7 @@ class TimmNetwork(Section):
 
     family: Literal["timm"]
     name: Annotated[str, Field(min_length=1)]
-    """As timm.list_models() writes it."""
+    """A name in timm.list_models()."""
     pretrained: bool
     """True downloads timm's published weights once."""
     weights: str | None
@@ -79,9 +79,9 @@ class ModelConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Decides the first weights, the order of the images, their augmentation and the dropout."""
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    """How often each training image is seen."""
+    """The number of times that each training image is seen."""
     epoch: Annotated[LastEpoch | InnerEpoch, Field(discriminator="rule")]
-    """Which epoch's weights predict."""
+    """The rule that chooses the epoch whose weights predict."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)]
     """Images a step, at most: an epoch's batches are of nearly equal size."""
     lr: Annotated[float, Field(gt=0, le=10)]
@@ -110,7 +110,7 @@ class ModelConfig(Section):
     augment: list[dict[str, Any]]
     """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order."""
     engine: Literal["albumentations", "batched"]
-    """What applies `augment`. albumentations: image by image, in worker processes, any operation
+    """The code that applies `augment`. albumentations: image by image, in worker processes, any operation
     of that library. batched: whole batches on the device that trains, several times faster, the
     operations of pipeline/train/augment/batched.py."""
     mix: Mix | None
@@ -151,7 +151,7 @@ class ModelConfig(Section):
 
 
 class TrainConfig(Section):
-    """Which models train on which folds, and where."""
+    """The models, the folds that they train on, and the device."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     """`auto`: CUDA, else Apple's MPS, else the CPU."""
@@ -164,7 +164,7 @@ class TrainConfig(Section):
     folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """The folds to train, all of them for a result; [0] for a quick look."""
     models: dict[Name, ModelConfig]
-    """By name; one that is not among `members` is only kept for later."""
+    """All models by name; one that is not among `members` is kept for later."""
 
     @model_validator(mode="after")
     def _members_known(self) -> Self:

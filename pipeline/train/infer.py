@@ -58,7 +58,7 @@ class TrainedNetwork:
 
     model: Classifier
     classes: list[str]
-    """In the order of the probabilities."""
+    """The classes in the order of the probabilities."""
     compute: Compute
     tta: bool
     """Predict the mean over the square's eight symmetries."""

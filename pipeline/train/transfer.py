@@ -1,4 +1,4 @@
-"""Where the stored images lie while the batched engine trains, and how arrays reach the device.
+"""The place of the stored images while the batched engine trains, and the way to the device.
 
 On the CPU the memory-mapped array is read in place. A GPU gets the training rows once, as uint8,
 where they take less than half of its free memory: 22,063 images of 128 px are 1.1 GB. Where they
@@ -34,7 +34,7 @@ _LARGEST_THRESHOLD_BYTES = 2**25
 
 
 def choose_residence(wanted_bytes: int, device: torch.device) -> Residence:
-    """Where images of so many bytes lie best."""
+    """The best place for images of so many bytes."""
     match device.type:
         case "cpu":
             return "in place"

@@ -39,7 +39,7 @@ OPERATIONS: dict[str, type[GeometricOperation | PixelOperation]] = {
         damage.CoarseDropout,
     )
 }
-"""By their name in albumentations."""
+"""Each by its name in albumentations."""
 
 _OTHER = "set engine: albumentations"
 

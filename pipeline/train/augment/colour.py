@@ -108,7 +108,7 @@ def _sextants(steps: Float[ndarray, " batch"]) -> Float[ndarray, " batch"]:
 
 
 def _plan_turn(turn: Float[ndarray, " batch"]) -> Draws:
-    """What _turn_hue needs for a turn by so many sextants of the colour circle.
+    """The numbers that _turn_hue needs for a turn by so many sextants of the colour circle.
 
     The part beyond whole sextants, without its sign; whether to take the opposite colour. Then,
     of each channel: the plane that it comes from, and the one that the hue moves it towards.

@@ -163,7 +163,7 @@ class Geometry:
         self._exact = all(isinstance(operation, Symmetry) for operation in operations)
 
     def draw(self, rng: np.random.Generator, batch: int, side: int) -> Draws:
-        """Where a pixel comes from: the inverse maps, their shifts in halves of the side."""
+        """The inverse maps: where a pixel comes from, the shifts in halves of the side."""
         matrix, shift = self.operations[0].maps(rng, batch, side)
         for operation in self.operations[1:]:
             then, then_shift = operation.maps(rng, batch, side)

@@ -1,4 +1,4 @@
-"""What an operation of the batched engine is: arguments, draws for a whole batch, and pixels.
+"""The parts of an operation of the batched engine: arguments, draws for a batch, and pixels.
 
 An operation is a pydantic model with the name, the arguments and the defaults of albumentations:
 a policy in params.yaml means the same to both engines. An argument that is not a field is refused.
@@ -40,7 +40,7 @@ class Operation(BaseModel):
     """The probability that an image is changed."""
 
     def applied(self, rng: np.random.Generator, batch: int) -> Bool[ndarray, " batch"]:
-        """Which images of a batch the operation is applied to."""
+        """True for the images of a batch that the operation is applied to."""
         return rng.random(batch) < self.p
 
 
