@@ -110,9 +110,9 @@ class ModelConfig(Section):
     augment: list[dict[str, Any]]
     """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order."""
     engine: Literal["albumentations", "batched"]
-    """The code that applies `augment`. albumentations: image by image, in worker processes, any operation
-    of that library. batched: whole batches on the device that trains, several times faster, the
-    operations of pipeline/train/augment/batched.py."""
+    """The code that applies `augment`. albumentations: image by image, in worker processes, any
+    operation of that library. batched: whole batches on the device that trains, several times
+    faster, the operations of pipeline/train/augment/batched.py."""
     mix: Mix | None
     """Applied after `augment`; null mixes nothing."""
 
