@@ -90,6 +90,8 @@ def fit(
 class _State:
     """Everything that changes while training."""
 
+    _STATEFUL = ("model", "average", "optimizer", "scaler")
+
     def __init__(self, model: Classifier, config: ModelConfig, compute: Compute) -> None:
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
@@ -103,20 +105,12 @@ class _State:
         self.best: dict[str, Tensor] | None = None
 
     def dump(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "history": self.history,
-            "best": self.best,
-        }
+        states = {name: getattr(self, name).state_dict() for name in self._STATEFUL}
+        return {**states, "history": self.history, "best": self.best}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        self.model.load_state_dict(saved["model"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
+        for name in self._STATEFUL:
+            getattr(self, name).load_state_dict(saved[name])
         self.history = saved["history"]
         self.best = saved["best"]
 
