@@ -12,7 +12,7 @@ help: ## Show this list
 
 run: .venv/.installed ## Rebuild whatever is out of date of the pipeline, and show the result
 	@python -m pipeline jobs
-	@dvc repro
+	@python -m pipeline repro
 	@python -m pipeline summary
 
 test: .venv/.installed ## Format, lint, types and all tests

@@ -68,7 +68,7 @@ def _feed_ours(drawn: Drawn, config: ModelConfig, workers: int, _: int) -> float
     started = perf_counter()
     images, labels = drawn.images(), drawn.labels()
     policy = Policy(config.augment, SIZE_PX)
-    batches = Batches(images, labels, np.arange(len(labels)), config, policy)
+    batches = Batches(images, labels, np.arange(len(labels)), config, policy.apply)
     seen = sum(len(part) for _, part in load(batches, 0, workers, pin=False))
     return seen / (perf_counter() - started)
 

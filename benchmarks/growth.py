@@ -136,7 +136,7 @@ def _train(place: Path, config: ModelConfig, device: str, steps: int) -> Spent:
     from pipeline.core.tables import IMAGE_COLUMNS, read_table
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
-    from pipeline.train.fit import Rows, fit
+    from pipeline.train.fit import TrainingRows, fit
     from pipeline.train.infer import mean_and_std
     from pipeline.train.models import build_model
 
@@ -157,7 +157,7 @@ def _train(place: Path, config: ModelConfig, device: str, steps: int) -> Spent:
         model = build_model(config.network, 2, images.shape[1], list(mean), list(std))
         before_s = perf_counter() - started
         some = np.random.default_rng(0).permutation(every)[: steps * config.batch_size]
-        rows = Rows(some, inner=np.array([], np.int64))
+        rows = TrainingRows(some, inner=np.array([], np.int64))
         checkpoint = Checkpoint(place / "resume")
         started = perf_counter()
         fit(model, images, labels, rows, config, compute, checkpoint, lambda _: None)

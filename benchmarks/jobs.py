@@ -67,14 +67,14 @@ def _train_once(drawn: Drawn, config: ModelConfig, threads: int) -> None:
 
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
-    from pipeline.train.fit import Rows, fit
+    from pipeline.train.fit import TrainingRows, fit
     from pipeline.train.infer import mean_and_std
     from pipeline.train.models import build_model
 
     deterministic(threads)
     torch.manual_seed(config.seed)
     images, labels = drawn.images(), drawn.labels()
-    rows = Rows(np.arange(len(labels)), inner=np.array([], np.int64))
+    rows = TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
     model = build_model(config.network, 2, SIZE_PX, list(mean), list(std))
     compute = choose_compute("cpu", config.precision)

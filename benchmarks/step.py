@@ -94,7 +94,7 @@ def _train(drawn: Drawn, config: ModelConfig, device: str, stays: bool) -> Timed
     torch.manual_seed(config.seed)
     compute = choose_compute(device, config.precision)
     images, labels = drawn.images(), drawn.labels()
-    rows = fit.Rows(np.arange(len(labels)), inner=np.array([], np.int64))
+    rows = fit.TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
     model = build_model(config.network, 2, images.shape[1], list(mean), list(std))
     ends: list[float] = []

@@ -106,7 +106,7 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
     from pipeline.train.batches import worker_count
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
-    from pipeline.train.fit import Rows, fit
+    from pipeline.train.fit import TrainingRows, fit
     from pipeline.train.infer import mean_and_std, predict
     from pipeline.train.models import build_model
 
@@ -114,7 +114,7 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
     torch.manual_seed(config.seed)
     compute = choose_compute(device, config.precision)
     images, labels = train.images(), train.labels()
-    rows = Rows(np.arange(len(labels)), inner=np.array([], np.int64))
+    rows = TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
     model = build_model(config.network, 2, SIZE_PX, list(mean), list(std))
     with tempfile.TemporaryDirectory() as folder:

@@ -207,6 +207,18 @@ def jobs(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def repro(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="With those before them; by default all.")
+    ] = None,
+) -> None:
+    """Rebuild what is out of date, as `dvc repro` does, without DVC's hints."""
+    from pipeline.commands.repro import reproduce
+
+    reproduce(stages or [])
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def predict(
     source: Annotated[
         Path,

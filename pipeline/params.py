@@ -1,7 +1,7 @@
 """params.yaml as one typed tree, and its errors as sentences.
 
 YAML is read as version 1.2 by the same library as DVC's, so that both see the same
-values (1e-3 is a number) and a key that stands twice is an error.
+values (1e-3 is a number) and a repeated key is an error.
 """
 
 import difflib
@@ -45,7 +45,7 @@ class Config(Section):
 
 
 def read_config(path: Path) -> Config:
-    """Read and validate a params file. Raises ConfigError with one line a mistake."""
+    """Read and validate a params file. Raises ConfigError with one line for each mistake."""
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such file. Run in the repository's root, or: make use PROFILE=synthetic"
@@ -69,7 +69,7 @@ def read_config(path: Path) -> Config:
 
 
 def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
-    path = _locate(detail["loc"], tree)
+    path = _locate(detail["loc"], tree, missing=detail["type"] == "missing")
     where = f"{path}: " if path else ""
     match detail["type"]:
         case "extra_forbidden":
@@ -91,17 +91,22 @@ def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
                 f"{where}{context['discriminator']}: expected one of {context['expected_tags']}, "
                 f"found {context['tag']!r}"
             )
-    text = re.sub(r"^(Input|String) should (be )?", "", detail["msg"]).replace("Input", "it", 1)
+    text = re.sub(r"^(Input|String|List) should (be |have )?", "", detail["msg"])
+    text = re.sub(r" after validation, not \d+$", "", text).replace("Input", "it", 1)
+    text = re.sub(r"^match pattern", "text that matches", text)
     return f"{where}expected {text}, found {detail['input']!r}"
 
 
-def _locate(loc: tuple[int | str, ...], tree: Any) -> str:
-    """The dotted path of an error without the union tags that pydantic puts into it."""
+def _locate(loc: tuple[int | str, ...], tree: Any, missing: bool) -> str:
+    """The dotted path of an error without the union tags that pydantic puts into it.
+
+    missing: whether the last key is not in the tree.
+    """
     parts: list[str] = []
     here = tree
-    for place, key in enumerate(loc):
-        last = place == len(loc) - 1
-        if isinstance(here, dict) and (key in here or last):
+    for position, key in enumerate(loc):
+        last = position == len(loc) - 1
+        if isinstance(here, dict) and (key in here or (last and missing)):
             parts.append(str(key))
             here = here.get(key)
         elif isinstance(here, list) and isinstance(key, int) and key < len(here):

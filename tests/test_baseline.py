@@ -18,7 +18,7 @@ from pipeline.params import read_config
 from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.device import choose_compute, deterministic
-from pipeline.train.fit import Rows, fit
+from pipeline.train.fit import TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict
 from pipeline.train.models import build_model
 
@@ -50,7 +50,7 @@ def test_a_small_network_is_clearly_above_colour_histograms(tmp_path: Path) -> N
     size = (config.prepare.size_px, config.prepare.size_px)
     images = np.stack([cv2.resize(cell, size, interpolation=cv2.INTER_AREA) for cell in cells])
     model = config.train.models["vgg"]
-    rows = Rows(np.flatnonzero(~scored), inner=np.array([], np.int64))
+    rows = TrainingRows(np.flatnonzero(~scored), inner=np.array([], np.int64))
     deterministic(config.train.threads)
     torch.manual_seed(model.seed)
     mean, std = mean_and_std(images, rows.training)

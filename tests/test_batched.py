@@ -1,4 +1,4 @@
-"""The batched engine: albumentations' distributions, exact where it can be, and the same bytes."""
+"""The batched engine: each operation does what its arguments say, as albumentations does."""
 
 import inspect
 import subprocess
@@ -10,9 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from albumentations.augmentations.blur.functional import create_gaussian_kernel_1d
 from project import ROOT
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,12 +21,12 @@ from pipeline.train.augment.mix import mix
 from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Feed
 from pipeline.train.config import Mix, ModelConfig
-from pipeline.train.transfer import choose_place, take
+from pipeline.train.transfer import choose_residence, read_steps
 
 SIDE = 32
 SAMPLES = 800
 CHANCE = 1e-4
-"""Of a test of equal distributions to fail though they are equal, if its seed were not fixed."""
+"""That a test of equal distributions fails by chance, if its seed were not fixed."""
 
 
 def drawn_image() -> np.ndarray:
@@ -49,13 +47,13 @@ def batch_of(images: np.ndarray) -> torch.Tensor:
 
 
 def augmented(items: list[dict[str, Any]], copies: int = SAMPLES, seed: int = 2) -> np.ndarray:
-    """IMAGE by the batched engine: (copies, 3, SIDE, SIDE)."""
+    """IMAGE augmented by the batched engine: (copies, 3, SIDE, SIDE)."""
     images = batch_of(np.repeat(IMAGE[None], copies, axis=0))
-    return BatchedPolicy(items, SIDE).apply(images, seed).numpy()
+    return BatchedPolicy(items).apply(images, seed).numpy()
 
 
 def by_albumentations(items: list[dict[str, Any]], copies: int = SAMPLES) -> np.ndarray:
-    """IMAGE by the other engine, in the same form."""
+    """The same by the other engine."""
     images = np.repeat(IMAGE[None], copies, axis=0)
     return Policy(items, SIDE).apply(images, 1).transpose(0, 3, 1, 2).astype(np.float32)
 
@@ -84,26 +82,21 @@ RANDOM: list[list[dict[str, Any]]] = [
     [op("D4")],
     [op("SquareSymmetry", p=0.5)],
     [op("Affine", scale=[0.7, 1.3], rotate=[-40, 70], p=1.0)],
-    [op("Affine", scale={"y": [0.5, 2.0]}, rotate=[10, 30])],
-    [op("Affine", scale=[0.5, 2.0], keep_ratio=True, balanced_scale=True, p=1.0)],
-    [op("Affine", scale=[0.6, 0.9], balanced_scale=True, translate_px={"x": [-5, 2]}, p=1.0)],
+    [op("Affine", scale={"x": [0.8, 1.0], "y": [0.5, 2.0]}, rotate=[10, 30])],
+    [op("Affine", scale=[0.5, 2.0], keep_ratio=True, p=1.0)],
     [op("Affine", translate_percent=[-0.2, 0.1], shear=[-20, 10], p=0.7)],
-    [op("Affine", translate_px=[-3, 6], shear={"x": [-30, 20]}, p=1.0)],
+    [op("Affine", translate_percent={"x": [-0.1, 0.3], "y": 0}, shear={"x": [-30, 20], "y": 5}, p=1.0)],
     [op("ColorJitter")],
     [op("ColorJitter", brightness=0.3, contrast=0.5, saturation=0.9, hue=0.1, p=1.0)],
     [op("ColorJitter", brightness=[1, 1], contrast=[0.5, 0.7], saturation=[0, 0.5], hue=[-0.5, 0.5], p=1.0)],
-    [op("ColorJitter", brightness=[0.6, 0.7], contrast=0, saturation=0, hue=[0.1, 0.3], p=1.0)],
     [op("RandomBrightnessContrast")],
-    [op("RandomBrightnessContrast", brightness_limit=0.5, contrast_limit=[-0.5, 0.1], brightness_by_max=False)],
-    [op("HueSaturationValue")],
-    [op("HueSaturationValue", hue_shift_limit=90, sat_shift_limit=[20, 80], val_shift_limit=[-60, -20], p=1.0)],
+    [op("RandomBrightnessContrast", brightness_limit=0.5, contrast_limit=[-0.5, 0.1])],
     [op("GaussianBlur")],
     [op("GaussianBlur", blur_limit=[3, 9], sigma_limit=2.0, p=1.0)],
     [op("GaussNoise")],
     [op("GaussNoise", std_range=[0.05, 0.1], mean_range=[-0.1, 0.2], per_channel=False, p=1.0)],
     [op("CoarseDropout")],
-    [op("CoarseDropout", hole_height_range=[20, 100], hole_width_range=[1, 5])],
-    [op("CoarseDropout", num_holes_range=[2, 5], hole_height_range=[2, 6], hole_width_range=[3, 12], fill=[10, 200, 30], p=1.0)],
+    [op("CoarseDropout", num_holes_range=[2, 5], hole_height_range=[0.1, 0.2], hole_width_range=[0.1, 0.4], fill=[10, 200, 30], p=1.0)],
     profile_policy("malaria-local"),
     profile_policy("chest-xray"),
 ]  # fmt: skip
@@ -117,12 +110,12 @@ RULERS = {
     "brightness": 2.0, "deviation": 1.0, "red": 2.0, "green": 2.0, "blue": 2.0, "saturation": 0.02,
     "hue": 0.01, "spot_x": 0.15, "spot_y": 0.15, "steps": 0.6, "black": 0.01,
 }  # fmt: skip
-"""What each summary may be off by: albumentations rounds down to whole grey levels and hues after
-each part of an operation, and clips there."""
+"""By how much each summary may differ: albumentations rounds down to whole grey levels and hues
+after each part of an operation, and clips there."""
 
 
 def summaries(images: np.ndarray) -> dict[str, np.ndarray]:
-    """What a glance at each image tells, in one number each."""
+    """Properties of each image that can be seen, each as one number."""
     red, green, blue = (images[:, channel].mean((1, 2)) for channel in range(3))
     most, least = images.max(1), images.min(1)
     redness = np.clip(images[:, 0] - images[:, 1] - 0.7 * images[:, 2], 0, None) ** 2 + 1e-3
@@ -155,53 +148,22 @@ def test_a_policy_has_albumentations_distribution_of_every_summary(
         assert min(above.pvalue, below.pvalue) > CHANCE, (name, above, below)
 
 
-@pytest.mark.parametrize("items", RANDOM, ids=names)
-def test_a_policy_has_albumentations_mean_and_deviation_in_every_pixel(
-    items: list[dict[str, Any]],
-) -> None:
-    """Within five standard errors, and two grey levels for the other engine's rounding.
-
-    albumentations seeds OpenCV's normal numbers with 16 bits for each image, and the first number
-    after that is far from normal: the first pixel's noise is not compared.
-    """
-    ours, theirs = augmented(items), by_albumentations(items)
-    if items[0]["op"] == "GaussNoise":
-        ours[:, :, 0, 0] = theirs[:, :, 0, 0] = 0
-    mean_error, deviation_error = np.zeros((2, 3, SIDE, SIDE))
-    for images in (ours, theirs):
-        centred = images - images.mean(0)
-        variance = (centred**2).mean(0)
-        mean_error += variance / SAMPLES
-        spread = (centred**4).mean(0) - variance**2
-        deviation_error += spread / (4 * SAMPLES * np.maximum(variance, 1.0))
-    off = np.abs(ours.mean(0) - theirs.mean(0))
-    assert (off <= 2 + 5 * np.sqrt(mean_error)).all(), off.max()
-    off = np.abs(ours.std(0) - theirs.std(0))
-    assert (off <= 2 + 5 * np.sqrt(deviation_error)).all(), off.max()
-
-
 FIXED: list[dict[str, Any]] = [
     op("HorizontalFlip", p=1.0),
     op("VerticalFlip", p=1.0),
     op("Transpose", p=1.0),
     op("Affine", p=1.0),
-    op("Affine", scale=0.8, rotate=30, shear={"x": 20}, p=1.0),
-    op("Affine", scale={"x": 1.2}, rotate=-100, shear={"y": -10}, translate_px={"x": -3, "y": 5}, p=1.0),
+    op("Affine", scale=0.8, rotate=30, shear={"x": 20, "y": 0}, p=1.0),
+    op("Affine", scale={"x": 1.2, "y": 1}, rotate=-100, shear={"x": 1, "y": -10}, p=1.0),
     op("Affine", shear=15, translate_percent=0.11, p=1.0),
     op("ColorJitter", brightness=[0.7, 0.7], contrast=0, saturation=0, hue=0, p=1.0),
     op("ColorJitter", brightness=0, contrast=[1.3, 1.3], saturation=0, hue=0, p=1.0),
     op("ColorJitter", brightness=0, contrast=0, saturation=[1.5, 1.5], hue=0, p=1.0),
     op("ColorJitter", brightness=[0.7, 0.7], contrast=[0.6, 0.6], saturation=[1.3, 1.3], hue=0, p=1.0),
-    *(op("ColorJitter", brightness=0, contrast=0, saturation=0, hue=[turn, turn], p=1.0)
-      for turn in (-0.5, -0.3, -0.2, -0.1, -0.0527, 0.05, 0.0997, 0.2, 0.25, 0.3, 0.4, 0.5)),
     op("RandomBrightnessContrast", brightness_limit=[0.1, 0.1], contrast_limit=[-0.3, -0.3], p=1.0),
-    op("RandomBrightnessContrast", brightness_limit=[0.1, 0.1], contrast_limit=[0.3, 0.3], brightness_by_max=False, p=1.0),
-    op("HueSaturationValue", hue_shift_limit=[70, 70], sat_shift_limit=[0, 0], val_shift_limit=[0, 0], p=1.0),
-    op("HueSaturationValue", hue_shift_limit=[0, 0], sat_shift_limit=[40.7, 40.7], val_shift_limit=[-30.2, -30.2], p=1.0),
     op("GaussianBlur", sigma_limit=[1.3, 1.3], p=1.0),
     op("GaussianBlur", sigma_limit=[20, 20], p=1.0),
     op("GaussianBlur", sigma_limit=[3, 3], blur_limit=[4, 4], p=1.0),
-    op("CoarseDropout", num_holes_range=[1, 1], hole_height_range=[SIDE, SIDE], hole_width_range=[SIDE, SIDE], fill=7, p=1.0),
 ]  # fmt: skip
 
 
@@ -220,7 +182,7 @@ def test_a_hue_turns_as_in_opencv_on_every_colour() -> None:
     colours[:, 5, :, :] = colours[:, 5, :, :1]
     for turn in (-0.5, -0.4, -1 / 3, -0.1, 0.0997, 1 / 6, 0.25, 0.5):
         item = op("ColorJitter", brightness=0, contrast=0, saturation=0, hue=[turn, turn], p=1.0)
-        turned = BatchedPolicy([item], SIDE).apply(batch_of(colours), 0).numpy()
+        turned = BatchedPolicy([item]).apply(batch_of(colours), 0).numpy()
         for image, ours in zip(colours, turned, strict=True):
             hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
             hsv[..., 0] = (hsv[..., 0] + 2 * np.floor(180 * turn)) % 360
@@ -228,21 +190,20 @@ def test_a_hue_turns_as_in_opencv_on_every_colour() -> None:
             np.testing.assert_allclose(ours.transpose(1, 2, 0), expected, atol=0.02)
 
 
-@pytest.mark.parametrize(
-    ("sigma", "size"), [(0.2, 0), (0.5, 0), (0.9, 0), (2.9, 0), (1.5, 3), (40, 0)]
-)
-def test_a_blur_is_opencvs_to_the_last_digits(sigma: float, size: int) -> None:
-    kernel = create_gaussian_kernel_1d(sigma, size)
-    expected = cv2.sepFilter2D(IMAGE.astype(np.float32), -1, kernel, kernel)
-    item = op("GaussianBlur", sigma_limit=[sigma, sigma], blur_limit=[size, size], p=1.0)
-    np.testing.assert_allclose(augmented([item], 1)[0].transpose(1, 2, 0), expected, atol=1e-3)
-
-
-def test_greys_have_no_saturation_to_raise() -> None:
-    item = op("HueSaturationValue", sat_shift_limit=[90, 90], val_shift_limit=[20, 20], p=1.0)
-    grey = IMAGE.mean(2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
-    ours = BatchedPolicy([item], SIDE).apply(batch_of(grey[None]), 0)[0].permute(1, 2, 0)
-    np.testing.assert_allclose(ours, Policy([item], SIDE).apply(grey[None], 0)[0], atol=1)
+def test_holes_have_the_number_the_sides_and_the_colour_that_are_asked_for() -> None:
+    item = op(
+        "CoarseDropout", num_holes_range=[1, 1], hole_height_range=[0.25, 0.5],
+        hole_width_range=[0.125, 0.125], fill=[1, 2, 3], p=1.0,
+    )  # fmt: skip
+    seen = set()
+    for image in augmented([item], 300):
+        hole = (image == np.array([1, 2, 3])[:, None, None]).all(0)
+        height, width = hole.any(1).sum(), hole.any(0).sum()
+        assert hole.sum() == height * width  # a rectangle
+        assert (image == IMAGE.transpose(2, 0, 1))[:, ~hole].all()
+        assert width == SIDE // 8
+        seen.add(int(height))
+    assert seen == set(range(SIDE // 4, SIDE // 2))
 
 
 def test_noise_is_drawn_anew_for_each_image_and_seed() -> None:
@@ -252,7 +213,7 @@ def test_noise_is_drawn_anew_for_each_image_and_seed() -> None:
 
 
 def symmetries(image: np.ndarray) -> list[np.ndarray]:
-    """The eight of a (3, side, side) image."""
+    """The eight symmetries of a (3, side, side) image."""
     turned = [np.rot90(image, turns, (1, 2)) for turns in range(4)]
     return [*turned, *(view[:, :, ::-1] for view in turned)]
 
@@ -264,7 +225,7 @@ def test_flips_and_turns_are_exact(side: int, sampled: bool) -> None:
     image = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
     items = [op("SquareSymmetry"), op("HorizontalFlip"), op("RandomRotate90", p=0.5)]
     items += [op("Affine", rotate=30, p=0.0)] if sampled else []
-    found = BatchedPolicy(items, side).apply(batch_of(np.repeat(image[None], 400, axis=0)), 0)
+    found = BatchedPolicy(items).apply(batch_of(np.repeat(image[None], 400, axis=0)), 0)
     exact = [view.astype(np.float32) for view in symmetries(image.transpose(2, 0, 1))]
     values = (found.round() if sampled else found).numpy()
     counts = [sum((value == view).all() for value in values) for view in exact]
@@ -291,7 +252,7 @@ def test_maps_in_a_row_are_one_map() -> None:
     ]
     expected = IMAGE.transpose(2, 0, 1)[:, ::-1]
     np.testing.assert_allclose(augmented(items, 1)[0], expected, atol=1e-2)
-    shifts = [op("Affine", translate_px=20, p=1.0), op("Affine", translate_px=-20, p=1.0)]
+    shifts = [op("Affine", translate_percent=share, p=1.0) for share in (0.6, -0.6)]
     np.testing.assert_allclose(augmented(shifts, 1)[0], IMAGE.transpose(2, 0, 1), atol=1e-2)
 
 
@@ -305,13 +266,13 @@ def test_a_seed_gives_the_same_bytes_on_any_number_of_threads(items: list[dict[s
     images = batch_of(
         np.random.default_rng(2).integers(0, 256, (33, SIDE, SIDE, 3), dtype=np.uint8)
     )
-    policy = BatchedPolicy(items, SIDE)
+    policy = BatchedPolicy(items)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         first = policy.apply(images, 5)
         torch.set_num_threads(2)
-        second = BatchedPolicy(items, SIDE).apply(images, 5)
+        second = BatchedPolicy(items).apply(images, 5)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(first, second)
@@ -349,52 +310,47 @@ def test_arguments_and_defaults_are_albumentations(name: str) -> None:
 
 
 REFUSED = [
-    (op("GridDistortion"), "augment: the batched engine has no operation 'GridDistortion' (it has Affine, CoarseDropout, "),
-    (op("Affine", mask_interpolation=0), "augment: Affine: the batched engine has no argument 'mask_interpolation' (it has p, scale, "),
-    (op("Affine", border_mode=4), "augment: Affine: border_mode: the batched engine has only 0, found 4"),
-    (op("Affine", fit_output=True), "augment: Affine: fit_output: the batched engine has only False, found True"),
-    (op("Affine", fill=255), "augment: Affine: fill: the batched engine has only 0, found 255"),
-    (op("RandomBrightnessContrast", ensure_safe_range=True), "ensure_safe_range: the batched engine has only False, found True"),
-    (op("GaussNoise", noise_scale_factor=0.5), "noise_scale_factor: the batched engine has only 1, found 0.5"),
+    (op("GridDistortion"), "augment: the batched engine has no operation 'GridDistortion' (it has Affine, CoarseDropout, ColorJitter, D4, GaussNoise, GaussianBlur, HorizontalFlip, RandomBrightnessContrast, RandomRotate90, SquareSymmetry, Transpose, VerticalFlip)"),
+    (op("Affine", border_mode=4), "augment: Affine: the batched engine has no argument 'border_mode' (it has p, scale, translate_percent, rotate, shear, keep_ratio)"),
+    (op("GaussNoise", noise_scale_factor=0.5), "augment: GaussNoise: the batched engine has no argument 'noise_scale_factor' (it has p, std_range, mean_range, per_channel)"),
     (op("HorizontalFlip", prob=1.0), "augment: HorizontalFlip: the batched engine has no argument 'prob' (it has p)"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("item", "message"), REFUSED, ids=str)
-def test_what_this_engine_lacks_is_refused_with_the_name_of_the_other(
+def test_what_this_engine_lacks_is_refused_with_what_it_has_and_the_name_of_the_other(
     item: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TrainError) as caught:
-        BatchedPolicy([op("HorizontalFlip"), item], SIDE)
-    assert message in str(caught.value)
-    assert str(caught.value).endswith(": set engine: albumentations")
+        BatchedPolicy([op("HorizontalFlip"), item])
+    assert str(caught.value) == f"{message}: set engine: albumentations"
 
 
 MISTAKES = [
-    (op("HorizontalFlip", p=2.0), "augment: HorizontalFlip: p: expected less than or equal to 1, found 2.0"),
-    (op("HorizontalFlip", p="1"), "p: expected a valid number, found '1'"),
-    (op("Affine", rotate="x"), "augment: Affine: rotate: expected a number or [low, high], found 'x'"),
-    (op("Affine", rotate=[1, 2, 3]), "rotate: expected a number or [low, high], found (1, 2, 3)"),
-    (op("Affine", scale={"z": 1}), "scale: expected the keys x, y or both, found z"),
-    (op("Affine", scale=[0, 1]), "scale: expected scales above 0, found 0"),
-    (op("Affine", scale={"x": [1, 2]}, keep_ratio=True), "augment: Affine: keep_ratio: expected one range for both axes"),
-    (op("Affine", translate_px=1, translate_percent=0.1), "expected translate_percent or translate_px, found both"),
-    (op("Affine", translate_px=[3, 1]), "translate_px: expected low ≤ high"),
-    (op("ColorJitter", hue=0.7), "hue: expected low ≤ high, from -0.5 to 0.5, found [-0.7, 0.7]"),
-    (op("ColorJitter", brightness=[1.2, 0.8]), "brightness: expected low ≤ high, 0 or more, found [1.2, 0.8]"),
-    (op("GaussianBlur", blur_limit=[1.5, 3]), "blur_limit: expected whole numbers, found [1.5, 3]"),
-    (op("GaussNoise", std_range=0.2), "std_range: expected [low, high], found 0.2"),
-    (op("CoarseDropout", hole_height_range=[0.1, 0.2], hole_width_range=[2, 4]), "expected hole_width_range in shares as hole_height_range"),
-    (op("CoarseDropout", fill="random"), "fill: expected a valid tuple, found 'random'"),
-    (op("CoarseDropout", fill=300), "fill: expected less than or equal to 255, found 300"),
+    (op("HorizontalFlip", p=2.0), "HorizontalFlip: p: expected less than or equal to 1, found 2.0"),
+    (op("HorizontalFlip", p="1"), "HorizontalFlip: p: expected a valid number, found '1'"),
+    (op("Affine", rotate="x"), "Affine: rotate: expected a number or [low, high], found 'x'"),
+    (op("Affine", rotate=[1, 2, 3]), "Affine: rotate: expected a number or [low, high], found (1, 2, 3)"),
+    (op("Affine", rotate=[30, 10]), "Affine: rotate: expected low ≤ high, found [30, 10]"),
+    (op("Affine", scale={"x": 1}), "Affine: scale: expected the keys x and y, found x"),
+    (op("Affine", scale=[0, 1]), "Affine: scale: expected low ≤ high, 0.01 or more, found [0, 1]"),
+    (op("Affine", scale={"x": [1, 2], "y": 1}, keep_ratio=True), "Affine: keep_ratio: expected one range for both axes, found ((1, 2), (1, 1))"),
+    (op("ColorJitter", hue=0.7), "ColorJitter: hue: expected low ≤ high, from -0.5 to 0.5, found [-0.7, 0.7]"),
+    (op("ColorJitter", brightness=[1.2, 0.8]), "ColorJitter: brightness: expected low ≤ high, 0 or more, found [1.2, 0.8]"),
+    (op("GaussianBlur", blur_limit=[1.5, 3]), "GaussianBlur: blur_limit: expected a valid integer, found 1.5"),
+    (op("GaussNoise", std_range=0.2), "GaussNoise: std_range: expected [low, high], found 0.2"),
+    (op("CoarseDropout", hole_height_range=[4, 9]), "CoarseDropout: hole_height_range: expected low ≤ high, from 0 to 0.99, found [4, 9]"),
+    (op("CoarseDropout", num_holes_range=[0, 2]), "CoarseDropout: num_holes_range: expected low ≤ high, 1 or more, found [0, 2]"),
+    (op("CoarseDropout", fill="random"), "CoarseDropout: fill: expected a valid tuple, found 'random'"),
+    (op("CoarseDropout", fill=300), "CoarseDropout: fill: expected less than or equal to 255, found 300"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("item", "message"), MISTAKES, ids=str)
-def test_a_mistake_is_named(item: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_named(item: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainError) as caught:
-        BatchedPolicy([item], SIDE)
-    assert message in str(caught.value)
+        BatchedPolicy([item])
+    assert str(caught.value) == f"augment: {message}"
 
 
 def mix_of(**changes: Any) -> Mix:
@@ -425,7 +381,7 @@ def test_a_cutmix_has_the_shares_of_its_label_to_the_pixel() -> None:
 
 
 def own_shares(config: Mix, batch: int) -> np.ndarray:
-    """What each of a batch keeps of itself; those that are their own partners count as nan."""
+    """The share that each image of some batches keeps of itself."""
     images = torch.zeros((batch, 3, 16, 16))
     own = torch.cat(
         [mix(images, torch.eye(batch), config, seed)[1].diagonal() for seed in range(8)]
@@ -470,24 +426,6 @@ def test_a_mix_draws_by_its_seed_and_leaves_its_arguments(kind: str) -> None:
 def config_of(**changes: Any) -> ModelConfig:
     values = profile_model("synthetic") | {"epochs": 3, "batch_size": 16, "engine": "batched"}
     return ModelConfig.model_validate(values | changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "place"),
-    [
-        ({"engine": "batchd"}, ("engine",)),
-        ({"mix": {"kind": "mixup", "alpha": 0.0, "p": 1.0}}, ("mix", "alpha")),
-        ({"mix": {"kind": "cutmix", "alpha": 1.0, "p": 1.1}}, ("mix", "p")),
-        ({"mix": {"kind": "cutmix", "alpha": 1.0}}, ("mix", "p")),
-        ({"mix": {"kind": "blend", "alpha": 1.0, "p": 1.0}}, ("mix", "kind")),
-    ],
-)
-def test_a_wrong_engine_or_mixture_is_refused(
-    changes: dict[str, Any], place: tuple[str, ...]
-) -> None:
-    with pytest.raises(ValidationError) as caught:
-        config_of(**changes)
-    assert [error["loc"] for error in caught.value.errors()] == [place]
 
 
 STORED = np.random.default_rng(3).integers(0, 256, (90, SIDE, SIDE, 3), dtype=np.uint8)
@@ -545,7 +483,7 @@ class Called(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_nothing_waits_for_what_the_device_has_computed(kind: str) -> None:
-    """No operator whose call reads values back, or whose result's shape depends on values."""
+    """No operator is called that reads values back, or whose result's shape depends on values."""
     waits = {"_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal"}
     everything = [each for items in RANDOM for each in items]
     feed = feed_of(augment=everything, mix={"kind": kind, "alpha": 1.0, "p": 0.5})
@@ -555,19 +493,19 @@ def test_nothing_waits_for_what_the_device_has_computed(kind: str) -> None:
     assert not called.names & waits
 
 
-@pytest.mark.parametrize("place", ["resident", "streamed"])
-def test_the_images_are_the_same_wherever_they_lie(place: Any) -> None:
+@pytest.mark.parametrize("residence", ["resident", "streamed"])
+def test_the_images_are_the_same_wherever_they_lie(residence: Any) -> None:
     device = torch.device("cpu")
     draw = np.random.default_rng(0)
     steps = [draw.permutation(TRAINING)[:size] for size in (7, 1, 16, 16, 3, 80, 2)]
-    taken = take(STORED, iter(steps), TRAINING, device, place)
+    taken = read_steps(STORED, iter(steps), TRAINING, device, residence)
     for expected, (step, images) in zip(steps, taken, strict=True):
         np.testing.assert_array_equal(step, expected)
         np.testing.assert_array_equal(images, STORED[expected])
 
 
-def test_a_fault_of_the_reading_thread_is_not_lost() -> None:
-    taken = take(
+def test_an_error_of_the_reading_thread_is_raised() -> None:
+    taken = read_steps(
         STORED, iter([TRAINING, np.array([99])]), TRAINING, torch.device("cpu"), "streamed"
     )
     next(taken)
@@ -580,8 +518,8 @@ def test_images_are_resident_where_they_take_less_than_half_of_the_memory(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
     cuda = torch.device("cuda")
-    assert [choose_place(size, cuda) for size in (499, 500)] == ["resident", "streamed"]
-    assert choose_place(10**15, torch.device("cpu")) == "in place"
+    assert [choose_residence(size, cuda) for size in (499, 500)] == ["resident", "streamed"]
+    assert choose_residence(10**15, torch.device("cpu")) == "in place"
 
 
 def test_the_batched_engine_starts_without_albumentations() -> None:

@@ -12,54 +12,110 @@ ROOT = Path(__file__).parent.parent
 PARAMS = (ROOT / "profiles" / "synthetic.yaml").read_text()
 
 
-def error_of(tmp_path: Path, old: str, new: str) -> str:
-    """The message after `old` was replaced by `new`, once."""
-    assert old in PARAMS
+NETWORK = "network: {family: small, name: vgg, width: 16, stages: 4, dropout: 0.1}"
+TIMM = "network: {family: timm, name: resnet18, pretrained: false, weights: null, dropout: 0.0}"
+FOLDS = "folds: [0, 1, 2, 3, 4]"
+GROUPS = "{source: file, file: auto}"
+VGG = "train.models.vgg"
+
+
+def read(tmp_path: Path, *changes: tuple[str, str]) -> list[str]:
+    """The mistakes that are found after each old text was replaced by a new one, once."""
+    text = PARAMS
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.replace(old, new, 1))
+    path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         read_config(path)
-    return str(caught.value).replace(str(tmp_path), "")
+    return [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
 
 
 MISTAKES = [
-    ("label_smoothing:", "label_smooting:", "train.models.vgg.label_smooting: unknown parameter; did you mean 'label_smoothing'?"),
-    ("label_smoothing:", "label_smooting:", "train.models.vgg.label_smoothing: missing: every parameter stands in params.yaml"),
-    ("split:", "splitt:", "splitt: unknown parameter; did you mean 'split'?"),
-    ("epochs: ", "epochs: 0.5 #", "train.models.vgg.epochs: expected a valid integer, found 0.5"),
-    ("epochs: ", "epochs: -1 #", "train.models.vgg.epochs: expected greater than or equal to 1, found -1"),
-    ("epochs: ", "epochs: 1 #", "train.models.vgg: expected warmup_epochs below epochs, found 1.0 of 1"),
-    ("epochs: ", "epochs: '6' #", "train.models.vgg.epochs: expected a valid integer, found '6'"),
-    ("lr: ", "lr: .nan #", "train.models.vgg.lr: expected a finite number, found nan"),
-    ("tta: true", "tta: 1", "train.models.vgg.tta: expected a valid boolean, found 1"),
-    ("source: synthetic", "source: kagle", "download: 'source': expected one of 'synthetic', 'local', 'rebuild', 'kaggle', found 'kagle'"),
-    ("{rule: last}", "{rule: inner}", "train.models.vgg.epoch.folds: missing"),
-    ("{rule: last}", "{}", "train.models.vgg.epoch: missing the key 'rule' that says which kind this is"),
+    ("epochs: ", "epochs: 0.5 #", f"{VGG}.epochs: expected a valid integer, found 0.5"),
+    ("epochs: ", "epochs: '6' #", f"{VGG}.epochs: expected a valid integer, found '6'"),
+    ("epochs: ", "epochs: 0 #", f"{VGG}.epochs: expected greater than or equal to 1, found 0"),
+    ("epochs: ", "epochs: 1 #", f"{VGG}: expected warmup_epochs below epochs, found 1.0 of 1"),
+    ("seed: 1\n      epochs", "seed: -1\n      epochs", f"{VGG}.seed: expected greater than or equal to 0, found -1"),
+    ("{rule: last}", "{}", f"{VGG}.epoch: missing the key 'rule' that says which kind this is"),
+    ("{rule: last}", "{rule: best}", f"{VGG}.epoch: 'rule': expected one of 'last', 'inner', found 'best'"),
+    ("{rule: last}", "{rule: inner}", f"{VGG}.epoch.folds: missing: every parameter stands in params.yaml"),
+    ("{rule: last}", "{rule: inner, folds: 1}", f"{VGG}.epoch.folds: expected greater than or equal to 2, found 1"),
+    ("batch_size: 32", "batch_size: 1", f"{VGG}.batch_size: expected greater than or equal to 2, found 1"),
+    ("lr: ", "lr: .nan #", f"{VGG}.lr: expected a finite number, found nan"),
+    ("lr: ", "lr: 0 #", f"{VGG}.lr: expected greater than 0, found 0"),
+    ("weight_decay: 0.05", "weight_decay: -1.0", f"{VGG}.weight_decay: expected greater than or equal to 0, found -1.0"),
+    ("layer_decay: null", "layer_decay: 0.0", f"{VGG}.layer_decay: expected greater than 0, found 0.0"),
+    ("layer_decay: null", "layer_decay: 1.1", f"{VGG}.layer_decay: expected less than or equal to 1, found 1.1"),
+    ("layer_decay: null", "layer_decay: 0.7", f"{VGG}: expected `layer_decay: null` for vgg, a network of our own that starts from fresh weights, found 0.7"),
+    ("label_smoothing: 0.05", "label_smoothing: 1.0", f"{VGG}.label_smoothing: expected less than 1, found 1.0"),
+    ("ema: 0.98", "ema: 1.0", f"{VGG}.ema: expected less than 1, found 1.0"),
+    ("clip_norm: 1.0", "clip_norm: 0.0", f"{VGG}.clip_norm: expected greater than 0, found 0.0"),
+    ("precision: auto", "precision: half", f"{VGG}.precision: expected 'auto', 'float32', 'bfloat16' or 'float16', found 'half'"),
+    ("tta: true", "tta: 1", f"{VGG}.tta: expected a valid boolean, found 1"),
+    ("{op: SquareSymmetry, ", "{", f"{VGG}.augment: item 0: expected a key `op` with a name, found {{'p': 1.0}}"),
+    ("engine: batched", "engine: batchd", f"{VGG}.engine: expected 'albumentations' or 'batched', found 'batchd'"),
+    ("mix: null", "mix: {kind: blend, alpha: 1.0, p: 1.0}", f"{VGG}.mix.kind: expected 'mixup' or 'cutmix', found 'blend'"),
+    ("mix: null", "mix: {kind: mixup, alpha: 0.0, p: 1.0}", f"{VGG}.mix.alpha: expected greater than 0, found 0.0"),
+    ("mix: null", "mix: {kind: cutmix, alpha: 1.0, p: 1.1}", f"{VGG}.mix.p: expected less than or equal to 1, found 1.1"),
+    ("mix: null", "mix: {kind: cutmix, alpha: 1.0}", f"{VGG}.mix.p: missing: every parameter stands in params.yaml"),
+    (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: w.safetensors"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
+    (NETWORK, TIMM.replace("resnet18", "''"), f"{VGG}.network.name: expected at least 1 character, found ''"),
+    (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: dropout, family, name, pretrained, weights"),
+    (NETWORK, NETWORK.replace("small", "large"), f"{VGG}.network: 'family': expected one of 'small', 'timm', found 'large'"),
+    (NETWORK, NETWORK.replace("vgg", "vit"), f"{VGG}.network.name: expected 'vgg' or 'resnet', found 'vit'"),
+    (NETWORK, NETWORK.replace("dropout: 0.1", "dropout: 1.0"), f"{VGG}.network.dropout: expected less than 1, found 1.0"),
+    ("    vgg:\n", "    vgg-16:\n", "train.models.vgg-16: expected text that matches '^[A-Za-z0-9_]+$', found 'vgg-16'"),
     ("members: [vgg]", "members: [vg]", "train: member 'vg' is not among the models ['vgg']"),
     ("members: [vgg]", "members: [vgg, vgg]", "train: expected distinct members, found ['vgg', 'vgg']"),
-    ("folds: [0,", "folds: [5,", "train.folds: fold 5 does not exist: split.folds × split.seeds makes 5 folds"),
+    ("members: [vgg]", "members: []", "train.members: expected at least 1 item, found []"),
+    (FOLDS, "folds: [0, 0]", "train: expected distinct folds, found [0, 0]"),
+    (FOLDS, "folds: [-1]", "train.folds.0: expected greater than or equal to 0, found -1"),
+    (FOLDS, "folds: [5]", "train.folds: fold 5 does not exist: split.folds × split.seeds makes 5 folds, numbered from 0"),
+    ("device: auto", "device: gpu", "train.device: expected 'auto', 'cpu', 'cuda' or 'mps', found 'gpu'"),
+    ("threads: 1", "threads: 0", "train.threads: expected greater than or equal to 1, found 0"),
+    ("source: synthetic", "source: kagle", "download: 'source': expected one of 'synthetic', 'local', 'rebuild', 'kaggle', found 'kagle'"),
     ("seeds: [1]", "seeds: [1, 1]", "split.seeds: expected distinct seeds, found [1, 1]"),
-    ("{op: SquareSymmetry, ", "{", "train.models.vgg.augment: item 0: expected a key `op` with a name, found {'p': 1.0}"),
-    ("{source: file, file: auto}", "{source: name, pattern: 'x('}", "prepare.groups.pattern: not a regular expression"),
-    ("{source: file, file: auto}", "{source: name, pattern: x}", "expected exactly one (capture group), found 0"),
-    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", "duplicate key \"folds\""),
-    ("split:", "split: [", "line "),
+    (GROUPS, "{source: name, pattern: 'x('}", "prepare.groups.pattern: not a regular expression: missing ), unterminated subpattern at position 1"),
+    (GROUPS, "{source: name, pattern: x}", "prepare.groups.pattern: expected exactly one (capture group), found 0"),
+    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", 'line 27: found duplicate key "folds" with value "3" (original value: "5")'),
+    ("split:", "split: [", "line 27: expected ',' or ']', but got ':'"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new", "message"), MISTAKES)
-def test_a_mistake_is_named_with_its_path(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert message in error_of(tmp_path, old, new)
+@pytest.mark.parametrize(("old", "new", "mistake"), MISTAKES)
+def test_a_mistake_is_one_sentence_with_its_path(
+    tmp_path: Path, old: str, new: str, mistake: str
+) -> None:
+    assert read(tmp_path, (old, new))[-1] == mistake
+
+
+def test_a_layer_decay_needs_layers_that_have_learned(tmp_path: Path) -> None:
+    assert read(tmp_path, (NETWORK, TIMM), ("layer_decay: null", "layer_decay: 0.7")) == [
+        f"{VGG}: expected `layer_decay: null`, or a network with `pretrained: true` or a `weights` "
+        "file, found 0.7 for fresh weights, which would slow down the first layers for nothing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "typo", "path"),
+    [("label_smoothing", "label_smooting", f"{VGG}."), ("split", "splitt", "")],
+)
+def test_a_typo_is_an_unknown_parameter_and_a_missing_one(
+    tmp_path: Path, key: str, typo: str, path: str
+) -> None:
+    assert read(tmp_path, (f"{key}:", f"{typo}:")) == [
+        f"{path}{key}: missing: every parameter stands in params.yaml",
+        f"{path}{typo}: unknown parameter; did you mean {key!r}?",
+    ]
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.replace("tta: true", "tta: maybe").replace("fit: stretch", "fit: crop"))
-    with pytest.raises(ConfigError) as caught:
-        read_config(path)
-    first, second = str(caught.value).splitlines()
-    assert "prepare.fit: expected 'stretch' or 'pad', found 'crop'" in first
-    assert "train.models.vgg.tta: expected a valid boolean, found 'maybe'" in second
+    assert read(tmp_path, ("tta: true", "tta: maybe"), ("fit: stretch", "fit: crop")) == [
+        "prepare.fit: expected 'stretch' or 'pad', found 'crop'",
+        f"{VGG}.tta: expected a valid boolean, found 'maybe'",
+    ]
 
 
 def test_a_missing_file_names_the_next_command(tmp_path: Path) -> None:
@@ -72,6 +128,13 @@ def test_a_file_without_sections_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match="expected a mapping of sections"):
+        read_config(path)
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match="expected UTF-8 text: 'utf-8' codec can't decode byte"):
         read_config(path)
 
 

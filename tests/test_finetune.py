@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from test_train import IMAGES, LABELS, NO_ROWS, TRAINING, config_of
 from torch import nn
@@ -17,7 +16,7 @@ from pipeline.core.errors import TrainError
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
-from pipeline.train.fit import History, Rows, fit
+from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier, build_model
 from pipeline.train.optim import build_optimizer
@@ -51,7 +50,7 @@ def train(
     folder: Path, config: ModelConfig, rows: np.ndarray = TRAINING, on_epoch: Any = None
 ) -> Classifier:
     compute = choose_compute("cpu", config.precision)
-    where = Rows(rows, NO_ROWS)
+    where = TrainingRows(rows, NO_ROWS)
     show = on_epoch or (lambda _: None)
     return fit(start(config), IMAGES, LABELS, where, config, compute, Checkpoint(folder), show)[0]
 
@@ -140,35 +139,6 @@ def test_a_few_images_are_learned_with_a_fresh_classifier(weights: Path, tmp_pat
     truth = LABELS[rows]
     assert (found.argmax(1) == truth).all()
     assert -np.log(found[rows, truth]).mean() < 0.05
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"layer_decay": 0.7},
-            "expected `layer_decay: null` for vgg, a network of our own that starts from fresh "
-            "weights, found 0.7",
-        ),
-        (
-            {
-                "layer_decay": 0.7,
-                "network": {
-                    "family": "timm", "name": "test_resnet", "pretrained": False,
-                    "weights": None, "dropout": 0.0,
-                },
-            },
-            "expected `layer_decay: null`, or a network with `pretrained: true` or a `weights` "
-            "file, found 0.7 for fresh weights, which would slow down the first layers for nothing",
-        ),
-        ({"layer_decay": 0.0}, "Input should be greater than 0"),
-        ({"layer_decay": 1.1}, "Input should be less than or equal to 1"),
-    ],
-)  # fmt: skip
-def test_a_decay_that_would_do_harm_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        config_of(**changes)
-    assert message in str(caught.value)
 
 
 def test_a_network_without_layers_is_refused() -> None:

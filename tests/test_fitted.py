@@ -31,8 +31,8 @@ from pipeline.scoring.metrics import METRICS
 from pipeline.split.folds import make_folds
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.infer import load_network
 from pipeline.train.models import build_model, save_model
-from pipeline.train.trained import load_network
 from pipeline.winner.texts import write_script, write_settings
 
 SKILLS = [(1.0, 1.0), (0.8, 1.5)]

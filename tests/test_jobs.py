@@ -1,6 +1,7 @@
 """Trainings side by side: real DVC and real processes, on a small competition."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -8,20 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from project import PARAMS, digests, environment, make_project, stage
-from ruamel.yaml import YAML
 from zc.lockfile import LockFile
 
-from pipeline.commands.jobs import (
-    Machine,
-    choose_jobs,
-    find_machine,
-    share,
-    stage_names,
-    visible_gpus,
-)
-from pipeline.train.config import TrainConfig
+from pipeline.commands import board
+from pipeline.commands.board import Board, Training
+from pipeline.commands.jobs import Machine, choose_jobs, find_machine, share, visible_gpus
 
 RUINOUS = PARAMS.replace(
     "two: {<<: *model, seed: 2,",
@@ -30,15 +25,26 @@ RUINOUS = PARAMS.replace(
 RESULTS = ["models/*/*/*", "folds/*"]
 
 
-def train_config(params: str) -> TrainConfig:
-    return TrainConfig.model_validate(YAML(typ="safe").load(params)["train"])
-
-
 def run(folder: Path, *command: str, **own: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=folder, env=environment() | own, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def run_on_terminal(folder: Path, *command: str) -> tuple[int, str]:
+    """The exit code, and what the command wrote to a terminal, control sequences included."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execvpe(command[0], command, environment() | {"TERM": "xterm", "COLUMNS": "100"})
+    written = b""
+    try:
+        while read := os.read(terminal, 65536):
+            written += read
+    except OSError:  # Linux's way of saying that nobody has the terminal open any more
+        pass
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), written.decode()
 
 
 def processes_with(mark: str) -> list[str]:
@@ -82,7 +88,7 @@ def test_each_job_gets_the_threads_of_params_yaml_and_gpus_by_turns(
         (3, "", ["0", "1", "2"]),
         (2, "5, 3", ["5", "3"]),
         (1, "GPU-aa", ["GPU-aa"]),
-        (1, "2,-1,4", ["2"]),  # CUDA stops at the first name that is none
+        (1, "2,-1,4", ["2"]),  # CUDA stops at the first invalid name
     ],
 )
 def test_only_the_gpus_that_the_user_left_are_used(
@@ -120,6 +126,51 @@ def test_the_cpu_is_no_gpu_and_apples_is_one(
     assert GIB / 8 < machine.free_bytes < 2**50
 
 
+def live_table(training: Training, epochs: int, **last: float) -> None:
+    """The table of stage `train` after so many epochs, the first two of an earlier process."""
+    rows = [
+        {"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.5 + epoch / 20}
+        | {"seconds": 4.0 if epoch > 2 else None, "images_per_s": 250.0 if epoch > 2 else None}
+        for epoch in range(1, epochs + 1)
+    ]
+    rows[-1] |= last
+    training.live.parent.mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(training.live, index=False)
+
+
+def test_progress_is_a_line_each_time_that_one_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trainings = [Training("vgg", fold, epochs=500) for fold in range(3)]
+    live_table(trainings[1], 2)
+    live_table(trainings[2], 5)
+    with Board() as shown:
+        shown.show(trainings, 4, 9)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(board, "_LINE_EVERY_S", 0.0)
+        shown.show(trainings, 4, 9)
+    assert capsys.readouterr().err == (
+        "4 of 9 done; vgg fold 0: epoch 0/500; "
+        "vgg fold 1: epoch 2/500, loss 0.5000, accuracy 0.6000; "
+        "vgg fold 2: epoch 5/500, loss 0.2000, accuracy 0.7500, images/s 250, left 0:33:00\n"
+    )
+
+
+def test_the_end_of_a_training_is_told_with_its_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended, restored = Training("vgg", 0, epochs=3), Training("vgg", 1, epochs=3)
+    live_table(ended, 3, out_of_fold_accuracy=0.91666)
+    with Board() as shown:
+        shown.show_end(ended, "done, 12 s", "1 of 2")
+        shown.show_end(restored, "done, 3 s", "2 of 2")
+    assert capsys.readouterr().err == (
+        "vgg fold 0: done, 12 s, out-of-fold accuracy 0.9167 (1 of 2)\nvgg fold 1: done, 3 s (2 of 2)\n"
+    )
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One model of two is ruined, the other is trained; tests follow each other in this order."""
@@ -127,12 +178,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(folder, "make", "-o", ".venv/.installed", "train", "JOBS=2")
     (folder / ".resume/first_run.txt").write_text(f"{done.returncode}\n{done.stdout}")
     return folder
-
-
-@pytest.mark.slow
-def test_the_stages_have_the_names_that_dvc_gives_them(project: Path) -> None:
-    listed = run(project, "dvc", "stage", "list", "--name-only", "train").stdout.split()
-    assert listed == stage_names(train_config(RUINOUS))
 
 
 @pytest.mark.slow
@@ -145,18 +190,47 @@ def test_a_failed_training_is_named_and_leaves_the_others_intact(project: Path) 
     message = lines[-2]
     assert message.startswith("TrainError: 2 of 4 trainings failed, the others are done: ")
     for fold in (0, 1):
+        log = f".resume/logs/train@two-{fold}.log"
         assert (
-            f"train@two-{fold} (.resume/logs/train@two-{fold}.log): TrainError: params.yaml: "
+            f"two fold {fold} ({log}): TrainError: params.yaml: "
             f"train.models.two (fold {fold}): the loss is nan in epoch 1 of 2"
         ) in message
-        assert any(line.startswith(f"train@two-{fold}: FAILED, exit code ") for line in lines)
-        assert any(line.startswith(f"train@one-{fold}: done, ") for line in lines)
+        failure = f"two fold {fold}: FAILED, exit code 255, log in {log}, "
+        assert [line for line in lines if line.startswith(failure)]
+        assert f"one fold {fold}: begins, log in .resume/logs/train@one-{fold}.log" in lines
+        (end,) = (line for line in lines if line.startswith(f"one fold {fold}: done, "))
+        live = pd.read_csv(project / f"live/one-fold{fold}.csv")
+        accuracy = live["out_of_fold_accuracy"].iloc[-1]
+        assert f"out-of-fold accuracy {accuracy:.4f} (" in end
         assert (project / f"models/one/fold{fold}/weights.safetensors").is_file()
-        log = (project / f".resume/logs/train@one-{fold}.log").read_text()
-        assert f"one fold {fold}: epoch 2, " in log
-        assert f"train@one-{fold} | one fold {fold}: epoch 2, " in "\n".join(lines)
+        said = (project / f".resume/logs/train@one-{fold}.log").read_text()
+        assert f"one fold {fold}: epoch 2, " in said
+        assert f"one fold {fold}: out-of-fold accuracy {accuracy:.4f} on " in said
     assert not (project / "models/two").exists()
-    assert not any("git add" in line for line in lines if line.startswith("train@"))
+    assert not [line for line in lines if ", lr " in line]  # each epoch's line is in the log alone
+
+
+HINTS = ["git add", "autostage", "dvc push", "lock file", "didn't change"]
+"""DVC gives them to a person who types its commands."""
+
+
+@pytest.mark.slow
+def test_nothing_that_dvc_says_to_others_is_repeated(project: Path) -> None:
+    said = (project / ".resume/first_run.txt").read_text()
+    assert "Running stage 'prepare':\n> python -m pipeline prepare\n" in said
+    rest = stage(project, "repro", "split").stdout
+    assert not [hint for hint in HINTS if hint in said + rest]
+
+
+@pytest.mark.slow
+def test_the_time_that_a_training_took_is_in_no_output(project: Path) -> None:
+    live = pd.read_csv(project / "live/one-fold0.csv")
+    history = pd.read_csv(project / "models/one/fold0/history.csv")
+    assert list(history.columns) == ["epoch", "lr", "loss", "accuracy"]
+    assert live[history.columns].equals(history)
+    assert (live["seconds"] > 0).all()
+    trained = len(pd.read_csv(project / "models/one/fold1/oof.csv"))  # two folds: the other one
+    assert live["images_per_s"].to_list() == pytest.approx((trained / live["seconds"]).to_list())
 
 
 @pytest.mark.slow
@@ -166,19 +240,26 @@ def test_the_same_command_trains_what_is_left_and_dvc_repro_then_trains_nothing(
     """And the bytes are those of `dvc repro` alone, on as many threads as the machine has."""
     before = digests(project, "models/one/*/*")
     (project / "params.yaml").write_text(PARAMS)
-    done = run(project, sys.executable, "-m", "pipeline", "jobs", "2")
-    assert done.returncode == 0, done.stdout
-    assert "2 of 4 to train, 2 at a time, 1 thread each; logs in .resume/logs" in done.stdout
-    assert "Running stage 'train@one" not in done.stdout
+    code, screen = run_on_terminal(project, sys.executable, "-m", "pipeline", "jobs", "2")
+    assert code == 0, screen
+    assert "2 of 4 to train, 2 at a time, 1 thread each; logs in .resume/logs" in screen
+    assert "images/s" in screen
+    assert "two    0     0/2" in screen
+    for fold in (0, 1):
+        assert f"two fold {fold}: done, " in screen
+    assert "begins" not in screen
+    assert "one fold" not in screen
     assert digests(project, "models/one/*/*") == before
 
-    rest = run(project, "dvc", "repro", "ensemble")
+    rest = stage(project, "repro", "ensemble")
     assert rest.returncode == 0, rest.stdout
     assert "Running stage 'train" not in rest.stdout
     assert "Running stage 'ensemble'" in rest.stdout
-    again = run(project, sys.executable, "-m", "pipeline", "jobs", "2")
+    assert not [hint for hint in HINTS if hint in rest.stdout]
+    again = stage(project, "jobs", "2")
     assert again.returncode == 0
     assert again.stdout.endswith("nothing to train: every model and fold is up to date\n")
+    assert "up to date" in run(project, "dvc", "repro", "ensemble").stdout
 
     serial = make_project(tmp_path / "serial")
     assert run(serial, "dvc", "repro", "train").returncode == 0
@@ -210,8 +291,12 @@ def test_a_failure_before_the_trainings_is_said_once(tmp_path: Path) -> None:
     )
     done = stage(project, "jobs", "2")
     assert done.returncode == 1
-    assert "FoldError: " in done.stdout
-    last = done.stdout.splitlines()[-1]
+    *_, error, by_dvc, last = done.stdout.splitlines()
+    assert error.startswith("FoldError: ")
+    assert by_dvc == (
+        "PipelineError: dvc repro: failed to reproduce 'split': "
+        "failed to run: python -m pipeline split, exited with 1"
+    )
     assert last == "TrainError: a stage before the trainings failed, see above. Nothing was trained"
 
 
@@ -224,19 +309,17 @@ def interrupted(
     params = PARAMS.replace("epochs: 2\n", "epochs: 60\n").replace("[one, two]", "[one]")
     project = make_project(tmp_path / "project", params)
     mark = f"JOBS_TEST_MARK={project}"
+    lives = [project / f"live/one-fold{fold}.csv" for fold in (0, 1)]
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", "jobs", "2"], cwd=project,
         env=environment() | {"JOBS_TEST_MARK": str(project)},
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        lines, training = [], set()
-        for line in process.stderr or []:
-            lines.append(line)
-            training |= {fold for fold in (0, 1) if f"one fold {fold}: epoch " in line}
-            if training == {0, 1}:
-                training = {-1}
-                assert len(processes_with(mark)) >= 5  # this one, and each: DVC and the training
-                os.killpg(process.pid, sent)  # as a terminal does: to the foreground's group
+        while not all(live.exists() for live in lives) and process.poll() is None:
+            time.sleep(0.05)
+        assert len(processes_with(mark)) >= 5  # this one, and each: DVC and the training
+        os.killpg(process.pid, sent)  # as a terminal does: to the foreground's group
+        lines = process.stderr.readlines() if process.stderr else []
     left = processes_with(mark)
     yield project, process.returncode, lines
     assert not left
@@ -250,14 +333,14 @@ def test_ctrl_c_leaves_no_process_and_the_same_command_goes_on(
     project, code, lines = interrupted
     assert code == 130
     assert lines[-1] == "interrupted: the same command goes on where it was\n"
-    assert "stopping train@one-0, train@one-1\n" in lines
+    assert "stopping one fold 0, one fold 1\n" in lines
     assert "Traceback" not in "".join(lines), "".join(lines)
-    for fold in (0, 1):
-        said = "interrupted: the same command goes on where it was"
-        assert said in (project / f".resume/logs/train@one-{fold}.log").read_text()
-    again = run(project, sys.executable, "-m", "pipeline", "jobs", "2")
+    logs = [project / f".resume/logs/train@one-{fold}.log" for fold in (0, 1)]
+    for log in logs:
+        assert "interrupted: the same command goes on where it was" in log.read_text()
+    again = stage(project, "jobs", "2")
     assert again.returncode == 0, again.stdout
-    assert again.stdout.count("going on after epoch ") == 2
+    assert all("going on after epoch " in log.read_text() for log in logs)
     assert "Running stage 'train" not in run(project, "dvc", "repro", "--dry", "ensemble").stdout
 
 
@@ -268,4 +351,4 @@ def test_an_end_from_outside_leaves_no_process(
 ) -> None:
     _, code, lines = interrupted
     assert code == 128 + signal.SIGTERM
-    assert "stopping train@one-0, train@one-1\n" in lines
+    assert "stopping one fold 0, one fold 1\n" in lines

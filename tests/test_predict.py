@@ -37,9 +37,9 @@ from pipeline.prepare.decode import decode_image
 from pipeline.raw.archive import ImageArchive
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
+from pipeline.train.infer import TrainedNetwork, load_network
 from pipeline.train.infer import predict as predict_rows
 from pipeline.train.models import build_model, load_model, save_model
-from pipeline.train.trained import TrainedNetwork, load_network
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS

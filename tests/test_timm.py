@@ -106,5 +106,5 @@ def test_pretrained_without_a_network_is_one_sentence(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(TrainError) as caught:
         build_model(network_of(name="resnet18", pretrained=True), 2, 32, MEAN, STD)
-    assert "resnet18: its pretrained weights cannot be had" in str(caught.value)
+    assert "resnet18: its pretrained weights cannot be downloaded" in str(caught.value)
     assert "set `pretrained: false`, or `weights` to a local .safetensors file" in str(caught.value)

@@ -1,5 +1,6 @@
 """Training: learns, repeats itself bit for bit, resumes bit for bit, and fails in one sentence."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from jaxtyping import config as jaxtyping_config
 from safetensors.torch import load_file
 
 from pipeline.core.errors import TrainError
+from pipeline.train import checkpoint
 from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Batches
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
-from pipeline.train.fit import History, Rows, fit
+from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict, symmetries
 from pipeline.train.models import Classifier, build_model, save_model
 from pipeline.train.optim import MovingAverage, learning_rate
@@ -71,7 +73,7 @@ NO_ROWS = np.array([], np.int64)
 def train(
     tmp_path: Path,
     config: ModelConfig,
-    rows: Rows | None = None,
+    rows: TrainingRows | None = None,
     stop_after: int | None = None,
     threads: int = 1,
 ) -> tuple[Classifier, History]:
@@ -86,9 +88,9 @@ def train(
             raise KeyboardInterrupt
 
     compute = choose_compute("cpu", config.precision)
-    rows = rows or Rows(TRAINING, NO_ROWS)
-    checkpoint = Checkpoint(tmp_path / "resume")
-    return fit(model, IMAGES, LABELS, rows, config, compute, checkpoint, on_epoch)
+    rows = rows or TrainingRows(TRAINING, NO_ROWS)
+    resumed = Checkpoint(tmp_path / "resume")
+    return fit(model, IMAGES, LABELS, rows, config, compute, resumed, on_epoch)
 
 
 def same(one: Classifier, other: Classifier) -> bool:
@@ -114,7 +116,7 @@ def test_a_small_network_learns_the_dot(tmp_path: Path, name: str, engine: str) 
 @ENGINES
 def test_a_few_images_are_learned_to_near_zero_loss(tmp_path: Path, engine: str) -> None:
     network = {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.0}
-    rows = Rows(np.arange(8), NO_ROWS)
+    rows = TrainingRows(np.arange(8), NO_ROWS)
     config = config_of(network=network, epochs=60, batch_size=8, engine=engine)
     _, history = train(tmp_path, config, rows)
     assert history[-1]["loss"] < 0.02
@@ -160,11 +162,11 @@ MIXES = {
 def test_a_killed_run_goes_on_and_gives_the_bits_of_an_unbroken_one(
     tmp_path: Path, stop_after: int, rule: str, mix: str, engine: str
 ) -> None:
-    rows = Rows(TRAINING, NO_ROWS)
+    rows = TrainingRows(TRAINING, NO_ROWS)
     config = config_of(engine=engine, mix=MIXES[mix])
     if rule == "inner":
         config = config_of(engine=engine, mix=MIXES[mix], epoch={"rule": "inner", "folds": 4})
-        rows = Rows(TRAINING[:60], TRAINING[60:])
+        rows = TrainingRows(TRAINING[:60], TRAINING[60:])
     unbroken, unbroken_history = train(tmp_path / "unbroken", config, rows)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed", config, rows, stop_after)
@@ -226,7 +228,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 def test_the_chosen_epoch_has_the_lowest_inner_loss(tmp_path: Path) -> None:
     config = config_of(epoch={"rule": "inner", "folds": 4}, epochs=6, lr=0.1)
-    rows = Rows(TRAINING[:60], TRAINING[60:])
+    rows = TrainingRows(TRAINING[:60], TRAINING[60:])
     model, history = train(tmp_path, config, rows)
     best = min(row["inner_loss"] for row in history)
     compute = choose_compute("cpu", "float32")
@@ -238,7 +240,7 @@ def test_the_chosen_epoch_has_the_lowest_inner_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_mixtures_teach_to_tell_whole_images_apart(tmp_path: Path, kind: str) -> None:
+def test_mixtures_teach_to_distinguish_whole_images(tmp_path: Path, kind: str) -> None:
     """Their own loss cannot come near zero: the labels are shares."""
     config = config_of(epochs=20, mix={"kind": kind, "alpha": 1.0, "p": 1.0}, engine="batched")
     model, history = train(tmp_path, config)
@@ -280,7 +282,7 @@ def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
     config = config_of(batch_size=32, augment=[])
     marked = np.zeros((81, 16, 16, 3), np.uint8)
     marked[:, 0, 0, 0] = np.arange(81)
-    batches = Batches(marked, np.arange(81), np.arange(81), config, Policy([], 16))
+    batches = Batches(marked, np.arange(81), np.arange(81), config, Policy([], 16).apply)
     orders = []
     for epoch in range(3):
         steps = [batches[3 * epoch + place] for place in range(3)]
@@ -294,7 +296,7 @@ def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
 
 def test_a_batch_depends_on_its_number_alone() -> None:
     def batches() -> Batches:
-        return Batches(IMAGES, LABELS, TRAINING, config_of(), Policy(POLICY, 16))
+        return Batches(IMAGES, LABELS, TRAINING, config_of(), Policy(POLICY, 16).apply)
 
     forwards = [batches()[step][0] for step in (0, 1, 7)]
     backwards = [batches()[step][0] for step in (7, 1, 0)][::-1]
@@ -440,9 +442,26 @@ def test_a_damaged_checkpoint_says_which_folder_to_delete(tmp_path: Path) -> Non
         Checkpoint(tmp_path).load(torch.device("cpu"))
 
 
-def test_the_checkpoints_key_changes_with_parameters_and_files(tmp_path: Path) -> None:
-    file = tmp_path / "folds.csv"
-    file.write_text("a")
-    keys = {hash_of_inputs("p", [file]), hash_of_inputs("q", [file])}
-    file.write_text("b")
-    assert len(keys | {hash_of_inputs("p", [file])}) == 3
+def test_the_checkpoints_key_changes_with_parameters_files_and_the_code_of_the_whole_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = Path(checkpoint.__file__).parent
+    shutil.copytree(code, tmp_path / "train", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "train/checkpoint.py"))
+    inputs = tmp_path / "folds.csv"
+    inputs.write_text("a")
+    key = hash_of_inputs("p", [inputs])
+
+    compiled = tmp_path / "train/augment/__pycache__/mix.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_text("an import makes it")
+    assert hash_of_inputs("p", [inputs]) == key
+
+    changed = {hash_of_inputs("q", [inputs])}
+    for path in (inputs, tmp_path / "train/fit.py", tmp_path / "train/augment/mix.py"):
+        before = path.read_text()
+        path.write_text(before + "#")
+        changed.add(hash_of_inputs("p", [inputs]))
+        path.write_text(before)
+    assert len(changed | {key}) == 5
+    assert hash_of_inputs("p", [inputs]) == key

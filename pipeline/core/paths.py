@@ -30,7 +30,7 @@ RESUME = Path(".resume")
 """Half-trained networks, in folders named after a hash of their inputs. Not an output."""
 
 LIVE = Path("live")
-"""Metrics of the runs in progress, for `dvc plots`. Not an output."""
+"""Metrics of the runs in progress, for `dvc plots` and `make run`. Not an output."""
 
 ENSEMBLE_OOF = Path("ensemble/oof.csv")
 LEADERBOARD = Path("reports/leaderboard.json")
@@ -43,6 +43,11 @@ LEDGER = Path("submissions/ledger.csv")
 def model_folder(member: str, fold: int) -> Path:
     """Outputs of one model trained without one fold."""
     return Path("models") / member / f"fold{fold}"
+
+
+def live_table(member: str, fold: int) -> Path:
+    """The progress of one training."""
+    return LIVE / f"{member}-fold{fold}.csv"
 
 
 def submission(name: str) -> Path:

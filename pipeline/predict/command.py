@@ -35,10 +35,7 @@ from pipeline.prepare.config import PrepareConfig
 from pipeline.raw.archive import ImageArchive
 from pipeline.scoring.card import Card, read_card
 from pipeline.train.device import choose_compute, deterministic
-from pipeline.train.trained import TrainedNetwork, load_network
-
-BATCH = 256
-"""As pipeline/train/infer.py: the same images in the same order give the same bits."""
+from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 
 WEIGHTS = "weights.safetensors"
 

@@ -1,18 +1,15 @@
 """Batches for training: shuffled, augmented, on the device, the same in every run.
 
-The steps of the whole training are numbered through; a batch depends on its number and the
+The steps of the whole training are numbered consecutively; a batch depends on its number and the
 model's seed alone. So a run that was killed goes on with the batches that it would have had,
-and what prepares them starts once, not once an epoch.
+and the workers that prepare them start once, not once an epoch.
 
-Which engine augments is the model's `engine`: albumentations in worker processes, or whole
-batches on the device. Both see the same rows in the same order.
+The model's `engine` augments: albumentations in worker processes, or whole batches on the device.
+Both see the same rows in the same order.
 """
 
-import os
 import signal
-import sys
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -21,17 +18,18 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.core.machine import cores
 from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
 from pipeline.train.config import ModelConfig
-from pipeline.train.transfer import choose_place, keep_freed_memory, send, take
+from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
 
 Batch = tuple[
     Num[Tensor, "batch 3 height width"],
     Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
 ]
-"""Images of 0 to 255 and their classes, or, of mixtures, each class's share."""
+"""Images of 0 to 255, and their classes or, where images are mixed, the share of each class."""
 
 
 class Feed:
@@ -57,12 +55,12 @@ class Feed:
         self._steps = Steps(rows, config)
         self.steps_per_epoch = self._steps.per_epoch
         if config.engine == "batched":
-            self._policy = BatchedPolicy(config.augment, images.shape[1])
+            self._policy = BatchedPolicy(config.augment)
             return
         from pipeline.train.augment.per_image import Policy  # 2.8 s: only for those who use it
 
         policy = Policy(config.augment, images.shape[1])
-        self._batches = Batches(images, labels, rows, config, policy)
+        self._batches = Batches(images, labels, rows, config, policy.apply)
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -82,10 +80,10 @@ class Feed:
     def _on_device(self, first_step: int) -> Iterator[Batch]:
         if self._device.type == "cpu":
             keep_freed_memory()
-        place = choose_place(self._images[0].nbytes * len(self._rows), self._device)
+        residence = choose_residence(self._images[0].nbytes * len(self._rows), self._device)
         steps = (self._steps[step] for step in range(first_step, len(self)))
-        taken = take(self._images, steps, self._rows, self._device, place)
-        for step, (rows, stored) in enumerate(taken, first_step):
+        found = read_steps(self._images, steps, self._rows, self._device, residence)
+        for step, (rows, stored) in enumerate(found, first_step):
             seed = _seed(self._config.seed, 1, step)
             augmented = self._policy.apply(stored.permute(0, 3, 1, 2), seed)
             yield augmented, send(self._labels[rows], self._device)
@@ -112,21 +110,12 @@ class Steps:
         return self._config.epochs * self.per_epoch
 
     def __getitem__(self, step: int) -> Int[ndarray, " batch"]:
-        epoch, place = divmod(step, self.per_epoch)
+        epoch, position = divmod(step, self.per_epoch)
         if self._shuffled[0] != epoch:
             shuffle = np.random.default_rng(_seed(self._config.seed, 0, epoch))
             order = np.array_split(shuffle.permutation(self._rows), self.per_epoch)
             self._shuffled = (epoch, order)
-        return self._shuffled[1][place]
-
-
-@runtime_checkable
-class Augments(Protocol):
-    """What the workers do to the images of a batch."""
-
-    def apply(self, images: Images, seed: int) -> Images:
-        """A new array; the same seed gives the same bytes."""
-        ...
+        return self._shuffled[1][position]
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
@@ -138,21 +127,24 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         labels: Labels,
         rows: Int[ndarray, " training"],
         config: ModelConfig,
-        policy: Augments,
+        augment: Callable[[Images, int], Images],
     ) -> None:
-        """images, labels: all that are stored, memory-mapped; rows: those to train on."""
+        """images, labels: all that are stored, memory-mapped; rows: those to train on.
+
+        augment: a new array of a batch's images; the same seed gives the same bytes.
+        """
         self._images = images
         self._labels = labels
         self._steps = Steps(rows, config)
         self._seed = config.seed
-        self._policy = policy
+        self._augment = augment
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rows = self._steps[step]
-        augmented = self._policy.apply(self._images[rows], _seed(self._seed, 1, step))
+        augmented = self._augment(self._images[rows], _seed(self._seed, 1, step))
         return torch.from_numpy(augmented), torch.from_numpy(self._labels[rows])
 
 
@@ -167,9 +159,9 @@ def load(
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_start_worker if workers else None,
-        generator=torch.Generator(),  # else its start would change what dropout draws
+        generator=torch.Generator(),  # else its start would change the numbers of dropout
     )
-    # Ctrl-C is the main process's to report: workers inherit the mask, from their first moment.
+    # The main process reports Ctrl-C: workers inherit this mask from their first moment.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return iter(loader)
@@ -179,8 +171,7 @@ def load(
 
 def worker_count(device: torch.device) -> int:
     """Loader processes: one beside a network on the CPU, up to eight beside a GPU."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return 1 if device.type == "cpu" else max(1, min(8, cores - 1))
+    return 1 if device.type == "cpu" else max(1, min(8, cores() - 1))
 
 
 def _start_worker(_: int) -> None:

@@ -1,7 +1,7 @@
 """The state of a half-trained network, so that a killed run goes on where it was.
 
 It lies outside the outputs, in a folder named by a hash of everything that decides the
-result, so that a changed parameter, fold, image or training module starts afresh. It is
+result, so that a changed parameter, fold, image or module of this folder starts afresh. It is
 written after each epoch, and removed when the stage is complete.
 """
 
@@ -47,7 +47,7 @@ class Checkpoint:
             ) from error
 
     def remove(self) -> None:
-        """Forget the state."""
+        """Delete the state."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

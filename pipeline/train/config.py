@@ -9,6 +9,9 @@ from pipeline.core.section import Section
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40)]
 """A label that becomes a folder and a DVC stage; nothing is ever parsed out of it."""
 
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+"""The share of the features before the classifier that each training step sets to 0."""
+
 
 class SmallNetwork(Section):
     """A from-scratch network of our own (pipeline/train/models.py)."""
@@ -19,7 +22,7 @@ class SmallNetwork(Section):
     """Channels of the first stage; each later stage has twice the one before."""
     stages: Annotated[int, Field(ge=1, le=7)]
     """Each stage halves height and width."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Dropout
 
 
 class TimmNetwork(Section):
@@ -27,11 +30,12 @@ class TimmNetwork(Section):
 
     family: Literal["timm"]
     name: Annotated[str, Field(min_length=1)]
+    """A name in timm.list_models()."""
     pretrained: bool
-    """True fetches timm's published weights, once, over the network."""
+    """True downloads timm's published weights once."""
     weights: str | None
     """A local .safetensors file to start from instead; its classifier may differ."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Dropout
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -41,16 +45,16 @@ class TimmNetwork(Section):
 
 
 class LastEpoch(Section):
-    """The number of epochs is fixed in advance."""
+    """The number of epochs is fixed in advance; the last one predicts."""
 
     rule: Literal["last"]
 
 
 class InnerEpoch(Section):
-    """The epoch with the lowest loss on an inner split of the training folds.
+    """The epoch with the lowest loss on an inner split of the training folds predicts.
 
     The inner rows (one of `folds` parts, whole groups) are not trained on. The fold
-    that is scored takes no part in the choice.
+    that is scored has no part in the choice.
     """
 
     rule: Literal["inner"]
@@ -61,11 +65,11 @@ class Mix(Section):
     """Each image mixed with another of its batch, and their labels in the same shares."""
 
     kind: Literal["mixup", "cutmix"]
-    """mixup: the weighted mean of both; cutmix: a rectangle of the other."""
+    """mixup: the weighted mean of both images; cutmix: a rectangle is cut from the other one."""
     alpha: Annotated[float, Field(gt=0, le=100)]
     """The shares are drawn from Beta(alpha, alpha): about 0.2 for mixup, 1 for cutmix."""
     p: Annotated[float, Field(ge=0, le=1)]
-    """The chance of an image to be mixed."""
+    """The probability that an image is mixed."""
 
 
 class ModelConfig(Section):
@@ -73,21 +77,29 @@ class ModelConfig(Section):
 
     network: Annotated[SmallNetwork | TimmNetwork, Field(discriminator="family")]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    """Decides the first weights, the order of the images, their augmentation and the dropout."""
     epochs: Annotated[int, Field(ge=1, le=10_000)]
+    """The number of times that each training image is seen."""
     epoch: Annotated[LastEpoch | InnerEpoch, Field(discriminator="rule")]
+    """The rule that chooses the epoch whose weights predict."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)]
+    """Images a step, at most: an epoch's batches are of nearly equal size."""
     lr: Annotated[float, Field(gt=0, le=10)]
     """Peak learning rate of AdamW, reached after the warm-up, then down a cosine to zero."""
     warmup_epochs: Annotated[float, Field(ge=0)]
+    """Epochs, whole or in part, in which the learning rate rises linearly to `lr`."""
     weight_decay: Annotated[float, Field(ge=0)]
+    """AdamW's decay of the weights; biases and normalisation layers have none."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None
     """For fine-tuning: each layer learns at this share of the rate of the layer after it, the
     classifier at `lr`; null is one rate for all. About 0.65 to 0.9; densely connected networks
     count tens of layers."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    """The share of each label that is spread evenly over all classes; 0 is none."""
     ema: Annotated[float, Field(ge=0, lt=1)]
     """Decay, per step, of the moving average of the weights that predicts; 0 is none."""
     clip_norm: Annotated[float, Field(gt=0)] | None
+    """The largest norm of a step's gradient, scaled down to it where it is larger; null is any."""
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     """`auto`: bfloat16 where the device has it in hardware, else float16 on CUDA, else float32."""
     compiled: bool
@@ -96,24 +108,24 @@ class ModelConfig(Section):
     tta: bool
     """Predict the mean over the square's eight symmetries."""
     augment: list[dict[str, Any]]
-    """What albumentations knows: each item `{op: NAME, …its arguments}`, in order."""
+    """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order."""
     engine: Literal["albumentations", "batched"]
-    """What applies `augment`. albumentations: image by image, in worker processes, all that it
-    knows. batched: whole batches on the device that trains, several times faster, with the
-    operations of pipeline/train/augment/batched.py."""
+    """The code that applies `augment`. albumentations: image by image, in worker processes, any
+    operation of that library. batched: whole batches on the device that trains, several times
+    faster, the operations of pipeline/train/augment/batched.py."""
     mix: Mix | None
-    """After `augment`; null leaves each image its own."""
+    """Applied after `augment`; null mixes nothing."""
 
     @field_validator("augment")
     @classmethod
     def _each_names_an_op(cls, augment: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        for place, item in enumerate(augment):
+        for position, item in enumerate(augment):
             if not isinstance(item.get("op"), str):
-                raise ValueError(f"item {place}: expected a key `op` with a name, found {item}")
+                raise ValueError(f"item {position}: expected a key `op` with a name, found {item}")
         return augment
 
     @model_validator(mode="after")
-    def _layers_have_learned(self) -> Self:
+    def _layer_decay_needs_trained_layers(self) -> Self:
         if self.layer_decay is None:
             return self
         if isinstance(self.network, SmallNetwork):
@@ -139,18 +151,20 @@ class ModelConfig(Section):
 
 
 class TrainConfig(Section):
-    """Which models train on which folds, and where."""
+    """The models, the folds that they train on, and the device."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
+    """`auto`: CUDA, else Apple's MPS, else the CPU."""
     threads: Annotated[int, Field(ge=1, le=1024)]
-    """What one training computes with on the CPU: decides the last bits, so that it stands here.
-    `make run` trains as many folds side by side as there are cores for it: the cores divided by
-    the number of folds is a good choice, 1 on a laptop."""
+    """CPU threads of one training. Their number decides the last bits of the weights, so it is a
+    parameter. `make run` trains as many folds side by side as there are cores for it: the cores
+    divided by the number of folds is a good choice, 1 on a laptop."""
     members: Annotated[list[Name], Field(min_length=1)]
     """The models that are trained and enter the ensemble: keys of `models`."""
     folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """The folds to train, all of them for a result; [0] for a quick look."""
     models: dict[Name, ModelConfig]
+    """All models by name; one that is not among `members` is kept for later."""
 
     @model_validator(mode="after")
     def _members_known(self) -> Self:

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""The device that computes, and its precision."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pipeline.core.errors import TrainError
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and the type that convolutions and products are computed in there."""
+    """A device, and the number type of its convolutions and matrix products."""
 
     device: torch.device
     dtype: torch.dtype
@@ -40,8 +40,8 @@ def choose_compute(device: str, precision: str) -> Compute:
 def deterministic(threads: int) -> None:
     """Make two runs on one machine give the same bits, on a GPU too.
 
-    threads: what the CPU computes with. Their number decides in which parts sums are made, and so
-    the last bits of the weights; it is a parameter, and no property of the machine.
+    threads: of the CPU. Their number decides how sums are split, and so the last bits of the
+    weights; it is a parameter, not a property of the machine.
     """
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts

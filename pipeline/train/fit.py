@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Num
 from numpy import ndarray
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.core.errors import TrainError
 from pipeline.core.progress import say, track
@@ -27,9 +28,8 @@ from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import InnerEpoch, ModelConfig
 from pipeline.train.device import Compute
 from pipeline.train.infer import predict
-from pipeline.train.models import Classifier
+from pipeline.train.models import Classifier, Logits
 from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate
-from pipeline.train.step import compile_step, score_batch
 
 EpochRow = dict[str, int | float]
 History = list[EpochRow]
@@ -37,9 +37,11 @@ History = list[EpochRow]
 images, in training mode; of a mixture the class with the larger share counts), and with inner
 rows inner_loss and inner_accuracy."""
 
+Forward = Callable[[Classifier, Tensor, Tensor, float, Compute], tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingRows:
     """Row numbers of the stored array, disjoint."""
 
     training: Int[ndarray, " training"]
@@ -51,7 +53,7 @@ def fit(
     model: Classifier,
     images: Images,
     labels: Labels,
-    rows: Rows,
+    rows: TrainingRows,
     config: ModelConfig,
     compute: Compute,
     checkpoint: Checkpoint,
@@ -60,7 +62,7 @@ def fit(
     """Train `model` on `rows.training` and return the network that predicts, and its history.
 
     images, labels: all that are stored; only `rows` are read. on_epoch is called with the history
-    after each epoch. Raises TrainError when the loss is no finite number any more.
+    after each epoch. Raises TrainError where the loss is no longer a finite number.
     """
     feed = Feed(images, labels, rows.training, config, compute.device)
     model = model.to(compute.device).to(memory_format=torch.channels_last)
@@ -71,7 +73,7 @@ def fit(
     first_step = len(state.history) * feed.steps_per_epoch
     batches = track(feed.batches(first_step), "training", len(feed) - first_step)
     for epoch in range(len(state.history), config.epochs):
-        torch.manual_seed(config.seed * 100_003 + epoch)  # dropout knows no generator of its own
+        torch.manual_seed(config.seed * 100_003 + epoch)  # dropout draws from the global generator
         row = _train_epoch(state, batches, epoch, feed.steps_per_epoch, config, compute)
         if isinstance(config.epoch, InnerEpoch):
             row |= _score_inner(state.average, images, labels, rows.inner, compute)
@@ -88,11 +90,13 @@ def fit(
 class _State:
     """Everything that changes while training."""
 
+    _STATEFUL = ("model", "average", "optimizer", "scaler")
+
     def __init__(self, model: Classifier, config: ModelConfig, compute: Compute) -> None:
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.moving_average = MovingAverage(model, self.average, config.ema)
-        self.forward = compile_step(score_batch, compute) if config.compiled else score_batch
+        self.forward = _compile(score_batch, compute) if config.compiled else score_batch
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(
             compute.device.type, enabled=compute.dtype == torch.float16
@@ -101,20 +105,12 @@ class _State:
         self.best: dict[str, Tensor] | None = None
 
     def dump(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "history": self.history,
-            "best": self.best,
-        }
+        states = {name: getattr(self, name).state_dict() for name in self._STATEFUL}
+        return {**states, "history": self.history, "best": self.best}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        self.model.load_state_dict(saved["model"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
+        for name in self._STATEFUL:
+            getattr(self, name).load_state_dict(saved[name])
         self.history = saved["history"]
         self.best = saved["best"]
 
@@ -139,7 +135,7 @@ def _train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         loss, logits = state.forward(state.model, images, targets, config.label_smoothing, compute)
-        _take_step(state, loss, config)
+        _update_weights(state, loss, config)
         state.moving_average.update(step + 1)
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         total_loss += loss.detach() * len(labels)
@@ -159,7 +155,48 @@ def _train_epoch(
     }
 
 
-def _take_step(state: _State, loss: Tensor, config: ModelConfig) -> None:
+def score_batch(
+    model: Classifier,
+    images: Num[Tensor, "batch 3 height width"],
+    targets: Tensor,
+    label_smoothing: float,
+    compute: Compute,
+) -> tuple[Float[Tensor, ""], Logits]:
+    """The mean cross-entropy of a batch, and its logits. targets: classes, or shares of each."""
+    with compute.autocast():
+        logits = model(images)
+    loss = functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
+    return loss, logits
+
+
+def _compile(forward: Forward, compute: Compute) -> Forward:
+    """The same function, compiled at its first call, once for each of the two batch sizes.
+
+    On a GPU a small network's step is hundreds of kernels that take less time than their launch.
+    Compiled, neighbours become one, and on CUDA the whole is a graph that is launched at once,
+    whose results the next call overwrites. A call raises TrainError where nothing can be compiled,
+    as without a C++ compiler.
+    """
+    mode = "reduce-overhead" if compute.device.type == "cuda" else "default"
+    compiled = torch.compile(forward, mode=mode, dynamic=False, fullgraph=True)
+
+    def call(
+        model: Classifier, images: Tensor, targets: Tensor, smoothing: float, compute: Compute
+    ) -> tuple[Tensor, Tensor]:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        try:
+            return compiled(model, images, targets, smoothing, compute)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainError(
+                f"compiled: true: torch.compile failed: {type(error).__name__}: {reason}. "
+                "It needs a C++ compiler (on a GPU also Triton). Set compiled: false"
+            ) from error
+
+    return call
+
+
+def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if config.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)

@@ -1,5 +1,8 @@
 """Predictions with a trained network."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -9,12 +12,28 @@ from torch import Tensor
 from pipeline.core.progress import track
 from pipeline.core.shapes import Images, Probabilities
 from pipeline.train.device import Compute
-from pipeline.train.models import Classifier
+from pipeline.train.models import Classifier, load_model
 
-_BATCH = 256
+BATCH = 256
+"""Images that are predicted at a time. In batches of another size convolutions may round
+differently, in the last digits of a float32."""
 
 
 @torch.inference_mode()
+def predict_batch(model: Classifier, images: Images, compute: Compute, tta: bool) -> Probabilities:
+    """Class probabilities of one batch, as float64.
+
+    model: in evaluation mode. tta: the mean of the probabilities over the square's eight
+    symmetries.
+    """
+    batch = torch.from_numpy(images).to(compute.device).permute(0, 3, 1, 2)
+    views = symmetries(batch) if tta else [batch]
+    with compute.autocast():
+        logits = torch.stack([model(view).float() for view in views])
+    probabilities: Probabilities = logits.softmax(-1).mean(0).double().cpu().numpy()
+    return probabilities
+
+
 def predict(
     model: Classifier,
     images: Images,
@@ -22,20 +41,38 @@ def predict(
     compute: Compute,
     tta: bool,
 ) -> Probabilities:
-    """Class probabilities of the images at `rows`, in that order, as float64.
-
-    tta: the mean of the probabilities over the square's eight symmetries.
-    """
+    """Class probabilities of the images at `rows`, in that order, in batches of BATCH."""
     model.eval()
-    chunks = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-    found = []
-    for chunk in track(chunks, "predicting", len(chunks)):
-        batch = torch.from_numpy(images[chunk]).to(compute.device).permute(0, 3, 1, 2)
-        views = symmetries(batch) if tta else [batch]
-        with compute.autocast():
-            logits = torch.stack([model(view).float() for view in views])
-        found.append(logits.softmax(-1).mean(0).double().cpu().numpy())
-    return np.concatenate(found)
+    chunks = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    return np.concatenate(
+        [
+            predict_batch(model, images[chunk], compute, tta)
+            for chunk in track(chunks, "predicting", len(chunks))
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network on its device, in its precision, with its classes."""
+
+    model: Classifier
+    classes: list[str]
+    """The classes in the order of the probabilities."""
+    compute: Compute
+    tta: bool
+    """Predict the mean over the square's eight symmetries."""
+
+    def predict(self, images: Images) -> Probabilities:
+        """Class probabilities of a batch; of the same batch the bits of stage `train`."""
+        return predict_batch(self.model, images, self.compute, self.tta)
+
+
+def load_network(path: Path, compute: Compute, tta: bool) -> TrainedNetwork:
+    """Read a weights file. Raises TrainError as load_model does."""
+    model, classes = load_model(path)
+    model = model.to(compute.device).to(memory_format=torch.channels_last)  # as fit.py trains it
+    return TrainedNetwork(model, classes, compute, tta)
 
 
 def symmetries(

@@ -1,7 +1,7 @@
 """Networks: small ones of our own for small images on a CPU, and any model of timm.
 
 Every network takes raw uint8 RGB and normalises inside, with the mean and standard
-deviation of its own training rows (timm's pretrained ones: those of their pretraining),
+deviation of its own training rows (a pretrained network: those of its pretraining), which are
 kept as buffers: a weights file alone is enough to predict.
 
 At 64 px the small networks of width 16 cost about 50 million multiplications an image, a
@@ -67,9 +67,7 @@ class Vgg(nn.Module):
 
     def forward(self, images: Normalised) -> Logits:
         """Logits of a batch of normalised images."""
-        features = self.features(images)
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return self.head(pooled)  # type: ignore[no-any-return]
+        return self.head(_pool(self.features(images)))  # type: ignore[no-any-return]
 
 
 class ResNet(nn.Module):
@@ -91,9 +89,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Normalised) -> Logits:
         """Logits of a batch of normalised images."""
-        features = self.blocks(self.stem(images))
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return self.head(pooled)  # type: ignore[no-any-return]
+        return self.head(_pool(self.blocks(self.stem(images))))  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -112,6 +108,11 @@ class _Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return functional.relu(self.body(features) + self.shortcut(features))
+
+
+def _pool(features: Tensor) -> Float[Tensor, "batch channels"]:
+    """Average and maximum of each channel over the map."""
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
 
 
 def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
@@ -137,7 +138,7 @@ def build_model(
 
     mean, std: of the training rows' colour channels, 0 to 255; a network that starts from
     pretrained weights keeps its own.
-    Raises TrainError for a name that timm does not know, weights that cannot be had, or an
+    Raises TrainError for a name that timm does not know, weights that cannot be read, or an
     image too small for the stages.
     """
     if isinstance(config, TimmNetwork):
@@ -171,9 +172,9 @@ def _build_timm(
         )
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
         raise TrainError(
-            f"network: {config.name}: its pretrained weights cannot be had: "
+            f"network: {config.name}: its pretrained weights cannot be downloaded: "
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. "
-            "Without a network set `pretrained: false`, or `weights` to a local .safetensors file"
+            "Offline, set `pretrained: false`, or `weights` to a local .safetensors file"
         ) from error
     if config.weights is not None:
         _load_backbone(network, Path(config.weights))
@@ -226,8 +227,8 @@ def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list
     library writes several keys in another order each time.
     """
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    made_of = {"network": config.network.model_dump(), "classes": classes}
-    save_file(tensors, path, {"model": json.dumps(made_of)})
+    description = {"network": config.network.model_dump(), "classes": classes}
+    save_file(tensors, path, {"model": json.dumps(description)})
 
 
 def load_model(path: Path) -> tuple[Classifier, list[str]]:
@@ -246,31 +247,31 @@ def load_model(path: Path) -> tuple[Classifier, list[str]]:
     except SafetensorError as error:
         raise TrainError(f"{expected} no safetensors file: {error}. Run: dvc repro") from error
     try:
-        made_of = _MadeOf.model_validate_json(metadata.get("model", ""))
+        description = _Description.model_validate_json(metadata.get("model", ""))
     except pydantic.ValidationError as error:
         kind = "another network's weights" if "model" not in metadata else "an unknown description"
         raise TrainError(
             f"{expected} {kind} (metadata: {', '.join(sorted(metadata)) or 'none'}). "
             "Name a weights.safetensors of `python -m pipeline train`"
         ) from error
-    network = made_of.network
+    network = description.network
     if isinstance(network, TimmNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
-    model = build_model(network, len(made_of.classes), _ANY_SIZE_PX, [0.0] * 3, [1.0] * 3)
+    model = build_model(network, len(description.classes), _ANY_SIZE_PX, [0.0] * 3, [1.0] * 3)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainError(f"{expected} tensors that are not of {network.name}: {reason}") from error
-    return model.eval(), made_of.classes
+    return model.eval(), description.classes
 
 
 _ANY_SIZE_PX = 2**16
-"""The networks take images of any size; which one is known to be too small is not the file's."""
+"""A weights file does not tell the size of its images: passes the check of the stages."""
 
 
-class _MadeOf(pydantic.BaseModel):
-    """What save_model writes beside the weights."""
+class _Description(pydantic.BaseModel):
+    """The network and its classes, in the metadata of a weights file."""
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
 

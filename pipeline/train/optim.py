@@ -38,7 +38,7 @@ def _group_by_layer(
 ) -> list[dict[str, Any]]:
     """timm's layers, from the stem up, at layer_decay to the power of the layers above.
 
-    After BEiT (Bao et al. 2021, arXiv:2106.08254). Which parameters decay is as without layers.
+    After BEiT (Bao et al. 2021, arXiv:2106.08254). The same parameters decay as without layers.
     """
     import timm.optim  # 4.5 s with timm: only for those who use it
 
@@ -73,14 +73,14 @@ class MovingAverage:
         """average: a copy of the model; decay in [0, 1), per step; 0 follows the model."""
         self._decay = decay
         averages, values = _state(average), _state(model)
-        self._averages = [into for into in averages if into.is_floating_point()]
-        self._values = [of for of in values if of.is_floating_point()]
-        self._counters = [into for into in averages if not into.is_floating_point()]
-        self._counts = [of for of in values if not of.is_floating_point()]
+        self._averages = [value for value in averages if value.is_floating_point()]
+        self._values = [value for value in values if value.is_floating_point()]
+        self._counters = [value for value in averages if not value.is_floating_point()]
+        self._counts = [value for value in values if not value.is_floating_point()]
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Take in the model's state after that many steps."""
+        """Average the model's state after that many steps into it."""
         decay = min(self._decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(self._averages, self._values, 1 - decay)
         if self._counters:

@@ -1,9 +1,10 @@
-"""Stage `train`: one model trained without one fold, and what it predicts for that fold and test.
+"""Stage `train`: one model trained without one fold, and its predictions for that fold and test.
 
 The scored fold's rows are not passed to the training at all; their labels are read once, at the
 end, for the line that says how good it is.
 """
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
 from pipeline.train.config import InnerEpoch, ModelConfig, TrainConfig
 from pipeline.train.device import choose_compute, deterministic
-from pipeline.train.fit import History, Rows, fit
+from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict
 from pipeline.train.models import build_model, save_model
 
@@ -36,8 +37,8 @@ from pipeline.train.models import build_model, save_model
 def run(section: TrainConfig, member: str, fold: int) -> None:
     """Write models/MEMBER/foldFOLD: weights, out-of-fold and test predictions, history.
 
-    Of the section only the device, the threads and the member's model count: the others may
-    change and this training stays up to date. Raises TrainError, named with the member and fold,
+    Only the device, the threads and the member's model of the section are used: the rest may
+    change and this training stays up to date. Raises TrainError, which names the member and fold,
     where the training cannot go on.
     """
     try:
@@ -47,7 +48,7 @@ def run(section: TrainConfig, member: str, fold: int) -> None:
 
 
 def _train(device: str, threads: int, member: str, config: ModelConfig, fold: int) -> None:
-    place = f"{member} fold {fold}"
+    name = f"{member} fold {fold}"
     deterministic(threads)
     compute = choose_compute(device, config.precision)
     classes = read_competition(paths.COMPETITION).classes
@@ -56,7 +57,7 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     labels = class_indices(paths.TRAIN_TABLE, table["label"], classes)
     images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")
     scored, rows = _rows_of_fold(fold, image_ids, config)
-    say(f"{place}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
+    say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
 
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(images, rows.training)
@@ -66,13 +67,12 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
         inputs.append(Path(config.network.weights))
     key = hash_of_inputs(f"{fold} {compute} {threads} {config.model_dump_json()}", inputs)
     checkpoint = Checkpoint(paths.RESUME / key)
-    live = paths.LIVE / f"{member}-fold{fold}.csv"
-    live.unlink(missing_ok=True)
+    live = LiveTable(paths.live_table(member, fold), len(rows.training))
 
     def show(history: History) -> None:
-        write_table(live, pd.DataFrame(history))
-        values = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
-        say(f"{place}: {values} (of {config.epochs})")
+        live.write(history)
+        values = ", ".join(f"{column} {value:.4g}" for column, value in history[-1].items())
+        say(f"{name}: {values} (of {config.epochs})")
 
     model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
     oof = predict(model, images, scored, compute, config.tta)
@@ -86,12 +86,45 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
         write_predictions(folder / "test.csv", test_ids, test, classes)
         write_table(folder / "history.csv", pd.DataFrame(history))
     checkpoint.remove()
-    accuracy = np.mean(oof.argmax(axis=1) == labels[scored])
-    say(f"{place}: out-of-fold accuracy {accuracy:.4f} on {len(scored)} images")
+    accuracy = float(np.mean(oof.argmax(axis=1) == labels[scored]))
+    live.write(history, accuracy)
+    say(f"{name}: out-of-fold accuracy {accuracy:.4f} on {len(scored)} images")
 
 
-def _rows_of_fold(fold: int, image_ids: list[str], config: ModelConfig) -> tuple[np.ndarray, Rows]:
-    """The scored rows, and the others of the same repeat, parted where the epoch is chosen."""
+class LiveTable:
+    """live/MEMBER-foldFOLD.csv: the progress of a training, for `dvc plots` and `make run`.
+
+    The columns of the history, and of the epochs that this process trained `seconds` and
+    `images_per_s`; at the end the last row has `out_of_fold_accuracy`. Its times are in no
+    output: the same inputs give the same bytes there.
+    """
+
+    def __init__(self, path: Path, images: int) -> None:
+        """images: those of an epoch. A table of an earlier run is removed."""
+        self._path = path
+        self._images = images
+        self._seconds: dict[int | float, float] = {}
+        self._last = time.monotonic()
+        path.unlink(missing_ok=True)
+
+    def write(self, history: History, out_of_fold_accuracy: float | None = None) -> None:
+        """Replace the table, after each epoch and once more with the out-of-fold accuracy."""
+        now = time.monotonic()
+        if out_of_fold_accuracy is None:
+            self._seconds[history[-1]["epoch"]] = now - self._last
+            self._last = now
+        table = pd.DataFrame(history)
+        seconds = table["epoch"].map(self._seconds)
+        table["seconds"], table["images_per_s"] = seconds, self._images / seconds
+        if out_of_fold_accuracy is not None:
+            table.loc[table.index[-1], "out_of_fold_accuracy"] = out_of_fold_accuracy
+        write_table(self._path, table)
+
+
+def _rows_of_fold(
+    fold: int, image_ids: list[str], config: ModelConfig
+) -> tuple[np.ndarray, TrainingRows]:
+    """The scored rows, and the other rows of the same repeat, split where an epoch is chosen."""
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     repeat = table.loc[table["fold"] == str(fold), "repeat"]
     if repeat.empty:
@@ -102,8 +135,8 @@ def _rows_of_fold(fold: int, image_ids: list[str], config: ModelConfig) -> tuple
     scored = np.flatnonzero(table["fold"] == str(fold))
     training = np.flatnonzero(table["fold"] != str(fold))
     if not isinstance(config.epoch, InnerEpoch):
-        return scored, Rows(training, inner=np.array([], np.int64))
+        return scored, TrainingRows(training, inner=np.array([], np.int64))
     known = table.iloc[training]
     labels, groups = list(known["label"]), list(known["group"])
     inner = assign_folds(labels, groups, config.epoch.folds, config.seed) == 0
-    return scored, Rows(training[~inner], training[inner])
+    return scored, TrainingRows(training[~inner], training[inner])

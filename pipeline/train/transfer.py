@@ -1,4 +1,4 @@
-"""Where the stored images lie while the batched engine trains, and how arrays reach the device.
+"""The place of the stored images while the batched engine trains, and the way to the device.
 
 On the CPU the memory-mapped array is read in place. A GPU gets the training rows once, as uint8,
 where they take less than half of its free memory: 22,063 images of 128 px are 1.1 GB. Where they
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from pipeline.core.shapes import Images
 
-Place = Literal["in place", "resident", "streamed"]
-Chosen = Int[ndarray, " batch"]
+Residence = Literal["in place", "resident", "streamed"]
+StepRows = Int[ndarray, " batch"]
 """The row numbers of a step."""
-Taken = tuple[Chosen, UInt8[Tensor, "batch height width 3"]]
+StepImages = tuple[StepRows, UInt8[Tensor, "batch height width 3"]]
 """The rows of a step, and their images on the device."""
 
 _AHEAD = 4
@@ -33,8 +33,8 @@ _LARGEST_THRESHOLD_BYTES = 2**25
 """glibc's DEFAULT_MMAP_THRESHOLD_MAX."""
 
 
-def choose_place(wanted_bytes: int, device: torch.device) -> Place:
-    """Where images of so many bytes lie best."""
+def choose_residence(wanted_bytes: int, device: torch.device) -> Residence:
+    """The best place for images of so many bytes."""
     match device.type:
         case "cpu":
             return "in place"
@@ -45,21 +45,21 @@ def choose_place(wanted_bytes: int, device: torch.device) -> Place:
     return "resident" if wanted_bytes < free / 2 else "streamed"
 
 
-def take(
+def read_steps(
     images: Images,
-    steps: Iterable[Chosen],
+    steps: Iterable[StepRows],
     rows: Int[ndarray, " training"],
     device: torch.device,
-    place: Place,
-) -> Iterator[Taken]:
+    residence: Residence,
+) -> Iterator[StepImages]:
     """The images of each step on the device. rows: all that the steps can name, once each."""
-    match place:
+    match residence:
         case "in place":
             return ((step, torch.from_numpy(images[step])) for step in steps)
         case "resident":
-            return _take_resident(images, steps, rows, device)
+            return _read_resident(images, steps, rows, device)
         case "streamed":
-            return _take_streamed(images, steps, device)
+            return _read_streamed(images, steps, device)
 
 
 def send(array: ndarray, device: torch.device) -> Tensor:
@@ -74,30 +74,30 @@ def keep_freed_memory() -> None:
     """Have the C library keep what a step frees for the next, instead of giving it back.
 
     glibc gives back blocks above a threshold, which rises to the largest one that was freed, so
-    each step would pay for fresh pages. One block that nobody writes to is enough: from 1,587 page
-    faults for a batch of 64 images of 64 px to none, and half the time. Other C libraries do not
-    mind.
+    each step would pay for fresh pages. Freeing one large block that nobody writes to raises it:
+    from 1,587 page faults for a batch of 64 images of 64 px to none, and half the time. It changes
+    nothing with other C libraries.
     """
     torch.empty(_LARGEST_THRESHOLD_BYTES - 2**16, dtype=torch.uint8)
 
 
-def _take_resident(
-    images: Images, steps: Iterable[Chosen], rows: Int[ndarray, " training"], device: torch.device
-) -> Iterator[Taken]:
+def _read_resident(
+    images: Images, steps: Iterable[StepRows], rows: Int[ndarray, " training"], device: torch.device
+) -> Iterator[StepImages]:
     resident = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), _CHUNK):
         chunk = torch.from_numpy(images[rows[start : start + _CHUNK]])
         resident[start : start + _CHUNK].copy_(chunk)
-    place = np.zeros(len(images), np.int64)
-    place[rows] = np.arange(len(rows))
+    position = np.zeros(len(images), np.int64)
+    position[rows] = np.arange(len(rows))
     for step in steps:
-        yield step, resident.index_select(0, send(place[step], device))
+        yield step, resident.index_select(0, send(position[step], device))
 
 
-def _take_streamed(
-    images: Images, steps: Iterable[Chosen], device: torch.device
-) -> Iterator[Taken]:
-    def read(step: Chosen) -> Taken:
+def _read_streamed(
+    images: Images, steps: Iterable[StepRows], device: torch.device
+) -> Iterator[StepImages]:
+    def read(step: StepRows) -> StepImages:
         batch = torch.from_numpy(images[step])
         return step, batch.pin_memory() if device.type == "cuda" else batch
 

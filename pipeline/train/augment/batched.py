@@ -1,12 +1,11 @@
 """Augmentation policies for whole batches, as tensors, on the device that trains.
 
-The operations, arguments and distributions of albumentations, without worker processes, at twice
-to three times their speed on a CPU: at 64 px, with the policy of profiles/malaria-local.yaml, on
-two cores 20,500 images/s, where two workers give 9,100 and one gives 6,000 (`python -m
-benchmarks.feed`).
+Operations of albumentations without worker processes, at two to three times their speed on a CPU:
+at 64 px, with the policy of profiles/malaria-local.yaml, on two cores 20,500 images/s, where two
+workers give 9,100 and one gives 6,000 (`python -m benchmarks.feed`).
 
 All numbers of a batch are drawn on the CPU, from one generator, and sent to the device at once,
-so that a policy draws the same on every device. Noise alone is drawn there, pixel by pixel.
+so that a policy draws the same on every device. Only noise is drawn there, pixel by pixel.
 """
 
 from typing import Any
@@ -35,15 +34,12 @@ OPERATIONS: dict[str, type[GeometricOperation | PixelOperation]] = {
         geometry.Affine,
         colour.ColorJitter,
         colour.RandomBrightnessContrast,
-        colour.HueSaturationValue,
         damage.GaussianBlur,
         damage.GaussNoise,
         damage.CoarseDropout,
     )
 }
-"""By the name that they have in albumentations."""
-
-Step = PixelOperation | Geometry
+"""Each by its name in albumentations."""
 
 _OTHER = "set engine: albumentations"
 
@@ -51,18 +47,13 @@ _OTHER = "set engine: albumentations"
 class BatchedPolicy:
     """A sequence of operations, applied to whole batches."""
 
-    def __init__(self, items: list[dict[str, Any]], size_px: int) -> None:
-        """items: as in `train.models.NAME.augment`: `{op: NAME, …arguments}`; size_px: the side.
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        """items: as in `train.models.NAME.augment`: `{op: NAME, …arguments}`.
 
-        Raises TrainError for what this engine cannot express, and names the engine that may, and
-        for arguments that neither takes.
+        Raises TrainError for an operation or argument that this engine does not have, with those
+        that it has, and for a wrong value.
         """
         self._steps = _join([_read(item) for item in items])
-        try:
-            for step in self._steps:
-                step.draw(np.random.default_rng(0), 2, size_px)
-        except ValueError as error:
-            raise TrainError(f"augment: not for images of {size_px} px: {error}") from error
 
     @torch.no_grad()
     def apply(self, images: UInt8[Tensor, "batch 3 side side"], seed: int) -> Pixels:
@@ -70,13 +61,13 @@ class BatchedPolicy:
         rng = np.random.default_rng(seed)
         noise = torch.Generator(images.device).manual_seed(int(rng.integers(2**63)))
         batch, side = len(images), images.shape[-1]
-        drawn = [step.draw(rng, batch, side) for step in self._steps]
-        together = np.concatenate([np.empty((0, batch)), *drawn], dtype=np.float32)
-        rows = torch.split(send(together, images.device), [len(part) for part in drawn])
+        draws = [step.draw(rng, batch, side) for step in self._steps]
+        together = np.concatenate([np.empty((0, batch)), *draws], dtype=np.float32)
+        drawn = torch.split(send(together, images.device), [len(part) for part in draws])
         augmented: Pixels = images.float()
         if not (self._steps and isinstance(self._steps[0], Geometry)):
-            augmented = augmented.contiguous()  # twice as fast for colours; Geometry does not mind
-        for step, part in zip(self._steps, rows, strict=True):
+            augmented = augmented.contiguous()  # twice as fast for colours, the same for Geometry
+        for step, part in zip(self._steps, drawn, strict=True):
             augmented = step.apply(augmented, part, noise)
         return augmented
 
@@ -96,21 +87,15 @@ def _read(item: dict[str, Any]) -> GeometricOperation | PixelOperation:
 
 
 def _sentence(error: ValidationError, name: str) -> str:
-    """The first mistake; what albumentations may know names it."""
+    """The first mistake; one that albumentations may accept names that engine."""
     first = error.errors()[0]
     argument = str(first["loc"][0]) if first["loc"] else ""
-    match first["type"]:
-        case "extra_forbidden":
-            known = ", ".join(OPERATIONS[name].model_fields)
-            return f"the batched engine has no argument {argument!r} (it has {known}): {_OTHER}"
-        case "literal_error":
-            return (
-                f"{argument}: the batched engine has only {first['ctx']['expected']}, "
-                f"found {first['input']!r}: {_OTHER}"
-            )
-        case "value_error":
-            text = str(first["ctx"]["error"])
-            return f"{argument}: {text}" if argument else text
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(OPERATIONS[name].model_fields)
+        return f"the batched engine has no argument {argument!r} (it has {known}): {_OTHER}"
+    if first["type"] == "value_error":
+        text = str(first["ctx"]["error"])
+        return f"{argument}: {text}" if argument else text
     text = first["msg"].removeprefix("Input should be ")
     return f"{argument}: expected {text}, found {first['input']!r}"
 
@@ -119,9 +104,9 @@ def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
-def _join(operations: list[GeometricOperation | PixelOperation]) -> list[Step]:
+def _join(operations: list[GeometricOperation | PixelOperation]) -> list[PixelOperation | Geometry]:
     """Make one step of geometric operations that follow each other."""
-    steps: list[Step] = []
+    steps: list[PixelOperation | Geometry] = []
     for operation in operations:
         if isinstance(operation, PixelOperation):
             steps.append(operation)

@@ -2,11 +2,11 @@
 
 albumentations rounds down and clips to 0…255 after each part of an operation; here an operation
 clips once, at its end, and nothing is rounded. On 300 malaria cells at 64 px with the profile's
-arguments, both given the same numbers, that is 1.1 grey levels brighter on average; the clipping's
-part of it is 0.01. tests/test_batched.py compares the distributions.
+arguments, both given the same numbers, that is 1.1 grey levels brighter on average, of which
+clipping is 0.01. tests/test_batched.py compares the distributions.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,42 +16,42 @@ from torch import Tensor
 
 from pipeline.train.augment.operation import (
     Drawn,
+    Draws,
+    Number,
     PixelOperation,
     Pixels,
     Range,
-    Rows,
     a_range,
     around_zero,
-    within,
 )
 
 Plane = Float[Tensor, "batch 1 side side"]
 
 
-def _around_one(value: float) -> Range:
-    return max(0.0, 1 - value), 1 + value
+def _around_one(value: Number) -> Range:
+    return max(0, 1 - value), 1 + value
 
 
-_Factor = Annotated[Range, a_range(_around_one), within(0.0)]
-_Limit = Annotated[Range, a_range(around_zero)]
+_Factor = Annotated[Range, a_range(_around_one, 0)]
 
 
 class ColorJitter(PixelOperation):
     """Factors of brightness, contrast and saturation, and a turn of the hue, in random order.
 
-    Without clipping the order matters to little: the three factors commute, a turn of the hue
+    Without clipping the order matters little: the three factors commute, a turn of the hue
     commutes with what stretches and shifts all channels alike, and only the grey that
-    saturation and the mean grey that contrast keep can be that of before or after the turn.
-    So all 24 orders are one formula with two switches. hue is a share of the whole circle.
+    saturation keeps, and the mean grey that contrast keeps, can be those before or after the turn.
+    So all 24 orders are one formula with two switches. hue is a share of the whole circle; a
+    number alone means from its negative to it, and of a factor from 1 - it to 1 + it.
     """
 
     brightness: _Factor = (0.8, 1.2)
     contrast: _Factor = (0.8, 1.2)
     saturation: _Factor = (0.8, 1.2)
-    hue: Annotated[Range, a_range(around_zero), within(-0.5, 0.5)] = (-0.5, 0.5)
+    hue: Annotated[Range, a_range(around_zero, -0.5, 0.5)] = (-0.5, 0.5)
 
-    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
-        """Weights of the turned image, of each pixel's grey, and of the mean grey; the rest."""
+    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Draws:
+        """Weights of the turned image, each pixel's grey and the mean grey; switches; turn."""
         applied = self.applied(rng, batch)
         brightness, contrast, saturation = (
             np.where(applied, rng.uniform(*limits, batch), 1.0)
@@ -78,60 +78,27 @@ class ColorJitter(PixelOperation):
 
 
 class RandomBrightnessContrast(PixelOperation):
-    """A factor 1 + contrast, and brightness added as a share of 255, or of the image's mean."""
+    """A factor 1 + contrast, and brightness added as a share of 255.
 
-    brightness_limit: _Limit = (-0.2, 0.2)
-    contrast_limit: _Limit = (-0.2, 0.2)
-    brightness_by_max: bool = True
-    ensure_safe_range: Literal[False] = False
+    A number alone means from its negative to it.
+    """
 
-    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
-        """Factor, grey levels added, share of the mean added."""
+    brightness_limit: Annotated[Range, a_range(around_zero)] = (-0.2, 0.2)
+    contrast_limit: Annotated[Range, a_range(around_zero)] = (-0.2, 0.2)
+
+    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Draws:
+        """The factor, and the grey levels added."""
         applied = self.applied(rng, batch)
         contrast, brightness = (
             np.where(applied, rng.uniform(*limits, batch), 0.0)
             for limits in (self.contrast_limit, self.brightness_limit)
         )
-        by_max = float(self.brightness_by_max)
-        return np.array([1 + contrast, 255 * by_max * brightness, (1 - by_max) * brightness])
+        return np.array([1 + contrast, 255 * brightness])
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
         """See PixelOperation."""
-        factor, added, share = _per_image(drawn)
-        if not self.brightness_by_max:
-            added = added + share * images.mean((1, 2, 3), keepdim=True)
+        factor, added = _per_image(drawn)
         return torch.addcmul(added, images, factor).clamp_(0, 255)
-
-
-class HueSaturationValue(PixelOperation):
-    """Shifts of hue (in steps of 2°), saturation and value (0 to 255), greys staying grey."""
-
-    hue_shift_limit: _Limit = (-20.0, 20.0)
-    sat_shift_limit: _Limit = (-30.0, 30.0)
-    val_shift_limit: _Limit = (-20.0, 20.0)
-
-    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
-        """Shifts of saturation and value, then of the hue."""
-        applied = self.applied(rng, batch)
-        turn = np.where(applied, _sextants(rng.uniform(*self.hue_shift_limit, batch)), 0.0)
-        shifts = [
-            np.where(applied, np.trunc(rng.uniform(*limits, batch)), 0.0)
-            for limits in (self.sat_shift_limit, self.val_shift_limit)
-        ]
-        return np.concatenate([shifts, _plan_turn(turn)])
-
-    def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
-        """See PixelOperation."""
-        more_saturation, more_value = _per_image(drawn[:2])
-        images = _turn_hue(images, drawn[2:])
-        low, high = images.amin(1, keepdim=True), images.amax(1, keepdim=True)
-        chroma = high - low
-        saturation = 255 * chroma / high.clamp(min=1e-3)
-        value = (high + more_value).clamp_(0, 255)
-        more_saturation = more_saturation * (saturation >= 0.5)  # less is grey to uint8
-        shifted = value * (saturation + more_saturation).clamp_(0, 255) / 255
-        stretch = shifted / chroma.clamp(min=1e-3)
-        return torch.addcmul(value - shifted, images - low, stretch)
 
 
 def _sextants(steps: Float[ndarray, " batch"]) -> Float[ndarray, " batch"]:
@@ -140,12 +107,12 @@ def _sextants(steps: Float[ndarray, " batch"]) -> Float[ndarray, " batch"]:
     return turn
 
 
-def _plan_turn(turn: Float[ndarray, " batch"]) -> Rows:
-    """What _turn_hue needs for a turn by so many sextants of the colour circle.
+def _plan_turn(turn: Float[ndarray, " batch"]) -> Draws:
+    """The numbers that _turn_hue needs for a turn by so many sextants of the colour circle.
 
     The part beyond whole sextants, without its sign; whether to take the opposite colour. Then,
     of each channel: the plane that it comes from, and the one that the hue moves it towards.
-    Planes are the channels of the whole batch, numbered through.
+    Planes are the channels of the whole batch, numbered consecutively.
     """
     whole = np.rint(turn)
     opposite = whole % 2
@@ -180,7 +147,7 @@ def _turn_hue(images: Pixels, plan: Drawn) -> Pixels:
 
 
 def _pick_planes(images: Pixels, planes: Float[Tensor, "3 batch"]) -> Pixels:
-    """New images of the channels that are named, of the whole batch's."""
+    """New images made of the named channels of the whole batch."""
     return images.flatten(0, 1).index_select(0, planes.T.flatten().long()).view_as(images)
 
 

@@ -1,91 +1,86 @@
 """Blur, noise and holes, of whole batches."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from pipeline.train.augment.operation import (
     Drawn,
+    Draws,
+    Number,
     PixelOperation,
     Pixels,
     Range,
-    Rows,
+    WholeRange,
     a_range,
-    from_zero,
-    within,
 )
 
 
-def _whole(value: Range) -> Range:
-    if any(number != int(number) for number in value):
-        raise ValueError(f"expected whole numbers, found [{value[0]:g}, {value[1]:g}]")
-    return value
-
-
-_FromZero = Annotated[Range, a_range(from_zero), within(0.0)]
+def _from_zero(value: Number) -> Range:
+    return 0, value
 
 
 class GaussianBlur(PixelOperation):
     """A Gaussian of random width, both ways, the picture mirrored at its edges.
 
-    blur_limit is the kernel's size in pixels, made odd; 0 takes it from sigma.
+    sigma_limit: the deviation in pixels. blur_limit: the kernel's size in pixels, made odd; 0
+    derives it from sigma. A number alone means from 0 to it.
     """
 
-    blur_limit: Annotated[_FromZero, AfterValidator(_whole)] = (0.0, 0.0)
-    sigma_limit: _FromZero = (0.5, 3.0)
+    blur_limit: Annotated[WholeRange, a_range(_from_zero, 0)] = (0, 0)
+    sigma_limit: Annotated[Range, a_range(_from_zero, 0)] = (0.5, 3.0)
 
-    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
-        """The kernel's weights, from the middle one outwards; 1, 0, 0… leaves all as it is."""
+    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Draws:
+        """The kernel's weights, from the middle one outwards; 1, 0, 0… changes nothing."""
         sigma = rng.uniform(*self.sigma_limit, batch)
-        smallest, largest = map(int, self.blur_limit)
-        size = rng.integers(smallest, largest, batch, endpoint=True)
+        size = rng.integers(*self.blur_limit, batch, endpoint=True)
         reach = np.where(size == 0, (sigma * 3.5).astype(int), size // 2)
         reach[~self.applied(rng, batch) | (sigma == 0)] = 0
         away = np.arange(self._reach() + 1)[:, None]
-        weights: Rows = np.exp(-0.5 * (away / np.maximum(sigma, 1e-9)) ** 2) * (away <= reach)
+        weights: Draws = np.exp(-0.5 * (away / np.maximum(sigma, 1e-9)) ** 2) * (away <= reach)
         weights /= 2 * weights.sum(0) - weights[0]
         return weights
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
         """See PixelOperation."""
         side = images.shape[-1]
-        seen = _seen(self._reach(), side, images.device)
-        blend = (drawn.T @ seen.flatten(1)).view(-1, side, side)
+        mirrored = _mirrored(self._reach(), side, images.device)
+        blend = (drawn.T @ mirrored.flatten(1)).view(-1, side, side)
         across = (images.flatten(1, 2) @ blend.mT).view_as(images)
         return blend[:, None] @ across
 
     def _reach(self) -> int:
         """The most pixels that a kernel reaches to each side."""
         by_sigma = int(self.sigma_limit[1] * 3.5) if self.blur_limit[0] == 0 else 0
-        return max(by_sigma, int(self.blur_limit[1]) // 2)
+        return max(by_sigma, self.blur_limit[1] // 2)
 
 
-def _seen(reach: int, side: int, device: torch.device) -> Float[Tensor, "reach side side"]:
-    """[a, i, j]: how often pixel i sees pixel j when it looks a away to both sides.
+def _mirrored(reach: int, side: int, device: torch.device) -> Float[Tensor, "reach side side"]:
+    """[a, i, j]: how often pixel j is one of the two that lie a pixels from pixel i.
 
-    The picture is mirrored at its edges, and the edge itself stands there once.
+    The picture is mirrored at its edges, the pixels of the edge itself not repeated.
     """
     pixel = torch.arange(side, device=device)
     away = torch.arange(-reach, reach + 1, device=device)[:, None]
-    place = (pixel + away) % max(2 * side - 2, 1)
-    place = torch.minimum(place, 2 * side - 2 - place)
-    sees = (place[..., None] == pixel).float()
-    return torch.cat([sees[reach : reach + 1], sees[reach + 1 :] + sees[:reach].flip(0)])
+    position = (pixel + away) % max(2 * side - 2, 1)
+    position = torch.minimum(position, 2 * side - 2 - position)
+    found = (position[..., None] == pixel).float()
+    return torch.cat([found[reach : reach + 1], found[reach + 1 :] + found[:reach].flip(0)])
 
 
 class GaussNoise(PixelOperation):
-    """Normal noise on each pixel, its deviation and mean shares of 255."""
+    """Normal noise on each pixel; its deviation and its mean are shares of 255."""
 
-    std_range: Annotated[Range, a_range(None), within(0.0, 1.0)] = (0.2, 0.44)
-    mean_range: Annotated[Range, a_range(None), within(-1.0, 1.0)] = (0.0, 0.0)
+    std_range: Annotated[Range, a_range(None, 0, 1)] = (0.2, 0.44)
+    mean_range: Annotated[Range, a_range(None, -1, 1)] = (0.0, 0.0)
     per_channel: bool = True
-    noise_scale_factor: Literal[1] = 1
+    """False draws one number for the three channels of a pixel."""
 
-    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Rows:
+    def draw(self, rng: np.random.Generator, batch: int, _: int) -> Draws:
         """Deviation and mean, in grey levels."""
         applied = self.applied(rng, batch)
         limits = (self.std_range, self.mean_range)
@@ -105,38 +100,24 @@ def _three(value: object) -> object:
 
 
 _Level = Annotated[float, Field(ge=0, le=255)]
-_Number = Annotated[Range, a_range(None), within(1.0), AfterValidator(_whole)]
-_Sizes = Annotated[Range, a_range(None), within(0.0)]
+_Share = Annotated[Range, a_range(None, 0, 0.99)]
+"""albumentations reads 1 and above as pixels."""
 
 
 class CoarseDropout(PixelOperation):
-    """Rectangular holes. Sizes below 1 are shares of the side, others are pixels."""
+    """Rectangular holes in one colour, their sides in shares of the picture's side."""
 
-    num_holes_range: _Number = (1.0, 2.0)
-    hole_height_range: _Sizes = (0.1, 0.2)
-    hole_width_range: _Sizes = (0.1, 0.2)
+    num_holes_range: Annotated[WholeRange, a_range(None, 1)] = (1, 2)
+    hole_height_range: _Share = (0.1, 0.2)
+    hole_width_range: _Share = (0.1, 0.2)
     fill: Annotated[tuple[_Level, _Level, _Level], BeforeValidator(_three)] = (0.0, 0.0, 0.0)
 
-    @model_validator(mode="after")
-    def _one_unit(self) -> "CoarseDropout":
-        if self.hole_height_range[1] < 1 < self.hole_width_range[1]:
-            raise ValueError(
-                f"expected hole_width_range in shares as hole_height_range, found "
-                f"{list(self.hole_width_range)} beside {list(self.hole_height_range)}"
-            )
-        return self
-
-    def draw(self, rng: np.random.Generator, batch: int, side: int) -> Rows:
+    def draw(self, rng: np.random.Generator, batch: int, side: int) -> Draws:
         """The colour; then each hole's left, top, right and bottom, equal where there is none."""
-        fewest, most = map(int, self.num_holes_range)
+        fewest, most = self.num_holes_range
         holes = rng.integers(fewest, most, batch, endpoint=True) * self.applied(rng, batch)
-        limits = np.array([self.hole_width_range, self.hole_height_range])
-        if self.hole_height_range[1] >= 1:  # albumentations asks the height alone
-            low, high = np.minimum(limits, side).astype(int).T
-            sizes = rng.integers(low, high, (batch, most, 2), endpoint=True)
-        else:
-            low, high = limits.T
-            sizes = (side * rng.uniform(low, high, (batch, most, 2))).astype(int)
+        low, high = np.array([self.hole_width_range, self.hole_height_range]).T
+        sizes = (side * rng.uniform(low, high, (batch, most, 2))).astype(int)
         sizes[np.arange(most) >= holes[:, None]] = 0
         start = rng.integers(0, side - sizes, endpoint=True)
         edges = np.concatenate([start, start + sizes], axis=2).transpose(1, 2, 0)
@@ -146,8 +127,8 @@ class CoarseDropout(PixelOperation):
         """See PixelOperation."""
         colour = drawn[:3].T[..., None, None]
         left, top, right, bottom = drawn[3:].view(-1, 4, len(images)).permute(1, 2, 0)[..., None]
-        place = torch.arange(images.shape[-1], device=images.device)
-        columns = (left <= place) & (place < right)
-        rows = (top <= place) & (place < bottom)
+        pixel = torch.arange(images.shape[-1], device=images.device)
+        columns = (left <= pixel) & (pixel < right)
+        rows = (top <= pixel) & (pixel < bottom)
         hole = (rows[..., None] & columns[..., None, :]).any(1, keepdim=True)
         return torch.where(hole, colour, images)

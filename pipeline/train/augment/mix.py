@@ -1,9 +1,8 @@
 """Mixtures of two images of a batch, and of their labels in the same shares.
 
-mixup (Zhang et al. 2017, arXiv:1710.09412) takes the weighted mean of both images, cutmix (Yun
-et al. 2019, arXiv:1905.04899) puts a rectangle of the other into the one. Each image draws its
-own share, partner and rectangle. The numbers come from one generator on the CPU, whatever the
-device.
+mixup (Zhang et al. 2017, arXiv:1710.09412) is the weighted mean of both images; cutmix (Yun
+et al. 2019, arXiv:1905.04899) puts a rectangle of the other image into the first. Each image draws
+its own share, partner and rectangle, from one generator on the CPU, whatever the device.
 """
 
 import numpy as np
@@ -26,7 +25,8 @@ def mix(
 ) -> tuple[Pixels, Targets]:
     """New images and targets; the same seed draws the same.
 
-    A target's shares are those of the pixels: of a cutmix rectangle what lies in the picture.
+    A target's shares are those of the pixels; of a cutmix rectangle only the part in the picture
+    counts.
     """
     rng = np.random.default_rng(seed)
     batch, side = len(images), images.shape[-1]
@@ -59,6 +59,6 @@ def _boxes(
 def _inside(edges: list[Tensor], side: int) -> Tensor:
     """(batch, 1, side, side): whether a pixel lies in its image's box."""
     left, top, right, bottom = edges
-    place = torch.arange(side, device=left.device)
-    columns, rows = (left <= place) & (place < right), (top <= place) & (place < bottom)
+    pixel = torch.arange(side, device=left.device)
+    columns, rows = (left <= pixel) & (pixel < right), (top <= pixel) & (pixel < bottom)
     return (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -1,10 +1,10 @@
-"""What an operation of the batched engine is: arguments, draws for a whole batch, and pixels.
+"""The parts of an operation of the batched engine: arguments, draws for a batch, and pixels.
 
-An operation is a pydantic model of albumentations' arguments of the same name, with
-albumentations' defaults: a policy in params.yaml means the same to both engines. What this
-engine cannot do has no field, or a field with the one value that it can.
+An operation is a pydantic model with the name, the arguments and the defaults of albumentations:
+a policy in params.yaml means the same to both engines. An argument that is not a field is refused.
 """
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
@@ -12,86 +12,91 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
 Pixels = Float[Tensor, "batch 3 side side"]
 """RGB, 0 to 255, not rounded."""
 
-Rows = Float[ndarray, "rows batch"]
-"""What an operation drew for a batch: a row a number, worked out on the CPU."""
+Draws = Float[ndarray, "rows batch"]
+"""The random numbers of a batch: each row is one number for every image, computed on the CPU."""
 
 Drawn = Float[Tensor, "rows batch"]
 """The same as float32 on the device."""
 
-Range = tuple[float, float]
+Number = float | int
+Range = tuple[Number, Number]
+WholeRange = tuple[int, int]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Operation(BaseModel):
-    """Arguments, with albumentations' types and ranges; unknown ones are refused."""
+    """Arguments with albumentations' names and defaults."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False
     )
-    p: Annotated[float, Field(ge=0, le=1)] = 0.5
+    p: Probability = 0.5
+    """The probability that an image is changed."""
 
     def applied(self, rng: np.random.Generator, batch: int) -> Bool[ndarray, " batch"]:
-        """Which images of a batch the operation is applied to."""
+        """True for the images of a batch that the operation is applied to."""
         return rng.random(batch) < self.p
 
 
 class PixelOperation(Operation):
     """An operation that changes pixels where they are."""
 
-    def draw(self, rng: np.random.Generator, batch: int, side: int, /) -> Rows:
-        """The numbers of each image; where `p` leaves one out, those that change nothing."""
+    def draw(self, rng: np.random.Generator, batch: int, side: int, /) -> Draws:
+        """The numbers of each image; where `p` leaves an image out, those that change nothing."""
         raise NotImplementedError
 
     def apply(self, images: Pixels, drawn: Drawn, noise: torch.Generator, /) -> Pixels:
-        """New images. noise: on their device, for what is drawn pixel by pixel."""
+        """New images. noise: a generator on their device, for what is drawn pixel by pixel."""
         raise NotImplementedError
 
 
-def read_range(value: Any, of_number: Callable[[float], Range] | None) -> Range:
-    """`[low, high]`, or what `of_number` makes of a number. Raises ValueError on anything else."""
+def read_range(
+    value: Any,
+    of_number: Callable[[Number], Range] | None = None,
+    least: Number = -math.inf,
+    most: Number = math.inf,
+) -> Range:
+    """`[low, high]`, or what `of_number` makes of a number; low and high in [least, most].
+
+    Raises ValueError for anything else.
+    """
     if of_number is not None and _is_number(value):
-        return of_number(float(value))
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value)):
-        return float(value[0]), float(value[1])
-    or_number = "" if of_number is None else "a number or "
-    raise ValueError(f"expected {or_number}[low, high], found {value!r}")
+        low, high = of_number(value)
+    elif isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value)):
+        low, high = value
+    else:
+        or_number = "" if of_number is None else "a number or "
+        raise ValueError(f"expected {or_number}[low, high], found {value!r}")
+    if not least <= low <= high <= most:
+        limits = f", from {least:g} to {most:g}" if most < math.inf else f", {least:g} or more"
+        limits = limits if least > -math.inf else ""
+        raise ValueError(f"expected low ≤ high{limits}, found [{low:g}, {high:g}]")
+    return low, high
 
 
-def a_range(of_number: Callable[[float], Range] | None) -> BeforeValidator:
-    """Pydantic's form of read_range."""
-    return BeforeValidator(lambda value: read_range(value, of_number))
+def a_range(
+    of_number: Callable[[Number], Range] | None = None,
+    least: Number = -math.inf,
+    most: Number = math.inf,
+) -> BeforeValidator:
+    """read_range as a validator of pydantic's."""
+    return BeforeValidator(lambda value: read_range(value, of_number, least, most))
 
 
-def within(least: float, most: float = float("inf")) -> AfterValidator:
-    """Refuse a range that falls, or leaves `least` to `most`."""
-
-    def check(value: Range) -> Range:
-        if not least <= value[0] <= value[1] <= most:
-            limits = f"{least:g} or more" if most == float("inf") else f"from {least:g} to {most:g}"
-            raise ValueError(f"expected low ≤ high, {limits}, found [{value[0]:g}, {value[1]:g}]")
-        return value
-
-    return AfterValidator(check)
-
-
-def just(value: float) -> Range:
-    """A number that means itself."""
+def constant(value: Number) -> Range:
+    """A number that stands for itself."""
     return value, value
 
 
-def around_zero(value: float) -> Range:
-    """A number that means all between itself and its negative."""
+def around_zero(value: Number) -> Range:
+    """A number that stands for all between its negative and itself."""
     return -value, value
-
-
-def from_zero(value: float) -> Range:
-    """A number that means all from 0 up to itself."""
-    return 0.0, value
 
 
 def _is_number(value: Any) -> bool:

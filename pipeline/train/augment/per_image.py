@@ -26,7 +26,7 @@ class Policy:
         """items: as in `train.models.NAME.augment`: `{op: NAME, …arguments}`.
 
         Raises TrainError for an operation or argument that albumentations does not know, a
-        value that it refuses, or an operation that changes the image's size or type.
+        value that it refuses, or operations that change the image's size or type.
         """
         self._compose = albumentations.Compose([_build(item) for item in items])
         if items:
@@ -68,7 +68,7 @@ def _build(item: dict[str, Any]) -> albumentations.BasicTransform:
             f"augment: albumentations {albumentations.__version__} has no operation {item['op']!r}"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # it only warns of an argument that it does not know
+        warnings.simplefilter("error")  # for an unknown argument it only warns
         try:
             return transform(**arguments)
         except (UserWarning, ValueError, TypeError) as error:

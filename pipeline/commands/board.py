@@ -1,0 +1,125 @@
+"""The progress of the trainings at work, for the person who waits.
+
+On a terminal: a table with a row for each, kept up to date. Elsewhere: a line every 30 s. The
+trainings' own output is in their logs.
+"""
+
+import csv
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline.core import paths
+from pipeline.core.progress import say
+
+_LINE_EVERY_S = 30.0
+_COLUMNS = ["model", "fold", "epoch", "loss", "accuracy", "images/s", "left"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model trained without one fold."""
+
+    model: str
+    fold: int
+    epochs: int
+
+    def __str__(self) -> str:
+        return f"{self.model} fold {self.fold}"
+
+    @property
+    def live(self) -> Path:
+        """The table that it writes after each epoch (pipeline/train/stage.py, LiveTable)."""
+        return paths.live_table(self.model, self.fold)
+
+
+class Board:
+    """Shows the progress of trainings on standard error while its block runs."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True)
+            if console.is_terminal
+            else None
+        )
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "Board":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show_begin(self, training: Training, log: Path) -> None:
+        """A training has begun: a line where there is no table."""
+        if not self._live:
+            say(f"{training}: begins, log in {log}")
+
+    def show_end(self, training: Training, how: str, count: str) -> None:
+        """A training has ended: a line that stays, above the table where there is one."""
+        rows = _read_rows(training.live)
+        accuracy = rows[-1].get("out_of_fold_accuracy") if rows else None  # missing if it failed
+        found = f", out-of-fold accuracy {float(accuracy):.4f}" if accuracy else ""
+        line = f"{training}: {how}{found} ({count})"
+        if self._live:
+            self._live.console.print(line, markup=False, soft_wrap=True)
+        else:
+            say(line)
+
+    def show(self, running: list[Training], done: int, of: int) -> None:
+        """Bring the table up to date, or say a line if it is time for one."""
+        count = f"{done} of {of} done"
+        if self._live:
+            table = Table(*_COLUMNS, box=None, caption=count, caption_justify="left")
+            for training in running:
+                figures = _figures(training)
+                table.add_row(*[figures.get(column, "") for column in _COLUMNS])
+            self._live.update(table, refresh=True)
+        elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            say("; ".join([count, *(_sentence(training) for training in running)]))
+
+
+def _sentence(training: Training) -> str:
+    figures = _figures(training)
+    named = [f"{name} {figures[name]}" for name in _COLUMNS[2:] if name in figures]
+    return f"{training}: {', '.join(named)}"
+
+
+def _figures(training: Training) -> dict[str, str]:
+    """The texts of a row by column; those of columns without a figure yet are missing."""
+    rows = _read_rows(training.live)
+    figures = {"model": training.model, "fold": str(training.fold)}
+    if not rows:
+        return figures | {"epoch": f"0/{training.epochs}"}
+    last = rows[-1]
+    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
+    figures |= {
+        "epoch": f"{last['epoch']}/{training.epochs}",
+        "loss": f"{float(last['loss']):.4f}",
+        "accuracy": f"{float(last['accuracy']):.4f}",
+    }
+    if seconds:
+        left_s = sum(seconds) / len(seconds) * (training.epochs - len(rows))
+        left_s -= time.time() - training.live.stat().st_mtime  # this epoch began with the last row
+        figures |= {
+            "images/s": f"{float(last['images_per_s']):,.0f}",
+            "left": str(timedelta(seconds=round(max(0.0, left_s)))),
+        }
+    return figures
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,107 @@
+"""Commands side by side, none of which outlives the program that started them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pipeline.core.progress import say
+
+_TURN_S = 0.2
+_GRACE_S = 20.0
+"""From Ctrl-C to the end of a command's own clearing up; then it is killed."""
+
+
+class Processes:
+    """Commands at work. Each leads a process group, so that a signal reaches its children too.
+
+    A signal to this program is only noted when it comes, and raised by `wait`: so it cannot fall
+    between the start of a command and its entry in `running`.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        """By name."""
+        self._received: list[int] = []
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "Processes":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a script's background
+                self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._stop()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+
+    def start(
+        self, name: str, command: list[str], own: Mapping[str, str], log: Path | None
+    ) -> None:
+        """Start a command with `own` added to the environment; all its output goes to the log.
+
+        Without a log it goes where this program's own output goes.
+        """
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(log.open("wb")) if log else None
+            self.running[name] = subprocess.Popen(
+                command,
+                env={**os.environ, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def wait(self) -> dict[str, int]:
+        """Wait a little; the exit codes of those that have ended since.
+
+        Raises KeyboardInterrupt, or SystemExit, after a signal.
+        """
+        time.sleep(_TURN_S)
+        if self._received:
+            number = self._received.pop()
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        ended = {}
+        for name, process in list(self.running.items()):
+            if process.poll() is not None:
+                _signal(process.pid, signal.SIGKILL)  # children that it left behind
+                ended[name] = process.returncode
+                del self.running[name]
+        return ended
+
+    def _stop(self) -> None:
+        """Send Ctrl-C to each group; after the grace, or a second signal, kill it."""
+        if not self.running:
+            return
+        say(f"stopping {', '.join(self.running)}")
+        for number in (signal.SIGINT, signal.SIGKILL):
+            groups = [process.pid for process in self.running.values() if _signal(process.pid, 0)]
+            for group in groups:
+                _signal(group, number)
+            deadline = time.monotonic() + _GRACE_S
+            while any(_signal(group, 0) for group in groups) and time.monotonic() < deadline:
+                for process in self.running.values():
+                    process.poll()
+                if self._received and number == signal.SIGINT:
+                    break
+                time.sleep(_TURN_S / 2)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._received.append(number)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Whether any process of the group was there to receive it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+        return True
+    return False
