@@ -19,8 +19,8 @@ from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import new_file, sha256_of
 from pipeline.core.progress import say, track
 from pipeline.core.tables import probability_columns, read_csv
-from pipeline.ensemble.blend import Fitted, Prediction
-from pipeline.ensemble.saved import load_blend
+from pipeline.ensemble.blend import FittedBlend, Prediction
+from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
 from pipeline.predict.images import (
     BrokenImage,
@@ -34,8 +34,7 @@ from pipeline.prepare.config import PrepareConfig
 from pipeline.raw.archive import ImageArchive
 from pipeline.scoring.card import Card, read_card
 from pipeline.train.device import choose_compute, deterministic
-from pipeline.train.infer import BATCH
-from pipeline.train.trained import TrainedNetwork, load_network
+from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 
 WEIGHTS = "weights.safetensors"
 
@@ -47,7 +46,7 @@ class Ensemble:
     networks: dict[str, list[TrainedNetwork]]
     """Each model's networks, one for each fold, in the order of the card."""
     classes: list[str]
-    blend: Fitted
+    blend: FittedBlend
     id_column: str
     label_column: str
     """The submission's where it holds labels, else `label`."""
@@ -119,7 +118,7 @@ def load_ensemble(config: Config) -> Ensemble:
                 f"models: expected networks of the same classes, found {classes} and "
                 f"{network.classes}. Run: dvc repro"
             )
-    blend = load_blend(paths.card(config.ensemble.name), card.blend.fitted, len(networks))
+    blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks))
     submission = read_csv(paths.submission(config.ensemble.name))
     id_column = submission.columns[0]
     label_column = submission.columns[1] if card.test.holds == "labels" else "label"
@@ -171,8 +170,8 @@ def score(
 ) -> Iterator[ScoredBatch]:
     """Decode and predict batch by batch, in the order of the members.
 
-    A network's mean over test is from tables with nine digits, which give its float32 back
-    exactly: so the same images in the same batches get the submission's bits.
+    The submission was blended from tables, whose nine digits give a network's float32 back exactly:
+    the same images in the same batches get the same bits.
     """
     with warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.

@@ -29,7 +29,7 @@ from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.progress import say
-from pipeline.ensemble.saved import load_blend
+from pipeline.ensemble.saved import read_fitted
 from pipeline.ledger.provenance import trace
 from pipeline.params import Config
 from pipeline.predict.command import find_weights
@@ -62,7 +62,7 @@ def run(config: Config, output: Path) -> None:
             "Run: dvc repro, then git add --all, git commit, and this command again"
         )
     card, weights = find_weights(config)
-    load_blend(paths.card(name), card.blend.fitted, len(weights))
+    read_fitted(paths.card(name), card.blend.fitted, len(weights))
     with new_folder(folder) as partial:
         _fill(partial, config, [file for files in weights.values() for file in files])
     with new_file(zipped) as partial:
