@@ -59,7 +59,7 @@ ensemble:
 """
 
 TRAINED_PARAMS = (
-    PARAMS.replace("epochs: 2\n", "epochs: 12\n")
+    PARAMS.replace("epochs: 2\n", "epochs: 20\n")
     .replace("calibration: none", "calibration: temperature")
     .replace("threshold: none", "threshold: fitted")
 )

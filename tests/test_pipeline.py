@@ -104,8 +104,7 @@ def test_another_solution_changes_the_report_alone(built: Path) -> None:
     solution = built / "data/hidden/solution.csv"
     kept, report = solution.read_bytes(), (built / "reports/leaderboard.json").read_bytes()
     before = digests(built, *RESULTS)
-    flipped = kept.replace(b",0,P", b",x,P").replace(b",1,P", b",0,P").replace(b",x,P", b",1,P")
-    solution.write_bytes(flipped)
+    solution.write_bytes(kept.replace(b",0,P", b",1,P"))
     try:
         for name in ("prepare", "split", "ensemble", "check"):
             assert stage(built, name).returncode == 0
@@ -133,7 +132,7 @@ def test_changing_one_model_retrains_that_one_alone(built: Path) -> None:
 
 def test_going_to_another_profile_and_back_trains_nothing_again(built: Path) -> None:
     before = digests(built, *RESULTS)
-    other = TRAINED_PARAMS.replace("name: tiny", "name: other").replace(
+    other = PARAMS.replace("name: tiny", "name: other").replace(
         "duplicates: 0.05, seed: 1", "duplicates: 0.05, seed: 2"
     )
     other = other.replace("members: [one, two]", "members: [one]").replace(
@@ -232,7 +231,7 @@ def test_an_interrupted_training_goes_on_and_gives_the_same_bytes(
 
 def test_ctrl_c_in_dvc_repro_leaves_a_pipeline_that_goes_on(trained: Path, tmp_path: Path) -> None:
     project = copy_project(trained, tmp_path / "project")
-    params = TRAINED_PARAMS.replace("epochs: 12\n", "epochs: 30\n").replace("[one, two]", "[one]")
+    params = PARAMS.replace("epochs: 2\n", "epochs: 30\n").replace("[one, two]", "[one]")
     (project / "params.yaml").write_text(params.replace("folds: [0, 1]", "folds: [0]"))
     with subprocess.Popen(
         ["dvc", "repro"], cwd=project, env=environment(), start_new_session=True,
