@@ -110,7 +110,8 @@ def _find_stale() -> list[str]:
     )  # fmt: skip
     if done.returncode:
         raise SubmissionError(f"dvc status: {' '.join(done.stderr.split())}")
-    return [f"{stage}: {_describe(changes)}" for stage, changes in json.loads(done.stdout).items()]
+    stale = sorted(json.loads(done.stdout).items())
+    return [f"{stage}: {_describe(changes)}" for stage, changes in stale]
 
 
 def _describe(changes: list[Any]) -> str:
