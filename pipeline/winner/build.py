@@ -29,6 +29,7 @@ from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.progress import say
+from pipeline.download.manifest import NAME as MANIFEST
 from pipeline.ensemble.saved import read_fitted
 from pipeline.ledger.provenance import trace
 from pipeline.params import Config
@@ -40,8 +41,6 @@ from pipeline.winner.run import CODE, DEFAULTS, SETTINGS, STEPS, WORK
 LICENSE = Path("LICENSE")
 ENTRY_POINTS = "entry_points.md"
 STRUCTURE = "directory_structure.txt"
-NOT_RAW = "MANIFEST.json"
-"""Written by `download` beside the competition's files."""
 
 
 def run(config: Config, output: Path) -> None:
@@ -143,7 +142,7 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
         "raw_files": {
             path.name: sha256_of(path)
             for path in sorted(paths.RAW.iterdir())
-            if path.name != NOT_RAW
+            if path.name != MANIFEST
         },
         "networks": [file.as_posix() for file in weights],
         "device": config.train.device,
