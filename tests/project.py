@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pipeline.prepare.config import PrepareConfig
 
@@ -58,6 +59,16 @@ ensemble:
    greedy_rounds: 20, stack_l2: 1.0, external: [], confidence: 0.95, resamples: 200, seed: 1,
    forecast: {confidence: 0.9, resamples: 200, seed: 1, public_share: 0.5}}
 """
+
+TRAINED_PARAMS = (
+    PARAMS.replace("epochs: 2\n", "epochs: 20\n")
+    .replace("calibration: none", "calibration: temperature")
+    .replace("threshold: none", "threshold: fitted")
+)
+"""Those of `trained_project`: its networks find both classes, and everything of a blend is fitted."""
+
+FIRST_RUN = ".resume/first_run.txt"
+"""What `make run` said in `trained_project`."""
 
 
 def needs(place: Path) -> pytest.MarkDecorator:
@@ -129,11 +140,50 @@ def make_project(folder: Path, params: str = PARAMS) -> Path:
         ("git", "init", "--quiet"),
         ("git", "config", "user.email", "test@example.org"),
         ("git", "config", "user.name", "test"),
-        ("git", "add", "--all"),
-        ("git", "commit", "--quiet", "--message", "start"),
     ):
         assert run(folder, *command).returncode == 0
+    commit_all(folder, "start")
     return folder
+
+
+def commit_all(folder: Path, message: str) -> None:
+    """Commit everything that git does not ignore."""
+    for command in (("add", "--all"), ("commit", "--quiet", "--message", message)):
+        done = run(folder, "git", *command)
+        assert done.returncode == 0, done.stdout
+
+
+def trained_project(factory: pytest.TempPathFactory) -> Path:
+    """A project after its first `make run` and a commit, made once for all tests of a session.
+
+    Processes of pytest-xdist share it: read it, and change copies only (`copy_project`). DVC locks
+    a project even to read it, so that it needs a copy, too.
+    """
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # the folder of all processes of this session
+    trained = shared / "trained"
+    with FileLock(f"{trained}.lock"):
+        if not trained.is_dir():
+            _train_project(factory.mktemp("training") / "project").rename(trained)
+    return trained
+
+
+def _train_project(folder: Path) -> Path:
+    make_project(folder, TRAINED_PARAMS)
+    for name in ("LICENSE", "requirements.lock", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    commit_all(folder, "before the first run")
+    done = run(folder, "make", "-o", ".venv/.installed", "run")
+    assert done.returncode == 0, done.stdout
+    (folder / FIRST_RUN).write_text(done.stdout)
+    commit_all(folder, "run")
+    return folder
+
+
+def copy_project(project: Path, folder: Path) -> Path:
+    """Copy a project with its git, its DVC cache and everything that its stages made."""
+    return shutil.copytree(project, folder, symlinks=True)
 
 
 def digests(folder: Path, *patterns: str) -> dict[str, bytes]:

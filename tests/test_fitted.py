@@ -1,4 +1,4 @@
-"""What was fitted comes back from the card to the last bit, and scores any image as it did test."""
+"""The fitted blend comes back from the card to the last bit, and predicts test as it did before."""
 
 import shutil
 import sys
@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from blending import draw, recipe
+from pictures import pack, png, rows_of
 from project import PARAMS, ROOT, run
-from test_predict import SIZE_PX, pack, png, rows_of
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition
@@ -33,9 +33,11 @@ from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.infer import load_network
 from pipeline.train.models import build_model, save_model
-from pipeline.winner.texts import write_script, write_settings
+from pipeline.winner.build import render
+from pipeline.winner.run import CODE, DEFAULTS, SETTINGS
 
 SKILLS = [(1.0, 1.0), (0.8, 1.5)]
+SIZE_PX = 24  # of PARAMS
 TEST_IDS = [f"t{row:02}" for row in range(40)]
 
 
@@ -65,8 +67,8 @@ def test_a_blend_comes_back_from_json_and_gives_the_same_bits(kind: Any, classes
 def make_trained(classes: list[str], each: bool) -> None:
     """A competition of small pictures after `train`, in the working directory.
 
-    The networks are random, and their test tables their own; the out-of-fold tables are drawn.
-    each: the sample submission has a column a class.
+    The networks are random, and their test tables are their own; the out-of-fold tables are drawn.
+    each: the sample submission has one column for each class.
     """
     drawn = draw(1, SKILLS, groups=30, rows_a_group=4, classes=len(classes))
     ids = [f"i{row:03}" for row in range(120)]
@@ -109,7 +111,7 @@ def make_trained(classes: list[str], each: bool) -> None:
 def save_network(
     folder: Path, config: ModelConfig, seed: int, classes: list[str], pixels: np.ndarray
 ) -> np.ndarray:
-    """A random network that finds each class in some of the pictures; what it says of them."""
+    """A random network that finds each class in some of the pictures; its probabilities."""
     torch.manual_seed(seed)
     network = build_model(config.network, len(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
     file, compute = folder / "weights.safetensors", choose_compute("cpu", "float32")
@@ -138,8 +140,8 @@ def blend(choices: dict[str, str]) -> Config:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """By the number of classes."""
+def drawn_projects(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Competitions after `train`, by the number of classes."""
     found = {}
     for classes in (["0", "1"], ["fit", "odd", "sick"]):
         found[len(classes)] = tmp_path_factory.mktemp("trained")
@@ -171,12 +173,12 @@ BLENDS = [
 
 @pytest.mark.parametrize(("classes", "choices"), BLENDS)
 def test_predict_gives_the_submission_of_the_competitions_own_test_images(
-    trained: dict[int, Path],
+    drawn_projects: dict[int, Path],
     monkeypatch: pytest.MonkeyPatch,
     classes: int,
     choices: dict[str, str],
 ) -> None:
-    monkeypatch.chdir(trained[classes])
+    monkeypatch.chdir(drawn_projects[classes])
     config = blend(choices)
     card = read_card(paths.card("tiny"))
     assert card.blend.chosen == choices["blend"]
@@ -201,21 +203,20 @@ def test_predict_gives_the_submission_of_the_competitions_own_test_images(
 @pytest.mark.slow
 @pytest.mark.parametrize(("classes", "choices"), [BLENDS[-2]])
 def test_a_winners_package_makes_a_fitted_blends_submission_byte_for_byte(
-    trained: dict[int, Path], tmp_path: Path, classes: int, choices: dict[str, str]
+    drawn_projects: dict[int, Path], tmp_path: Path, classes: int, choices: dict[str, str]
 ) -> None:
-    """Without the tables of train: networks, submission, card and the competition's files."""
-    with chdir(trained[classes]):
+    """It needs networks, submission, card and the competition's files, no tables of `train`."""
+    with chdir(drawn_projects[classes]):
         blend(choices)
         for name in ("models", "submissions", "data/raw"):
             no_tables = shutil.ignore_patterns("oof.csv", "test.csv")
             shutil.copytree(name, tmp_path / name, ignore=no_tables)
-        (tmp_path / "code").mkdir()
-        shutil.copy(paths.PARAMS, tmp_path / "code")
-    (tmp_path / "code/pipeline").symlink_to(ROOT / "pipeline")
-    write_text(tmp_path / "SETTINGS.json", write_settings())
-    write_text(tmp_path / "predict.py", write_script("predict"))
+        write_text(tmp_path / CODE / paths.PARAMS, paths.PARAMS.read_text())
+    (tmp_path / CODE / "pipeline").symlink_to(ROOT / "pipeline")
+    write_text(tmp_path / SETTINGS, DEFAULTS.model_dump_json())
+    write_text(tmp_path / "predict.py", render("script.py", step="predict"))
     done = run(tmp_path, sys.executable, "predict.py")
     assert done.returncode == 0, done.stdout
     made = tmp_path / "submissions/tiny.predicted.csv"
-    assert made.read_bytes() == (trained[classes] / "submissions/tiny.csv").read_bytes()
+    assert made.read_bytes() == (drawn_projects[classes] / "submissions/tiny.csv").read_bytes()
     assert f"identical to {tmp_path}/submissions/tiny.csv, byte for byte" in done.stdout

@@ -421,8 +421,9 @@ def test_another_metric_is_the_pages_figure() -> None:
     metric = {"name": "roc_auc", "value": 0.987654, "interval": [0.97, 0.99]}
     edit(paths.card(NAME), "metric", value=metric)
     edit(paths.card(NAME), "test", "holds", value="probability")
-    halves = {"public": {"rows": 20, "roc_auc": 0.975}, "private": {"rows": 20, "roc_auc": 0.985}}
-    edit(paths.LEADERBOARD, "solution", value=halves)
+    half = {"rows": 20, "scores": {"roc_auc": 0.975}}
+    edit(paths.LEADERBOARD, "metric", value="roc_auc")
+    edit(paths.LEADERBOARD, "solution", value={"public": half, "private": half})
     page = build()
     assert page.figures["out_of_fold.roc_auc"] == 0.987654
     assert page.figures["leaderboard.public"] == 0.975

@@ -1,4 +1,4 @@
-"""The package for winners: made of a commit alone, and it repeats the submission."""
+"""The package for winners: made from a commit alone, and it repeats the submission."""
 
 import hashlib
 import json
@@ -10,38 +10,41 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from competing import commit, git, make_ready, write_submission
-from project import digests, environment, run, stage
-from test_predict import fill, finished_project, png, rows_of
+from cards import make_card
+from competing import commit, git, make_ready
+from pictures import fill, png, rows_of
+from project import copy_project, digests, environment, run, stage
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, EnsembleError, SubmissionError
+from pipeline.core.errors import ConfigError, SubmissionError
+from pipeline.core.files import sha256_of
+from pipeline.core.record import write_record
+from pipeline.download.config import (
+    DownloadConfig,
+    KaggleSource,
+    LocalSource,
+    RebuildSource,
+    SyntheticSource,
+)
 from pipeline.params import read_config
 from pipeline.winner import build as winner
 from pipeline.winner.machine import describe_machine
-from pipeline.winner.run import DEFAULTS, read_settings
-from pipeline.winner.texts import PURPOSES, write_script, write_settings, write_structure
+from pipeline.winner.run import DEFAULTS, SETTINGS, STEPS, read_settings
 
 # What is refused
 
 
 @pytest.fixture
 def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Everything that a package needs but networks, committed."""
+    """Everything that git is asked about, committed."""
     folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "pipeline").mkdir()
-    for name in ("LICENSE", "requirements.lock", "dvc.yaml", "pipeline/a.py"):
-        (folder / name).write_text("a text\n")
+    fill(folder, dict.fromkeys(["LICENSE", "requirements.lock", "dvc.yaml", "pipeline/a.py"], b"a"))
     make_ready(folder)
     with (folder / ".gitignore").open("a") as ignored:
         ignored.write("!/requirements.lock\n")
-    card = folder / "submissions/tiny.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"members": []}))
-    lock = folder / "dvc.lock"
-    md5 = hashlib.md5(b"a text\n").hexdigest()
-    deps = f"    deps:\n    - path: pipeline/a.py\n      md5: {md5}\n    outs:"
-    lock.write_text(lock.read_text().replace("    outs:", deps))
+    submission = folder / "submissions/tiny.csv"
+    card = make_card(sha256={"submission": sha256_of(submission)})
+    write_record(submission.with_suffix(".json"), card)
     commit(folder)
     monkeypatch.chdir(folder)
     return folder
@@ -54,35 +57,18 @@ def refused() -> str:
     return str(caught.value)
 
 
-@pytest.mark.usefixtures("ready")
-def test_a_clean_commit_is_refused_for_its_missing_networks_alone() -> None:
-    with pytest.raises(EnsembleError, match="expected the members of params.yaml, one fold 0"):
-        winner.run(read_config(paths.PARAMS), Path("winner"))
-
-
-def test_changes_that_no_commit_holds_are_refused(ready: Path) -> None:
+def test_changes_that_are_in_no_commit_are_refused(ready: Path) -> None:
     (ready / "pipeline/a.py").write_text("another text\n")
     assert refused() == (
         "submissions/tiny.csv: the package would not repeat it: 1 files differ from the commit "
-        "(first: pipeline/a.py); 1 files of the code are not those that dvc.lock records (first: "
-        "pipeline/a.py). Run: dvc repro, then git add --all, git commit, and this command again"
+        "(first: pipeline/a.py). Run: dvc repro, then git add --all, git commit, and this command "
+        "again"
     )
 
 
 def test_code_that_is_in_no_commit_is_refused(ready: Path) -> None:
     (ready / "pipeline/new.py").write_text("")
     assert "repeat it: 1 files of the code are in no commit (first: pipeline/new.py). " in refused()
-
-
-def test_code_that_was_changed_after_the_run_is_refused(ready: Path) -> None:
-    (ready / "pipeline/a.py").write_text("another text\n")
-    commit(ready)
-    assert (
-        "repeat it: 1 files of the code are not those that dvc.lock records (first: pipeline/a.py)"
-    ) in refused()
-    git(ready, "rm", "--quiet", "pipeline/a.py")
-    commit(ready)
-    assert "dvc.lock records (first: pipeline/a.py). " in refused()
 
 
 def test_a_submission_that_no_run_made_is_refused(ready: Path) -> None:
@@ -122,30 +108,28 @@ def test_files_of_others_are_never_replaced(ready: Path, place: str) -> None:
     assert (ready / place).read_bytes() == b"mine"
 
 
-def test_another_submission_in_the_folder_changes_nothing(ready: Path) -> None:
-    kept = (ready / "dvc.lock").read_bytes()
-    write_submission(ready, "other", ones=3)
-    (ready / "dvc.lock").write_bytes(kept)
-    with pytest.raises(EnsembleError):
-        winner.run(read_config(paths.PARAMS), Path("winner"))
+@pytest.mark.usefixtures("ready")
+def test_what_dvc_says_is_passed_on_where_it_cannot_answer() -> None:
+    assert refused().startswith("dvc status: ERROR: ")
 
 
 # The small files
 
 
 def test_the_settings_are_read_as_they_are_written(tmp_path: Path) -> None:
-    (tmp_path / "SETTINGS.json").write_text(write_settings())
-    assert read_settings(tmp_path / "SETTINGS.json") == DEFAULTS
+    (tmp_path / SETTINGS).write_text(DEFAULTS.model_dump_json())
+    folders = {name: str(tmp_path / folder) for name, folder in DEFAULTS.model_dump().items()}
+    assert read_settings(tmp_path / SETTINGS).model_dump() == folders
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"MODEL_DIR": ""}, "found MODEL_DIR wrong: String should have at least 1 character. Mend it"),
-        ({"MODEL_DIR": 3}, "found MODEL_DIR wrong: Input should be a valid string. Mend it"),
-        ({"MODEL": "x"}, "expected the folders RAW_DATA_DIR, CLEAN_DATA_DIR, MODEL_DIR, CHECKPOINT_DIR, SUBMISSION_DIR, found MODEL wrong: Extra inputs are not permitted. Mend it"),
-        ({"RAW_DATA_DIR": "data/clean"}, "RAW_DATA_DIR lies in CLEAN_DATA_DIR ("),
-        ({"CLEAN_DATA_DIR": "."}, "RAW_DATA_DIR lies in CLEAN_DATA_DIR ("),
+        ({"MODEL_DIR": ""}, "found MODEL_DIR invalid: String should have at least 1 character. Correct it"),
+        ({"MODEL_DIR": 3}, "found MODEL_DIR invalid: Input should be a valid string. Correct it"),
+        ({"MODEL": "x"}, "expected the folders RAW_DATA_DIR, CLEAN_DATA_DIR, MODEL_DIR, CHECKPOINT_DIR, SUBMISSION_DIR, found MODEL invalid: Extra inputs are not permitted. Correct it"),
+        ({"RAW_DATA_DIR": "data/clean"}, "RAW_DATA_DIR is in CLEAN_DATA_DIR ("),
+        ({"CLEAN_DATA_DIR": "."}, "RAW_DATA_DIR is in CLEAN_DATA_DIR ("),
     ],
 )  # fmt: skip
 def test_settings_that_name_no_folders_are_refused(
@@ -163,13 +147,31 @@ def test_missing_settings_are_named(tmp_path: Path) -> None:
 
 
 def test_the_structure_lists_each_folder_and_file_once() -> None:
-    listed = write_structure(["b.txt", "a/x/y.txt", "a/z.txt"])
+    listed = winner.list_structure(["b.txt", "a/x/y.txt", "a/z.txt"])
     assert listed == "./a/\n./a/x/\n./a/x/y.txt\n./a/z.txt\n./b.txt\n"
 
 
-@pytest.mark.parametrize("step", PURPOSES)
+@pytest.mark.parametrize("step", STEPS)
 def test_each_script_is_python(step: str) -> None:
-    compile(write_script(step), f"{step}.py", "exec")
+    compile(winner.render("script.py", step=step), f"{step}.py", "exec")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (KaggleSource(source="kaggle", competition="cells"), "`kaggle competitions download -c cells`"),
+        (RebuildSource(source="rebuild", dataset="a/b", test_share=0.2, seed=1), "Kaggle's dataset a/b:\n"),
+        (SyntheticSource(source="synthetic", train_images=20, test_images=10, patients=4, wrong_labels=0, duplicates=0, seed=1), "The images are drawn:"),
+        (LocalSource(source="local", folder="x"), "The images came from a local folder.\n"),
+    ],
+)  # fmt: skip
+def test_the_readme_says_where_the_data_came_from(source: DownloadConfig, said: str) -> None:
+    facts = {"name": "a", "commit": "b", "device": "cpu", "machine": {"CPU": "fast"}}
+    lists = {"raw_files": {"test.zip": "abc"}, "networks": ["models/one/fold0"]}
+    text = winner.render("README.md", **facts, **lists, download=source)
+    assert said in text
+    assert "\n```\nabc  test.zip\n```\n" in text
+    assert "\n\n- CPU: fast\n\n" in text
 
 
 def test_the_machine_is_described_the_same_twice() -> None:
@@ -184,8 +186,12 @@ def test_the_machine_is_described_the_same_twice() -> None:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finished_project(tmp_path_factory)
+def built(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained project with another submission beside its own; tests leave it as it is."""
+    project = copy_project(trained, tmp_path_factory.mktemp("built") / "project")
+    shutil.copy(project / "submissions/tiny.csv", project / "submissions/other.csv")
+    commit(project)
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +228,7 @@ def test_the_package_holds_what_kaggle_asks_for_and_no_raw_data(built: Path, pac
     }
     assert {name for name in files if not name.startswith("code/")} == {
         "LICENSE", "README.md", "SETTINGS.json", "directory_structure.txt", "entry_points.md",
-        "models/one/fold0/weights.safetensors", "models/one/fold1/weights.safetensors",
+        *(f"models/{model}/fold{k}/weights.safetensors" for model in ("one", "two") for k in (0, 1)),
         "predict.py", "prepare_data.py", "requirements.txt", "submissions/tiny.csv",
         "submissions/tiny.json", "train.py",
     }  # fmt: skip
@@ -295,29 +301,31 @@ def test_the_unpacked_package_trains_the_same_networks_anew_where_its_settings_s
         "CHECKPOINT_DIR": "../elsewhere/half",
         "SUBMISSION_DIR": "../elsewhere/results",
     }
-    (unpacked / "SETTINGS.json").write_text(json.dumps(settings))
-    before = digests(unpacked, "models/**/*.safetensors", "submissions/*")
-    fill(elsewhere / "clean", {"mine.txt": b"mine"})
-    taken = script(unpacked, "prepare_data.py")
-    assert taken.returncode == 1
-    assert (
-        f"ConfigError: SETTINGS.json: CLEAN_DATA_DIR: {elsewhere}/clean holds other files, and "
-        "would be replaced whole. Name a new folder\n"
-    ) in taken.stdout
-    (elsewhere / "clean/mine.txt").unlink()
+    (unpacked / SETTINGS).write_text(json.dumps(settings))
+    untouched = ("models/**/*.safetensors", "submissions/*", "code/submissions/*", "code/folds/*")
+    before, raw = digests(unpacked, *untouched), digests(built, "data/raw/*")
+    code = set((unpacked / "code").iterdir())
+    fill(elsewhere / "clean", {"mine.txt": b"mine", "store/mine.txt": b"mine"})
+    refused = script(unpacked, "prepare_data.py")
+    assert refused.returncode == 1
+    assert refused.stdout.endswith(
+        f"ConfigError: SETTINGS.json: CLEAN_DATA_DIR: {elsewhere}/clean/store holds other files, "
+        "and would be replaced. Name a new folder\n"
+    )
+    assert (elsewhere / "clean/store/mine.txt").read_bytes() == b"mine"
+    shutil.rmtree(elsewhere / "clean/store")
     for name in ("prepare_data.py", "train.py", "predict.py"):
         done = script(unpacked, name)
         assert done.returncode == 0, done.stdout
         if name != "prepare_data.py":
             assert ", byte for byte" in done.stdout
-    assert digests(unpacked, "models/**/*.safetensors", "submissions/*") == before
-    assert not (unpacked / "code/data").exists()
-    assert sorted(path.name for path in elsewhere.iterdir()) == [
-        "clean",
-        "half",
-        "networks",
-        "results",
-    ]
+    assert digests(unpacked, *untouched) == before
+    assert set((unpacked / "code").iterdir()) == code
+    assert digests(built, "data/raw/*") == raw
+    folders = sorted(path.name for path in elsewhere.iterdir())
+    assert folders == ["clean", "half", "networks", "results"]
+    clean = sorted(path.name for path in (elsewhere / "clean").iterdir())
+    assert clean == ["audit.json", "mine.txt", "raw", "store"]
     networks = digests(elsewhere / "networks", "**/*.safetensors")
     assert networks == digests(built / "models", "**/*.safetensors")
     results = digests(elsewhere / "results", "*")
@@ -327,12 +335,27 @@ def test_the_unpacked_package_trains_the_same_networks_anew_where_its_settings_s
 
 
 @pytest.mark.slow
+def test_code_that_was_changed_after_the_run_is_refused(built: Path, tmp_path: Path) -> None:
+    project = copy_project(built, tmp_path / "project")
+    with (project / "pipeline/split/stage.py").open("a") as code:
+        code.write("# another text\n")
+    commit(project)
+    done = stage(project, "winner", "--output", str(tmp_path / "packed"))
+    assert done.returncode == 1
+    assert (
+        "SubmissionError: submissions/tiny.csv: the package would not repeat it: 5 stages are out "
+        "of date (first: split: pipeline/split modified, train@one-0: pipeline/split modified, "
+    ) in done.stdout
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.slow
 def test_make_run_in_the_package_trains_anew_without_git(built: Path, unpacked: Path) -> None:
     code = unpacked / "code"
     (code / "submissions/tiny.csv").unlink()
     done = run(code, "make", "-o", ".venv/.installed", "run")
     assert done.returncode == 0, done.stdout
-    assert "one fold 0: done, " in done.stdout
+    assert "one fold 0: epoch 1, " in (code / ".resume/logs/train@one-0.log").read_text()
     assert (code / "submissions/tiny.csv").read_bytes() == (
         built / "submissions/tiny.csv"
     ).read_bytes()

@@ -74,11 +74,11 @@ def read_model(model: str, trained: list[int], images: PredictedImages) -> Model
         folder = paths.model_folder(model, fold)
         scored = images.folds[images.folds["fold"] == str(fold)]
         ids = list(scored["image_id"])
-        found = read_predictions(folder / "oof.csv", ids, images.classes)
+        found = _read_network(folder / "oof.csv", ids, images.classes)
         rows = [row_of[image_id] for image_id in ids]
         total[rows] += found
         count[rows] += 1
-        test_by_fold[fold] = read_predictions(folder / "test.csv", images.test_ids, images.classes)
+        test_by_fold[fold] = _read_network(folder / "test.csv", images.test_ids, images.classes)
         labels = class_indices(paths.FOLDS, scored["label"], images.classes)
         files = ("weights.safetensors", "oof.csv", "test.csv")
         networks.append(
@@ -92,6 +92,12 @@ def read_model(model: str, trained: list[int], images: PredictedImages) -> Model
         )
     test: TestProbabilities = np.stack(list(test_by_fold.values())).mean(axis=0)
     return ModelPredictions(model, total / count[:, None], test, test_by_fold, networks)
+
+
+def _read_network(path: Path, image_ids: list[str], classes: list[str]) -> Probabilities:
+    """A network's predictions, which are float32: nine digits give them back exactly."""
+    predictions = read_predictions(path, image_ids, classes).astype(np.float32)
+    return predictions.astype(np.float64)
 
 
 def stack_tests_by_fold(models: list[ModelPredictions], folds: pd.DataFrame) -> list[Stacked]:

@@ -1,8 +1,8 @@
-"""Command `predict`: new images scored by the ensemble that made the submission.
+"""Command `predict`: new images, scored by the networks and the blend of the submission.
 
-Outside DVC. It reads params.yaml, the networks of models/, and the submission with its card: which
-networks, how they are blended, what the columns are called, and whether ids carry a suffix. The
-competition's images and data/store are not needed.
+It is not a DVC stage. It reads params.yaml, the networks in models/, and the submission with its
+card: which networks, how they are blended, what the columns are called, and whether ids have a
+suffix. The competition's images and data/store are not needed.
 """
 
 import csv
@@ -18,13 +18,12 @@ from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import new_file, sha256_of
 from pipeline.core.progress import say, track
-from pipeline.core.shapes import Images, Probabilities
 from pipeline.core.tables import probability_columns, read_csv
-from pipeline.ensemble.blend import FittedBlend, Prediction, Stacked
+from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
 from pipeline.predict.images import (
-    Broken,
+    BrokenImage,
     ImageFolder,
     decode_batches,
     have_suffix,
@@ -42,10 +41,10 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The networks of a submission, and what it tells of the competition."""
+    """The networks of a submission, and what it says of the competition."""
 
     networks: dict[str, list[TrainedNetwork]]
-    """By model, a fold each, in the order of the card's members."""
+    """Each model's networks, one for each fold, in the order of the card."""
     classes: list[str]
     blend: FittedBlend
     id_column: str
@@ -56,20 +55,20 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A batch of images. Ids and predictions run along."""
+class ScoredBatch:
+    """A batch of images; ids and predictions are parallel."""
 
     image_ids: list[str]
     prediction: Prediction
-    broken: list[Broken]
+    broken: list[BrokenImage]
 
 
 def run(config: Config, source: Path, output: Path) -> None:
     """Write a row for each image of a folder, a zip or NAME.zip/FOLDER: id, probabilities, label.
 
-    The columns are the submission's id, one `p_CLASS` a class, and the label, called as in a
-    submission of labels; the rows are in the order of the files. Images that cannot be read have
-    no row: they are listed with their reasons in OUTPUT.broken.csv, and raise ImageError when all
+    The columns are the submission's id, one `p_CLASS` for each class, and the label, called as in
+    a submission of labels; the rows are in the order of the files. Images that cannot be read have
+    no row: they are listed with their reasons in OUTPUT.broken.csv, and raise ImageError after all
     others are written.
     """
     _check_output(output, source, paths.submission(config.ensemble.name))
@@ -77,7 +76,7 @@ def run(config: Config, source: Path, output: Path) -> None:
     with open_images(source) as images:
         image_ids = name_images(images.members, ensemble.with_suffix)
         if images.ignored:
-            say(f"{source}: {len(images.ignored)} other files left {examples(images.ignored)}")
+            say(f"{source}: {len(images.ignored)} other files ignored {examples(images.ignored)}")
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
         with new_file(output) as partial:
@@ -92,17 +91,17 @@ def run(config: Config, source: Path, output: Path) -> None:
     say(f"{output}: {rows} images, from {networks} networks")
     if broken:
         raise ImageError(
-            f"{_summarise(source, broken, len(image_ids))}: they have no row in {output}, and "
-            f"stand in {listed} with the reasons. Get them from their source again, or leave "
+            f"{_summarise(source, broken, len(image_ids))}: they have no row in {output}, and are "
+            f"listed in {listed} with the reasons. Get them from their source again, or leave "
             "them out"
         )
 
 
 def load_ensemble(config: Config) -> Ensemble:
-    """The submission's networks, on the device and in the precision that params.yaml names.
+    """Load the submission's networks, on the device and in the precision that params.yaml names.
 
-    Raises EnsembleError or TrainError where a network is missing or is not the one that the
-    submission was made with.
+    Raises EnsembleError or TrainError where a network is missing or is not the one that made the
+    submission.
     """
     deterministic(config.train.threads)
     card, weights = find_weights(config)
@@ -128,23 +127,24 @@ def load_ensemble(config: Config) -> Ensemble:
 
 
 def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
-    """The submission's card, and the weights of its members: files by model, in its order.
+    """Find the submission's card, and the weights of its networks: files by model, in its order.
 
-    Raises EnsembleError where members, params.yaml and models/ do not agree.
+    Raises EnsembleError where the card, params.yaml and models/ do not agree.
     """
-    path = paths.card(config.ensemble.name)
+    path, submission = paths.card(config.ensemble.name), paths.submission(config.ensemble.name)
     card = read_card(path)
-    wanted = [(model, fold) for model in config.train.members for fold in config.train.folds]
-    if foreign := [external.model for external in card.external]:
+    if card.external:
         raise EnsembleError(
-            f"{path}: {len(foreign)} of its models come from elsewhere {examples(foreign)}: "
-            "without their networks no other image can be scored. Take them out of "
-            "ensemble.external, and run: dvc repro ensemble"
+            f"{path}: {len(card.external)} of its models come from elsewhere "
+            f"{examples([external.model for external in card.external])}: without their networks "
+            "no other image can be scored. Take them out of ensemble.external, and run: "
+            "dvc repro ensemble"
         )
+    wanted = [(model, fold) for model in config.train.members for fold in config.train.folds]
     found = [(network.model, network.fold) for network in card.networks]
     if found != wanted:
         raise EnsembleError(
-            f"{path}: expected the members of {paths.PARAMS}, {_named(wanted)}; found "
+            f"{path}: expected the networks of {paths.PARAMS}, {_named(wanted)}; found "
             f"{_named(found)}. Run: dvc repro"
         )
     weights: dict[str, list[Path]] = {}
@@ -154,8 +154,8 @@ def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
             raise EnsembleError(f"{file}: no such file. Run: dvc repro, or dvc checkout")
         if sha256_of(file) != network.sha256[WEIGHTS]:
             raise EnsembleError(
-                f"{file}: expected the network that made {paths.submission(config.ensemble.name)}, "
-                f"found another one (by the SHA-256 in {path}). Run: dvc repro ensemble"
+                f"{file}: expected the network that made {submission}, found another one (by the "
+                f"SHA-256 in {path}). Run: dvc repro ensemble"
             )
         weights.setdefault(network.model, []).append(file)
     return card, weights
@@ -167,38 +167,30 @@ def score(
     members: list[str],
     image_ids: list[str],
     config: PrepareConfig,
-) -> Iterator[Scored]:
-    """Decode and predict batch by batch, in the order of the members."""
+) -> Iterator[ScoredBatch]:
+    """Decode and predict batch by batch, in the order of the members.
+
+    The submission was blended from tables, whose nine digits give a network's float32 back exactly:
+    the same images in the same batches get the same bits.
+    """
     with warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
         batches = decode_batches(images, members, image_ids, config, BATCH)
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):
             if batch.image_ids:
-                prediction = ensemble.blend.apply(_predict(ensemble, batch.pixels))
+                by_model = [
+                    np.mean([network.predict(batch.pixels) for network in networks], axis=0)
+                    for networks in ensemble.networks.values()
+                ]
+                prediction = ensemble.blend.apply(np.stack(by_model))
             else:
                 nothing = np.empty((0, len(ensemble.classes)))
                 prediction = Prediction(nothing, np.empty(0, np.int64))
-            yield Scored(batch.image_ids, prediction, batch.broken)
+            yield ScoredBatch(batch.image_ids, prediction, batch.broken)
 
 
-def _predict(ensemble: Ensemble, pixels: Images) -> Stacked:
-    """Each model's mean over its folds."""
-    return np.stack(
-        [
-            np.stack([_as_stored(network.predict(pixels)) for network in networks]).mean(axis=0)
-            for networks in ensemble.networks.values()
-        ]
-    )
-
-
-def _as_stored(probabilities: Probabilities) -> Probabilities:
-    """What tables.read_predictions gives back: the submission was blended from tables."""
-    rounded = [[float(f"{value:.9g}") for value in row] for row in probabilities]
-    return np.array(rounded)
-
-
-def _write(file: TextIO, ensemble: Ensemble, batches: Iterator[Scored]) -> list[Broken]:
+def _write(file: TextIO, ensemble: Ensemble, batches: Iterator[ScoredBatch]) -> list[BrokenImage]:
     rows = csv.writer(file, lineterminator="\n")
     columns = probability_columns(ensemble.classes)
     rows.writerow([ensemble.id_column, *columns, ensemble.label_column])
@@ -214,8 +206,8 @@ def _write(file: TextIO, ensemble: Ensemble, batches: Iterator[Scored]) -> list[
     return broken
 
 
-def _list_broken(output: Path, broken: list[Broken]) -> Path:
-    """Write the broken images beside the output; of none, there is no list."""
+def _list_broken(output: Path, broken: list[BrokenImage]) -> Path:
+    """Write the broken images beside the output; without any, remove an earlier list."""
     path = output.with_name(f"{output.stem}.broken.csv")
     if not broken:
         path.unlink(missing_ok=True)
@@ -227,7 +219,7 @@ def _list_broken(output: Path, broken: list[Broken]) -> Path:
     return path
 
 
-def _summarise(source: Path, broken: list[Broken], images: int) -> str:
+def _summarise(source: Path, broken: list[BrokenImage], images: int) -> str:
     first = examples([f"{image.file}: {image.reason}" for image in broken])
     return f"{source}: {len(broken)} of {images} images cannot be read {first}"
 
@@ -240,5 +232,5 @@ def _check_output(output: Path, source: Path, submission: Path) -> None:
             raise TableError(f"{output}: would overwrite {what}. Set --output to another file")
 
 
-def _named(members: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{model} fold {fold}" for model, fold in members)
+def _named(networks: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{model} fold {fold}" for model, fold in networks)

@@ -1,8 +1,8 @@
-"""Images that no table knows: of a folder or a zip, decoded batch by batch as `prepare` does.
+"""New images in a folder or a zip, decoded batch by batch as `prepare` does.
 
 Their ids are file names, with the suffix where the competition's ids have one and without it
-where they have none. Where that gives two images one id, all ids are paths relative to the folder
-or in the zip, with the suffix: no image takes another's place.
+where they have none. Where that would give two images the same id, all ids are paths relative to
+the folder or in the zip, with the suffix.
 """
 
 import os
@@ -24,11 +24,11 @@ from pipeline.raw.roles import is_zip
 
 
 class ImageFolder:
-    """The images of a folder and everything below, with the surface of an ImageArchive.
+    """The images in a folder and below it, with the attributes and methods of an ImageArchive.
 
-    members: paths relative to the folder, a folder's files before its folders, each by name.
-    ignored: the other files and links to folders, to report. Neither holds hidden files and
-    folders and `__MACOSX`.
+    members: paths relative to the folder, a folder's files before its folders, each sorted by name.
+    ignored: the other files and links to folders, to report. Hidden files, hidden folders and
+    `__MACOSX` are in neither.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class ImageFolder:
                 (self.members if is_image else self.ignored).append(member)
 
     def read(self, member: str) -> bytes:
-        """A file's bytes. Raises ImageError where it cannot be read, or is no single image."""
+        """Read a file. Raises ImageError where it cannot be read, or is too large for one image."""
         file = self._path / member
         try:
             if file.stat().st_size > MOST_MEMBER_BYTES:
@@ -63,7 +63,7 @@ class ImageFolder:
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenImage:
     """An image that cannot be scored, and why."""
 
     file: str
@@ -71,25 +71,24 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Images in the order of their files. Ids and rows of pixels run along."""
+class DecodedBatch:
+    """Images in the order of their files; ids and rows of pixels are parallel."""
 
     image_ids: list[str]
     pixels: Images
-    broken: list[Broken]
+    broken: list[BrokenImage]
 
 
 def open_images(source: Path) -> ImageFolder | ImageArchive:
-    """The images of a folder, a zip, or a folder inside a zip (NAME.zip/FOLDER).
+    """Open the images of a folder, a zip, or a folder inside a zip (NAME.zip/FOLDER).
 
     Raises ImageError where there are none, ArchiveError on a zip as ImageArchive does.
     """
     opened = _open(source)
     if opened.members:
         return opened
-    found = "nothing at all"
-    if opened.ignored:
-        found = f"{len(opened.ignored)} other files {examples(opened.ignored)}"
+    others = f"{len(opened.ignored)} other files {examples(opened.ignored)}"
+    found = others if opened.ignored else "nothing at all"
     raise ImageError(
         f"{opened.place}: expected images ({' '.join(IMAGE_SUFFIXES)}), found {found}. "
         "Name a folder, a zip, or NAME.zip/FOLDER"
@@ -97,20 +96,20 @@ def open_images(source: Path) -> ImageFolder | ImageArchive:
 
 
 def have_suffix(image_ids: list[str]) -> bool:
-    """Whether all ids of a competition end as an image's file name does."""
+    """Whether all of a competition's ids end like an image's file name."""
     return all(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in image_ids)
 
 
 def name_images(members: list[str], with_suffix: bool) -> list[str]:
-    """An id for each image, all different: file names, or else paths (see above).
+    """Give each image an id of its own: file names, or else paths (see above).
 
-    Raises ImageError for names that no CSV can hold, since they are not UTF-8.
+    Raises ImageError for names that are not UTF-8, which a CSV cannot hold.
     """
-    foreign = [member for member in members if not _is_utf8(member)]
+    foreign = [ascii(name) for name in members if name.encode(errors="ignore").decode() != name]
     if foreign:
         raise ImageError(
-            f"expected file names in UTF-8, found {len(foreign)} of {len(members)} otherwise "
-            f"{examples([ascii(member) for member in foreign])}. Rename them"
+            f"expected file names in UTF-8, found {len(foreign)} of {len(members)} that are not "
+            f"{examples(foreign)}. Rename them"
         )
     names = [PurePosixPath(file_name(member)) for member in members]
     ids = [name.name if with_suffix else name.stem for name in names]
@@ -123,48 +122,42 @@ def decode_batches(
     image_ids: list[str],
     config: PrepareConfig,
     size: int,
-) -> Iterator[Batch]:
-    """Batches of up to `size` images, in order, the next one being decoded meanwhile.
+) -> Iterator[DecodedBatch]:
+    """Yield batches of up to `size` images, in order, while the next one is being decoded.
 
     Memory holds two batches, whatever the number of images. An image that cannot be read or
-    decoded stops nothing: it is in its batch's `broken`.
+    decoded does not stop the others: it is in its batch's `broken`.
     """
 
-    def decode(member: str) -> Decoded | Broken:
+    def decode(member: str) -> Decoded | BrokenImage:
         try:
             encoded = images.read(member)
             return decode_image(encoded, config.size_px, config.fit, config.max_side_px)
         except (ImageError, ArchiveError) as error:
-            return Broken(member, str(error))
+            return BrokenImage(member, str(error))
 
-    named = list(zip(members, image_ids, strict=True))
-    chunks = [named[start : start + size] for start in range(0, len(named), size)]
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         try:
-            ahead = pool.map(decode, [member for member, _ in chunks[0]] if chunks else [])
-            for place, chunk in enumerate(chunks):
+            ahead = pool.map(decode, members[:size])
+            for start in range(0, len(members), size):
                 decoded = list(ahead)
-                following = chunks[place + 1] if place + 1 < len(chunks) else []
-                ahead = pool.map(decode, [member for member, _ in following])
-                yield _gather(chunk, decoded, config.size_px)
+                ahead = pool.map(decode, members[start + size : start + 2 * size])
+                yield _gather(image_ids[start : start + size], decoded, config.size_px)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _gather(chunk: list[tuple[str, str]], decoded: list[Decoded | Broken], size_px: int) -> Batch:
-    whole = [
-        (image_id, found.pixels)
-        for (_, image_id), found in zip(chunk, decoded, strict=True)
-        if isinstance(found, Decoded)
-    ]
-    pixels = np.empty((len(whole), size_px, size_px, 3), np.uint8)
-    for row, (_, image) in enumerate(whole):
-        pixels[row] = image
-    return Batch(
-        [image_id for image_id, _ in whole],
-        pixels,
-        [found for found in decoded if isinstance(found, Broken)],
+def _gather(
+    image_ids: list[str], decoded: list[Decoded | BrokenImage], size_px: int
+) -> DecodedBatch:
+    named = zip(image_ids, decoded, strict=True)
+    good = [(image_id, each.pixels) for image_id, each in named if isinstance(each, Decoded)]
+    pixels = [image for _, image in good]
+    return DecodedBatch(
+        [image_id for image_id, _ in good],
+        np.array(pixels, np.uint8).reshape(len(good), size_px, size_px, 3),
+        [each for each in decoded if isinstance(each, BrokenImage)],
     )
 
 
@@ -183,14 +176,6 @@ def _open(source: Path) -> ImageFolder | ImageArchive:
 
 def _is_wanted(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _raise(error: OSError) -> None:

@@ -7,52 +7,47 @@
       submissions/NAME.csv, NAME.json
       code/    the commit, as git archives it
 
-It is made of committed files and of networks that the card names, by their hashes, so the same
-commit on the same machine gives the same bytes. The competition's data are left out. `code` is a
-repository of DVC without git, where `make run` trains anew.
+The texts follow section B of kaggle.com/WinningModelDocumentationGuidelines; they are the
+templates beside this module. Everything else comes from the commit and from the networks that the
+card names by their hashes, so the same commit on the same machine gives the same bytes. The
+competition's data are left out. `code` is a repository of DVC without git, where `make run`
+trains again.
 """
 
-import hashlib
-import io
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
-from ruamel.yaml import YAML
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, examples
-from pipeline.core.files import new_file, new_folder, write_text
+from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.progress import say
+from pipeline.download.manifest import NAME as MANIFEST
 from pipeline.ensemble.saved import read_fitted
 from pipeline.ledger.provenance import trace
 from pipeline.params import Config
 from pipeline.predict.command import find_weights
+from pipeline.scoring.card import read_card
 from pipeline.winner.machine import describe_machine
-from pipeline.winner.run import CODE, DEFAULTS, SETTINGS
-from pipeline.winner.texts import (
-    PURPOSES,
-    Facts,
-    write_entry_points,
-    write_readme,
-    write_script,
-    write_settings,
-    write_structure,
-)
+from pipeline.winner.run import CODE, DEFAULTS, SETTINGS, STEPS, WORK
 
 LICENSE = Path("LICENSE")
 ENTRY_POINTS = "entry_points.md"
-MANIFEST = paths.RAW / "MANIFEST.json"
+STRUCTURE = "directory_structure.txt"
 
 
 def run(config: Config, output: Path) -> None:
     """Write OUTPUT/NAME/ and OUTPUT/NAME.zip, each whole or not at all.
 
     Raises SubmissionError where the package would not repeat the submission, as _find_obstacles
-    states, or where another folder stands in its place; EnsembleError as find_weights does.
+    states, or where other files are in its place; EnsembleError as find_weights does.
     """
     name = config.ensemble.name
     folder, zipped = output / name, output / f"{name}.zip"
@@ -91,52 +86,44 @@ def _find_obstacles(submission: Path) -> list[str]:
     if not found.commit:
         return obstacles
     card = submission.with_suffix(".json")
-    if not card.is_file() or found.sha256 != _recorded_sha256(card):
+    if not card.is_file() or found.sha256 != read_card(card).sha256.submission:
         obstacles.append(f"{card} is not its card")
     wanted = [submission, card, paths.PARAMS, Path("dvc.yaml"), paths.DVC_LOCK]
     wanted += [paths.REQUIREMENTS, LICENSE]
-    committed = set(_git("ls-files", "--", *map(str, wanted)).decode().splitlines())
+    committed = _git("ls-files", "--", *map(str, wanted)).splitlines()
     if missing := [str(path) for path in wanted if str(path) not in committed]:
         obstacles.append(f"no commit holds {', '.join(missing)}")
-    if unknown := _git("ls-files", "--others", "--exclude-standard", "--", "pipeline").decode():
-        files = unknown.splitlines()
-        obstacles.append(f"{len(files)} files of the code are in no commit {examples(files)}")
-    if changed := _code_since_locked():
-        obstacles.append(
-            f"{len(changed)} files of the code are not those that {paths.DVC_LOCK} records "
-            f"{examples(changed)}"
-        )
+    unknown = _git("ls-files", "--others", "--exclude-standard", "--", "pipeline").splitlines()
+    if unknown:
+        obstacles.append(f"{len(unknown)} files of the code are in no commit {examples(unknown)}")
+    if not obstacles and (stale := _find_stale()):  # DVC takes seconds to answer
+        obstacles.append(f"{len(stale)} stages are out of date {examples(stale)}")
     return obstacles
 
 
-def _recorded_sha256(card: Path) -> str:
-    recorded: str = json.loads(card.read_text(encoding="utf-8"))["sha256"]["submission"]
-    return recorded
+def _find_stale() -> list[str]:
+    """The stages up to the submission that DVC would run again, each with its first reason."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", "ensemble"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SubmissionError(f"dvc status: {' '.join(done.stderr.split())}")
+    stale = sorted(json.loads(done.stdout).items())
+    return [f"{stage}: {_describe(changes)}" for stage, changes in stale]
 
 
-def _code_since_locked() -> list[str]:
-    """The modules that a stage ran with, and that have changed or gone since."""
-    if not paths.DVC_LOCK.is_file():
-        return []  # which trace tells
-    lock = YAML(typ="safe", pure=True).load(paths.DVC_LOCK.read_text(encoding="utf-8"))
-    locked = {
-        Path(dep["path"]): dep["md5"]
-        for stage in lock["stages"].values()
-        for dep in stage.get("deps", [])
-        if dep["path"].endswith(".py")
-    }
-    return sorted(
-        str(path) for path, md5 in locked.items() if not path.is_file() or _md5(path) != md5
-    )
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+def _describe(changes: list[Any]) -> str:
+    """A stage's first change; DVC writes {kind: {path: how}}, or a kind alone."""
+    if not isinstance(changes[0], dict):
+        return str(changes[0])
+    ((_, changed),) = changes[0].items()
+    path, how = next(iter(changed.items()))
+    return f"{path} {how if isinstance(how, str) else 'modified'}"
 
 
 def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     name = config.ensemble.name
-    commit = _git("rev-parse", "HEAD").decode().strip()
     _unpack_commit(folder / CODE)
     write_text(folder / CODE / ".dvc" / "config.local", "[core]\n    no_scm = true\n")
     for file in weights:
@@ -145,36 +132,51 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
         _copy(file, folder / DEFAULTS.SUBMISSION_DIR / file.name)
     _copy(paths.REQUIREMENTS, folder / "requirements.txt")
     _copy(LICENSE, folder / LICENSE.name)
-    write_text(folder / SETTINGS, write_settings())
-    for step in PURPOSES:
-        write_text(folder / f"{step}.py", write_script(step))
-    write_text(folder / ENTRY_POINTS, write_entry_points(name))
-    facts = Facts(
-        name=name,
-        commit=commit,
-        competition=config.download,
-        raw_files=_raw_files(),
-        networks=[file.as_posix() for file in weights],
-        device=config.train.device,
-        machine=describe_machine(),
+    write_text(folder / SETTINGS, DEFAULTS.model_dump_json(indent=2) + "\n")
+    for step in STEPS:
+        write_text(folder / f"{step}.py", render("script.py", step=step))
+    facts = {
+        "name": name,
+        "commit": _git("rev-parse", "HEAD").strip(),
+        "download": config.download,
+        "raw_files": {
+            path.name: sha256_of(path)
+            for path in sorted(paths.RAW.iterdir())
+            if path.name != MANIFEST
+        },
+        "networks": [file.as_posix() for file in weights],
+        "device": config.train.device,
+        "machine": describe_machine(),
+    }
+    for text in (ENTRY_POINTS, "README.md"):
+        write_text(folder / text, render(text, **facts))
+    write_text(folder / STRUCTURE, list_structure([*_files(folder), STRUCTURE]))
+
+
+def render(text: str, **facts: object) -> str:
+    """A file of the package from its template, which raises on a fact that is not given."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    write_text(folder / "README.md", write_readme(facts))
-    structure = "directory_structure.txt"
-    write_text(folder / structure, write_structure([*_files(folder), structure]))
+    template = templates.get_template(f"{text}.j2")
+    return template.render(steps=STEPS, code=CODE, work=WORK, settings=DEFAULTS, **facts)
 
 
-def _raw_files() -> list[dict[str, str | int]]:
-    if not MANIFEST.is_file():
-        raise SubmissionError(
-            f"{MANIFEST}: no such file, and the package is to tell which data were used. "
-            "Run: dvc repro download, or dvc checkout"
-        )
-    files: list[dict[str, str | int]] = json.loads(MANIFEST.read_text(encoding="utf-8"))["files"]
-    return files
+def list_structure(files: list[str]) -> str:
+    """directory_structure.txt: every folder and file, one a line."""
+    folders = {f"{folder}/" for file in files for folder in Path(file).parents} - {"./"}
+    return "".join(f"./{path}\n" for path in sorted({*files, *folders}))
 
 
 def _unpack_commit(folder: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", "HEAD"))) as archive:
+    folder.mkdir()
+    packed = folder.with_suffix(".tar")
+    _git("archive", "--format=tar", f"--output={packed.absolute()}", "HEAD")
+    with tarfile.open(packed) as archive:
         for member in archive:
             path = folder / member.name
             if member.isdir():
@@ -188,10 +190,11 @@ def _unpack_commit(folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.read())
             path.chmod(0o755 if member.mode & 0o100 else 0o644)
+    packed.unlink()
 
 
 def _zip(folder: Path, zipped: Path) -> None:
-    """In the order of the names, without times and owners."""
+    """Pack the files by name, without times and owners."""
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in _files(folder):
             file = folder / name
@@ -216,9 +219,8 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _git(*arguments: str) -> bytes:
-    done = subprocess.run(["git", *arguments], capture_output=True, check=False)
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())
-        raise SubmissionError(f"git {' '.join(arguments)}: {said or 'failed'}")
+        raise SubmissionError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""What computes here, for whoever is to repeat a result: hardware, system, versions."""
+"""The machine that made a result, for those who repeat it: hardware, system, versions."""
 
 import os
 import platform
@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 _CPUINFO = Path("/proc/cpuinfo")
-_TELLING = ("torch", "timm", "albumentations", "numpy", "pillow", "opencv-python-headless", "dvc")
+_PACKAGES = ("torch", "timm", "albumentations", "numpy", "pillow", "opencv-python-headless", "dvc")
 
 
 def describe_machine() -> dict[str, str]:
-    """One line a fact, by its name; the same at each call on one machine."""
+    """One line for each fact, by its name; every call on one machine gives the same."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "CPU": _cpu(),
@@ -22,7 +22,7 @@ def describe_machine() -> dict[str, str]:
         "Operating system": _system(),
         "Python": platform.python_version(),
         "CUDA": torch.version.cuda or "none" if torch.cuda.is_available() else "none",
-        "Packages": ", ".join(f"{name} {version(name)}" for name in _TELLING)
+        "Packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
         + "; all of them with exact versions in requirements.txt",
     }
 

@@ -1,13 +1,14 @@
-"""What prepare_data.py, train.py and predict.py of a winner's package run (stages/winner.py).
+"""What prepare_data.py, train.py and predict.py of a winner's package run.
 
-SETTINGS.json is the only place that says where things lie; here it moves pipeline.paths, before
-any stage runs. The code itself is the commit's, in the package's folder `code`.
+SETTINGS.json is the only file that names the folders of data, networks and submissions. The
+scripts make a working folder, `work`, in which these folders have the names that the stages know
+(pipeline/core/paths.py), as links, beside links to the files of the commit, and run the stages
+there: the stages need to know nothing of a package.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,16 +28,17 @@ from pipeline.scoring.submission import read_form, write_submission
 Step = Literal["prepare_data", "train", "predict"]
 Folder = Annotated[str, pydantic.Field(min_length=1)]
 
+STEPS: dict[Step, str] = {
+    "prepare_data": "Read the competition's files in RAW_DATA_DIR, write CLEAN_DATA_DIR.",
+    "train": "Train every network into MODEL_DIR; a new submission into SUBMISSION_DIR.",
+    "predict": "Score the test images, or a folder or zip of other images, into SUBMISSION_DIR.",
+}
 SETTINGS = "SETTINGS.json"
 CODE = "code"
+WORK = "work"
 
-_HELP = {
-    "prepare_data": "Read the competition's files in RAW_DATA_DIR, write CLEAN_DATA_DIR.",
-    "train": "Train every network on CLEAN_DATA_DIR into MODEL_DIR; a new submission, and its "
-    "card, in SUBMISSION_DIR.",
-    "predict": "Score the test images in RAW_DATA_DIR, or other images, with the networks in "
-    "MODEL_DIR, into SUBMISSION_DIR.",
-}
+_NOT_LINKED = {".resume", "data", "ensemble", "folds", "live", "models", "reports", "submissions"}
+"""What the stages write; in CODE it is there after `make run`."""
 
 
 class Settings(pydantic.BaseModel):
@@ -45,12 +47,12 @@ class Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
     RAW_DATA_DIR: Folder
-    """The competition's files as they came; never written to."""
+    """The competition's files, unchanged; never written to."""
     CLEAN_DATA_DIR: Folder
-    """Decoded images and tables; replaced whole by prepare_data.py."""
+    """Decoded images and tables, in the folder `store`, which prepare_data.py replaces."""
     MODEL_DIR: Folder
     CHECKPOINT_DIR: Folder
-    """Half-trained networks, so that a broken training goes on."""
+    """Half-trained networks, from which an interrupted training continues."""
     SUBMISSION_DIR: Folder
 
 
@@ -65,102 +67,109 @@ DEFAULTS = Settings(
 
 def main(step: Step, root: Path, arguments: list[str]) -> int:
     """Run a step in a package and return its exit code, as the command line does."""
-    parser = argparse.ArgumentParser(prog=f"{step}.py", description=_HELP[step])
+    parser = argparse.ArgumentParser(prog=f"{step}.py", description=STEPS[step])
     if step == "predict":
         parser.add_argument("images", nargs="?", help="a folder or a zip of other images")
     images = vars(parser.parse_args(arguments)).get("images")
     source = Path(images).resolve() if images else None
     try:
-        _enter(root)
+        settings = read_settings(root / SETTINGS)
+        if source is None and step != "train":
+            _check_raw(Path(settings.RAW_DATA_DIR))
+        _enter(root, settings)
         config = read_config(paths.PARAMS)
         match step:
             case "prepare_data":
                 _prepare_data(config)
             case "train":
-                _train(config)
+                _train(config, root / CODE)
             case "predict":
                 _predict(config, source)
     except (PipelineError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        print("interrupted: the same command continues from there", file=sys.stderr)
         return 130
     return 0
 
 
 def read_settings(path: Path) -> Settings:
-    """Read SETTINGS.json. Raises ConfigError on anything but the five folders, apart."""
+    """Read SETTINGS.json; the folders become absolute.
+
+    Raises ConfigError unless it names exactly the five folders, none of them in CLEAN_DATA_DIR.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file. Unpack the package again")
     try:
-        settings = Settings.model_validate_json(path.read_bytes())
+        written = Settings.model_validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"]) or "the file"
         raise ConfigError(
             f"{path}: expected the folders {', '.join(Settings.model_fields)}, found {place} "
-            f"wrong: {first['msg']}. Mend it"
+            f"invalid: {first['msg']}. Correct it"
         ) from error
-    clean = _folder(path.parent, settings.CLEAN_DATA_DIR)
-    for name, value in settings.model_dump().items():
-        if name != "CLEAN_DATA_DIR" and _folder(path.parent, value).is_relative_to(clean):
-            raise ConfigError(
-                f"{path}: {name} lies in CLEAN_DATA_DIR ({clean}), which prepare_data.py replaces "
-                "whole. Name another folder"
-            )
-    return settings
-
-
-def _enter(root: Path) -> None:
-    """Move the paths to where SETTINGS.json has them, and go to where all others start."""
-    settings = read_settings(root / SETTINGS)
-    moved = {
-        paths.RAW: _folder(root, settings.RAW_DATA_DIR),
-        paths.STORE: _folder(root, settings.CLEAN_DATA_DIR),
-        paths.RESUME: _folder(root, settings.CHECKPOINT_DIR),
-        Path("models"): _folder(root, settings.MODEL_DIR),
-        Path("submissions"): _folder(root, settings.SUBMISSION_DIR),
+    folders = {
+        name: (path.parent / folder).resolve() for name, folder in written.model_dump().items()
     }
-    for name, value in list(vars(paths).items()):
-        if isinstance(value, Path):
-            setattr(paths, name, _move(value, moved))
-    for function in (paths.model_folder, paths.submission, paths.card):
-        setattr(paths, function.__name__, _moving(function, moved))
-    os.chdir(root / CODE)
+    clean = folders["CLEAN_DATA_DIR"]
+    for name, folder in folders.items():
+        if name != "CLEAN_DATA_DIR" and folder.is_relative_to(clean):
+            raise ConfigError(
+                f"{path}: {name} is in CLEAN_DATA_DIR ({clean}), where prepare_data.py replaces "
+                "files. Name another folder"
+            )
+    return Settings.model_validate({name: str(folder) for name, folder in folders.items()})
 
 
-def _moving(function: Callable[..., Path], moved: dict[Path, Path]) -> Callable[..., Path]:
-    return lambda *arguments: _move(function(*arguments), moved)
+def _check_raw(raw: Path) -> None:
+    if not raw.is_dir() or not any(raw.iterdir()):
+        raise CompetitionError(
+            f"{raw}: expected the competition's files, found none. Put them there, or set "
+            f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
+        )
 
 
-def _move(path: Path, moved: dict[Path, Path]) -> Path:
-    for old, new in moved.items():
-        if path.is_relative_to(old):
-            return new / path.relative_to(old)
-    return path
+def _enter(root: Path, settings: Settings) -> None:
+    """Make the working folder, or bring its links up to date, and go there."""
+    work = root / WORK
+    links = {
+        paths.STORE.parent: settings.CLEAN_DATA_DIR,
+        paths.RAW: settings.RAW_DATA_DIR,  # in the one above
+        paths.RESUME: settings.CHECKPOINT_DIR,
+        Path("models"): settings.MODEL_DIR,
+        Path("submissions"): settings.SUBMISSION_DIR,
+    }
+    for name, folder in links.items():
+        if name != paths.RAW:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        _link(work / name, Path(folder))
+    for entry in (root / CODE).iterdir():
+        if entry.name not in _NOT_LINKED:
+            _link(work / entry.name, entry)
+    os.chdir(work)
 
 
-def _folder(root: Path, value: str) -> Path:
-    return (root / value).resolve()
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(exist_ok=True)
+    if link.is_symlink():
+        link.unlink()
+    link.symlink_to(target)
 
 
 def _prepare_data(config: Config) -> None:
     from pipeline.prepare import stage as prepare
 
-    _check_raw()
-    clean = paths.STORE
-    if clean.exists() and not clean.is_dir():
-        raise ConfigError(f"{SETTINGS}: CLEAN_DATA_DIR: {clean} is no folder")
-    if clean.is_dir() and any(clean.iterdir()) and not paths.AUDIT.is_file():
+    if paths.STORE.exists() and not paths.COMPETITION.is_file():
         raise ConfigError(
-            f"{SETTINGS}: CLEAN_DATA_DIR: {clean} holds other files, and would be replaced whole. "
-            "Name a new folder"
+            f"{SETTINGS}: CLEAN_DATA_DIR: {paths.STORE.resolve()} holds other files, and would be "
+            "replaced. Name a new folder"
         )
     prepare.run(config.prepare)
 
 
-def _train(config: Config) -> None:
+def _train(config: Config, code: Path) -> None:
     from pipeline.ensemble import stage as ensemble
     from pipeline.split import stage as split
     from pipeline.train import stage as train
@@ -170,35 +179,33 @@ def _train(config: Config) -> None:
         for fold in config.train.folds:
             train.run(config.train, model, fold)
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
-    name = config.ensemble.name
-    _compare(paths.submission(name), Path("submissions") / f"{name}.csv")
+    submission = paths.submission(config.ensemble.name)
+    _compare(submission, code / submission)
 
 
 def _predict(config: Config, source: Path | None) -> None:
-    if source is None:
-        _check_raw()
-    from pipeline.predict import command as predict  # 3 s
+    """Score the images of `source`, or make the submission again from RAW_DATA_DIR."""
+    from pipeline.predict import command as predict
 
     made = paths.submission(config.ensemble.name)
     if source is not None:
-        predict.run(config, source, made.with_name("predictions.csv"))
+        predict.run(config, source, made.with_name("predictions.csv").resolve())
         return
     folder = RawFolder.of(paths.RAW)
     sample = folder.sample_submission(config.prepare.sample_submission)
     ensemble = predict.load_ensemble(config)
     metric = metric_named(config.ensemble.metric, len(ensemble.classes))
     form = read_form(sample, metric, ensemble.classes)
-    image_ids = form.ids
     found = []
     with ImageArchive(*folder.images(config.prepare.test_images, "test")) as archive:
-        members = archive.match_ids(image_ids)
-        if missing := [image_id for image_id in image_ids if image_id not in members]:
+        members = archive.match_ids(form.ids)
+        if missing := [image_id for image_id in form.ids if image_id not in members]:
             raise CompetitionError(
                 f"{archive.place}: expected an image for each id of {sample.name}, found none for "
-                f"{len(missing)} of {len(image_ids)} {examples(missing)}"
+                f"{len(missing)} of {len(form.ids)} {examples(missing)}"
             )
-        files = [members[image_id] for image_id in image_ids]
-        for batch in predict.score(ensemble, archive, files, image_ids, config.prepare):
+        files = [members[image_id] for image_id in form.ids]
+        for batch in predict.score(ensemble, archive, files, form.ids, config.prepare):
             if batch.broken:
                 raise ImageError(
                     f"{archive.place}: {batch.broken[0].file}: {batch.broken[0].reason}. A "
@@ -209,36 +216,28 @@ def _predict(config: Config, source: Path | None) -> None:
     write_submission(
         again,
         form,
-        image_ids,
+        form.ids,
         np.concatenate([each.probabilities for each in found]),
         np.concatenate([each.predicted for each in found]),
     )
-    say(f"{again}: {len(image_ids)} rows")
+    say(f"{again.resolve()}: {len(form.ids)} rows")
     _compare(again, made)
-
-
-def _check_raw() -> None:
-    if not paths.RAW.is_dir() or not any(paths.RAW.iterdir()):
-        raise CompetitionError(
-            f"{paths.RAW}: expected the competition's files, found none. Put them there, or set "
-            f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
-        )
 
 
 def _compare(found: Path, delivered: Path) -> None:
     """Say whether a submission is the one that was delivered."""
+    place, other = found.resolve(), delivered.resolve()
     if found.read_bytes() == delivered.read_bytes():
-        say(f"{found}: identical to {delivered}, byte for byte")
+        say(f"{place}: identical to {other}, byte for byte")
         return
     rows, wanted = (
         {row[0]: row[1:] for row in read_csv(path).itertuples(index=False, name=None)}
         for path in (found, delivered)
     )
     if rows.keys() != wanted.keys():
-        say(f"{found}: other images than those of {delivered}")
+        say(f"{place}: its images are not those of {other}")
         return
     different = [name for name in wanted if rows[name] != wanted[name]]
     say(
-        f"{found}: {len(different)} of {len(wanted)} rows differ from {delivered} "
-        f"{examples(different)}"
+        f"{place}: {len(different)} of {len(wanted)} rows differ from {other} {examples(different)}"
     )
