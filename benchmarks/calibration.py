@@ -176,7 +176,7 @@ def most_probable(probabilities: Any) -> Prediction:
 def _trial(
     found: Forecast | PredictedScores, public: float, private: float, gain: float, gain_found: float
 ) -> Trial:
-    _, low, high = expect_private(vars(found), public)
+    _, low, high = expect_private(found, public)
     return Trial(
         public=found.public[0] <= public <= found.public[1],
         private=found.private[0] <= private <= found.private[1],

@@ -64,7 +64,8 @@ def draw(
         for skill, sharpness in skills
     ]  # fmt: skip
     powers = np.exp(np.stack(logits))
-    return Drawn(powers / powers.sum(axis=2, keepdims=True), labels, group)
+    as_of_networks = (powers / powers.sum(axis=2, keepdims=True)).astype(np.float32)
+    return Drawn(as_of_networks.astype(np.float64), labels, group)
 
 
 def recipe(kind: Kind, metric: str = "accuracy", **changes: object) -> Recipe:
