@@ -26,11 +26,9 @@ from test_prepare import (
 
 from pipeline.core import paths
 from pipeline.core.audit import LeakCheck, TwinPair
-from pipeline.core.errors import ArchiveError
 from pipeline.prepare import leaks
 from pipeline.prepare.decode import decode_image
 from pipeline.prepare.stage import run
-from pipeline.raw.archive import ImageArchive
 
 GENERATOR = np.random.default_rng(11)
 START = GENERATOR.bit_generator.state
@@ -281,14 +279,6 @@ def test_chance_with_groups_is_wider_than_without() -> None:
     assert spread[0] > 2 * spread[1]
 
 
-def test_permuted_labels_of_a_group_stay_together() -> None:
-    groups = GENERATOR.permutation(np.repeat(np.arange(10), 7))
-    labels = groups.copy()
-    for one in leaks._permute(labels, groups):
-        assert pd.Series(one).groupby(groups).nunique().max() == 1
-        assert sorted(one) == sorted(labels)
-
-
 def test_one_class_of_several_that_leaks_is_named() -> None:
     labels = "".join(GENERATOR.permutation(list("01234567" * 40)))
     wide = drawn([(8, 12 if label == "7" else 10 + int(GENERATOR.integers(2))) for label in labels])
@@ -304,21 +294,6 @@ def test_too_few_groups_to_split_are_not_kept_together() -> None:
     checks, _ = checks_of(named(wide), labels, ["one"] * 40 + ["two"] * 40)
     assert "width" in flagged(checks)
     assert "groups" not in read_audit().leaks.method
-
-
-def test_the_directory_gives_a_members_size_and_time(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("x/a.png", (2020, 2, 3, 4, 5, 6)), b"0" * 5000)
-    with ImageArchive(path) as images:
-        entry = images.entry("x/a.png")
-        assert (entry.file_size, entry.date_time) == (5000, (2020, 2, 3, 4, 5, 6))
-        with pytest.raises(ArchiveError) as caught:
-            images.entry("x/b.png")
-    assert str(caught.value) == (
-        f"{path}: no member x/b.png. The table that names it is older than the archive. "
-        "Run: dvc repro prepare"
-    )
 
 
 def test_each_pair_across_train_and_test_is_named() -> None:

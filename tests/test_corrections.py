@@ -102,7 +102,7 @@ def test_corrections_change_these_labels_alone_and_are_reported(
         ),
         (
             [GOOD, "a2,0,0,x"],
-            "expected another label in `new` than in `old`, found the same in 1 of 2 (first: a2). "
+            "expected another label in `new` than in `old`, found 1 of 2 rows otherwise (first: a2). "
             "Remove these rows",
         ),
         (
@@ -112,13 +112,12 @@ def test_corrections_change_these_labels_alone_and_are_reported(
         ),
         (
             [GOOD, GOOD, "a2,0,1,x"],
-            "expected each image once, found 1 of them twice or more (first: a1). Keep one row an "
-            "image",
+            "expected each image once, found 1 of 3 rows otherwise (first: a1). Keep one row an image",
         ),
         (
             [GOOD, "a2,0,1, "],
-            "expected a reason in each row, found none in 1 of 2 (first: a2). Write what is seen in "
-            "the image, and who looked",
+            "expected a reason in each row, found 1 of 2 rows otherwise (first: a2). Write what is "
+            "seen in the image, and who looked",
         ),
         (
             ["a1,1,0,x", "a3,1,0,x", "a5,1,0,x"],

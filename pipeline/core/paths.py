@@ -46,10 +46,8 @@ def model_folder(member: str, fold: int) -> Path:
 
 
 def submission(name: str) -> Path:
-    """The file for Kaggle."""
     return Path("submissions") / f"{name}.csv"
 
 
 def card(name: str) -> Path:
-    """What is known about the submission of that name."""
     return Path("submissions") / f"{name}.json"
