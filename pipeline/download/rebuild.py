@@ -85,15 +85,9 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
     if images.ignored:
         others = f"{len(images.ignored)} {examples(images.ignored)}"
         say(f"{images.place}: files that are no images: {others}")
-    members = sorted(images.members)
-    places = [PurePosixPath(member.replace("\\", "/")) for member in members]
-    table = pd.DataFrame(
-        {
-            "name": [place.name for place in places],
-            "folder": [place.parent.name for place in places],
-            "member": members,
-        }
-    )
+    paths = {member: PurePosixPath(member.replace("\\", "/")) for member in sorted(images.members)}
+    rows = [(path.name, path.parent.name, member) for member, path in paths.items()]
+    table = pd.DataFrame(rows, columns=["name", "folder", "member"])
     folders = set(table["folder"])
     if folders != set(LABELS):
         others_first = sorted(folders, key=lambda folder: (folder in LABELS, folder))
@@ -105,17 +99,12 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
     cells = table.drop_duplicates(["name", "folder"]).sort_values("name", kind="stable")
     names = list(cells["name"])
     slides = {name: _SLIDE.fullmatch(name) for name in names}
-    require(
-        CompetitionError,
-        images.place,
-        f"{len(slides)} names",
-        (
-            f"names that begin with the patient, as C39 in {_NAME}",
-            [name for name, slide in slides.items() if not slide],
-            _ANOTHER,
-        ),
+    unknown = [name for name, slide in slides.items() if not slide]
+    requirements = [
+        (f"names that begin with the patient, as C39 in {_NAME}", unknown, _ANOTHER),
         ("each name in one class", first_repeated(names), _ANOTHER),
-    )
+    ]
+    require(CompetitionError, images.place, f"{len(slides)} names", *requirements)
     _check_copies(images, table)
     cells["label"] = cells["folder"].map(LABELS)
     cells["patient"] = [f"C{slide[1].lstrip('0')}" for slide in slides.values() if slide]
@@ -126,11 +115,10 @@ def _check_copies(images: ImageArchive, table: pd.DataFrame) -> None:
     """Raise CompetitionError unless members of one class and name are equal; report the copies."""
     table = table.assign(original=table.groupby(["name", "folder"])["member"].transform("first"))
     copies = table[table["member"] != table["original"]]
+    pairs = zip(copies["original"], copies["member"], strict=True)
     unequal = [
         f"{original} and {copy}"
-        for original, copy in track(
-            zip(copies["original"], copies["member"], strict=True), "comparing copies", len(copies)
-        )
+        for original, copy in track(pairs, "comparing copies", len(copies))
         if images.read(original) != images.read(copy)
     ]
     requirement = ("images of one class and name to be copies", unequal, _ANOTHER)

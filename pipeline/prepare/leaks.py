@@ -95,7 +95,7 @@ def find_leaks(train: pd.DataFrame, archive: ImageArchive, encodings: dict[str, 
         else:
             score = scorer(trace.bins, folds, len(classes))
             chance = np.array([score(one) for one in permuted])
-            checks.append(_judge(trace, score(labels), chance, list(classes)))
+            checks.append(_judge(trace, score(labels), chance, classes.tolist()))
     method = (
         f"ROC AUC of {_BINS} bins over {FOLDS} folds"
         f"{' that keep groups together' if grouped else ''}, one class against the rest; chance is "
@@ -111,8 +111,7 @@ def deal_folds(groups: Int[ndarray, " rows"]) -> Int[ndarray, " rows"]:
     middles = np.cumsum(sizes[order]) - sizes[order] / 2
     fold_of_group = np.empty(len(sizes), np.int64)
     fold_of_group[order] = middles * FOLDS // len(groups)
-    folds: Int[ndarray, " rows"] = fold_of_group[groups]
-    return folds
+    return np.asarray(fold_of_group[groups])
 
 
 def cut_numbers(numbers: Float[ndarray, " rows"]) -> Int[ndarray, " rows"]:
@@ -123,10 +122,8 @@ def cut_numbers(numbers: Float[ndarray, " rows"]) -> Int[ndarray, " rows"]:
     bins = int(np.clip(len(known) // _ROWS_A_BIN, 2, _BINS))
     edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="lower"))
     places = np.searchsorted(edges, numbers, "left") + np.searchsorted(edges, numbers, "right")
-    bins_of: Int[ndarray, " rows"] = np.unique(
-        np.where(np.isnan(numbers), -1, places), return_inverse=True
-    )[1]
-    return bins_of
+    places[np.isnan(numbers)] = -1
+    return np.asarray(np.unique(places, return_inverse=True)[1])
 
 
 def cut_names(values: list[str]) -> Int[ndarray, " rows"]:
@@ -198,19 +195,16 @@ def _judge(
     # One class of ten that has its own folder hardly changes the mean.
     best = int(found.argmax())
     flagged = bool(found[best] >= NOTABLE_AUC and found[best] > chance.max())
-    most = f" ({str(classes[best])!r} with {found[best]:.2f})" if len(classes) > 2 else ""
+    most = f" ({classes[best]!r} with {found[best]:.2f})" if len(classes) > 2 else ""
     sentence = (
         f"{trace.what} predicts the label with AUC {auc:.2f}{most}, by chance with "
         f"{means.min():.2f} to {means.max():.2f}"
     )
     if flagged:
         sentence += f": a leak only if it does not come from the thing itself. {trace.meaning}"
+    chances = (means.min(), means.max())
     return LeakCheck(
-        name=trace.name,
-        auc=auc,
-        chance=(means.min(), means.max()),
-        flagged=flagged,
-        sentence=f"{sentence}.",
+        name=trace.name, auc=auc, chance=chances, flagged=flagged, sentence=f"{sentence}."
     )
 
 

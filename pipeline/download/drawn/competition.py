@@ -63,10 +63,8 @@ def draw_competition(config: SyntheticSource, raw: Path, hidden: Path) -> None:
     patients or copies.
     """
     train, test, stains = _plan(config)
-    for rows, stream, name in (
-        (train, _TRAIN_CELLS, "train_data"),
-        (test, _TEST_CELLS, "test_data"),
-    ):
+    splits = [(train, _TRAIN_CELLS, "train_data"), (test, _TEST_CELLS, "test_data")]
+    for rows, stream, name in splits:
         pngs = _draw_pngs(rows, stains, config.seed, stream)
         write_images(raw / f"{name}.zip", list(rows["id"]), pngs, f"draw {name}")
     # Public for a random half of the rows, rounded down; Private for the others.
@@ -101,10 +99,8 @@ def _draw_patients(config: SyntheticSource) -> tuple[list[_Patient], list[_Patie
     images = config.train_images + config.test_images
     in_test = max(1, round(config.patients * config.test_images / images))
     in_train = config.patients - in_test
-    for split, patients, room in (
-        ("train", in_train, config.train_images),
-        ("test", in_test, config.test_images),
-    ):
+    splits = [("train", in_train, config.train_images), ("test", in_test, config.test_images)]
+    for split, patients, room in splits:
         if patients > room:
             raise ConfigError(
                 f"download.patients: {config.patients} patients put {patients} of them into "
