@@ -1,6 +1,5 @@
 """The audit names what leaks, says what it may mean, and nothing makes use of it."""
 
-import ast
 import io
 import itertools
 import zipfile
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from project import ROOT, prepare_config
 from sklearn.metrics import roc_auc_score
-from test_dvc import STAGES, true_imports
+from test_dvc import STAGES, names_in, true_imports
 from test_prepare import (
     clean_test,
     clean_train,
@@ -335,18 +334,6 @@ def test_what_is_stored_of_test_holds_no_label_of_its_copies() -> None:
     assert [pair.test for pair in twins.pairs] == ["u"]
     assert twins == audits[1].train_test_duplicates
     assert audits[0].test == audits[1].test
-
-
-def names_in(file: Path) -> set[str]:
-    """Names, attributes and texts of a file's code."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        match node:
-            case ast.Constant(value=str(text)):
-                found.add(text)
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
-                found.add(name)
-    return found
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"download", "prepare", "report"}))

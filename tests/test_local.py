@@ -5,18 +5,14 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from project import COMPETITIONS, needs
 
 from pipeline.core import paths
 from pipeline.core.errors import ArchiveError, CompetitionError
 from pipeline.download import stage as download
-from pipeline.download.config import LocalSource, SyntheticSource
+from pipeline.download.config import LocalSource
 from pipeline.download.local import copy_competition
-
-CHEST = COMPETITIONS / "chest-xray"
 
 
 @pytest.fixture
@@ -179,33 +175,3 @@ def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(
         download.run(local(source))
     assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
     assert names(Path("data")) == ["hidden", "raw"]
-
-
-def test_the_stage_draws_a_synthetic_competition(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def draw(config: SyntheticSource, raw: Path, hidden: Path) -> None:
-        (raw / "train.csv").write_text(str(config.seed))
-        (hidden / "solution.csv").write_text("x")
-
-    fake = SimpleNamespace(draw_competition=draw)
-    monkeypatch.setitem(sys.modules, "pipeline.download.drawn.competition", fake)
-    config = SyntheticSource(
-        source="synthetic", train_images=20, test_images=10, patients=4, wrong_labels=0.0,
-        duplicates=0.0, seed=7,
-    )  # fmt: skip
-    download.run(config)
-    assert (paths.RAW / "train.csv").read_text() == "7"
-    assert names(paths.HIDDEN) == ["MANIFEST.json", "solution.csv"]
-    manifest = json.loads((paths.RAW / "MANIFEST.json").read_text())
-    assert manifest["source"] == config.model_dump()
-
-
-@needs(CHEST)
-def test_a_real_competition_arrives_whole(raw: Path, hidden: Path) -> None:
-    copy_competition(local(CHEST), raw, hidden)
-    assert names(raw) == names(CHEST)
-    for name in names(raw):
-        assert (raw / name).read_bytes() == (CHEST / name).read_bytes()
