@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from project import COMPETITIONS, needs, prepare_config
+from psutil import Process
 
 from pipeline.core.competition import Competition, read_competition
 from pipeline.core.errors import ArchiveError, CompetitionError, TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
 from pipeline.prepare.layout import Layout, understand
-from pipeline.raw import archive as archive_module
 
 NO_GROUPS = {"source": "none"}
 
@@ -186,11 +186,6 @@ def test_a_column_a_class_is_understood_beside_a_groups_file(by_class: Path) -> 
     assert layout.test.image_ids == ["t1", "t0"]
 
 
-def test_placeholders_of_a_sample_submission_may_be_numbers(raw: Path) -> None:
-    (raw / "sampleSubmission.csv").write_text("id,label\nt1,0.5\nt0,\n")
-    assert layout_of(raw).competition == competition_of("id", "label", "0", "1")
-
-
 def test_two_labels_files_for_a_column_a_class_are_listed_and_one_can_be_named(
     by_class: Path,
 ) -> None:
@@ -225,22 +220,6 @@ def test_other_classes_than_the_columns_are_refused(
 ) -> None:
     (by_class / "train_labels.csv").write_text(labels)
     assert message in error_of(by_class, labels="train_labels.csv")
-
-
-def test_named_labels_may_call_both_columns_otherwise(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("image,class\na,x\nb,y\nc,x\nd,y\n")
-    (raw / "patients.csv").write_text("patient,image\np2,d\np2,c\np1,b\np1,a\n")
-    layout = layout_of(raw, labels="train_labels.csv")
-    assert layout.competition == competition_of("id", "label", "x", "y")
-    assert layout.train.image_ids == ["a", "b", "c", "d"]
-    assert layout.train.groups == ["p1", "p1", "p2", "p2"]
-
-
-def test_labels_may_have_more_columns_in_any_order(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("age,label,id\n9,1,a\n9,0,b\n9,1,c\n9,0,d\n")
-    layout = layout_of(raw)
-    assert layout.train.image_ids == ["a", "b", "c", "d"]
-    assert layout.train.labels == ["1", "0", "1", "0"]
 
 
 @pytest.mark.parametrize(
@@ -317,20 +296,32 @@ def test_an_empty_or_padded_value_is_shown_with_its_row(
     )
 
 
-def test_no_groups_make_each_image_its_own(raw: Path) -> None:
-    assert layout_of(raw, groups=NO_GROUPS).train.groups == ["a", "b", "c", "d"]
+BY_PATIENT = ["p1", "p1", "p2", "p2"]
 
 
-def test_a_named_groups_file_of_other_columns_starts_with_the_id(raw: Path) -> None:
-    (raw / "patients.csv").write_text("image,patient\na,1\nb,2\nc,2\nd,1\n")
-    groups = {"source": "file", "file": "patients.csv"}
-    assert layout_of(raw, groups=groups).train.groups == ["1", "2", "2", "1"]
-
-
-def test_groups_may_know_the_test_images(raw: Path) -> None:
-    with (raw / "patients.csv").open("a") as file:
-        file.write("t0,p9\n")
-    assert layout_of(raw).train.groups == ["p1", "p1", "p2", "p2"]
+@pytest.mark.parametrize(
+    ("files", "changes", "classes", "groups"),
+    [
+        ({SAMPLE: "id,label\nt1,0.5\nt0,\n"}, {}, "01", BY_PATIENT),
+        ({LABELS: "age,label,id\n9,1,a\n9,0,b\n9,1,c\n9,0,d\n"}, {}, "01", BY_PATIENT),
+        ({LABELS: "id,diagnosis\na,1\nb,0\nc,1\nd,0\n"}, {"labels": LABELS}, "01", BY_PATIENT),
+        ({LABELS: "image,class\na,y\nb,x\nc,y\nd,x\n", PATIENTS: "patient,image\np2,d\np2,c\np1,b\np1,a\n"}, {"labels": LABELS}, "xy", BY_PATIENT),
+        ({PATIENTS: "image,patient\na,1\nb,2\nc,2\nd,1\n"}, NAMED, "01", ["1", "2", "2", "1"]),
+        ({PATIENTS: "id,patient\nt0,p9\nd,p2\nc,p2\nb,p1\na,p1\n"}, {}, "01", BY_PATIENT),
+        ({}, {"groups": NO_GROUPS}, "01", ["a", "b", "c", "d"]),
+    ],
+    ids=["placeholders may be numbers", "labels may have more columns", "named labels may have another label column", "named labels may call both columns otherwise", "named groups of other columns start with the id", "groups may know the test images", "no groups make each image its own"],
+)  # fmt: skip
+def test_tables_may_vary(
+    raw: Path, files: dict[str, str], changes: dict[str, Any], classes: str, groups: list[str]
+) -> None:
+    for name, text in files.items():
+        (raw / name).write_text(text)
+    layout = layout_of(raw, **changes)
+    assert layout.competition == competition_of("id", "label", *classes)
+    assert layout.train.image_ids == ["a", "b", "c", "d"]
+    assert layout.train.labels == [classes[1], classes[0]] * 2
+    assert layout.train.groups == groups
 
 
 @pytest.mark.parametrize(
@@ -459,18 +450,12 @@ def test_two_images_of_one_id_are_refused(raw: Path) -> None:
 
 
 @pytest.mark.parametrize("member", ["t0.png", "no.image"])
-def test_an_error_leaves_no_archive_open(
-    raw: Path, member: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed: list[str] = []
-    monkeypatch.setattr(
-        archive_module.ImageArchive,
-        "__exit__",
-        lambda archive, *_: closed.append(archive.place),
-    )
+def test_an_error_leaves_no_archive_open(raw: Path, member: str) -> None:
     make_zip(raw / "test_data.zip", member)
-    error_of(raw)
-    assert sorted(closed) == [str(raw / "Train.zip"), str(raw / "test_data.zip")]
+    with pytest.raises(CompetitionError) as caught:
+        layout_of(raw)
+    assert not [file.path for file in Process().open_files() if Path(file.path).parent == raw]
+    assert caught.tb is not None  # keeps what was opened from the garbage collector
 
 
 def test_a_competition_comes_back_as_written(tmp_path: Path) -> None:

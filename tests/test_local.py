@@ -140,7 +140,6 @@ def test_the_stage_fills_both_folders_with_the_same_bytes_again(
         sys.modules, "pipeline.download.drawn.competition", None
     )  # importing it fails
     (source / "solution.csv").write_text("id,label,Usage\nt,1,Public\n")
-    (source / "MANIFEST.json").write_text("of another download")
     download.run(local(source))
     first = {path: path.read_bytes() for path in tmp_path.glob("data/*/*")}
     assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
@@ -153,13 +152,15 @@ def test_the_manifest_lists_each_file_and_no_time(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    download.run(local(source))
     contents = [path.read_bytes() for path in sorted(source.iterdir())]
+    listed = names(source)
+    (source / "MANIFEST.json").write_text("of another download")
+    download.run(local(source))
     assert json.loads((paths.RAW / "MANIFEST.json").read_text()) == {
         "source": {"source": "local", "folder": str(source)},
         "files": [
             {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in zip(names(source), contents, strict=True)
+            for name, content in zip(listed, contents, strict=True)
         ],
     }
 
