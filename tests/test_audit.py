@@ -1,6 +1,5 @@
 """The audit names what leaks, says what it may mean, and nothing makes use of it."""
 
-import ast
 import io
 import itertools
 import zipfile
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from project import ROOT, prepare_config
 from sklearn.metrics import roc_auc_score
-from test_dvc import STAGES, true_imports
+from test_dvc import STAGES, names_in, true_imports
 from test_prepare import (
     clean_test,
     clean_train,
@@ -26,11 +25,9 @@ from test_prepare import (
 
 from pipeline.core import paths
 from pipeline.core.audit import LeakCheck, TwinPair
-from pipeline.core.errors import ArchiveError
 from pipeline.prepare import leaks
 from pipeline.prepare.decode import decode_image
 from pipeline.prepare.stage import run
-from pipeline.raw.archive import ImageArchive
 
 GENERATOR = np.random.default_rng(11)
 START = GENERATOR.bit_generator.state
@@ -281,14 +278,6 @@ def test_chance_with_groups_is_wider_than_without() -> None:
     assert spread[0] > 2 * spread[1]
 
 
-def test_permuted_labels_of_a_group_stay_together() -> None:
-    groups = GENERATOR.permutation(np.repeat(np.arange(10), 7))
-    labels = groups.copy()
-    for one in leaks._permute(labels, groups):
-        assert pd.Series(one).groupby(groups).nunique().max() == 1
-        assert sorted(one) == sorted(labels)
-
-
 def test_one_class_of_several_that_leaks_is_named() -> None:
     labels = "".join(GENERATOR.permutation(list("01234567" * 40)))
     wide = drawn([(8, 12 if label == "7" else 10 + int(GENERATOR.integers(2))) for label in labels])
@@ -304,21 +293,6 @@ def test_too_few_groups_to_split_are_not_kept_together() -> None:
     checks, _ = checks_of(named(wide), labels, ["one"] * 40 + ["two"] * 40)
     assert "width" in flagged(checks)
     assert "groups" not in read_audit().leaks.method
-
-
-def test_the_directory_gives_a_members_size_and_time(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("x/a.png", (2020, 2, 3, 4, 5, 6)), b"0" * 5000)
-    with ImageArchive(path) as images:
-        entry = images.entry("x/a.png")
-        assert (entry.file_size, entry.date_time) == (5000, (2020, 2, 3, 4, 5, 6))
-        with pytest.raises(ArchiveError) as caught:
-            images.entry("x/b.png")
-    assert str(caught.value) == (
-        f"{path}: no member x/b.png. The table that names it is older than the archive. "
-        "Run: dvc repro prepare"
-    )
 
 
 def test_each_pair_across_train_and_test_is_named() -> None:
@@ -360,18 +334,6 @@ def test_what_is_stored_of_test_holds_no_label_of_its_copies() -> None:
     assert [pair.test for pair in twins.pairs] == ["u"]
     assert twins == audits[1].train_test_duplicates
     assert audits[0].test == audits[1].test
-
-
-def names_in(file: Path) -> set[str]:
-    """Names, attributes and texts of a file's code."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        match node:
-            case ast.Constant(value=str(text)):
-                found.add(text)
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
-                found.add(name)
-    return found
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"download", "prepare", "report"}))

@@ -83,51 +83,17 @@ def test_corrections_change_these_labels_alone_and_are_reported(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (
-            ["zz,1,0,x", GOOD],
-            "expected images of data/raw/labels.csv, found 1 of 2 rows otherwise (first: zz is not "
-            "there). Correct the ids, or remove these rows",
-        ),
-        (
-            ["t0,1,0,x"],
-            "expected training images, found 1 of 1 rows otherwise (first: t0 is in test). No label "
-            "of a test image is known or can be corrected: remove these rows",
-        ),
-        (
-            ["a1,0,1,x", "a2,1,0,x", "a3,1,0,x"],
-            "expected the label that data/raw/labels.csv gives in `old`, found 2 of 3 rows otherwise "
-            "(first: '0' for a1, which is '1', '1' for a2, which is '0'). The labels have changed, "
-            "or have this correction already: look at these images again, then correct the rows "
-            "or remove them",
-        ),
-        (
-            [GOOD, "a2,0,0,x"],
-            "expected another label in `new` than in `old`, found the same in 1 of 2 (first: a2). "
-            "Remove these rows",
-        ),
-        (
-            [GOOD, "a2,0,ill,x"],
-            "expected one of the classes 0, 1 in `new`, found 1 of 2 rows otherwise (first: 'ill' "
-            "for a2). Correct these rows",
-        ),
-        (
-            [GOOD, GOOD, "a2,0,1,x"],
-            "expected each image once, found 1 of them twice or more (first: a1). Keep one row an "
-            "image",
-        ),
-        (
-            [GOOD, "a2,0,1, "],
-            "expected a reason in each row, found none in 1 of 2 (first: a2). Write what is seen in "
-            "the image, and who looked",
-        ),
-        (
-            ["a1,1,0,x", "a3,1,0,x", "a5,1,0,x"],
-            "expected images of each class after the corrections, found none of '1'. Remove some of "
-            "its rows",
-        ),
+        (["zz,1,0,x", GOOD], "expected images of data/raw/labels.csv, found 1 of 2 rows otherwise (first: zz is not there). Correct the ids, or remove these rows"),
+        (["t0,1,0,x"], "expected training images, found 1 of 1 rows otherwise (first: t0 is in test). No label of a test image is known or can be corrected: remove these rows"),
+        (["a1,0,1,x", "a2,1,0,x", "a3,1,0,x"], "expected the label that data/raw/labels.csv gives in `old`, found 2 of 3 rows otherwise (first: '0' for a1, which is '1', '1' for a2, which is '0'). The labels have changed, or have this correction already: look at these images again, then correct the rows or remove them"),
+        ([GOOD, "a2,0,0,x"], "expected another label in `new` than in `old`, found 1 of 2 rows otherwise (first: a2). Remove these rows"),
+        ([GOOD, "a2,0,ill,x"], "expected one of the classes 0, 1 in `new`, found 1 of 2 rows otherwise (first: 'ill' for a2). Correct these rows"),
+        ([GOOD, GOOD, "a2,0,1,x"], "expected each image once, found 1 of 3 rows otherwise (first: a1). Keep one row an image"),
+        ([GOOD, "a2,0,1, "], "expected a reason in each row, found 1 of 2 rows otherwise (first: a2). Write what is seen in the image, and who looked"),
+        (["a1,1,0,x", "a3,1,0,x", "a5,1,0,x"], "expected images of each class after the corrections, found none of '1'. Remove some of its rows"),
         ([], "expected rows, found none"),
     ],
-)
+)  # fmt: skip
 def test_corrections_that_do_not_fit_stop(rows: list[str], message: str) -> None:
     write_raw(clean_train(), clean_test())
     write_corrections(*rows)

@@ -94,17 +94,23 @@ def test_only_check_depends_on_hidden_files() -> None:
     assert hidden == ["check"]
 
 
-def hidden_names(file: Path) -> set[str]:
-    """What in a file's code leads to the hidden files: names in core/paths.py, or their paths."""
+def names_in(file: Path) -> set[str]:
+    """Names, attributes and texts of a file's code."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         match node:
             case ast.Constant(value=str(text)):
-                found |= {"data/hidden"} if "data/hidden" in text else set()
-                found |= {text} & {"hidden", "solution.csv"}
+                found.add(text)
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
-                found |= {name} & {"HIDDEN", "SOLUTION"}
+                found.add(name)
     return found
+
+
+def hidden_names(file: Path) -> set[str]:
+    """What in a file's code leads to the hidden files: names in core/paths.py, or their paths."""
+    names = names_in(file)
+    hidden = {"HIDDEN", "SOLUTION", "hidden", "solution.csv"}
+    return names & hidden | {name for name in names if "data/hidden" in name}
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"download", "check"}))

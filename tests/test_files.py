@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.errors import DiskError
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 
 
@@ -64,18 +63,9 @@ def test_a_file_that_the_disk_cannot_hold_is_one_sentence(tmp_path: Path) -> Non
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "DiskError: big.txt: cannot be written:" in done.stderr
-    assert "Nothing half-written was left" in done.stderr
+    assert "MiB free there). Nothing half-written was left" in done.stderr
     assert list(tmp_path.iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_named_with_its_room(tmp_path: Path) -> None:
-    with pytest.raises(DiskError) as caught, new_file(tmp_path / "a.txt") as partial:
-        partial.symlink_to("/dev/full")
-        partial.write_text("x" * 10_000)
-    assert "a.txt: cannot be written: no space left on the disk" in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -5,19 +5,14 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from project import COMPETITIONS, needs
 
 from pipeline.core import paths
 from pipeline.core.errors import ArchiveError, CompetitionError
 from pipeline.download import stage as download
-from pipeline.download.config import LocalSource, SyntheticSource
+from pipeline.download.config import LocalSource
 from pipeline.download.local import copy_competition
-from pipeline.download.manifest import write_manifest
-
-CHEST = COMPETITIONS / "chest-xray"
 
 
 @pytest.fixture
@@ -105,25 +100,26 @@ def test_a_missing_folder_is_named(tmp_path: Path, raw: Path, hidden: Path) -> N
     assert "no such folder. Set download.folder in params.yaml" in message
 
 
-def test_a_folder_without_zip_lists_what_is_there(source: Path, raw: Path, hidden: Path) -> None:
-    (source / "train.zip").unlink()
-    (source / "train").mkdir()
-    message = error_of(source, raw, hidden)
-    assert "found no zip among: notes.json, train/, train.csv. Put them there" in message
-    assert "set download.folder in params.yaml" in message
-
-
-def test_a_folder_with_a_solution_alone_is_no_competition(
-    source: Path, raw: Path, hidden: Path
+@pytest.mark.parametrize(
+    ("removed", "added", "found"),
+    [
+        ("train.zip", "train/", "found no zip among: notes.json, train/, train.csv. "),
+        ("train.csv", "solution.csv", "found no CSV among: notes.json, solution.csv, train.zip. "),
+        ("*", "", "found no zip among: nothing. "),
+    ],
+)
+def test_a_folder_that_is_no_competition_lists_what_is_there(
+    source: Path, raw: Path, hidden: Path, removed: str, added: str, found: str
 ) -> None:
-    (source / "train.csv").rename(source / "solution.csv")
-    message = error_of(source, raw, hidden)
-    assert "found no CSV among: notes.json, solution.csv, train.zip. Put them" in message
-
-
-def test_an_empty_folder_is_said_to_hold_nothing(tmp_path: Path, raw: Path, hidden: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert "found no zip among: nothing. Put them" in error_of(tmp_path / "empty", raw, hidden)
+    for path in source.glob(removed):
+        path.unlink()
+    if added.endswith("/"):
+        (source / added).mkdir()
+    elif added:
+        (source / added).write_text("id,label\n")
+    assert error_of(source, raw, hidden).endswith(
+        f"{found}Put them there, or set download.folder in params.yaml to the right folder"
+    )
 
 
 def test_a_damaged_zip_is_refused_before_anything_is_copied(
@@ -134,24 +130,6 @@ def test_a_damaged_zip_is_refused_before_anything_is_copied(
     with pytest.raises(ArchiveError, match=r"source/train\.zip: expected a\.png whole"):
         copy_competition(local(source), raw, hidden)
     assert names(raw) == []
-
-
-def test_the_manifest_lists_each_file_and_no_time(source: Path) -> None:
-    write_manifest(source, LocalSource(source="local", folder="x"))
-    first = (source / "MANIFEST.json").read_bytes()
-    manifest = json.loads(first)
-    assert manifest["source"] == {"source": "local", "folder": "x"}
-    assert [entry["name"] for entry in manifest["files"]] == [
-        "notes.json", "train.csv", "train.zip",
-    ]  # fmt: skip
-    content = (source / "train.csv").read_bytes()
-    assert manifest["files"][1] == {
-        "name": "train.csv",
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    write_manifest(source, LocalSource(source="local", folder="x"))
-    assert (source / "MANIFEST.json").read_bytes() == first
 
 
 def test_the_stage_fills_both_folders_with_the_same_bytes_again(
@@ -170,6 +148,23 @@ def test_the_stage_fills_both_folders_with_the_same_bytes_again(
     assert {path: path.read_bytes() for path in tmp_path.glob("data/*/*")} == first
 
 
+def test_the_manifest_lists_each_file_and_no_time(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    contents = [path.read_bytes() for path in sorted(source.iterdir())]
+    listed = names(source)
+    (source / "MANIFEST.json").write_text("of another download")
+    download.run(local(source))
+    assert json.loads((paths.RAW / "MANIFEST.json").read_text()) == {
+        "source": {"source": "local", "folder": str(source)},
+        "files": [
+            {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in zip(listed, contents, strict=True)
+        ],
+    }
+
+
 def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,33 +176,3 @@ def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(
         download.run(local(source))
     assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
     assert names(Path("data")) == ["hidden", "raw"]
-
-
-def test_the_stage_draws_a_synthetic_competition(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def draw(config: SyntheticSource, raw: Path, hidden: Path) -> None:
-        (raw / "train.csv").write_text(str(config.seed))
-        (hidden / "solution.csv").write_text("x")
-
-    fake = SimpleNamespace(draw_competition=draw)
-    monkeypatch.setitem(sys.modules, "pipeline.download.drawn.competition", fake)
-    config = SyntheticSource(
-        source="synthetic", train_images=20, test_images=10, patients=4, wrong_labels=0.0,
-        duplicates=0.0, seed=7,
-    )  # fmt: skip
-    download.run(config)
-    assert (paths.RAW / "train.csv").read_text() == "7"
-    assert names(paths.HIDDEN) == ["MANIFEST.json", "solution.csv"]
-    manifest = json.loads((paths.RAW / "MANIFEST.json").read_text())
-    assert manifest["source"] == config.model_dump()
-
-
-@needs(CHEST)
-def test_a_real_competition_arrives_whole(raw: Path, hidden: Path) -> None:
-    copy_competition(local(CHEST), raw, hidden)
-    assert names(raw) == names(CHEST)
-    for name in names(raw):
-        assert (raw / name).read_bytes() == (CHEST / name).read_bytes()

@@ -267,7 +267,7 @@ def test_a_full_disk_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_memory_does_not_grow_with_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead, decoded, taken, most = 0, 0, 0, 0
+    decoded, taken, most = 0, 0, 0
 
     def work(job: int) -> int:
         nonlocal decoded
@@ -278,8 +278,7 @@ def test_memory_does_not_grow_with_the_number_of_images(monkeypatch: pytest.Monk
     for result in store._in_order(work, range(500)):
         assert result == taken
         taken += 1
-        ahead = decoded - taken
-        most = max(most, ahead)
+        most = max(most, decoded - taken)
     assert (taken, decoded) == (500, 500)
     assert most <= 8
 

@@ -21,13 +21,11 @@ SMALL = {
     "wrong_labels": 0.1, "duplicates": 0.1, "seed": 7,
 }  # fmt: skip
 
+TRAIN = ["train_data.zip", "train_groups.csv", "train_labels.csv"]
 FILES = {
-    "raw": {
-        "train_data.zip", "train_labels.csv", "train_groups.csv", "test_data.zip",
-        "sample_submission.csv",
-    },
-    "hidden": {"solution.csv", "truth.csv"},
-}  # fmt: skip
+    "raw": ["sample_submission.csv", "test_data.zip", *TRAIN],
+    "hidden": ["solution.csv", "truth.csv"],
+}
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,9 @@ def test_another_seed_gives_other_bytes_in_every_file_with_content(
     assert same == {"sample_submission.csv"}  # ids and zeros only
 
 
-def test_the_files_are_exactly_the_competitions(small: Drawn) -> None:
-    assert {path.name for path in small.raw.iterdir()} == FILES["raw"]
-    assert {path.name for path in small.hidden.iterdir()} == FILES["hidden"]
-
-
-def test_tables_have_the_competitions_columns_and_ids(small: Drawn) -> None:
+def test_the_files_are_exactly_the_competitions_with_the_ids_in_order(small: Drawn) -> None:
+    assert sorted(path.name for path in small.raw.iterdir()) == FILES["raw"]
+    assert sorted(path.name for path in small.hidden.iterdir()) == FILES["hidden"]
     train_ids = [f"train_{row:05}" for row in range(120)]
     test_ids = [f"test_{row:05}" for row in range(61)]
     labels = read_table(small.raw / "train_labels.csv", ["id", "label"])
@@ -105,12 +100,8 @@ def test_tables_have_the_competitions_columns_and_ids(small: Drawn) -> None:
     assert list(sample["id"]) == list(solution["id"]) == test_ids
     assert set(sample["label"]) == {"0"}
     assert set(labels["label"]) == set(solution["label"]) == {"0", "1"}
-
-
-@pytest.mark.parametrize(("split", "count"), [("train", 120), ("test", 61)])
-def test_zips_hold_one_png_for_each_id_in_order(small: Drawn, split: str, count: int) -> None:
-    expected = [f"{split}_data/{split}_{row:05}.png" for row in range(count)]
-    assert list(small.pngs(split)) == expected
+    for split, ids in (("train", train_ids), ("test", test_ids)):
+        assert list(small.pngs(split)) == [f"{split}_data/{image_id}.png" for image_id in ids]
 
 
 def test_no_patient_is_in_train_and_test_and_all_are_somewhere(small: Drawn) -> None:
@@ -124,23 +115,21 @@ def test_groups_file_gives_each_images_patient(small: Drawn) -> None:
     pd.testing.assert_frame_equal(groups, small.split("train")[["id", "patient"]])
 
 
-def test_exactly_the_asked_share_of_training_labels_is_wrong(small: Drawn) -> None:
-    train = small.split("train")
+def test_exactly_the_asked_share_of_training_labels_is_wrong_and_none_of_test(
+    small: Drawn,
+) -> None:
+    train, test = small.split("train"), small.split("test")
     assert (train["label"] != train["true_label"]).sum() == 12
     given = read_table(small.raw / "train_labels.csv", ["id", "label"])["label"].astype(int)
     assert given.tolist() == train["label"].tolist()
+    solution = read_table(small.hidden / "solution.csv", ["id", "label", "Usage"])
+    assert solution["label"].astype(int).tolist() == test["true_label"].tolist()
+    assert (test["label"] == test["true_label"]).all()
 
 
 def test_parasites_are_drawn_where_the_true_label_says(small: Drawn) -> None:
     truth = small.truth
     assert ((truth["parasites"] != "") == (truth["true_label"] == 1)).all()
-
-
-def test_solution_carries_the_true_labels(small: Drawn) -> None:
-    solution = read_table(small.hidden / "solution.csv", ["id", "label", "Usage"])
-    test = small.split("test")
-    assert solution["label"].astype(int).tolist() == test["true_label"].tolist()
-    assert (test["label"] == test["true_label"]).all()
 
 
 def test_half_of_the_solution_is_public_in_no_order(small: Drawn) -> None:
@@ -149,22 +138,16 @@ def test_half_of_the_solution_is_public_in_no_order(small: Drawn) -> None:
     assert (usage != usage.shift()).sum() > 15  # runs: 31 expected, 2 if sorted
 
 
-def test_exactly_the_asked_share_of_training_images_is_a_copy(small: Drawn) -> None:
-    train = small.split("train").set_index("id")
+def test_exactly_the_asked_share_of_training_images_is_a_copy_byte_for_byte(small: Drawn) -> None:
+    pngs, train = small.pngs("train"), small.split("train").set_index("id")
     copies = train[train["duplicate_of"] != ""]
     originals = train.loc[copies["duplicate_of"]]
     assert len(copies) == 12
     assert (originals["duplicate_of"] == "").all()
     for column in ("patient", "true_label", "parasites", "artefacts"):
         assert originals[column].tolist() == copies[column].tolist()
-
-
-def test_copies_are_equal_byte_for_byte_and_all_other_images_differ(small: Drawn) -> None:
-    pngs = small.pngs("train")
-    train = small.split("train")
-    for row in train[train["duplicate_of"] != ""].itertuples():
-        copy, original = (pngs[f"train_data/{name}.png"] for name in (row.id, row.duplicate_of))
-        assert copy == original
+    for copy, original in copies["duplicate_of"].items():
+        assert pngs[f"train_data/{copy}.png"] == pngs[f"train_data/{original}.png"]
     assert len(set(pngs.values())) == 120 - 12
     assert not set(pngs.values()) & set(small.pngs("test").values())
 
@@ -186,16 +169,12 @@ def test_images_are_rgb_cells_of_various_sizes_on_pure_black(small: Drawn) -> No
     assert ((black > 0.1) & (black < 0.7)).all()  # 0.21 outside of a disc
 
 
-def test_the_edge_of_the_mask_is_hard(small: Drawn) -> None:
+def test_images_are_cropped_to_the_cell_whose_edge_is_hard(small: Drawn) -> None:
     for png in small.pngs("test").values():
-        cell = pixels(png)
-        assert cell[cell.any(axis=2)].min() >= 1
-        assert cell[cell.any(axis=2)].max(axis=1).min() > 30  # a soft edge would go to 0
-
-
-def test_images_are_cropped_to_the_cell(small: Drawn) -> None:
-    for png in small.pngs("test").values():
-        inside = pixels(png).any(axis=2)
+        image = pixels(png)
+        inside = image.any(axis=2)
+        assert image[inside].min() >= 1
+        assert image[inside].max(axis=1).min() > 30  # a soft edge would go to 0
         if min(inside.shape) > 80:  # smaller cells are padded to 80
             assert inside[[0, -1]].any(axis=1).all()
             assert inside[:, [0, -1]].any(axis=0).all()
@@ -230,14 +209,18 @@ def test_patients_differ_in_stain_more_than_their_cells_do(small: Drawn) -> None
     assert table.mean().std().mean() > 2 * table.std().mean().mean()
 
 
-def test_more_patients_than_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"download\.patients: 300 patients put 199 of them"):
-        draw(tmp_path, patients=300)
-
-
-def test_more_copies_than_patients_allow_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"download\.duplicates: 54 of the 120 .* at most \d+"):
-        draw(tmp_path, patients=150, duplicates=0.45)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patients": 300}, r"download\.patients: 300 patients put 199 of them"),
+        ({"patients": 150, "duplicates": 0.45}, r"download\.duplicates: 54 of the 120 .* at most \d+"),
+    ],
+)  # fmt: skip
+def test_more_patients_or_copies_than_images_allow_is_an_error(
+    tmp_path: Path, changes: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        draw(tmp_path, **changes)
 
 
 @pytest.mark.slow

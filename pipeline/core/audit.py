@@ -23,19 +23,18 @@ class SizeRange(Record):
 
 
 class SplitAudit(Record):
-    """The images of train or test that are stored."""
+    """The images of train or test that are stored; in test there are no classes and groups.
+
+    modes: by Pillow's names. other_files: what the archive holds beside images.
+    """
 
     rows: int
     classes: dict[str, int]
-    """Empty in test."""
     groups: int
-    """0 in test."""
     width: SizeRange
     height: SizeRange
     modes: dict[str, int]
-    """Pillow's names of the colour modes."""
     other_files: list[str]
-    """What the archive holds beside images."""
 
 
 class Unreadable(Record):
@@ -66,12 +65,11 @@ class Cluster(Record):
 
 
 class DuplicateCounts(Record):
-    """The clusters, counted."""
+    """How many clusters there are. largest: number of images in one."""
 
     clusters: int
     images: int
     largest: int
-    """Number of images in the largest cluster."""
     kind: dict[Sameness, int]
     where: dict[Where, int]
     conflicting_labels: int
@@ -106,12 +104,11 @@ class Correction(Record):
 
 
 class Corrections(Record):
-    """All training labels that a person changed. file: None where there are none."""
+    """All training labels that a person changed, counted for each `old → new` in by_class."""
 
     file: str | None
     count: int
     by_class: dict[str, int]
-    """How many, for each `old → new`."""
     rows: list[Correction]
 
 
@@ -123,28 +120,30 @@ class SamePixels(Record):
 
 
 class Conflicts(Record):
-    """What `prepare.conflicts` did with conflicting labels."""
+    """What `prepare.conflicts` did with conflicting labels.
+
+    excluded: number of images that left training. near: ids of near-duplicates with different
+    labels, which are only listed.
+    """
 
     rule: Literal["keep", "exclude", "stop"]
     sentence: str
     excluded: int
-    """Number of images that left training."""
     same_pixels: list[SamePixels]
     near: list[list[str]]
-    """Ids of near-duplicates with different labels, which are only listed."""
 
 
 class LeakCheck(Record):
     """Whether one trace, which is no picture content, predicts the label.
 
-    same_as: the trace that already says the same; then nothing else is given.
+    same_as: the trace that already says the same; then nothing else is given. chance: the lowest
+    and highest AUC over permuted labels.
     """
 
     name: str
     same_as: str | None = None
     auc: Figure | None = None
     chance: Interval | None = None
-    """Lowest and highest AUC over permuted labels."""
     flagged: bool = False
     sentence: str = ""
 
@@ -158,8 +157,6 @@ class Leaks(Record):
 
 
 class Audit(Record):
-    """data/audit.json."""
-
     train: SplitAudit
     test: SplitAudit
     excluded: list[Unreadable]

@@ -1,24 +1,10 @@
-"""Every failure that a user or a file can cause, as one tree.
-
-PipelineError
-├── ConfigError        params.yaml: a typo, a wrong type, a value out of range
-├── CompetitionError   the competition's files: layout, columns, ids, labels, groups
-├── ArchiveError       a zip: truncated, corrupt, encrypted, a bomb, ambiguous
-├── ImageError         images that cannot be decoded as they should be
-├── FoldError          folds that cannot be made, or that break an invariant
-├── TrainError         a network, a policy or a run that cannot continue
-├── TableError         a table or record between stages with wrong columns, ids or values
-├── EnsembleError      predictions that do not fit together
-├── SubmissionError    a submission that Kaggle would refuse, or that was made before
-├── KaggleError        Kaggle refused a call, or cannot be reached
-│   └── LostReplyError   it is not known whether Kaggle did it
-├── GitError           git is not installed, or refused a command
-├── ReproduceError     a recorded submission that cannot be rebuilt
-└── DiskError          no space left, or no right to write
+"""Every failure that a user or a file can cause, as one tree below PipelineError.
 
 A message names the place, what was expected, what was found, the first
 example, and the next command. The command line prints it alone and exits 1.
 """
+
+from pathlib import Path
 
 
 class PipelineError(Exception):
@@ -26,7 +12,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """params.yaml does not describe a pipeline."""
+    """params.yaml has a typo, a wrong type, or a value out of range."""
 
 
 class CompetitionError(PipelineError):
@@ -34,7 +20,7 @@ class CompetitionError(PipelineError):
 
 
 class ArchiveError(PipelineError):
-    """A zip file is damaged, a bomb or ambiguous."""
+    """A zip is cut short, damaged, encrypted, a bomb, or ambiguous."""
 
 
 class ImageError(PipelineError):
@@ -50,7 +36,7 @@ class TrainError(PipelineError):
 
 
 class TableError(PipelineError):
-    """A table or record between two stages is missing or has a wrong shape."""
+    """A table or record between stages is missing, or has wrong columns, ids or values."""
 
 
 class EnsembleError(PipelineError):
@@ -85,9 +71,25 @@ class ReproduceError(PipelineError):
 
 
 class DiskError(PipelineError):
-    """A file could not be written."""
+    """No space left, or no right to write."""
 
 
 def examples(items: list[str], most: int = 3) -> str:
     """The first few items, for a message: "(first: a, b, c)"."""
     return f"(first: {', '.join(items[:most])})"
+
+
+Requirement = tuple[str, list[str], str]
+"""What is expected, the items that are otherwise, and what to do about them."""
+
+
+def require(
+    error: type[PipelineError], place: Path | str, total: str, *requirements: Requirement
+) -> None:
+    """Raise `error` for the first requirement that is not met. total: "12 rows"."""
+    for expected, broken, remedy in requirements:
+        if broken:
+            raise error(
+                f"{place}: expected {expected}, found {len(broken)} of {total} otherwise "
+                f"{examples(broken)}. {remedy}"
+            )

@@ -80,14 +80,10 @@ def _disk_errors_named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK_ERRNOS:
             raise
-        free_mb = _free_bytes(path) // 2**20
+        existing = next(folder for folder in path.absolute().parents if folder.exists())
+        free_mb = shutil.disk_usage(existing).free // 2**20
         raise DiskError(
             f"{path}: cannot be written: {_DISK_ERRNOS[error.errno]} ({free_mb} MiB free there). "
             "Nothing half-written was left; free some space or correct the permissions, "
             "then run the same command again"
         ) from error
-
-
-def _free_bytes(path: Path) -> int:
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    return shutil.disk_usage(existing).free

@@ -51,10 +51,8 @@ def live_table(member: str, fold: int) -> Path:
 
 
 def submission(name: str) -> Path:
-    """The file for Kaggle."""
     return Path("submissions") / f"{name}.csv"
 
 
 def card(name: str) -> Path:
-    """What is known about the submission of that name."""
     return Path("submissions") / f"{name}.json"

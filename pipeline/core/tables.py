@@ -18,17 +18,9 @@ from pipeline.core.files import new_file
 from pipeline.core.shapes import Labels, Probabilities
 
 IMAGE_COLUMNS = [
-    "image_id",
-    "label",
-    "group",
-    "duplicate",
-    "file",
-    "width",
-    "height",
-    "mode",
-    "sha256",
+    "image_id", "label", "group", "duplicate", "file", "width", "height", "mode", "sha256",
     "pixels",
-]
+]  # fmt: skip
 """Columns of data/store/train.csv and test.csv; row i is row i of the array.
 
 image_id: as the competition writes it. label: the class as the labels file writes it,
@@ -48,6 +40,11 @@ are scored on; they are trained on the other rows of the same repeat.
 
 SUM_OFF = 1e-4
 """How far the sum of a row's probabilities may be from 1."""
+
+
+_NO_CSV = (
+    pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError,
+)  # fmt: skip
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -74,19 +71,9 @@ def read_csv(path: Path) -> pd.DataFrame:
         warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields
         try:
             return pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                na_filter=False,
-                encoding="utf-8-sig",
-                index_col=False,
+                path, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False
             )
-        except (
-            pd.errors.ParserError,
-            pd.errors.EmptyDataError,
-            pd.errors.ParserWarning,
-            UnicodeDecodeError,
-        ) as error:
+        except _NO_CSV as error:
             reason = " ".join(str(error).split())
             raise TableError(f"{path}: not a CSV file with a header: {reason}") from error
 
@@ -117,15 +104,12 @@ def probability_columns(classes: list[str]) -> list[str]:
 
 
 def write_predictions(
-    path: Path,
-    image_ids: list[str],
-    probabilities: Probabilities,
-    classes: list[str],
+    path: Path, image_ids: list[str], probabilities: Probabilities, classes: list[str]
 ) -> None:
     """Write one probability in [0, 1] a class, keyed by image id, with 9 significant digits."""
-    table = pd.DataFrame({"image_id": image_ids})
-    for place, column in enumerate(probability_columns(classes)):
-        table[column] = [f"{value:.9g}" for value in probabilities[:, place]]
+    table = pd.DataFrame(probabilities, columns=probability_columns(classes))
+    table = table.map("{:.9g}".format)
+    table.insert(0, "image_id", image_ids)
     write_table(path, table)
 
 
@@ -165,16 +149,14 @@ def parse_probabilities(
 
 def check_ids(place: Path | str, found: list[str], expected: list[str]) -> None:
     """Raise TableError unless `found` has each of the `expected` ids once and no other."""
-    if duplicates := first_repeated(found):
-        raise TableError(f"{place}: {len(duplicates)} ids stand twice {examples(duplicates)}")
-    missing = sorted(set(expected) - set(found))
-    unknown = sorted(set(found) - set(expected))
-    if missing:
-        raise TableError(
-            f"{place}: {len(missing)} of {len(expected)} ids are missing {examples(missing)}"
-        )
-    if unknown:
-        raise TableError(f"{place}: {len(unknown)} ids are not expected here {examples(unknown)}")
+    faults = {
+        "ids stand twice": first_repeated(found),
+        f"of {len(expected)} ids are missing": sorted(set(expected) - set(found)),
+        "ids are not expected here": sorted(set(found) - set(expected)),
+    }
+    for fault, ids in faults.items():
+        if ids:
+            raise TableError(f"{place}: {len(ids)} {fault} {examples(ids)}")
 
 
 def first_repeated(ids: list[str]) -> list[str]:

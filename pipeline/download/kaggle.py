@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from pipeline.core.errors import ArchiveError, KaggleError, examples
 from pipeline.core.files import new_file, write_text
 from pipeline.core.progress import say
+from pipeline.core.tables import first_repeated
 from pipeline.kaggle.client import Kaggle, RemoteFile, competition_slug
 from pipeline.raw.archive import check_archive
 from pipeline.raw.roles import is_csv, is_zip
@@ -57,12 +58,11 @@ def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: P
 
 def download_dataset(dataset: str, kaggle: Kaggle, staging: Path) -> Path:
     """The zip of a public dataset, OWNER/SLUG, in `staging`. Raises KaggleError."""
-    name = f"{dataset.partition('/')[2]}.zip"
+    archive = RemoteFile(f"{dataset.partition('/')[2]}.zip", None, "")
     complete = _resume(staging, [RemoteFile(dataset, None, "")])
-    say(f"{dataset}: {name}")
-    archive = RemoteFile(name, None, "")
+    say(f"{dataset}: {archive.name}")
     _fetch(archive, complete, partial(kaggle.download_dataset, dataset))
-    return complete / name
+    return complete / archive.name
 
 
 def _resume(staging: Path, files: list[RemoteFile]) -> Path:
@@ -89,11 +89,10 @@ def _fetch(file: RemoteFile, complete: Path, download: Callable[[Path], None]) -
             try:
                 arrived = _arrived(Path(arriving), file)
                 _verify(arrived, file)
-            except ArchiveError as error:
-                problem = f"{file.name}: arrived damaged: {error}"
-            else:
                 arrived.rename(place)
                 return
+            except ArchiveError as error:
+                problem = f"{file.name}: arrived damaged: {error}"
         if tries_left:
             say(f"{problem}. Trying again")
     raise KaggleError(
@@ -146,13 +145,12 @@ def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
                 f"{bundle.name}: expected the {len(files)} files that Kaggle lists, found "
                 f"{len(missing)} missing or of another size {examples(missing)}. Try again later"
             )
-        tables = [name for name in sizes if is_csv(Path(name))]
-        names = [PurePosixPath(name).name for name in tables]
-        if len(set(names)) < len(names):
+        tables = sorted(name for name in sizes if is_csv(Path(name)))
+        if first_repeated([PurePosixPath(table).name for table in tables]):
             raise KaggleError(
-                f"{bundle.name}: two tables in its folders have one name {examples(sorted(tables))}"
+                f"{bundle.name}: two tables in its folders have one name {examples(tables)}"
                 ". Download it by hand, choose, and set download: {source: local, folder: …}"
             )
-        for table, name in zip(tables, names, strict=True):
-            with new_file(folder / name) as whole:
+        for table in tables:
+            with new_file(folder / PurePosixPath(table).name) as whole:
                 whole.write_bytes(archive.read(table))

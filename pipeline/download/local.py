@@ -23,7 +23,17 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
     or several solutions; ArchiveError on a zip that is damaged, a bomb or ambiguous.
     """
     folder = Path(config.folder)
-    files = _list_files(folder)
+    if not folder.is_dir():
+        raise CompetitionError(
+            f"{folder}: expected a folder with the competition's files, found no such folder. "
+            "Set download.folder in params.yaml"
+        )
+    everything = sorted(folder.iterdir())
+    files = [
+        path
+        for path in everything
+        if path.is_file() and not path.name.upper().startswith((".", "README"))
+    ]
     solutions = [path for path in files if is_csv(path) and is_solution(path)]
     if len(solutions) > 1:
         raise CompetitionError(
@@ -34,9 +44,11 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
     competition = [path for path in files if path not in solutions]
     for kind, is_kind in {"zip": is_zip, "CSV": is_csv}.items():
         if not any(is_kind(path) for path in competition):
+            names = [f"{path.name}/" if path.is_dir() else path.name for path in everything]
+            listed = ", ".join(names) or "nothing"
             raise CompetitionError(
                 f"{folder}: expected the competition's files, at least one zip of images and one "
-                f"CSV that is no solution; found no {kind} among: {_listed(folder)}. Put them "
+                f"CSV that is no solution; found no {kind} among: {listed}. Put them "
                 "there, or set download.folder in params.yaml to the right folder"
             )
     for path in files:
@@ -45,21 +57,3 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
     for path in track(files, f"copying {folder}", len(files)):
         place = hidden / SOLUTION.name if path in solutions else raw / path.name
         shutil.copyfile(path, place)
-
-
-def _list_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise CompetitionError(
-            f"{folder}: expected a folder with the competition's files, found no such folder. "
-            "Set download.folder in params.yaml"
-        )
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and not path.name.upper().startswith((".", "README"))
-    )
-
-
-def _listed(folder: Path) -> str:
-    names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir())]
-    return ", ".join(names) or "nothing"

@@ -14,10 +14,10 @@ and the numbers give these 200. A patient with two numbers would be split: no na
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from fractions import Fraction
 from hashlib import sha256
+from itertools import cycle
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,7 +25,7 @@ import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, examples, require
 from pipeline.core.progress import say, track
 from pipeline.core.tables import first_repeated
 from pipeline.download.config import RebuildSource
@@ -60,78 +60,73 @@ def rebuild_competition(archive: Path, config: RebuildSource, raw: Path, hidden:
         in_test = _choose_test(images.place, cells, config)
         train = _number("train", cells[~in_test], config.seed)
         test = _number("test", cells[in_test], config.seed)
-        test["Usage"] = _halve(test, config.seed)
+        # Private and Public in turn over the shuffled rows of one class, then of the other.
+        dealt = test.set_index("name").loc[_shuffled(test["name"], "usage", config.seed)]
+        dealt = dealt.sort_values("label", kind="stable").reset_index()
+        usage = dict(zip(dealt["name"], cycle(("Private", "Public")), strict=False))
+        test["Usage"] = test["name"].map(usage)
         write_tables(raw, hidden, train, test)
         for rows, name in ((train, "train_data.zip"), (test, "test_data.zip")):
             pngs = (images.read(member) for member in rows["member"])
             write_images(raw / name, list(rows["id"]), pngs, f"packing {name}")
-    say(f"train: {_described(train)}; test: {_described(test)}, of other patients")
+    described = [
+        f"{name}: {len(rows)} images of {rows['patient'].nunique()} patients, "
+        f"{rows['label'].mean():.1%} parasitized"
+        for name, rows in (("train", train), ("test", test))
+    ]
+    say(f"{'; '.join(described)}, of other patients")
 
 
 def _list_cells(images: ImageArchive) -> pd.DataFrame:
-    """One row an image, by name: name, label, patient, and a member that holds it."""
-    members: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for member in sorted(images.members):
-        path = PurePosixPath(member.replace("\\", "/"))
-        members[path.name, path.parent.name].append(member)
+    """One row an image, by name: name, label, patient, and a member that holds it.
+
+    All slides of a number are one patient, since a half would leak.
+    """
     if images.ignored:
         others = f"{len(images.ignored)} {examples(images.ignored)}"
         say(f"{images.place}: files that are no images: {others}")
-    _check_folders(images.place, {folder for _, folder in members})
-    patients = _find_patients(images.place, [name for name, _ in members])
-    _check_copies(images, members)
-    rows = [
-        (name, LABELS[folder], patients[name], copies[0])
-        for (name, folder), copies in sorted(members.items())
-    ]
-    return pd.DataFrame(rows, columns=["name", "label", "patient", "member"])
-
-
-def _check_folders(place: str, folders: set[str]) -> None:
+    paths = {member: PurePosixPath(member.replace("\\", "/")) for member in sorted(images.members)}
+    rows = [(path.name, path.parent.name, member) for member, path in paths.items()]
+    table = pd.DataFrame(rows, columns=["name", "folder", "member"])
+    folders = set(table["folder"])
     if folders != set(LABELS):
         others_first = sorted(folders, key=lambda folder: (folder in LABELS, folder))
         found = [folder or "none at all" for folder in others_first]
         raise CompetitionError(
-            f"{place}: expected images in the folders {' and '.join(LABELS)}, and in no other, "
-            f"found {f'{len(found)} {examples(found)}' if found else 'no image'}. {_ANOTHER}"
+            f"{images.place}: expected images in the folders {' and '.join(LABELS)}, and in no "
+            f"other, found {f'{len(found)} {examples(found)}' if found else 'no image'}. {_ANOTHER}"
         )
+    cells = table.drop_duplicates(["name", "folder"]).sort_values("name", kind="stable")
+    names = list(cells["name"])
+    slides = {name: _SLIDE.fullmatch(name) for name in names}
+    unknown = [name for name, slide in slides.items() if not slide]
+    requirements = [
+        (f"names that begin with the patient, as C39 in {_NAME}", unknown, _ANOTHER),
+        ("each name in one class", first_repeated(names), _ANOTHER),
+    ]
+    require(CompetitionError, images.place, f"{len(slides)} names", *requirements)
+    _check_copies(images, table)
+    cells["label"] = cells["folder"].map(LABELS)
+    cells["patient"] = [f"C{slide[1].lstrip('0')}" for slide in slides.values() if slide]
+    return cells[["name", "label", "patient", "member"]].reset_index(drop=True)
 
 
-def _find_patients(place: str, names: list[str]) -> dict[str, str]:
-    """The patient of each name; all slides of a number are one patient, since a half would leak.
-
-    names: one for each class that has it. Raises CompetitionError where that is more than one.
-    """
-    slides = {name: _SLIDE.fullmatch(name) for name in sorted(names)}
-    if unknown := [name for name, slide in slides.items() if not slide]:
-        raise CompetitionError(
-            f"{place}: expected names that begin with the patient, as C39 in {_NAME}, found "
-            f"{len(unknown)} of {len(slides)} otherwise {examples(unknown)}. {_ANOTHER}"
-        )
-    if both := first_repeated(sorted(names)):
-        raise CompetitionError(
-            f"{place}: expected each name in one class, found {len(both)} of {len(slides)} in "
-            f"both {examples(both)}. {_ANOTHER}"
-        )
-    return {name: f"C{slide[1].lstrip('0')}" for name, slide in slides.items() if slide}
-
-
-def _check_copies(images: ImageArchive, members: dict[tuple[str, str], list[str]]) -> None:
+def _check_copies(images: ImageArchive, table: pd.DataFrame) -> None:
     """Raise CompetitionError unless members of one class and name are equal; report the copies."""
-    copied = [copies for copies in members.values() if len(copies) > 1]
-    unequal = []
-    for first, *others in track(copied, "comparing copies", len(copied)):
-        original = images.read(first)
-        unequal += [f"{first} and {other}" for other in others if images.read(other) != original]
-    if unequal:
-        raise CompetitionError(
-            f"{images.place}: expected images of one class and name to be copies, found "
-            f"{len(unequal)} that differ {examples(unequal)}. {_ANOTHER}"
-        )
-    if left_out := len(images.members) - len(members):
+    table = table.assign(original=table.groupby(["name", "folder"])["member"].transform("first"))
+    copies = table[table["member"] != table["original"]]
+    pairs = zip(copies["original"], copies["member"], strict=True)
+    unequal = [
+        f"{original} and {copy}"
+        for original, copy in track(pairs, "comparing copies", len(copies))
+        if images.read(original) != images.read(copy)
+    ]
+    requirement = ("images of one class and name to be copies", unequal, _ANOTHER)
+    require(CompetitionError, images.place, f"{len(copies)} copies", requirement)
+    if len(copies):
         say(
-            f"{images.place}: {left_out} of {len(images.members)} images are copies of the same "
-            f"class, name and bytes {examples([copies[1] for copies in copied])}: left out"
+            f"{images.place}: {len(copies)} of {len(table)} images are copies of the same "
+            f"class, name and bytes {examples(list(copies['member']))}: left out"
         )
 
 
@@ -182,21 +177,6 @@ def _number(split: str, cells: pd.DataFrame, seed: int) -> pd.DataFrame:
     return rows
 
 
-def _halve(test: pd.DataFrame, seed: int) -> list[str]:
-    """Private and Public in turn over the shuffled rows of one class, then of the other."""
-    labels = dict(zip(test["name"], test["label"], strict=True))
-    order = sorted(_shuffled(test["name"], "usage", seed), key=lambda name: labels[name])
-    usage = {name: ("Private", "Public")[row % 2] for row, name in enumerate(order)}
-    return [usage[name] for name in test["name"]]
-
-
 def _shuffled(items: Iterable[str], what: str, seed: int) -> list[str]:
     """Sorted by their hashes, which depend on no class, patient or library version."""
     return sorted(items, key=lambda item: sha256(f"{what} {seed} {item}".encode()).digest())
-
-
-def _described(rows: pd.DataFrame) -> str:
-    return (
-        f"{len(rows)} images of {rows['patient'].nunique()} patients, "
-        f"{rows['label'].mean():.1%} parasitized"
-    )

@@ -1,10 +1,15 @@
-"""Stage `download`: a source's files into data/raw, its solution into data/hidden."""
+"""Stage `download`: a source's files into data/raw, its solution into data/hidden.
+
+Each folder has a MANIFEST.json of its files and their source, so that a change shows. It has no
+time stamps: the same files from the same source give the same bytes.
+"""
 
 import shutil
 from pathlib import Path
 
 from pipeline.core import paths
-from pipeline.core.files import new_folder
+from pipeline.core.files import new_folder, sha256_of
+from pipeline.core.record import Record, write_record
 from pipeline.download.config import (
     DownloadConfig,
     KaggleSource,
@@ -13,18 +18,37 @@ from pipeline.download.config import (
     SyntheticSource,
 )
 from pipeline.download.local import copy_competition
-from pipeline.download.manifest import write_manifest
 
 STAGING = paths.RESUME / "download"
 """The complete files of an interrupted download."""
 
 
+class FileFacts(Record):
+    """One file of a folder. sha256: hexadecimal."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """MANIFEST.json. source: the section `download`. files: all others, by name."""
+
+    source: DownloadConfig
+    files: list[FileFacts]
+
+
 def run(config: DownloadConfig) -> None:
-    """Fill both folders, each whole or not at all, each with its MANIFEST.json."""
+    """Fill both folders, each whole or not at all."""
     with new_folder(paths.RAW) as raw, new_folder(paths.HIDDEN) as hidden:
         _fill(config, raw, hidden)
         for folder in (raw, hidden):
-            write_manifest(folder, config)
+            files = [
+                FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+                for path in sorted(folder.iterdir())
+                if path.name != "MANIFEST.json"
+            ]
+            write_record(folder / "MANIFEST.json", Manifest(source=config, files=files))
 
 
 def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:

@@ -7,6 +7,7 @@ later stage reads a label, or the test images' column `duplicate`, for them.
 """
 
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,6 @@ def find_clusters(train: pd.DataFrame, test: pd.DataFrame) -> list[Cluster]:
 
 
 def count_clusters(clusters: list[Cluster]) -> DuplicateCounts:
-    """How many there are of each kind."""
     sizes = [len(cluster.image_ids) for cluster in clusters]
     kinds = Counter(cluster.kind for cluster in clusters)
     places = Counter(cluster.where for cluster in clusters)
@@ -58,8 +58,8 @@ def count_clusters(clusters: list[Cluster]) -> DuplicateCounts:
         clusters=len(clusters),
         images=sum(sizes),
         largest=max(sizes, default=0),
-        kind={"file": kinds["file"], "pixels": kinds["pixels"], "near": kinds["near"]},
-        where={"train": places["train"], "test": places["test"], "both": places["both"]},
+        kind={kind: kinds[kind] for kind in get_args(Sameness)},
+        where={where: places[where] for where in get_args(Where)},
         conflicting_labels=sum(cluster.conflicting_labels for cluster in clusters),
         spans_groups=sum(cluster.spans_groups for cluster in clusters),
     )
@@ -74,28 +74,26 @@ def find_twins(train: pd.DataFrame, test: pd.DataFrame) -> Twins:
     pairs = []
     for image in copies.to_dict("records"):
         twins = of_cluster[image["duplicate"]]
-        kind: Sameness = "near"
-        if (twins["sha256"] == image["sha256"]).any():
-            kind = "file"
-        elif (twins["pixels"] == image["pixels"]).any():
-            kind = "pixels"
+        same_file, same_pixels = (image[name] in set(twins[name]) for name in ("sha256", "pixels"))
+        kind = _sameness(same_file, same_pixels)
         pairs.append(TwinPair(test=image["image_id"], train=list(twins["image_id"]), kind=kind))
     return Twins(sentence=_NEVER_EXPLOITED, pairs=pairs)
 
 
+def _sameness(same_file: bool, same_pixels: bool) -> Sameness:
+    if same_file:
+        return "file"
+    return "pixels" if same_pixels else "near"
+
+
 def _describe_cluster(images: pd.DataFrame) -> Cluster:
     train = images[images["split"] == "train"]
-    kind: Sameness = "near"
-    if images["sha256"].nunique() == 1:
-        kind = "file"
-    elif images["pixels"].nunique() == 1:
-        kind = "pixels"
     where: Where = "both"
     if len(train) in (0, len(images)):
         where = "train" if len(train) else "test"
     return Cluster(
         image_ids=list(images["image_id"]),
-        kind=kind,
+        kind=_sameness(images["sha256"].nunique() == 1, images["pixels"].nunique() == 1),
         where=where,
         labels=list(train["label"].unique()),
         groups=list(train["group"].unique()),

@@ -1,14 +1,12 @@
 """Images with the same pixels and different labels: at least one of the labels is wrong.
 
 `prepare.conflicts` is about training images whose stored pixels are equal, that is, what a
-network sees, after `prepare.corrections`:
+network sees, after `prepare.corrections`. With `keep` all stay as they are given. With `exclude`
+all images of such a cluster leave training, since nothing says which label is right. With `stop`
+an error lists them, until corrections settle each. The audit lists them in any case.
 
-keep: all stay as they are given.
-exclude: all images of such a cluster leave training, since nothing says which label is right.
-stop: an error that lists them, until corrections settle each.
-
-The audit lists them in any case. Near-duplicates with different labels are only listed: a small
-difference may be what the label is about. Test images have no label and never leave.
+Near-duplicates with different labels are only listed: a small difference may be what the label
+is about. Test images have no label and never leave.
 """
 
 from pathlib import Path
@@ -50,7 +48,20 @@ def apply_rule(
     class would lose its last image.
     """
     if rule == "stop" and conflicts:
-        raise CompetitionError(_list_conflicts(conflicts, labels_file))
+        lines = [
+            " and ".join(
+                f"{i} is {label!r}" for i, label in zip(one.image_ids, one.labels, strict=True)
+            )
+            for one in conflicts
+        ]
+        if len(lines) > _MOST_LISTED:
+            lines[_MOST_LISTED:] = [f"… and {len(lines) - _MOST_LISTED} more"]
+        raise CompetitionError(
+            f"{labels_file}: expected one label for images with the same pixels, found "
+            f"{len(conflicts)} clusters whose labels disagree. Correct the wrong ones "
+            "(prepare.corrections), or set prepare.conflicts to exclude or keep:\n"
+            + "\n".join(lines)
+        )
     leaving = {image_id for conflict in conflicts for image_id in conflict.image_ids}
     stays: Bool[ndarray, " rows"] = ~train["image_id"].isin(leaving).to_numpy(bool)
     stays |= rule == "keep"
@@ -74,21 +85,4 @@ def describe_conflicts(
         excluded=sum(len(conflict.image_ids) for conflict in excluded),
         same_pixels=conflicts,
         near=[one.image_ids for one in clusters if one.conflicting_labels and one.kind == "near"],
-    )
-
-
-def _list_conflicts(conflicts: list[SamePixels], labels_file: Path) -> str:
-    lines = [
-        " and ".join(
-            f"{image_id} is {label!r}"
-            for image_id, label in zip(conflict.image_ids, conflict.labels, strict=True)
-        )
-        for conflict in conflicts
-    ]
-    if len(lines) > _MOST_LISTED:
-        lines[_MOST_LISTED:] = [f"… and {len(lines) - _MOST_LISTED} more"]
-    return (
-        f"{labels_file}: expected one label for images with the same pixels, found "
-        f"{len(conflicts)} clusters whose labels disagree. Correct the wrong ones "
-        "(prepare.corrections), or set prepare.conflicts to exclude or keep:\n" + "\n".join(lines)
     )

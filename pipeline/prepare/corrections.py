@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.core.audit import Correction, Corrections
-from pipeline.core.errors import TableError, examples
+from pipeline.core.errors import TableError, require
 from pipeline.core.tables import first_repeated, read_table
 from pipeline.prepare.layout import Layout
 
@@ -36,22 +36,23 @@ def read_corrections(path: Path) -> pd.DataFrame:
             f"{','.join(CORRECTION_COLUMNS)}, or set prepare.corrections to null in params.yaml"
         )
     table = read_table(path, CORRECTION_COLUMNS)
-    ids = list(table["image_id"])
-    if repeated := first_repeated(ids):
-        raise TableError(
-            f"{path}: expected each image once, found {len(repeated)} of them twice or more "
-            f"{examples(repeated)}. Keep one row an image"
-        )
-    if unexplained := list(table.loc[table["reason"].str.strip() == "", "image_id"]):
-        raise TableError(
-            f"{path}: expected a reason in each row, found none in {len(unexplained)} of "
-            f"{len(ids)} {examples(unexplained)}. Write what is seen in the image, and who looked"
-        )
-    if idle := list(table.loc[table["old"] == table["new"], "image_id"]):
-        raise TableError(
-            f"{path}: expected another label in `new` than in `old`, found the same in "
-            f"{len(idle)} of {len(ids)} {examples(idle)}. Remove these rows"
-        )
+    ids = table["image_id"]
+    require(
+        TableError,
+        path,
+        f"{len(ids)} rows",
+        ("each image once", first_repeated(list(ids)), "Keep one row an image"),
+        (
+            "a reason in each row",
+            list(ids[table["reason"].str.strip() == ""]),
+            "Write what is seen in the image, and who looked",
+        ),
+        (
+            "another label in `new` than in `old`",
+            list(ids[table["old"] == table["new"]]),
+            "Remove these rows",
+        ),
+    )
     return table
 
 
@@ -66,9 +67,39 @@ def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Correctio
         return layout, Corrections(file=None, count=0, by_class={}, rows=[])
     rows = [Correction.model_validate(row) for row in read_corrections(path).to_dict("records")]
     label_of = dict(zip(layout.train.image_ids, layout.train.labels, strict=True))
-    _check_fit(path, rows, label_of, layout)
+    tested, classes = set(layout.test.image_ids), layout.competition.classes
+    require(
+        TableError,
+        path,
+        f"{len(rows)} rows",
+        (
+            "training images",
+            [f"{row.image_id} is in test" for row in rows if row.image_id in tested],
+            "No label of a test image is known or can be corrected: remove these rows",
+        ),
+        (
+            f"images of {layout.labels_file}",
+            [f"{row.image_id} is not there" for row in rows if row.image_id not in label_of],
+            "Correct the ids, or remove these rows",
+        ),
+        (
+            f"one of the classes {', '.join(classes)} in `new`",
+            [f"{row.new!r} for {row.image_id}" for row in rows if row.new not in classes],
+            "Correct these rows",
+        ),
+        (
+            f"the label that {layout.labels_file} gives in `old`",
+            [
+                f"{row.old!r} for {row.image_id}, which is {label!r}"
+                for row in rows
+                if row.old != (label := label_of.get(row.image_id))
+            ],
+            "The labels have changed, or have this correction already: look at these images again, "
+            "then correct the rows or remove them",
+        ),
+    )
     label_of |= {row.image_id: row.new for row in rows}
-    if lost := [name for name in layout.competition.classes if name not in label_of.values()]:
+    if lost := [name for name in classes if name not in label_of.values()]:
         raise TableError(
             f"{path}: expected images of each class after the corrections, found none of "
             f"{lost[0]!r}. Remove some of its rows"
@@ -79,41 +110,3 @@ def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Correctio
     )
     train = replace(layout.train, labels=list(label_of.values()))
     return replace(layout, train=train), corrections
-
-
-def _check_fit(
-    path: Path, rows: list[Correction], label_of: dict[str, str], layout: Layout
-) -> None:
-    def refuse(expected: str, broken: list[str], remedy: str) -> None:
-        if broken:
-            raise TableError(
-                f"{path}: expected {expected}, found {len(broken)} of {len(rows)} rows otherwise "
-                f"{examples(broken)}. {remedy}"
-            )
-
-    tested, classes = set(layout.test.image_ids), layout.competition.classes
-    refuse(
-        "training images",
-        [f"{row.image_id} is in test" for row in rows if row.image_id in tested],
-        "No label of a test image is known or can be corrected: remove these rows",
-    )
-    refuse(
-        f"images of {layout.labels_file}",
-        [f"{row.image_id} is not there" for row in rows if row.image_id not in label_of],
-        "Correct the ids, or remove these rows",
-    )
-    refuse(
-        f"one of the classes {', '.join(classes)} in `new`",
-        [f"{row.new!r} for {row.image_id}" for row in rows if row.new not in classes],
-        "Correct these rows",
-    )
-    refuse(
-        f"the label that {layout.labels_file} gives in `old`",
-        [
-            f"{row.old!r} for {row.image_id}, which is {label_of[row.image_id]!r}"
-            for row in rows
-            if row.old != label_of[row.image_id]
-        ],
-        "The labels have changed, or have this correction already: look at these images again, "
-        "then correct the rows or remove them",
-    )

@@ -13,6 +13,7 @@ The EXIF orientation is applied, since the image was labelled upright.
 
 import io
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,7 +77,9 @@ def decode_image(
     image = _open(encoded, max_side_px)
     mode, encoding = _mode(image), _encoding(image)
     _load(image, encoded)
-    _turn_upright(image)
+    # A viewer that cannot read the EXIF tag shows the pixels, which are whole, as they are.
+    with suppress(*_DAMAGE):
+        ImageOps.exif_transpose(image, in_place=True)
     pixels = _to_rgb(image)
     height, width = pixels.shape[:2]
     fitted = _pad(pixels, size_px) if fit == "pad" else resize(pixels, size_px, size_px)
@@ -97,22 +100,20 @@ def _open(encoded: bytes, max_side_px: int) -> ImageFile.ImageFile:
     Pillow.MAX_IMAGE_PIXELS = None  # Pillow would warn or stop before the sides can be compared
     try:
         image = Pillow.open(io.BytesIO(encoded), formats=FORMATS)
-        _check_header(image, max_side_px)
+        # The further frames of an MPO, as telephones write it, are previews.
+        faults = {
+            f"a side below {MIN_SIDE_PX} px": min(image.size) < MIN_SIDE_PX,
+            f"a side above {max_side_px} px (prepare.max_side_px)": max(image.size) > max_side_px,
+            "more than one frame or page": image.format != "MPO"
+            and getattr(image, "n_frames", 1) > 1,
+            f"mode {image.mode}, whose white is not known": image.mode not in MODES,
+        }
     except _DAMAGE as error:
         raise ImageError(f"no image (expected one of {', '.join(FORMATS)})") from error
+    for fault, found in faults.items():
+        if found:
+            raise ImageError(fault)
     return image
-
-
-def _check_header(image: ImageFile.ImageFile, max_side_px: int) -> None:
-    if min(image.size) < MIN_SIDE_PX:
-        raise ImageError(f"a side below {MIN_SIDE_PX} px")
-    if max(image.size) > max_side_px:
-        raise ImageError(f"a side above {max_side_px} px (prepare.max_side_px)")
-    # The further frames of an MPO, as telephones write it, are previews.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise ImageError("more than one frame or page")
-    if image.mode not in MODES:
-        raise ImageError(f"mode {image.mode}, whose white is not known")
 
 
 def _mode(image: ImageFile.ImageFile) -> str:
@@ -131,13 +132,12 @@ def _encoding(image: ImageFile.ImageFile) -> str:
 
 
 def _load(image: ImageFile.ImageFile, encoded: bytes) -> None:
+    is_whole = True  # Pillow notices in the other formats
     if image.format == "PNG":
         is_whole = _PNG_END in encoded
     elif image.format in ("JPEG", "MPO"):
         # In compressed data 0xFF is always followed by 0 or a restart marker, never by these.
         is_whole = encoded.rfind(_JPEG_END) > encoded.rfind(_JPEG_SCAN)
-    else:
-        is_whole = True  # Pillow notices
     if not is_whole:
         raise ImageError(f"{image.format} cut short: no end marker")
     try:
@@ -147,13 +147,6 @@ def _load(image: ImageFile.ImageFile, encoded: bytes) -> None:
         image.load()
     except _DAMAGE as error:
         raise ImageError(f"{image.format} damaged or cut short") from error
-
-
-def _turn_upright(image: ImageFile.ImageFile) -> None:
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except _DAMAGE:
-        return  # The pixels are whole; a viewer that cannot read the tag shows them as they are.
 
 
 def _to_rgb(image: Pillow.Image) -> Image:

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, require
 from pipeline.core.tables import first_repeated, read_csv
 from pipeline.prepare.labels import Labelled, Sample, read_values
 from pipeline.raw.archive import file_name
+
+_ANOTHER_FILE = "Set prepare.groups in params.yaml to the right file, or to {source: none}"
 
 
 def groups_from_file(path: Path, labelled: Labelled, sample: Sample) -> list[str]:
@@ -27,21 +29,17 @@ def groups_from_file(path: Path, labelled: Labelled, sample: Sample) -> list[str
     id_column, group_column = reversed(columns) if swapped else columns
     image_ids = read_values(path, table, id_column)
     group_of = dict(zip(image_ids, read_values(path, table, group_column), strict=True))
-    faults = {
-        "each id once, found twice": first_repeated(image_ids),
-        "a group for each labelled id, found none for": [
-            image_id for image_id in labelled.image_ids if image_id not in group_of
-        ],
-        "only ids of the labels or the sample submission, found unknown": sorted(
-            set(group_of) - set(labelled.image_ids) - set(sample.image_ids)
-        ),
-    }
-    for fault, broken in faults.items():
-        if broken:
-            raise CompetitionError(
-                f"{path}: expected {fault}: {len(broken)} ids {examples(broken)}. Set "
-                "prepare.groups in params.yaml to the right file, or to {source: none}"
-            )
+    without = [image_id for image_id in labelled.image_ids if image_id not in group_of]
+    unknown = sorted(set(group_of) - set(labelled.image_ids) - set(sample.image_ids))
+    require(
+        CompetitionError,
+        path,
+        f"{len(image_ids)} rows",
+        ("each id once", first_repeated(image_ids), _ANOTHER_FILE),
+        ("only ids of the labels or the sample submission", unknown, _ANOTHER_FILE),
+    )
+    requirement = ("a group for each labelled id", without, _ANOTHER_FILE)
+    require(CompetitionError, path, f"{len(labelled.image_ids)} ids", requirement)
     return [group_of[image_id] for image_id in labelled.image_ids]
 
 
@@ -53,13 +51,14 @@ def groups_from_names(
     An id without an image is its own group. place: the archive, for messages.
     Raises CompetitionError on a name without a group.
     """
-    names = {image_id: file_name(member) for image_id, member in members.items()}
-    matches = {image_id: re.search(pattern, name) for image_id, name in names.items()}
-    group_of = {image_id: match[1] for image_id, match in matches.items() if match and match[1]}
-    if nameless := [name for image_id, name in names.items() if image_id not in group_of]:
-        raise CompetitionError(
-            f"{place}: expected a group in each image's name by the pattern {pattern}, "
-            f"found none in {len(nameless)} of {len(members)} {examples(nameless)}. Set "
-            "prepare.groups.pattern in params.yaml"
-        )
+    group_of, nameless = {}, []
+    for image_id, member in members.items():
+        match = re.search(pattern, name := file_name(member))
+        if match and match[1]:
+            group_of[image_id] = match[1]
+        else:
+            nameless.append(name)
+    expected = f"a group in each image's name by the pattern {pattern}"
+    requirement = (expected, nameless, "Set prepare.groups.pattern in params.yaml")
+    require(CompetitionError, place, f"{len(members)} names", requirement)
     return [group_of.get(image_id, image_id) for image_id in image_ids]

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, require
 from pipeline.core.tables import first_repeated, read_csv
 from pipeline.raw.roles import find_class_columns
+
+_EITHER_FILE = (
+    "Set prepare.labels or prepare.sample_submission in params.yaml if one is the wrong file"
+)
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,8 @@ def read_sample(path: Path) -> Sample:
             "submission, set prepare.sample_submission in params.yaml"
         )
     image_ids = read_values(path, table, columns[0])
-    if repeated := first_repeated(image_ids):
-        raise CompetitionError(
-            f"{path}: expected each id once, found {len(repeated)} twice {examples(repeated)}. "
-            "Get the file from its source again"
-        )
+    once = ("each id once", first_repeated(image_ids), "Get the file from its source again")
+    require(CompetitionError, path, f"{len(image_ids)} rows", once)
     return Sample(path, columns, image_ids)
 
 
@@ -73,14 +74,18 @@ def read_labels(path: Path, sample: Sample) -> Labelled:
     id_column, label_column = _find_columns(path, list(table.columns), sample)
     image_ids = read_values(path, table, id_column)
     labels = read_values(path, table, label_column)
-    _check_labelled_once(path, image_ids, labels)
+    given = table[table[id_column].duplicated(keep=False)].groupby(id_column)[label_column].unique()
+    disagreeing_first = sorted(given.items(), key=lambda item: -len(item[1]))
+    repeated = [f"{image_id} is {' and '.join(names)}" for image_id, names in disagreeing_first]
     tested = set(sample.image_ids)
-    if both := [image_id for image_id in image_ids if image_id in tested]:
-        raise CompetitionError(
-            f"{path}: expected no id of {sample.path.name}, found {len(both)} in both "
-            f"{examples(both)}. Set prepare.labels or prepare.sample_submission in params.yaml "
-            "if one is the wrong file"
-        )
+    both = [image_id for image_id in image_ids if image_id in tested]
+    require(
+        CompetitionError,
+        path,
+        f"{len(image_ids)} rows",
+        ("each id once", repeated, "Keep one row an id"),
+        (f"no id of {sample.path.name}", both, _EITHER_FILE),
+    )
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise CompetitionError(
@@ -89,8 +94,13 @@ def read_labels(path: Path, sample: Sample) -> Labelled:
         )
     if all(re.fullmatch(r"[+-]?[0-9]+", name) for name in classes):
         classes.sort(key=int)
-    if len(sample.columns) > 2:
-        _check_class_columns(sample, path, classes)
+    columns = sample.columns[1:]
+    if len(columns) > 1:
+        unlabelled = [f"{name} has no labelled image" for name in columns if name not in classes]
+        unnamed = [f"{name} has no column" for name in classes if name not in columns]
+        expected = f"the id and a column for each class of {path.name}"
+        requirement = (expected, unlabelled + unnamed, _EITHER_FILE)
+        require(CompetitionError, sample.path, f"{len({*columns, *classes})} classes", requirement)
     return Labelled(path, id_column, label_column, image_ids, labels, classes)
 
 
@@ -106,12 +116,9 @@ def read_values(path: Path, table: pd.DataFrame, column: str) -> list[str]:
         for row, value in enumerate(values, start=1)
         if not value or value != value.strip()
     ]
-    if bad:
-        raise CompetitionError(
-            f"{path}: expected text without blanks around it in the column {column}, found "
-            f"{len(bad)} of {len(values)} values empty or with blanks {examples(bad)}. "
-            "Repair the file at its source"
-        )
+    expected = f"text without blanks around it in the column {column}"
+    requirement = (expected, bad, "Repair the file at its source")
+    require(CompetitionError, path, f"{len(values)} values", requirement)
     return values
 
 
@@ -130,39 +137,3 @@ def _find_columns(path: Path, found: list[str], sample: Sample) -> list[str]:
             "to the right file"
         )
     return found
-
-
-def _check_labelled_once(path: Path, image_ids: list[str], labels: list[str]) -> None:
-    repeated = first_repeated(image_ids)
-    if not repeated:
-        return
-    given: dict[str, set[str]] = {}
-    for image_id, label in zip(image_ids, labels, strict=True):
-        given.setdefault(image_id, set()).add(label)
-    disagreeing = [
-        f"{image_id} is {' and '.join(sorted(given[image_id]))}"
-        for image_id in repeated
-        if len(given[image_id]) > 1
-    ]
-    verdict = "the labels agree"
-    if disagreeing:
-        verdict = f"the labels of {len(disagreeing)} disagree {examples(disagreeing)}"
-    raise CompetitionError(
-        f"{path}: expected each id once, found {len(repeated)} twice or more "
-        f"{examples(repeated)}; {verdict}. Keep one row an id"
-    )
-
-
-def _check_class_columns(sample: Sample, labels_file: Path, classes: list[str]) -> None:
-    columns = sample.columns[1:]
-    faults = {
-        "no labelled image": [name for name in columns if name not in classes],
-        "no column": [name for name in classes if name not in columns],
-    }
-    for fault, names in faults.items():
-        if names:
-            raise CompetitionError(
-                f"{sample.path}: expected the id and a column for each class of "
-                f"{labels_file.name}, found {len(names)} of them with {fault} {examples(names)}. "
-                "Set prepare.labels or prepare.sample_submission in params.yaml to the right file"
-            )

@@ -6,16 +6,16 @@ test id without an image, is an error that names the parameter to set.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pipeline.core.competition import Competition
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, examples, require
 from pipeline.prepare.config import GroupsFromFile, GroupsFromName, PrepareConfig
 from pipeline.prepare.groups import groups_from_file, groups_from_names
-from pipeline.prepare.labels import read_labels, read_sample
+from pipeline.prepare.labels import Labelled, Sample, read_labels, read_sample
 from pipeline.raw.archive import IMAGE_SUFFIXES, ImageArchive
 from pipeline.raw.roles import RawFolder
 
@@ -43,7 +43,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """The raw folder, understood."""
+    """What prepare needs to know of the raw folder."""
 
     competition: Competition
     train: Split
@@ -69,11 +69,12 @@ def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
         label_column=sample.columns[1] if len(sample.columns) == 2 else labelled.label_column,
         classes=labelled.classes,
     )
-    with ExitStack() as opened:
-        train = _open_images(opened, folder, config.train_images, "train")
-        test = _open_images(opened, folder, config.test_images, "test")
-        train_members = _match_images(train, labelled.image_ids, labelled.path)
-        test_members = _match_images(test, sample.image_ids, sample.path)
+    with (
+        ImageArchive(*folder.images(config.train_images, "train")) as train_images,
+        ImageArchive(*folder.images(config.test_images, "test")) as test_images,
+    ):
+        members = _match_images(train_images, labelled, "train")
+        test_members = _match_images(test_images, sample, "test")
         groups = labelled.image_ids
         if isinstance(config.groups, GroupsFromFile):
             id_columns = [sample.columns[0], labelled.id_column]
@@ -81,54 +82,40 @@ def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
             groups = groups_from_file(file, labelled, sample)
         elif isinstance(config.groups, GroupsFromName):
             pattern = config.groups.pattern
-            groups = groups_from_names(train.place, pattern, labelled.image_ids, train_members)
+            groups = groups_from_names(train_images.place, pattern, labelled.image_ids, members)
         unknown = [""] * len(sample.image_ids)
-        layout = Layout(
-            competition,
-            Split(train, labelled.image_ids, labelled.labels, groups, train_members),
-            Split(test, sample.image_ids, unknown, unknown, test_members),
-            sample.path,
-            labelled.path,
+        train = Split(train_images, labelled.image_ids, labelled.labels, groups, members)
+        test = Split(test_images, sample.image_ids, unknown, unknown, test_members)
+        require(
+            CompetitionError,
+            test_images.place,
+            f"{len(test.image_ids)} ids",
+            (
+                f"an image for each id of {sample.path.name}",
+                test.missing,
+                "Get the archive from its source again, or set prepare.test_images in params.yaml",
+            ),
         )
-        _check_complete(layout.test, sample.path)
-        _check_claimed(layout.train, layout.test, labelled.path)
-        _check_claimed(layout.test, layout.train, sample.path)
-        yield layout
+        _check_claimed(train, test, labelled.path)
+        _check_claimed(test, train, sample.path)
+        yield Layout(competition, train, test, sample.path, labelled.path)
 
 
-def _open_images(
-    opened: ExitStack, folder: RawFolder, value: str, split: Literal["train", "test"]
-) -> ImageArchive:
-    archive = opened.enter_context(ImageArchive(*folder.images(value, split)))
+def _match_images(
+    archive: ImageArchive, table: Sample | Labelled, split: Literal["train", "test"]
+) -> dict[str, str]:
+    found = f"no match among {len(archive.members)} images {examples(archive.members)}"
     if not archive.members:
         others = f"{len(archive.ignored)} other files {examples(archive.ignored)}"
-        raise CompetitionError(
-            f"{archive.place}: expected images ({' '.join(IMAGE_SUFFIXES)}), found "
-            f"{others if archive.ignored else 'nothing at all'}. Set prepare.{split}_images in "
-            "params.yaml to NAME.zip or NAME.zip/FOLDER"
-        )
-    return archive
-
-
-def _match_images(archive: ImageArchive, image_ids: list[str], source: Path) -> dict[str, str]:
-    members = archive.match_ids(image_ids)
+        found = others if archive.ignored else "nothing at all"
+    members = archive.match_ids(table.image_ids)
     if not members:
         raise CompetitionError(
-            f"{archive.place}: expected images named like the ids of {source.name}, found no match "
-            f"for any of {len(image_ids)} ids {examples(image_ids)} among {len(archive.members)} "
-            f"images {examples(archive.members)}. Set prepare.train_images or "
-            "prepare.test_images in params.yaml if this is the wrong archive"
+            f"{archive.place}: expected images ({' '.join(IMAGE_SUFFIXES)}) named like the "
+            f"{len(table.image_ids)} ids of {table.path.name} {examples(table.image_ids)}, found "
+            f"{found}. Set prepare.{split}_images in params.yaml to NAME.zip or NAME.zip/FOLDER"
         )
     return members
-
-
-def _check_complete(test: Split, sample: Path) -> None:
-    if missing := test.missing:
-        raise CompetitionError(
-            f"{test.archive.place}: expected an image for each id of {sample.name}, found none for "
-            f"{len(missing)} of {len(test.image_ids)} {examples(missing)}. Get the archive from "
-            "its source again, or set prepare.test_images in params.yaml"
-        )
 
 
 def _check_claimed(split: Split, other: Split, source: Path) -> None:
@@ -137,10 +124,10 @@ def _check_claimed(split: Split, other: Split, source: Path) -> None:
     claimed = set(split.members.values())
     if other.archive.place == archive.place:
         claimed.update(other.members.values())
-    if unclaimed := [member for member in archive.members if member not in claimed]:
-        raise CompetitionError(
-            f"{archive.place}: expected only images of the ids in {source.name}, found "
-            f"{len(unclaimed)} of {len(archive.members)} without an id {examples(unclaimed)}. "
-            f"Add their ids, or set prepare.train_images or prepare.test_images in params.yaml "
-            "to the right folder (NAME.zip/FOLDER)"
-        )
+    unclaimed = [member for member in archive.members if member not in claimed]
+    remedy = (
+        "Add their ids, or set prepare.train_images or prepare.test_images in params.yaml to the "
+        "right folder (NAME.zip/FOLDER)"
+    )
+    requirement = (f"only images of the ids in {source.name}", unclaimed, remedy)
+    require(CompetitionError, archive.place, f"{len(archive.members)} images", requirement)

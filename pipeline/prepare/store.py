@@ -33,6 +33,8 @@ from pipeline.prepare.layout import Layout, Split
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_Row = tuple[dict[str, str | int], Decoded, Fingerprint]
+
 MOST_THREADS = 4
 """Decoding, resizing and hashing release the interpreter's lock, the rest does not."""
 
@@ -50,13 +52,6 @@ class Stored:
     encodings: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Row:
-    record: dict[str, str | int]
-    decoded: Decoded
-    fingerprint: Fingerprint
-
-
 def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> Stored:
     """Decode a split's images into `path`, an array (rows, size_px, size_px, 3), uint8 RGB.
 
@@ -68,20 +63,21 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
     records: list[dict[str, str | int]] = []
     fingerprints: list[Fingerprint] = []
     encodings: dict[str, str] = {}
+    places = range(len(split.image_ids))
     with path.open("wb") as file, warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
         _write_header(file, 0, config.size_px)
-        places = range(len(split.image_ids))
         rows = _in_order(partial(_make_row, split, config), places)
         for row in track(rows, what, len(places)):
             if isinstance(row, Unreadable):
                 unreadable.append(row)
                 continue
-            file.write(row.decoded.pixels.tobytes())
-            records.append(row.record)
-            fingerprints.append(row.fingerprint)
-            encodings[str(row.record["image_id"])] = row.decoded.encoding
+            record, decoded, print_ = row
+            file.write(decoded.pixels.tobytes())
+            records.append(record)
+            fingerprints.append(print_)
+            encodings[str(record["image_id"])] = decoded.encoding
         file.seek(0)
         _write_header(file, len(records), config.size_px)
     return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings)
@@ -106,17 +102,17 @@ def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareC
     problems = []
     again = "Get the archive from its source again"
     if train.unreadable and (config.unreadable == "stop" or train.table.empty):
-        problems.append(
-            f"{layout.train.archive.place}: {describe_unreadable(train)}. {again}"
-            + (", or leave them out: prepare.unreadable: exclude" if not train.table.empty else "")
-        )
+        way_out = "" if train.table.empty else ", or leave them out: prepare.unreadable: exclude"
+        problems.append((layout.train, train, f"{again}{way_out}"))
     if test.unreadable:
-        problems.append(
-            f"{layout.test.archive.place}: {describe_unreadable(test)}. A test image can never "
-            f"be left out, since a submission needs its row. {again}"
-        )
+        never = "A test image can never be left out, since a submission needs its row"
+        problems.append((layout.test, test, f"{never}. {again}"))
     if problems:
-        raise ImageError("\n".join(problems))
+        lines = [
+            f"{split.archive.place}: {describe_unreadable(stored)}. {remedy}"
+            for split, stored, remedy in problems
+        ]
+        raise ImageError("\n".join(lines))
 
 
 def describe_unreadable(stored: Stored) -> str:
@@ -130,7 +126,6 @@ def describe_unreadable(stored: Stored) -> str:
 
 
 def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreadable:
-    """The row of the split's id at that place."""
     image_id = split.image_ids[place]
     if image_id not in split.members:
         return Unreadable(image_id=image_id, reason="not in the archive")
@@ -151,14 +146,12 @@ def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreada
         "sha256": hashlib.sha256(encoded).hexdigest(),
         "pixels": print_.pixels,
     }
-    return _Row(record, decoded, print_)
+    return record, decoded, print_
 
 
 def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:
     """NumPy pads it to the same length for any number of rows."""
-    shape = (rows, size_px, size_px, 3)
-    description = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
-    header = {"descr": description, "fortran_order": False, "shape": shape}
+    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size_px, size_px, 3)}
     np.lib.format.write_array_header_1_0(file, header)
 
 

@@ -11,11 +11,11 @@ import struct
 import zipfile
 import zlib
 from collections import defaultdict
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import Self
 
-from pipeline.core.errors import ArchiveError, examples
+from pipeline.core.errors import ArchiveError, require
 from pipeline.core.progress import track
 from pipeline.core.tables import first_repeated
 
@@ -54,12 +54,12 @@ def check_archive(path: Path) -> None:
             _read(path, archive, info)
 
 
-class ImageArchive:
+class ImageArchive(AbstractContextManager["ImageArchive"]):
     """The images of a zip, or of one folder in it with everything below.
 
-    members: names of the images, as in the zip's directory and in its order; nested folders
-    are fine. ignored: the other files, to report. Neither holds hidden files and folders,
-    `__MACOSX` and `Thumbs.db`. place: the zip, or zip/folder, for messages.
+    members: names of the images, as in the zip's directory and in its order. ignored: the other
+    files, to report. Neither holds hidden files and folders, `__MACOSX` and `Thumbs.db`.
+    place: the zip, or zip/folder, for messages.
 
     Raises ArchiveError as check_archive does, but without reading any member.
     """
@@ -74,10 +74,16 @@ class ImageArchive:
         self._zip = _open(path)
         for info in self._zip.infolist():
             parts = _parts(info.filename)
-            if info.is_dir() or _is_litter(parts) or parts[: len(below)] != below:
+            if info.is_dir() or not parts or parts[: len(below)] != below:
+                continue
+            litter = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+            if litter or parts[-1].lower() == "thumbs.db":
                 continue
             is_image = PurePosixPath(parts[-1]).suffix.lower() in IMAGE_SUFFIXES
             (self.members if is_image else self.ignored).append(info.filename)
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
 
     def read(self, member: str) -> bytes:
         """A member's bytes, its size and CRC verified.
@@ -102,51 +108,39 @@ class ImageArchive:
     def match_ids(self, ids: list[str]) -> dict[str, str]:
         """The member of each id; ids without one are absent.
 
-        An id matches the member whose file name equals it, with or without the suffix;
-        folders are no part of it. Raises ArchiveError where two members match one id, or
-        two ids one member.
+        An id matches the member whose file name equals it, with or without the suffix, in
+        any folder. Raises ArchiveError where two members match one id, or two ids one member.
         """
         named: dict[str, list[str]] = defaultdict(list)
         for member in self.members:
             name = PurePosixPath(file_name(member))
             named[name.name].append(member)
             named[name.stem].append(member)
-        matches: dict[str, str] = {}
-        owners: dict[str, str] = {}
-        for image_id in ids:
-            if image_id not in named:
-                continue
-            member, *others = named[image_id]
-            if others:
+        found = {image_id: named[image_id] for image_id in ids if image_id in named}
+        for image_id, members in found.items():
+            if len(members) > 1:
                 raise ArchiveError(
                     f"{self.place}: expected one image for the id {image_id}, found "
-                    f"{1 + len(others)}: {' and '.join([member, *others])}. Set "
-                    "prepare.train_images or prepare.test_images to the right folder "
-                    "(NAME.zip/FOLDER), or remove one"
+                    f"{len(members)}: {' and '.join(members)}. Set prepare.train_images or "
+                    "prepare.test_images to the right folder (NAME.zip/FOLDER), or remove one"
                 )
-            owner = owners.setdefault(member, image_id)
-            if owner != image_id:
-                raise ArchiveError(
-                    f"{self.place}: expected one id for the image {member}, found two: {owner} "
-                    f"and {image_id}. Write all ids with the suffix, or all without"
-                )
-            matches[image_id] = member
+        matches = {image_id: member for image_id, (member,) in found.items()}
+        for member in first_repeated(list(matches.values())):
+            owners = [image_id for image_id, matched in matches.items() if matched == member]
+            raise ArchiveError(
+                f"{self.place}: expected one id for the image {member}, found two: "
+                f"{' and '.join(owners)}. Write all ids with the suffix, or all without"
+            )
         return matches
-
-    def close(self) -> None:
-        """Close the file; nothing can be read any more."""
-        self._zip.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def file_name(member: str) -> str:
     """A member's name without its folders; some Windows programs separate them by backslashes."""
     return _parts(member)[-1]
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -155,7 +149,13 @@ def _open(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except _DAMAGE as error:
-        raise ArchiveError(f"{path}: {_why_no_zip(path)} ({error}). {_GET_AGAIN}") from error
+        with path.open("rb") as file:
+            start = file.read(16)
+        size = f"{path.stat().st_size:,} bytes"
+        problem = f"expected a zip, found {size} that begin with {start!r}"
+        if start.startswith(b"PK\x03\x04"):
+            problem = f"expected a whole zip, found one cut short or damaged at {size}"
+        raise ArchiveError(f"{path}: {problem} ({error}). {_GET_AGAIN}") from error
     try:
         _check_directory(path, archive.infolist())
     except ArchiveError:
@@ -164,38 +164,8 @@ def _open(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def _why_no_zip(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(16)
-    size = path.stat().st_size
-    if start.startswith(b"PK\x03\x04"):
-        return f"expected a whole zip, found one cut short or damaged at {size:,} bytes"
-    return f"expected a zip, found {size:,} bytes that begin with {start!r}"
-
-
 def _check_directory(path: Path, members: list[zipfile.ZipInfo]) -> None:
     readable = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    faults = {
-        "no encryption": [i.filename for i in members if i.flag_bits & _ENCRYPTED],
-        "stored or deflated members": [
-            i.filename for i in members if i.compress_type not in readable
-        ],
-        "each name once": first_repeated(
-            ["/".join(_parts(i.filename)) for i in members if not i.is_dir()]
-        ),
-        f"at most {MOST_MEMBER_BYTES:,} bytes a member and at most {MOST_RATIO} times the packed "
-        "size": _bombs(path, members),
-    }
-    for expected, broken in faults.items():
-        if broken:
-            raise ArchiveError(
-                f"{path}: expected {expected}, found {len(broken)} of {len(members)} members "
-                f"otherwise {examples(broken)}. {_PACK_ANEW}"
-            )
-
-
-def _bombs(path: Path, members: list[zipfile.ZipInfo]) -> list[str]:
-    """The members that unpack to too many bytes, or all of them where their sum does."""
     bombs = [
         f"{info.filename}: {info.file_size:,} bytes out of {info.compress_size:,}"
         for info in members
@@ -206,7 +176,18 @@ def _bombs(path: Path, members: list[zipfile.ZipInfo]) -> list[str]:
     # Many small bombs, or members that share their packed bytes.
     if not bombs and unpacked > max(MOST_MEMBER_BYTES, MOST_RATIO * packed):
         bombs = [f"all members: {unpacked:,} bytes out of {packed:,}"]
-    return bombs
+    names = ["/".join(_parts(info.filename)) for info in members if not info.is_dir()]
+    faults = {
+        "no encryption": [i.filename for i in members if i.flag_bits & _ENCRYPTED],
+        "stored or deflated members": [
+            i.filename for i in members if i.compress_type not in readable
+        ],
+        "each name once": first_repeated(names),
+        f"at most {MOST_MEMBER_BYTES:,} bytes a member and at most {MOST_RATIO} times the packed "
+        "size": bombs,
+    }
+    requirements = [(expected, broken, _PACK_ANEW) for expected, broken in faults.items()]
+    require(ArchiveError, path, f"{len(members)} members", *requirements)
 
 
 def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -223,12 +204,3 @@ def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
             f"declares, found {len(content):,}. {_GET_AGAIN}"
         )
     return content
-
-
-def _parts(name: str) -> list[str]:
-    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-
-
-def _is_litter(parts: list[str]) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return hidden or not parts or parts[-1].lower() == "thumbs.db"

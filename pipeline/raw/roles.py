@@ -109,11 +109,8 @@ class RawFolder:
         return self._choose(f"prepare.{split}_images", name, found, candidates, rule), inside
 
     def _described(self, *taken: Path) -> dict[str, str]:
-        return {
-            name: f"{name} ({', '.join(columns)})"
-            for name, columns in self.csvs.items()
-            if self.path / name not in taken
-        }
+        rest = {name: self.csvs[name] for name in self.csvs if self.path / name not in taken}
+        return {name: f"{name} ({', '.join(columns)})" for name, columns in rest.items()}
 
     def _choose(
         self, parameter: str, value: str, found: dict[str, str], candidates: list[str], rule: str
@@ -143,12 +140,10 @@ def find_class_columns(path: Path, classes: list[str]) -> list[str]:
 
 
 def is_csv(path: Path) -> bool:
-    """Whether a file has a CSV's suffix."""
     return path.suffix.lower() == ".csv"
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file has a zip's suffix."""
     return path.suffix.lower() == ".zip"
 
 

@@ -15,13 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pipeline.core.shapes import Image
-from pipeline.download.drawn.marks import (
-    ARTEFACTS,
-    PARASITES,
-    Layers,
-    empty_layers,
-    pick_place,
-)
+from pipeline.download.drawn.marks import ARTEFACTS, PARASITES, Layers, empty_layers, pick_place
 from pipeline.download.drawn.outlines import Plane, blurred, fill, lobed_outline, smooth_noise
 
 Colour = Float[ndarray, "3"]
@@ -71,7 +65,6 @@ class Stain:
 
 
 def draw_stain(rng: np.random.Generator) -> Stain:
-    """The stain of one patient."""
     shares = np.array([share for share, _ in _TINTS])
     tint = np.array(_TINTS[rng.choice(len(_TINTS), p=shares)][1], np.float32)
     colour = tint * rng.normal(1, 0.05) + rng.normal(0, 6, 3)
@@ -155,17 +148,15 @@ def _one_piece(body: Plane) -> Plane:
     return np.asarray(pieces == largest, np.float32)
 
 
-def _bounds(body: Plane) -> tuple[slice, slice]:
+def _bounds(body: Plane) -> tuple[slice, ...]:
     """The smallest box around the mask, no side below SMALLEST_PX."""
-    rows, columns = np.nonzero(body)
-    return _span(rows, len(body)), _span(columns, len(body))
-
-
-def _span(used: ndarray, length: int) -> slice:
-    low, high = int(used.min()), int(used.max()) + 1
-    missing = max(0, SMALLEST_PX - (high - low))
-    low = max(0, min(low - missing // 2, length - SMALLEST_PX))
-    return slice(low, max(high, low + SMALLEST_PX))
+    box = []
+    for used in np.nonzero(body):
+        low, high = int(used.min()), int(used.max()) + 1
+        missing = max(0, SMALLEST_PX - (high - low))
+        low = max(0, min(low - missing // 2, len(body) - SMALLEST_PX))
+        box.append(slice(low, max(high, low + SMALLEST_PX)))
+    return tuple(box)
 
 
 def _develop(

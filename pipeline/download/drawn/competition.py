@@ -63,13 +63,13 @@ def draw_competition(config: SyntheticSource, raw: Path, hidden: Path) -> None:
     patients or copies.
     """
     train, test, stains = _plan(config)
-    for rows, stream, name in (
-        (train, _TRAIN_CELLS, "train_data"),
-        (test, _TEST_CELLS, "test_data"),
-    ):
+    splits = [(train, _TRAIN_CELLS, "train_data"), (test, _TEST_CELLS, "test_data")]
+    for rows, stream, name in splits:
         pngs = _draw_pngs(rows, stains, config.seed, stream)
         write_images(raw / f"{name}.zip", list(rows["id"]), pngs, f"draw {name}")
-    usage = _halves(_stream(config.seed, _TEST_CELLS), len(test))
+    # Public for a random half of the rows, rounded down; Private for the others.
+    usage = np.repeat(["Public", "Private"], [len(test) // 2, len(test) - len(test) // 2])
+    usage = _stream(config.seed, _TEST_CELLS).permutation(usage)
     solution = test[["id"]].assign(label=test["true_label"], Usage=usage)
     write_tables(raw, hidden, train, solution)
     write_table(hidden / "truth.csv", pd.concat([train, test])[TRUTH_COLUMNS])
@@ -99,10 +99,8 @@ def _draw_patients(config: SyntheticSource) -> tuple[list[_Patient], list[_Patie
     images = config.train_images + config.test_images
     in_test = max(1, round(config.patients * config.test_images / images))
     in_train = config.patients - in_test
-    for split, patients, room in (
-        ("train", in_train, config.train_images),
-        ("test", in_test, config.test_images),
-    ):
+    splits = [("train", in_train, config.train_images), ("test", in_test, config.test_images)]
+    for split, patients, room in splits:
         if patients > room:
             raise ConfigError(
                 f"download.patients: {config.patients} patients put {patients} of them into "
@@ -192,12 +190,6 @@ def _choose_copies(rng: np.random.Generator, train: pd.DataFrame, count: int) ->
     return copied
 
 
-def _halves(rng: np.random.Generator, rows: int) -> list[str]:
-    """Public for a random half of the rows, rounded down; Private for the others."""
-    usage = np.array(["Private", "Public"])[(np.arange(rows) < rows // 2).astype(int)]
-    return [str(name) for name in rng.permutation(usage)]
-
-
 def _draw_pngs(
     rows: pd.DataFrame, stains: dict[str, Stain], seed: int, stream: int
 ) -> Iterator[bytes]:
@@ -210,12 +202,8 @@ def _draw_pngs(
             [name for name in record["parasites"].split("+") if name],
             [name for name in record["artefacts"].split("+") if name],
         )
-        yield _png(image)
-
-
-def _png(image: ndarray) -> bytes:
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return encoded.tobytes()
+        _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        yield png.tobytes()
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

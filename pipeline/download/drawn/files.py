@@ -32,12 +32,7 @@ def write_images(path: Path, ids: list[str], pngs: Iterable[bytes], what: str) -
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for image_id, png in track(zip(ids, pngs, strict=True), what, len(ids)):
-            archive.writestr(_member(f"{path.stem}/{image_id}.png"), png)
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    """A plain file with the same time and system always."""
-    member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    member.create_system = 3  # Unix
-    member.external_attr = 0o100644 << 16
-    return member
+            member = zipfile.ZipInfo(f"{path.stem}/{image_id}.png", (1980, 1, 1, 0, 0, 0))
+            member.create_system = 3  # Unix
+            member.external_attr = 0o100644 << 16  # a plain file
+            archive.writestr(member, png)
