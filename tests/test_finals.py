@@ -51,6 +51,12 @@ def made(
     return PastSubmission(name, public, card_of(mean, right, metric), "", answers)
 
 
+def choose(*submissions: PastSubmission) -> tuple[str, str | None]:
+    """The names of the two finals."""
+    found = choose_finals(list(submissions), GROUPS)
+    return found.first.name, found.second.name if found.second else None
+
+
 def test_the_first_has_the_best_forecast_and_the_second_differs_most() -> None:
     found = choose_finals(
         [made("a", 0.90, 0), made("b", 0.91, 10), made("c", 0.905, 40), made("d", 0.9, 90)], GROUPS

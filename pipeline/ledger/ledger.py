@@ -44,7 +44,6 @@ class Entry:
     file: str
     """Relative to the repository."""
     sha256: str = ""
-    """The file's hash."""
     commit: str = ""
     """The repository's commit, with DIRTY where it applies."""
     dvc_lock: str = ""
@@ -69,7 +68,7 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The file and Kaggle's number, for a message."""
+        """For a message."""
         return f"{self.file} (submission {self.ref})" if self.ref else self.file
 
     @property

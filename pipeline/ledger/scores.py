@@ -5,7 +5,6 @@ hash shows which file it was, and git which commit holds it.
 """
 
 import hashlib
-from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError
@@ -36,7 +35,10 @@ def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
 
 
 def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
-    """An entry for a submission that Kaggle has and the ledger does not."""
+    """An entry for a submission that Kaggle has and the ledger does not.
+
+    Its commit is the last that changed the file, "" where the file is not as committed.
+    """
     sha256, file, commit = "", found.file_name, ""
     try:
         content = kaggle.read_submission(competition, found.ref)
@@ -44,8 +46,12 @@ def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
         say(f"submission {found.ref}: without its file its commit is unknown: {error}")
     else:
         sha256 = hashlib.sha256(content).hexdigest()
-        if path := _find_file(sha256):
-            file, commit = path.as_posix(), _find_commit(path)
+        for path in sorted(paths.LEDGER.parent.glob("*.csv")):
+            if path != paths.LEDGER and sha256_of(path) == sha256:
+                file = path.as_posix()
+                if file_at("HEAD", path) == path.read_bytes():
+                    commit = git("log", "-1", "--format=%H", "--", file)
+                break
     entry = Entry(
         time=now(),
         status="pending",
@@ -57,16 +63,3 @@ def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
         mark=mark_of(found) or f"ref {found.ref}",
     )
     return updated(entry, found)
-
-
-def _find_file(sha256: str) -> Path | None:
-    """The CSV in submissions/ with this hash."""
-    files = sorted(path for path in paths.LEDGER.parent.glob("*.csv") if path != paths.LEDGER)
-    return next((path for path in files if sha256_of(path) == sha256), None)
-
-
-def _find_commit(path: Path) -> str:
-    """The last commit that changed a file; "" where the file is not as committed."""
-    if file_at("HEAD", path) != path.read_bytes():
-        return ""
-    return git("log", "-1", "--format=%H", "--", str(path))

@@ -19,7 +19,7 @@ class Verdict:
     rebuilt: Path | None
     """The rebuilt file; None where it was removed with its worktree."""
     sha256: str
-    """The rebuilt file's hash."""
+    """The rebuilt file's."""
     rows: int
     """Rows in either file, by id; 0 where the submitted file is lost, so only hashes compare."""
     different: list[str]
