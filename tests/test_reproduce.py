@@ -216,23 +216,37 @@ def test_the_ledgers_last_line_of_a_submission_is_found() -> None:
     assert find_entry("tiny", [pending, scored]) == scored
 
 
-@pytest.mark.parametrize("what", ["", "10", "in", "tiny.cs", "other/tiny.csv", "csv"])
-def test_what_is_not_in_the_ledger_is_answered_with_what_is(what: str) -> None:
+LISTED = (
+    "101 submissions/tiny.csv, 102 submissions/v1.2.csv, 103 submissions/tiny.csv, "
+    "104 submissions/late.csv, no number submissions/late.csv, 105 submissions/late.csv, "
+    "no number submissions/never.csv"
+)
+LONG = [entry(str(number)) for number in range(100, 125)]
+LAST = ", ".join(f"{number} submissions/tiny.csv" for number in range(115, 125))
+OLD, ELSEWHERE = entry("102", "old/tiny.csv"), entry("102", competition="other-cells")
+
+
+@pytest.mark.parametrize(
+    ("what", "entries", "problem"),
+    [
+        *(
+            (what, LEDGER, f"no submission {what!r}. The last are: {LISTED}")
+            for what in ("", "10", "in", "tiny.cs", "other/tiny.csv", "csv")
+        ),
+        ("x", LONG, f"no submission 'x'. The last are: {LAST}"),
+        ("tiny", [LEDGER[0], OLD], f"'tiny' may be any of: 101 {FILE}, 102 old/tiny.csv"),
+        ("tiny", [LEDGER[0], ELSEWHERE], f"'tiny' may be any of: 101 {FILE}, 102 {FILE}"),
+    ],
+)
+def test_what_fits_no_submission_or_several_is_answered_with_the_ledgers(
+    what: str, entries: list[Entry], problem: str
+) -> None:
     with pytest.raises(ReproduceError) as error:
-        find_entry(what, LEDGER)
+        find_entry(what, entries)
     assert str(error.value) == (
-        f"submissions/ledger.csv: no submission {what!r}. The last are: 101 submissions/tiny.csv, "
-        "102 submissions/v1.2.csv, 103 submissions/tiny.csv, 104 submissions/late.csv, no number "
-        "submissions/late.csv, 105 submissions/late.csv, no number submissions/never.csv. "
-        "Run: python -m pipeline reproduce NUMBER"
+        f"submissions/ledger.csv: {problem}. Run: python -m pipeline reproduce NUMBER"
     )
-
-
-def test_a_long_ledger_is_listed_from_its_end() -> None:
-    with pytest.raises(ReproduceError) as error:
-        find_entry("x", [entry(str(number)) for number in range(100, 125)])
-    assert "The last are: 115 submissions/tiny.csv, 116 " in str(error.value)
-    assert ", 124 submissions/tiny.csv. Run" in str(error.value)
+    assert find_entry(entries[1].ref, entries) == entries[1]
 
 
 def test_an_empty_ledger_is_an_error() -> None:
@@ -241,19 +255,6 @@ def test_an_empty_ledger_is_an_error() -> None:
     assert str(error.value) == (
         "submissions/ledger.csv: expected a submission, found none. Run: python -m pipeline submit"
     )
-
-
-@pytest.mark.parametrize(
-    "other", [entry("102", "old/tiny.csv"), entry("102", competition="other-cells")]
-)
-def test_a_name_of_several_submissions_is_ambiguous_and_a_number_is_not(other: Entry) -> None:
-    with pytest.raises(ReproduceError) as error:
-        find_entry("tiny", [entry("101"), other])
-    assert str(error.value) == (
-        "submissions/ledger.csv: 'tiny' may be any of: 101 submissions/tiny.csv, "
-        f"102 {other.file}. Run: python -m pipeline reproduce NUMBER"
-    )
-    assert find_entry("102", [entry("101"), other]) == other
 
 
 # What is reported
@@ -270,38 +271,22 @@ START = "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        (
-            Verdict(MADE, None, "b" * 64, 9, [], None),
-            START + "byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb.",
-        ),
-        (
-            Verdict(DIRTY, KEPT, "b" * 64, 9, [], None),
-            "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb. It was made with changes that no commit holds. It is /f/submissions/tiny.csv.",
-        ),
-        (
-            Verdict(MADE, KEPT, "c" * 64, 9, ["t1", "t2"], None),
-            START + "but 2 of 9 rows differ (first: t1, t2). Its accuracy can differ by at most 0.2223, on half of the test images by at most 0.4445. It is /f/submissions/tiny.csv.",
-        ),
-        (
-            Verdict(MADE, KEPT, "c" * 64, 9, list("123456"), None),
-            START + "but 6 of 9 rows differ (first: 1, 2, 3). Its accuracy can differ by at most 0.6667, on half of the test images by at most 1.0000. It is /f/submissions/tiny.csv.",
-        ),
-        (
-            Verdict(F1, None, "c" * 64, 9, ["t1", "t2"], None),
-            START + "but 2 of 9 rows differ (first: t1, t2).",
-        ),
-        (
-            Verdict(LOSS, None, "c" * 64, 9, ["t1", "t2"], 1.25e-7),
-            START + "but 2 of 9 rows differ (first: t1, t2), by at most 1.2e-07.",
-        ),
-        (
-            Verdict(MADE, None, "c" * 64, 9, [], None),
-            START + "other bytes, but all 9 rows say the same, so the score is the same: the order, the header, quotes or line ends differ.",
-        ),
-        (
-            Verdict(MADE, None, "c" * 64, 0, [], None),
-            START + "not the bytes that were submitted: SHA-256 cccccccccccccccc, the ledger has bbbbbbbbbbbbbbbb. The submitted file is neither in the folder nor in the commit, so its rows cannot be compared.",
-        ),
+        (Verdict(MADE, None, "b" * 64, 9, [], None),
+         START + "byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb."),
+        (Verdict(DIRTY, KEPT, "b" * 64, 9, [], None),
+         "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb. It was made with changes that no commit holds. It is /f/submissions/tiny.csv."),
+        (Verdict(MADE, KEPT, "c" * 64, 9, ["t1", "t2"], None),
+         START + "but 2 of 9 rows differ (first: t1, t2). Its accuracy can differ by at most 0.2223, on half of the test images by at most 0.4445. It is /f/submissions/tiny.csv."),
+        (Verdict(MADE, KEPT, "c" * 64, 9, list("123456"), None),
+         START + "but 6 of 9 rows differ (first: 1, 2, 3). Its accuracy can differ by at most 0.6667, on half of the test images by at most 1.0000. It is /f/submissions/tiny.csv."),
+        (Verdict(F1, None, "c" * 64, 9, ["t1", "t2"], None),
+         START + "but 2 of 9 rows differ (first: t1, t2)."),
+        (Verdict(LOSS, None, "c" * 64, 9, ["t1", "t2"], 1.25e-7),
+         START + "but 2 of 9 rows differ (first: t1, t2), by at most 1.2e-07."),
+        (Verdict(MADE, None, "c" * 64, 9, [], None),
+         START + "other bytes, but all 9 rows say the same, so the score is the same: the order, the header, quotes or line ends differ."),
+        (Verdict(MADE, None, "c" * 64, 0, [], None),
+         START + "not the bytes that were submitted: SHA-256 cccccccccccccccc, the ledger has bbbbbbbbbbbbbbbb. The submitted file is neither in the folder nor in the commit, so its rows cannot be compared."),
     ],
 )  # fmt: skip
 def test_the_report_says_what_was_found_and_what_it_can_change(found: Verdict, text: str) -> None:
