@@ -44,9 +44,7 @@ def _explain(each: PastSubmission, private: float | None, audit: Audit | None) -
         return []
     if each.card is None:
         return [f"{each.name}: no forecast to compare its score with: {each.no_card}"]
-    lines = []
-    if each.public is not None:
-        lines = explain_score(each.card, each.public, audit)
+    lines = explain_score(each.card, each.public, audit) if each.public is not None else []
     if private is not None:
         forecast = each.card.forecast
         chance = chance_of(private, forecast.levels, forecast.quantiles.private)
@@ -160,7 +158,6 @@ def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str
 
 
 def _find_optimism(card: Card, public: float, audit: Audit | None) -> list[str]:
-    """Why the cross-validated score may be too good."""
     found = []
     drift, claimed, nested = card.forecast.drift, card.blend.unnested, card.metric.value
     if drift is not None and drift.weighted:

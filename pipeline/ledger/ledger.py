@@ -125,14 +125,10 @@ def locked(path: Path) -> Iterator[None]:
     Raises SubmissionError where another process does so now.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
     except Timeout:
         raise SubmissionError(
             f"{path}: another process is submitting or reading scores. Wait for it"
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -14,8 +14,8 @@ def describe_rank(
 
     public_share: the share of the test rows that are taken as public; Kaggle does not say. Our
     team is found by the name on our submissions; teams with the same score share the best place
-    among them. Raises KaggleError where we are not on the leaderboard, or its scores cannot be by
-    the metric.
+    among them. The noise is the 95 % interval of a share of right rows, 1.96 sqrt(p (1 - p) / n).
+    Raises KaggleError where we are not on the leaderboard, or its scores cannot be by the metric.
     """
     board = kaggle.leaderboard(competition)
     names = {submission.team for submission in kaggle.list_submissions(competition)}
@@ -29,34 +29,23 @@ def describe_rank(
     better = [other for other in scores if metric.gain(other) > metric.gain(score)]
     side = "above" if metric.greater_is_better else "below"
     gap = f"{abs(min(better, key=metric.gain) - score):.5f} {side}" if better else "none"
+    noise = f"known for accuracy only, and params.yaml: ensemble.metric is {metric.name}"
+    if metric.is_mean_of_rows:
+        outside = [other for other in scores if not metric.lowest <= other <= metric.highest]
+        if outside:
+            raise KaggleError(
+                f"{competition}: expected scores by {metric.name}, from {metric.lowest:g} to "
+                f"{metric.highest:g}, on the leaderboard, found {outside[0]:g}. "
+                "Set ensemble.metric in params.yaml to the competition's"
+            )
+        half = 1.96 * math.sqrt(score * (1 - score) / (test_rows * public_share))
+        near = [place for place, other in enumerate(scores, 1) if abs(other - score) <= half]
+        noise = (
+            f"±{half:.5f} (95 %, with {public_share:.0%} of the {test_rows} test rows as public): "
+            f"places {near[0]} to {near[-1]} cannot be distinguished from ours"
+        )
     return [
         f"{ours.team}: place {scores.index(score) + 1} of {len(board)}, public score {score:.5f}",
         f"leader: {scores[0]:.5f}, {abs(scores[0] - score):.5f} {side}; next better: {gap}",
-        _describe_noise(competition, scores, score, metric, test_rows, public_share),
+        f"noise: {noise}",
     ]
-
-
-def _describe_noise(
-    competition: str,
-    scores: list[float],
-    score: float,
-    metric: Metric,
-    test_rows: int,
-    public_share: float,
-) -> str:
-    """The 95 % interval of a share of right rows, 1.96 sqrt(p (1 - p) / n), and who is inside."""
-    if not metric.is_mean_of_rows:
-        return f"noise: known for accuracy only, and params.yaml: ensemble.metric is {metric.name}"
-    outside = [other for other in scores if not metric.lowest <= other <= metric.highest]
-    if outside:
-        raise KaggleError(
-            f"{competition}: expected scores by {metric.name}, from {metric.lowest:g} to "
-            f"{metric.highest:g}, on the leaderboard, found {outside[0]:g}. "
-            "Set ensemble.metric in params.yaml to the competition's"
-        )
-    noise = 1.96 * math.sqrt(score * (1 - score) / (test_rows * public_share))
-    near = [place for place, other in enumerate(scores, 1) if abs(other - score) <= noise]
-    return (
-        f"noise: ±{noise:.5f} (95 %, with {public_share:.0%} of the {test_rows} test rows as "
-        f"public): places {near[0]} to {near[-1]} cannot be distinguished from ours"
-    )

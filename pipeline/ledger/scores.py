@@ -12,8 +12,8 @@ from pipeline.core.files import sha256_of
 from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, Submission
 from pipeline.ledger.git import file_at, git
-from pipeline.ledger.ledger import Entry, append, latest, read_ledger
-from pipeline.ledger.submit import mark_of, now, settle, updated
+from pipeline.ledger.ledger import Entry, latest, read_ledger
+from pipeline.ledger.submit import mark_of, now, record, settle, updated
 
 
 def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
@@ -29,8 +29,8 @@ def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
     for found in reversed(kaggle.list_submissions(competition)):
         entry = known.get(str(found.ref)) or known.get(mark_of(found))
         new = updated(entry, found) if entry else _adopt(found, competition, kaggle)
-        if new is not entry:
-            append(paths.LEDGER, new)
+        if new != entry:
+            record(new)
     return latest(read_ledger(paths.LEDGER), competition)
 
 

@@ -6,13 +6,13 @@ and whenever it is not known whether Kaggle has one, its list of submissions is 
 mark.
 """
 
-import dataclasses
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError, LostReplyError, SubmissionError
@@ -82,7 +82,7 @@ def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Callable[[str],
             raise _submitted_before(order.file, str(found.ref), "Kaggle")
     if not confirm(_question(order, provenance.card, kaggle.limits(order.competition))):
         raise SubmissionError(f"{order.file}: not submitted")
-    entry = _record(_entry(order, provenance, attempt=len(before) + 1))
+    entry = record(_entry(order, provenance, attempt=len(before) + 1))
     return wait_for_score(_send(order, entry, kaggle), kaggle, order.wait_s)
 
 
@@ -95,10 +95,9 @@ def settle(entry: Entry, kaggle: Kaggle) -> Entry:
     while True:
         for found in kaggle.list_submissions(entry.competition):
             if mark_of(found) == entry.mark:
-                return _record(updated(entry, found))
+                return record(updated(entry, found))
         if time.monotonic() >= deadline:
-            lost = dataclasses.replace(entry, time=now(), status="lost", error="never arrived")
-            return _record(lost)
+            return record(entry, status="lost", error="never arrived")
         time.sleep(POLL_S[0])
 
 
@@ -114,7 +113,7 @@ def wait_for_score(entry: Entry, kaggle: Kaggle, wait_s: float) -> Entry:
                 raise
         else:
             if found.status != "pending":
-                return _record(updated(entry, found))
+                return record(updated(entry, found))
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             say(f"submission {entry.ref}: no score yet. Later: python -m pipeline scores")
@@ -132,9 +131,9 @@ def mark_of(found: Submission) -> str:
 
 
 def updated(entry: Entry, found: Submission) -> Entry:
-    """The entry with what Kaggle says now; the same object where nothing is new."""
+    """The entry with what Kaggle says now."""
     status: Status = found.status  # type: ignore[assignment]
-    new = dataclasses.replace(
+    return replace(
         entry,
         status=status,
         ref=str(found.ref),
@@ -142,12 +141,18 @@ def updated(entry: Entry, found: Submission) -> Entry:
         private=found.private or entry.private,
         error=found.error,
     )
-    return entry if new == entry else dataclasses.replace(new, time=now())
 
 
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def record(entry: Entry, **changes: Any) -> Entry:
+    """Add a line to the ledger, of an entry in which some fields changed now."""
+    entry = replace(entry, time=now(), **changes)
+    append(paths.LEDGER, entry)
+    return entry
 
 
 def _submitted_before(file: Path, ref: str, where: str) -> SubmissionError:
@@ -213,12 +218,7 @@ def _send(order: Order, entry: Entry, kaggle: Kaggle) -> Entry:
             ) from error
         return settled
     except KaggleError as error:
-        _record(dataclasses.replace(entry, time=now(), status="refused", error=str(error)))
+        record(entry, status="refused", error=str(error))
         raise
     say(f"{order.file}: submitted as {ref}")
-    return _record(dataclasses.replace(entry, time=now(), status="pending", ref=str(ref)))
-
-
-def _record(entry: Entry) -> Entry:
-    append(paths.LEDGER, entry)
-    return entry
+    return record(entry, status="pending", ref=str(ref))
