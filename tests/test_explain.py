@@ -1,7 +1,5 @@
 """A score is compared with its forecast, and what could explain it follows from the stated rules."""
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,21 +8,28 @@ from cards import make_audit
 from competing import LEVELS, normal_card
 from scipy import stats
 
-from pipeline.core import paths
+from pipeline.core.audit import Audit
 from pipeline.core.errors import SubmissionError
-from pipeline.core.record import write_record
-from pipeline.ledger.explain import (
-    DataFacts,
-    chance_of,
-    expect_private,
-    explain_score,
-    read_data_facts,
-)
+from pipeline.ledger.explain import chance_of, expect_private, explain_score
 from pipeline.ledger.history import Answers, PastSubmission
 from pipeline.ledger.review import compare_scores, review, share_of_differences
 from pipeline.scoring.card import Drift
 
-FACTS = DataFacts({"0": 0.5, "1": 0.5}, across_groups=0, across_splits=0)
+
+def audit_of(spans_groups: int = 0, both: int = 0, classes: tuple[int, ...] = (50, 50)) -> Audit:
+    """Training classes with these numbers of images, and so many clusters of duplicates."""
+    found = make_audit(100, ("0", "1"), ["a", "b", "c", "d"], grouped=True)
+    counts = {str(place): count for place, count in enumerate(classes)}
+    duplicates = {"spans_groups": spans_groups, "where": {"train": 0, "test": 0, "both": both}}
+    return found.model_copy(
+        update={
+            "train": found.train.model_copy(update={"classes": counts}),
+            "duplicates": found.duplicates.model_copy(update=duplicates),
+        }
+    )
+
+
+FACTS = audit_of()
 QUANTILES = normal_card().forecast.quantiles.public
 DRIFT = Drift(
     auc=0.81, band=(0.4, 0.6), p=0.025, splits=100, strongest=["sharpness of channel 1"],
@@ -54,7 +59,7 @@ def test_a_score_inside_needs_no_explanation() -> None:
 
 DRIFTED = {"forecast": {"drift": DRIFT}}
 THREE = {"test": {"labels": {"0": 600, "1": 600, "2": 800}}}
-UNEVEN = {"class_shares": {"0": 0.1, "1": 0.1, "2": 0.8}}
+UNEVEN = {"classes": (10, 10, 80)}
 UNGROUPED = {"out_of_fold": {"groups": 600}}
 LOSS = {"metric": {"name": "log_loss", "value": 0.9}}
 OVERFITTED = {"blend": {"unnested": 0.92}}
@@ -76,25 +81,24 @@ OVERFITTED = {"blend": {"unnested": 0.92}}
         (0.86, {"forecast": {"drift": DRIFT.model_copy(update={"weighted": False})}}, {}, ["nothing known"]),
         (0.88, {}, {}, []),
         (0.86, UNGROUPED, {}, ["leak in cross-validation"]),
-        (0.86, {}, {"across_groups": 3}, ["leak in cross-validation"]),
+        (0.86, {}, {"spans_groups": 3}, ["leak in cross-validation"]),
         (0.86, OVERFITTED, {}, ["overfitted blend"]),
         (0.86, {"blend": {"unnested": 0.905}}, {}, ["nothing known"]),
-        (0.86, {}, {"across_splits": 9}, ["nothing known"]),
+        (0.86, {}, {"both": 9}, ["nothing known"]),
         (0.86, DRIFTED | UNGROUPED | OVERFITTED, {}, ["drift", "leak in cross-validation", "overfitted blend"]),
         # above
-        (0.96, {}, {"across_splits": 9}, ["leak into test"]),
+        (0.96, {}, {"both": 9}, ["leak into test"]),
         (0.96, DRIFTED | UNGROUPED, {}, ["nothing known"]),
         (0.92, {}, {}, []),
         # a loss: low is good
-        (0.86, LOSS, {"across_splits": 1}, ["leak into test"]),
+        (0.86, LOSS, {"both": 1}, ["leak into test"]),
         (0.96, LOSS | DRIFTED, {}, ["drift"]),
     ],
 )  # fmt: skip
 def test_what_fits_is_named_by_the_rules(
     public: float, changes: Any, facts: Any, reasons: list[str]
 ) -> None:
-    known = dataclasses.replace(FACTS, **facts)
-    first, *fits = explain_score(normal_card(**changes), public, known)
+    first, *fits = explain_score(normal_card(**changes), public, audit_of(**facts))
     assert "inside" not in first
     assert len(fits) == len(reasons) + 1
     for line, reason in zip(fits, [*reasons, "luck"], strict=True):
@@ -132,15 +136,6 @@ def test_the_private_score_follows_the_public_one_by_their_correlation() -> None
     assert expect_private(normal_card(forecast={"sd": (0.0, 0.01)}).forecast, 0.92)[
         0
     ] == pytest.approx(0.9)
-
-
-def test_the_audit_gives_class_shares_and_duplicates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert read_data_facts() is None
-    write_record(paths.AUDIT, make_audit(100, ("0", "1"), ["a", "b", "c", "d"], grouped=True))
-    assert read_data_facts() == DataFacts({"0": 0.5, "1": 0.5}, across_groups=1, across_splits=0)
 
 
 # All submissions together

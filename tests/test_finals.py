@@ -51,82 +51,73 @@ def made(
     return PastSubmission(name, public, card_of(mean, right, metric), "", answers)
 
 
+def choose(*submissions: PastSubmission) -> tuple[str, str | None]:
+    """The names of the two finals."""
+    found = choose_finals(list(submissions), GROUPS)
+    return found.first.name, found.second.name if found.second else None
+
+
 def test_the_first_has_the_best_forecast_and_the_second_differs_most() -> None:
-    found = choose_finals(
-        [made("a", 0.90, 0), made("b", 0.91, 10), made("c", 0.905, 40), made("d", 0.9, 90)], GROUPS
-    )
-    assert (found.first, found.second) == ("b", "d")
-    assert [round(rival.differs * 300) for rival in found.rivals] == [10, 30, 80]
+    files = [made("a", 0.90, 0), made("b", 0.91, 10), made("c", 0.905, 40), made("d", 0.9, 90)]
+    assert choose(*files) == ("b", "d")
+    rivals = choose_finals(files, GROUPS).rivals
+    assert [round(rival.differs * 300) for rival in rivals] == [10, 30, 80]
 
 
 def test_the_most_different_one_is_not_taken_where_it_is_significantly_worse() -> None:
     worse = correct_rows(60, 1) & correct_rows(60, 2)
-    found = choose_finals(
-        [made("a", 0.91, 0), made("b", 0.90, 10), made("c", 0.82, 90, worse)], GROUPS
-    )
-    assert (found.first, found.second) == ("a", "b")
-    rival = next(rival for rival in found.rivals if rival.name == "c")
-    assert rival.worse
+    files = [made("a", 0.91, 0), made("b", 0.90, 10), made("c", 0.82, 90, worse)]
+    assert choose(*files) == ("a", "b")
+    rival = choose_finals(files, GROUPS).rivals[1]
+    assert (rival.name, rival.worse) == ("c", True)
     assert "on the same 600 out-of-fold rows, p 0.000" in rival.reason
 
 
 def test_a_loss_is_best_where_it_is_low() -> None:
     losses = [("a", 0.30, 0), ("b", 0.31, 9), ("c", 0.6, 99)]
-    found = choose_finals([made(*loss, metric="log_loss") for loss in losses], GROUPS)
-    assert (found.first, found.second) == ("a", "b")
+    assert choose(*(made(*loss, metric="log_loss") for loss in losses)) == ("a", "b")
 
 
 def test_without_common_rows_the_forecast_must_lie_in_the_firsts_interval() -> None:
     found = choose_finals([made("a", 0.90, 0), made("b", 0.89, 20), made("c", 0.88, 90)], {})
-    assert found.second == "b"
+    assert found.second == found.rivals[0]
     assert [rival.reason for rival in found.rivals] == [
         "its forecast 0.8900 in 0.8835 to 0.9165",
         "its forecast 0.8800 not in 0.8835 to 0.9165",
     ]
 
 
-def test_equal_files_are_no_second_choice() -> None:
-    found = choose_finals([made("a", 0.91, 5), made("b", 0.90, 5)], GROUPS)
-    assert found.second is None
-    assert (
-        describe_finals(found)[1]
-        == "second  none: no other file is different and not significantly worse"
-    )
-
-
-def test_of_equal_forecasts_the_earlier_submission_is_first() -> None:
-    assert choose_finals([made("a", 0.9, 0), made("b", 0.9, 5)], GROUPS).first == "a"
+def test_equal_files_are_no_second_choice_and_of_equal_forecasts_the_earlier_is_first() -> None:
+    found = choose_finals([made("a", 0.9, 5), made("b", 0.9, 5)], GROUPS)
+    assert (found.first.name, found.second) == ("a", None)
+    none = "second  none: no other file is different and not significantly worse"
+    assert describe_finals(found)[1] == none
 
 
 @pytest.mark.parametrize("public", [0.89, 0.92])
 def test_a_higher_public_score_chooses_nothing(public: float) -> None:
-    found = choose_finals(
-        [made("a", 0.9, 0, public=public), made("b", 0.91, 5, public=0.91)], GROUPS
-    )
-    assert (found.first, found.second) == ("b", "a")
+    assert choose(made("a", 0.9, 0, public=public), made("b", 0.91, 5, public=0.91)) == ("b", "a")
 
 
 def test_a_file_whose_public_score_refutes_its_forecast_is_set_aside() -> None:
-    found = choose_finals(
-        [made("a", 0.95, 0, public=0.5), made("b", 0.9, 5), made("c", 0.89, 9)], GROUPS
+    files = [made("a", 0.95, 0, public=0.5), made("b", 0.9, 5), made("c", 0.89, 9)]
+    assert choose(*files) == ("b", "c")
+    assert describe_finals(choose_finals(files, GROUPS))[-1].startswith(
+        "aside   a: its public score 0.50000 refutes its forecast (chance "
     )
-    assert (found.first, found.second) == ("b", "c")
-    assert found.aside[0].startswith("a: its public score 0.50000 refutes its forecast (chance ")
-    assert describe_finals(found)[-1].startswith("aside   a: its public score")
 
 
 def test_what_cannot_be_judged_is_named() -> None:
     lost = dataclasses.replace(made("lost", 0.9, 0), answers=None)
     old = dataclasses.replace(made("old", 0.9, 0), card=None, no_card="it is gone")
-    found = choose_finals([lost, old, made("a", 0.9, 0)], GROUPS)
-    assert found.aside == [
+    assert choose_finals([lost, old, made("a", 0.9, 0)], GROUPS).aside == [
         "lost: its file is neither here nor in its commit",
         "old: no card with a forecast: it is gone",
     ]
     with pytest.raises(SubmissionError, match="found none of 2: lost: its file is neither here"):
-        choose_finals([lost, old], GROUPS)
+        choose(lost, old)
     with pytest.raises(SubmissionError, match="forecasts of different metrics: accuracy, roc_auc"):
-        choose_finals([made("a", 0.9, 0), made("b", 0.9, 0, metric="roc_auc")], GROUPS)
+        choose(made("a", 0.9, 0), made("b", 0.9, 0, metric="roc_auc"))
 
 
 def of_probabilities(name: str, mean: float, *columns: str) -> PastSubmission:
@@ -135,27 +126,21 @@ def of_probabilities(name: str, mean: float, *columns: str) -> PastSubmission:
     return dataclasses.replace(loss, answers=dict.fromkeys(TEST, columns))
 
 
-def test_files_of_probabilities_differ_by_how_far_they_lie_apart() -> None:
+@pytest.mark.parametrize(
+    ("first", "near", "far"),
+    [(["0.5"], ["0.51"], ["0.9"]), (["0.5", "0.5"], ["0.49", "0.51"], ["0.1", "0.9"])],
+)
+def test_files_of_probabilities_differ_by_how_far_they_lie_apart(
+    first: list[str], near: list[str], far: list[str]
+) -> None:
     """Two columns say the same as one: the sum over the classes is halved."""
-    for first, near, far in (
-        (["0.5"], ["0.51"], ["0.9"]),
-        (["0.5", "0.5"], ["0.49", "0.51"], ["0.1", "0.9"]),
-    ):
-        found = choose_finals(
-            [
-                of_probabilities("a", 0.30, *first),
-                of_probabilities("b", 0.31, *near),
-                of_probabilities("c", 0.31, *far),
-            ],
-            GROUPS,
-        )
-        assert (found.first, found.second) == ("a", "c")
-        assert [rival.differs for rival in found.rivals] == pytest.approx([0.01, 0.4])
-        assert (
-            "c: differs most, by 0.4000 of probability on average, and is"
-            in describe_finals(found)[1]
-        )
-        assert "differs by 0.0100 of probability on average" in describe_finals(found)[2]
+    rivals = [of_probabilities("b", 0.31, *near), of_probabilities("c", 0.31, *far)]
+    found = choose_finals([of_probabilities("a", 0.30, *first), *rivals], GROUPS)
+    assert found.first.name == "a"
+    assert [rival.differs for rival in found.rivals] == pytest.approx([0.01, 0.4])
+    _, second, other = describe_finals(found)
+    assert "c: differs most, by 0.4000 of probability on average, and is" in second
+    assert "differs by 0.0100 of probability on average" in other
 
 
 @pytest.mark.parametrize(
@@ -166,11 +151,8 @@ def test_files_of_probabilities_differ_by_how_far_they_lie_apart() -> None:
     ],
 )
 def test_other_files_than_of_probabilities_are_named(columns: list[str], message: str) -> None:
-    with pytest.raises(SubmissionError) as caught:
-        choose_finals(
-            [of_probabilities("a", 0.3, "0.5"), of_probabilities("b", 0.4, *columns)], GROUPS
-        )
-    assert message in str(caught.value)
+    with pytest.raises(SubmissionError, match=message):
+        choose(of_probabilities("a", 0.3, "0.5"), of_probabilities("b", 0.4, *columns))
 
 
 # The paired test
@@ -216,24 +198,22 @@ def entry(
     name: str, text: str, public: str, private: str, commit: str = "", status: Any = "complete"
 ) -> Entry:
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    return Entry(
-        time="2026-01-01T00:00:00+00:00",
-        status=status,
-        submitted="2026-01-01T00:00:00+00:00",
-        competition="c",
-        file=f"submissions/{name}.csv",
-        sha256=sha256,
-        commit=commit,
-        mark=f"{sha256[:16]} #1",
-        ref=name,
-        public=public,
-        private=private,
-    )
+    known = {"time": "2026-01-01T00:00:00+00:00", "submitted": "2026-01-01T00:00:00+00:00"}
+    known |= {"competition": "c", "file": f"submissions/{name}.csv", "ref": name}
+    known |= {"sha256": sha256, "mark": f"{sha256[:16]} #1", "commit": commit}
+    return Entry(**known, status=status, public=public, private=private)
 
 
 def text_of(submission: PastSubmission) -> str:
     assert submission.answers is not None
     return "id,label\n" + "".join(f"{i},{label}\n" for i, (label,) in submission.answers.items())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def write(folder: Path, private: list[str], metric: str = "accuracy") -> list[Entry]:
@@ -262,14 +242,11 @@ def write(folder: Path, private: list[str], metric: str = "accuracy") -> list[En
     return entries
 
 
-def test_changing_every_private_figure_changes_nothing_but_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changing_every_private_figure_changes_nothing_but_the_report(folder: Path) -> None:
     """Ledger, solution and local leaderboard: other private scores, the same finals."""
-    monkeypatch.chdir(tmp_path)
     chosen, known, reports = [], [], []
     for private in (["", "", ""], ["0.91", "0.90", "0.89"], ["0.10", "0.50", "0.99"]):
-        entries = write(tmp_path, private)
+        entries = write(folder, private)
         known.append(recall(entries))
         chosen.append(describe_finals(choose_finals(known[-1], read_groups(paths.FOLDS))))
         reports.append(explain_entries(entries, None))
@@ -282,11 +259,8 @@ def test_changing_every_private_figure_changes_nothing_but_the_report(
     assert "\n  private 0.99000: above the forecast 0.8835 to 0.9165" in "\n".join(reports[2])
 
 
-def test_files_of_probabilities_are_not_reviewed_as_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    entries = write(tmp_path, [""] * 3, metric="roc_auc")
+def test_files_of_probabilities_are_not_reviewed_as_labels(folder: Path) -> None:
+    entries = write(folder, [""] * 3, metric="roc_auc")
     assert explain_entries(entries, None)[-1] == (
         "no review of all submissions: its noise is that of differing labels, and these files hold "
         "probabilities"
@@ -308,15 +282,12 @@ def test_no_module_that_chooses_can_name_what_is_private(module: str) -> None:
 # What is recalled
 
 
-def test_a_file_that_was_overwritten_comes_from_its_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    entries = write(tmp_path, [""] * 3)
-    init(tmp_path)
-    head = commit(tmp_path)
-    (tmp_path / "submissions" / "a.csv").write_text("id,label\nother,0\n")
-    write_record(tmp_path / "submissions" / "a.json", normal_card())
+def test_a_file_that_was_overwritten_comes_from_its_commit(folder: Path) -> None:
+    entries = write(folder, [""] * 3)
+    init(folder)
+    head = commit(folder)
+    (folder / "submissions" / "a.csv").write_text("id,label\nother,0\n")
+    write_record(folder / "submissions" / "a.json", normal_card())
     gone = recall(entries)[0]
     assert (gone.card, gone.answers) == (None, None)
     assert explain_entries(entries[:1], None) == [
@@ -329,19 +300,16 @@ def test_a_file_that_was_overwritten_comes_from_its_commit(
     assert back.card.forecast.mean == 0.91
 
 
-def test_a_card_in_another_form_is_said_to_be_unreadable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_card_in_another_form_is_said_to_be_unreadable(folder: Path) -> None:
     """As a commit of another version of the pipeline has it; or no JSON at all."""
-    monkeypatch.chdir(tmp_path)
-    entries = write(tmp_path, [""] * 3)
-    path = tmp_path / "submissions" / "a.json"
+    entries = write(folder, [""] * 3)
+    path = folder / "submissions" / "a.json"
     old = json.loads(path.read_text())
     del old["blend"]
     path.write_text(json.dumps(old))
-    init(tmp_path)
-    head = commit(tmp_path)
-    git(tmp_path, "rm", "--quiet", "submissions/a.json")
+    init(folder)
+    head = commit(folder)
+    git(folder, "rm", "--quiet", "submissions/a.json")
     known = recall([dataclasses.replace(entries[0], commit=head), *entries[1:]])
     assert known[0].card is None
     assert known[0].answers is not None
@@ -356,25 +324,32 @@ def test_a_card_in_another_form_is_said_to_be_unreadable(
     )
 
 
-def test_what_never_counted_is_not_recalled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert (
-        recall([entry("a", "x", "", "", status="refused"), entry("b", "y", "", "", status="lost")])
-        == []
+def test_a_card_of_a_metric_that_is_not_known_is_named(folder: Path) -> None:
+    entries = write(folder, ["0.9"] * 3, metric="dice")
+    expected = (
+        "submissions/a.json: expected a metric of accuracy, balanced_accuracy, log_loss, roc_auc, "
+        "f1, macro_f1, macro_roc_auc, quadratic_kappa, found 'dice'"
     )
+    assert recall(entries)[0].no_card == expected
+    assert explain_entries(entries[:1], None) == [
+        f"a submissions/a.csv: no forecast to compare its score with: {expected}"
+    ]
+    with pytest.raises(SubmissionError, match="found none of 3: a .* found 'dice'"):
+        choose_finals(recall(entries), GROUPS)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_never_counted_is_not_recalled() -> None:
+    never = [entry("a", "x", "", "", status=status) for status in ("refused", "lost", "error")]
+    assert recall(never) == []
     assert recall([entry("a", "x", "", "", status="pending")])[0].public is None
     with pytest.raises(SubmissionError, match="expected a number as the score, found 'high'"):
         recall([entry("a", "x", "high", "")])
     assert read_groups(Path("folds/folds.csv")) == {}
 
 
-def test_the_report_of_a_ledger_that_was_written_and_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for line in write(tmp_path, [""] * 3):
+def test_the_report_of_a_ledger_that_was_written_and_read(folder: Path) -> None:
+    for line in write(folder, [""] * 3):
         append(paths.LEDGER, line)
     lines = explain_entries(read_ledger(paths.LEDGER), None)
     assert lines[0].startswith(

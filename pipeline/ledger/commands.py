@@ -13,15 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.core import paths
+from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import KaggleError, SubmissionError
 from pipeline.core.progress import say
+from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
 from pipeline.download.config import DownloadConfig
 from pipeline.kaggle.client import Kaggle, competition_slug
 from pipeline.ledger.history import read_groups, recall
 from pipeline.ledger.ledger import Entry, latest, locked, read_ledger
-from pipeline.ledger.rank import find_rank
+from pipeline.ledger.rank import describe_rank
 from pipeline.ledger.scores import update_scores
 from pipeline.ledger.submit import Order
 from pipeline.ledger.submit import submit as submit_order
@@ -48,13 +50,14 @@ def submit(order: Order, metric: str, yes: bool) -> None:
 
 def scores(competition: str) -> None:
     """Bring the ledger up to date with Kaggle and print what is known of each submission."""
-    from pipeline.ledger.explain import explain_entries, read_data_facts  # scipy.stats: 0.6 s
+    from pipeline.ledger.explain import explain_entries  # scipy.stats: 0.6 s
 
     with locked(paths.LEDGER):
         entries = update_scores(competition, Kaggle())
     _check_any(entries, competition)
     _print_entries(entries)
-    for line in explain_entries(entries, read_data_facts()):
+    audit = read_record(paths.AUDIT, Audit, "prepare") if paths.AUDIT.is_file() else None
+    for line in explain_entries(entries, audit):
         print(line)
 
 
@@ -69,30 +72,12 @@ def finals(competition: str) -> None:
 
 
 def leaderboard(competition: str, metric: str, public_share: float) -> None:
-    """Print our rank on the public leaderboard, and how much of it is luck.
-
-    public_share: the share of the test rows that are taken as public; Kaggle does not say.
-    """
+    """Print our rank on the public leaderboard, and how much of it is luck."""
     if not paths.SAMPLE_SUBMISSION.is_file():
         raise SubmissionError(f"{paths.SAMPLE_SUBMISSION}: no such file. Run: dvc repro prepare")
     test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
-    by = METRICS[metric]
-    ours = find_rank(competition, Kaggle(), test_rows * public_share, by)
-    side = "above" if by.greater_is_better else "below"
-    gap = "none"
-    if ours.next_better is not None:
-        gap = f"{abs(ours.next_better - ours.score):.5f} {side}"
-    print(f"{ours.team}: place {ours.rank} of {ours.teams}, public score {ours.score:.5f}")
-    ahead = abs(ours.first - ours.score)
-    print(f"leader: {ours.first:.5f}, {ahead:.5f} {side}; next better: {gap}")
-    if ours.noise is None:
-        print(f"noise: known for accuracy only, and params.yaml: ensemble.metric is {metric}")
-        return
-    first, last = ours.within_noise
-    print(
-        f"noise: ±{ours.noise:.5f} (95 %, with {public_share:.0%} of the {test_rows} test rows as "
-        f"public): places {first} to {last} cannot be distinguished from ours"
-    )
+    for line in describe_rank(competition, Kaggle(), METRICS[metric], test_rows, public_share):
+        print(line)
 
 
 def slug(config: DownloadConfig, chosen: str | None) -> str:

@@ -7,16 +7,13 @@ chance. Private scores are printed here once Kaggle shows them; nothing reads th
 finals are chosen without them.
 """
 
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from scipy import stats
 
-from pipeline.core import paths
 from pipeline.core.audit import Audit
-from pipeline.core.record import read_record
-from pipeline.ledger.history import PastSubmission, parse_score, recall_one
+from pipeline.ledger.history import PastSubmission, parse_score, recall
 from pipeline.ledger.ledger import COUNTED, Entry
 from pipeline.ledger.review import review
 from pipeline.scoring.card import Card, Forecast
@@ -28,53 +25,26 @@ REFUTED = 0.01
 _NORMAL = NormalDist()
 
 
-@dataclass(frozen=True)
-class DataFacts:
-    """What `prepare` found in the images and labels."""
-
-    class_shares: dict[str, float]
-    """The share of each label among the training rows."""
-    across_groups: int
-    """How many clusters of duplicates have training images of two groups."""
-    across_splits: int
-    """How many clusters of duplicates have training and test images."""
-
-
-def read_data_facts() -> DataFacts | None:
-    """The facts in data/audit.json; None where `prepare` has not run here."""
-    if not paths.AUDIT.is_file():
-        return None
-    audit = read_record(paths.AUDIT, Audit, "prepare")
-    classes = audit.train.classes
-    rows = sum(classes.values())
-    return DataFacts(
-        class_shares={name: count / rows for name, count in classes.items()},
-        across_groups=audit.duplicates.spans_groups,
-        across_splits=audit.duplicates.where["both"],
-    )
-
-
-def explain_entries(entries: list[Entry], facts: DataFacts | None) -> list[str]:
+def explain_entries(entries: list[Entry], audit: Audit | None) -> list[str]:
     """For each scored submission of a competition whether it was to be expected; then all together.
 
-    Raises SubmissionError where a score is not a number.
+    audit: None where `prepare` has not run here. Raises SubmissionError where a score is not a
+    number.
     """
-    lines, submissions = [], []
-    for entry in entries:
-        if entry.status in COUNTED:
-            submissions.append(recall_one(entry))
-            lines += _explain(submissions[-1], parse_score(entry, entry.private), facts)
+    lines = []
+    submissions = recall(entries)
+    counted = [entry for entry in entries if entry.status in COUNTED]
+    for entry, each in zip(counted, submissions, strict=True):
+        lines += _explain(each, parse_score(entry, entry.private), audit)
     return lines + review(submissions)
 
 
-def _explain(each: PastSubmission, private: float | None, facts: DataFacts | None) -> list[str]:
+def _explain(each: PastSubmission, private: float | None, audit: Audit | None) -> list[str]:
     if each.public is None and private is None:
         return []
     if each.card is None:
         return [f"{each.name}: no forecast to compare its score with: {each.no_card}"]
-    lines = []
-    if each.public is not None:
-        lines = explain_score(each.card, each.public, facts)
+    lines = explain_score(each.card, each.public, audit) if each.public is not None else []
     if private is not None:
         forecast = each.card.forecast
         chance = chance_of(private, forecast.levels, forecast.quantiles.private)
@@ -82,7 +52,7 @@ def _explain(each: PastSubmission, private: float | None, facts: DataFacts | Non
     return [f"{each.name}: {lines[0]}", *(f"  {line}" for line in lines[1:])]
 
 
-def explain_score(card: Card, public: float, facts: DataFacts | None) -> list[str]:
+def explain_score(card: Card, public: float, audit: Audit | None) -> list[str]:
     """Compare a public score with its forecast: one line, then what fits it, likeliest first.
 
     The rules, for a score outside the interval:
@@ -105,8 +75,14 @@ def explain_score(card: Card, public: float, facts: DataFacts | None) -> list[st
         mean, low, high = expect_private(forecast, public)
         return [first, f"private to expect now: {mean:.4f} ({low:.4f} to {high:.4f})"]
     is_worse = (public < low) == METRICS[card.metric.name].greater_is_better
-    reasons = _find_wrong_file(card, public, facts)
-    reasons += _find_optimism(card, public, facts) if is_worse else _find_leaks(facts)
+    reasons = _find_wrong_file(card, public, audit)
+    if is_worse:
+        reasons += _find_optimism(card, public, audit)
+    elif audit is not None and audit.duplicates.where["both"]:
+        reasons.append(
+            f"leak into test: {audit.duplicates.where['both']} clusters of duplicates have images "
+            "in both train and test"
+        )
     if chance < REFUTED and not reasons:
         reasons = [
             "nothing known explains it; what remains is a test set of another kind than train, or "
@@ -149,7 +125,7 @@ def expect_private(forecast: Forecast, public: float) -> tuple[float, float, flo
     return mean, mean - half, mean + half
 
 
-def _find_wrong_file(card: Card, public: float, facts: DataFacts | None) -> list[str]:
+def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str]:
     metric, labels = METRICS[card.metric.name], card.test.labels
     if not metric.lowest <= public <= metric.highest:
         return [
@@ -167,10 +143,11 @@ def _find_wrong_file(card: Card, public: float, facts: DataFacts | None) -> list
             f"format: 1 - {public:.4f} = {1 - public:.4f} was to be expected: the two labels are "
             "swapped"
         ]
-    if facts is None:
+    if audit is None:
         return []
-    shares = {name: count / card.test.rows for name, count in labels.items()}
-    shuffled = sum(share * facts.class_shares.get(name, 0.0) for name, share in shares.items())
+    train = audit.train.classes
+    right = sum(count * train.get(name, 0) for name, count in labels.items())
+    shuffled = right / (card.test.rows * sum(train.values()))
     rows = card.forecast.rows.public
     if stats.binomtest(round(public * rows), rows, shuffled).pvalue < REFUTED:
         return []
@@ -180,8 +157,7 @@ def _find_wrong_file(card: Card, public: float, facts: DataFacts | None) -> list
     ]
 
 
-def _find_optimism(card: Card, public: float, facts: DataFacts | None) -> list[str]:
-    """Why the cross-validated score may be too good."""
+def _find_optimism(card: Card, public: float, audit: Audit | None) -> list[str]:
     found = []
     drift, claimed, nested = card.forecast.drift, card.blend.unnested, card.metric.value
     if drift is not None and drift.weighted:
@@ -189,10 +165,10 @@ def _find_optimism(card: Card, public: float, facts: DataFacts | None) -> list[s
             f"drift: test can be distinguished from train (AUC {drift.auc:.3f}, p {drift.p:.3f}), "
             f"most by {drift.strongest[0]}"
         )
-    if facts is not None and facts.across_groups:
+    if audit is not None and audit.duplicates.spans_groups:
         found.append(
-            f"leak in cross-validation: {facts.across_groups} clusters of duplicates span groups: "
-            "the groups may not be patients"
+            f"leak in cross-validation: {audit.duplicates.spans_groups} clusters of duplicates "
+            "span groups: the groups may not be patients"
         )
     elif card.out_of_fold.groups == card.out_of_fold.rows:
         found.append(
@@ -205,16 +181,6 @@ def _find_optimism(card: Card, public: float, facts: DataFacts | None) -> list[s
             f"{abs(claimed - nested):.4f} (claimed {claimed:.4f}, nested {nested:.4f})"
         )
     return found
-
-
-def _find_leaks(facts: DataFacts | None) -> list[str]:
-    """Why test may be easier than train."""
-    if facts is None or not facts.across_splits:
-        return []
-    return [
-        f"leak into test: {facts.across_splits} clusters of duplicates have images in both train "
-        "and test"
-    ]
 
 
 def _compare(score: float, interval: tuple[float, float], forecast: Forecast, chance: float) -> str:

@@ -53,10 +53,9 @@ class Rival:
 class Finals:
     """The choice and what it rests on."""
 
-    first: str
-    expected: float
-    second: str | None
-    """None where no other file remains."""
+    first: Finalist
+    second: Rival | None
+    """None where no other file is different and not significantly worse."""
     rivals: list[Rival]
     aside: list[str]
     """What was not considered, and why."""
@@ -89,31 +88,25 @@ def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> 
     rivals = [_compare(each, first, groups) for each in finalists if each is not first]
     able = [rival for rival in rivals if not rival.worse and rival.differs > 0]
     second = max(able, key=lambda rival: (rival.differs, gain(rival.expected)), default=None)
-    return Finals(
-        first=first.name,
-        expected=first.card.forecast.mean,
-        second=second.name if second else None,
-        rivals=rivals,
-        aside=aside,
-    )
+    return Finals(first, second, rivals, aside)
 
 
 def describe_finals(finals: Finals) -> list[str]:
     """The choice as lines for a terminal."""
-    lines = [f"first   {finals.first}: the best forecast, {finals.expected:.4f}"]
-    if finals.second is None:
+    first, second = finals.first, finals.second
+    lines = [f"first   {first.name}: the best forecast, {first.card.forecast.mean:.4f}"]
+    if second is None:
         lines.append("second  none: no other file is different and not significantly worse")
     else:
-        chosen = next(rival for rival in finals.rivals if rival.name == finals.second)
         lines.append(
-            f"second  {finals.second}: differs most, {chosen.difference}, and is not significantly "
-            f"worse ({chosen.reason})"
+            f"second  {second.name}: differs most, {second.difference}, and is not significantly "
+            f"worse ({second.reason})"
         )
     lines += [
         f"        {rival.name}: {'worse' if rival.worse else 'not worse'} ({rival.reason}), "
         f"differs {rival.difference}"
         for rival in finals.rivals
-        if rival.name != finals.second
+        if rival is not second
     ]
     return lines + [f"aside   {reason}" for reason in finals.aside]
 
@@ -136,27 +129,26 @@ def _check(each: PastSubmission) -> Finalist | str:
 
 
 def _compare(each: Finalist, first: Finalist, groups: dict[str, str]) -> Rival:
-    worse, reason = _test_paired(each, first, groups) or _test_overlap(each, first)
-    ids = common_ids(first.answers, each.answers, each.name)
-    if METRICS[first.card.metric.name].needs == "labels":
-        differs = len(find_differences(first.answers, each.answers)) / len(ids)
-        difference = f"on {differs:.2%} of the test rows"
-    else:
-        differs = _measure_distance(first, each, ids)
-        difference = f"by {differs:.4f} of probability on average"
+    worse, reason = _test_worse(each, first, groups)
+    differs, difference = _measure_difference(each, first)
     return Rival(each.name, each.card.forecast.mean, differs, difference, worse, reason)
 
 
-def _measure_distance(first: Finalist, other: Finalist, ids: list[str]) -> float:
-    """Between submitted probabilities: of the second of two classes, or of each class."""
-    ours, theirs = (_probabilities(each, ids) for each in (first, other))
-    if ours.shape != theirs.shape:
+def _measure_difference(each: Finalist, first: Finalist) -> tuple[float, str]:
+    """How far two files differ, as a number and in words."""
+    ids = common_ids(first.answers, each.answers, each.name)
+    if METRICS[first.card.metric.name].needs == "labels":
+        share = len(find_differences(first.answers, each.answers)) / len(ids)
+        return share, f"on {share:.2%} of the test rows"
+    ours, theirs = _probabilities(first, ids), _probabilities(each, ids)
+    columns = ours.shape[1]
+    if columns != theirs.shape[1]:
         raise SubmissionError(
-            f"{other.name}: expected {ours.shape[1]} probabilities a row as {first.name} has, "
+            f"{each.name}: expected {columns} probabilities a row as {first.name} has, "
             f"found {theirs.shape[1]}"
         )
-    gaps = np.abs(ours - theirs).sum(axis=1)
-    return float(gaps.mean() if ours.shape[1] == 1 else gaps.mean() / 2)
+    distance = float(np.abs(ours - theirs).sum(axis=1).mean()) / min(columns, 2)
+    return distance, f"by {distance:.4f} of probability on average"
 
 
 def _probabilities(each: Finalist, ids: list[str]) -> Float[ndarray, "rows columns"]:
@@ -168,19 +160,22 @@ def _probabilities(each: Finalist, ids: list[str]) -> Float[ndarray, "rows colum
         ) from error
 
 
-def _test_paired(
-    each: Finalist, first: Finalist, groups: dict[str, str]
-) -> tuple[bool, str] | None:
-    """The one-sided paired test by group, where both cards are of these same training images."""
-    if not METRICS[first.card.metric.name].is_mean_of_rows:
-        return None
+def _test_worse(each: Finalist, first: Finalist, groups: dict[str, str]) -> tuple[bool, str]:
+    """Whether a file is significantly worse than the first, and the figures.
+
+    By the paired test where both cards are of these same training images; otherwise it is worse
+    where its forecast is outside the first one's interval for private.
+    """
     ids = sorted(groups)
     ours, theirs = (card.forecast.correct.unpack(ids) for card in (first.card, each.card))
-    if ours is None or theirs is None:
-        return None
-    group_of_row = np.unique([groups[image_id] for image_id in ids], return_inverse=True)[1]
-    difference, p = compare_correct(ours, theirs, group_of_row)
-    return p < LEVEL, f"{-difference:+.4f} on the same {len(ids)} out-of-fold rows, p {p:.3f}"
+    if METRICS[first.card.metric.name].is_mean_of_rows and ours is not None and theirs is not None:
+        group_of_row = np.unique([groups[image_id] for image_id in ids], return_inverse=True)[1]
+        difference, p = compare_correct(ours, theirs, group_of_row)
+        return p < LEVEL, f"{-difference:+.4f} on the same {len(ids)} out-of-fold rows, p {p:.3f}"
+    mean, (low, high) = each.card.forecast.mean, first.card.forecast.private
+    inside = low <= mean <= high
+    found = f"its forecast {mean:.4f} {'in' if inside else 'not in'} {low:.4f} to {high:.4f}"
+    return not inside, found
 
 
 def compare_correct(
@@ -203,13 +198,3 @@ def compare_correct(
     if error == 0:
         return difference, float(difference <= 0)
     return difference, float(stdtr(count - 1, -difference / error))
-
-
-def _test_overlap(each: Finalist, first: Finalist) -> tuple[bool, str]:
-    """Without common rows: whether its forecast is in the first one's interval for private."""
-    mean, (low, high) = each.card.forecast.mean, first.card.forecast.private
-    inside = low <= mean <= high
-    return (
-        not inside,
-        f"its forecast {mean:.4f} {'in' if inside else 'not in'} {low:.4f} to {high:.4f}",
-    )

@@ -18,6 +18,7 @@ from pipeline.core.tables import read_csv
 from pipeline.ledger.git import file_at
 from pipeline.ledger.ledger import COUNTED, Entry
 from pipeline.scoring.card import Card, parse_card
+from pipeline.scoring.metrics import METRICS
 
 Answers = dict[str, tuple[str, ...]]
 """What a file says of each id: a label, or probabilities."""
@@ -42,20 +43,21 @@ def recall(entries: list[Entry]) -> list[PastSubmission]:
 
     Raises SubmissionError where a public score is not a number.
     """
-    return [recall_one(entry) for entry in entries if entry.status in COUNTED]
-
-
-def recall_one(entry: Entry) -> PastSubmission:
-    """What is left of a submission. Raises SubmissionError where its score is not a number."""
-    content = submitted_bytes(entry)
-    card, no_card = _find_card(entry)
-    return PastSubmission(
-        name=f"{entry.ref or 'not sent yet'} {entry.file}",
-        public=parse_score(entry, entry.public),
-        card=card,
-        no_card=no_card,
-        answers=None if content is None else parse_answers(content),
-    )
+    submissions = []
+    for entry in entries:
+        if entry.status in COUNTED:
+            content = submitted_bytes(entry)
+            card, no_card = _find_card(entry)
+            submissions.append(
+                PastSubmission(
+                    name=f"{entry.ref or 'not sent yet'} {entry.file}",
+                    public=parse_score(entry, entry.public),
+                    card=card,
+                    no_card=no_card,
+                    answers=None if content is None else parse_answers(content),
+                )
+            )
+    return submissions
 
 
 def submitted_bytes(entry: Entry) -> bytes | None:
@@ -115,8 +117,11 @@ def _find_card(entry: Entry) -> tuple[Card | None, str]:
         except TableError:
             reason = f"{place}: this version of the pipeline cannot read the card"
             continue
-        if card.sha256.submission == entry.sha256:
+        if card.sha256.submission != entry.sha256:
+            continue
+        if card.metric.name in METRICS:
             return card, ""
+        reason = f"{place}: expected a metric of {', '.join(METRICS)}, found {card.metric.name!r}"
     return None, reason
 
 

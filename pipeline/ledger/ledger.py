@@ -44,7 +44,6 @@ class Entry:
     file: str
     """Relative to the repository."""
     sha256: str = ""
-    """The file's hash."""
     commit: str = ""
     """The repository's commit, with DIRTY where it applies."""
     dvc_lock: str = ""
@@ -69,7 +68,7 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The file and Kaggle's number, for a message."""
+        """For a message."""
         return f"{self.file} (submission {self.ref})" if self.ref else self.file
 
     @property
@@ -126,14 +125,10 @@ def locked(path: Path) -> Iterator[None]:
     Raises SubmissionError where another process does so now.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
     except Timeout:
         raise SubmissionError(
             f"{path}: another process is submitting or reading scores. Wait for it"
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()

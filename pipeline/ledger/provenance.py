@@ -19,7 +19,6 @@ class Provenance:
     """What a submission was made from; texts are "" where nothing is known."""
 
     sha256: str
-    """The file's hash."""
     commit: str
     """The last commit, with DIRTY where files of the working tree differ from it."""
     dvc_lock: str
@@ -39,14 +38,16 @@ def trace(file: Path) -> Provenance:
     """
     sha256 = sha256_of(file)
     commit, obstacles = _find_commit()
+    path = file.with_suffix(".json")
+    card = read_card(path) if path.is_file() else None
     if not _is_locked(file):
         obstacles.append(f"{file} is not what {paths.DVC_LOCK} describes")
     return Provenance(
         sha256=sha256,
         commit=commit,
-        dvc_lock=_sha256_or_nothing(paths.DVC_LOCK),
-        params=_sha256_or_nothing(paths.PARAMS),
-        card=_find_card(file, sha256),
+        dvc_lock=sha256_of(paths.DVC_LOCK) if paths.DVC_LOCK.is_file() else "",
+        params=sha256_of(paths.PARAMS) if paths.PARAMS.is_file() else "",
+        card=card if card and card.sha256.submission == sha256 else None,
         obstacles=obstacles,
     )
 
@@ -62,17 +63,8 @@ def _find_commit() -> tuple[str, list[str]]:
         return "", ["this is no git repository with a commit"]
     if not status:
         return commit, []
-    changed = [line.split(maxsplit=1)[1] for line in status.splitlines()]
-    obstacle = f"{len(changed)} files differ from the commit (first: {changed[0]})"
-    return commit + DIRTY, [obstacle]
-
-
-def _find_card(file: Path, sha256: str) -> Card | None:
-    path = file.with_suffix(".json")
-    if not path.is_file():
-        return None
-    card = read_card(path)
-    return card if card.sha256.submission == sha256 else None
+    first, *others = [line.split(maxsplit=1)[1] for line in status.splitlines()]
+    return commit + DIRTY, [f"{1 + len(others)} files differ from the commit (first: {first})"]
 
 
 def _is_locked(file: Path) -> bool:
@@ -83,7 +75,3 @@ def _is_locked(file: Path) -> bool:
     md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
     outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
     return any(Path(out["path"]) == file and out["md5"] == md5 for out in outs)
-
-
-def _sha256_or_nothing(path: Path) -> str:
-    return sha256_of(path) if path.is_file() else ""

@@ -9,25 +9,20 @@ then a plain `dvc repro` make the file, and whatever is missing.
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from pipeline.core import paths
 from pipeline.core.errors import GitError, ReproduceError
 from pipeline.core.files import sha256_of, write_text
 from pipeline.core.progress import say
-from pipeline.ledger.git import file_at, git
+from pipeline.ledger.git import git
 from pipeline.ledger.ledger import Entry, latest
 from pipeline.ledger.verdict import Verdict, compare
 
-DVC_YAML = Path("dvc.yaml")
 DVC_LOCAL = Path(".dvc/config.local")
 
 _PRESENT = Path(sys.executable).parent
@@ -79,13 +74,13 @@ def reproduce(
     if entry.commit != entry.base_commit:
         say("it was made with changes that no commit holds, so the bytes may differ")
     _check_out(commit, folder, from_scratch)
-    environment = _environment(folder)
-    _choose_cache(folder, environment, from_scratch)
+    programs = _find_programs(folder)
+    _choose_cache(folder, programs, from_scratch)
     if not from_scratch:
-        _fetch(stages, folder, environment)
+        _fetch(stages, folder, programs)
     rebuilt = folder / entry.file
     rebuilt.unlink(missing_ok=True)
-    _run(["dvc", "repro", *["--force"] * from_scratch, *stages], folder, environment)
+    _run(["dvc", "repro", *["--force"] * from_scratch, *stages], folder, programs)
     verdict = compare(entry, rebuilt)
     if verdict.identical and not keep:
         with contextlib.suppress(GitError):  # the verdict then says where the file is
@@ -131,36 +126,23 @@ def _find_stages(file: str, commit: str) -> list[str]:
 
     All of them, since a commit's stage may need files that it does not name.
     """
-    stages = _read_yaml(commit, DVC_YAML).get("stages", {})
-    params = _read_yaml(commit, paths.PARAMS)
-    made = []
-    for place, stage in enumerate(stages.values(), start=1):
-        for out in stage.get("outs", []):
-            made.append(_fill(out if isinstance(out, str) else next(iter(out)), params))
-            if made[-1] == file:
-                return list(stages)[:place]
-    similar = [out for out in made if Path(out).suffix == Path(file).suffix]
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(rev=commit) as repo:
+            stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
+    except DvcException as error:
+        raise ReproduceError(f"dvc.yaml: DVC cannot read that of {commit[:12]}: {error}") from error
+    made = [(place, out.def_path) for place, stage in enumerate(stages) for out in stage.outs]
+    for place, out in made:
+        if out == file:
+            return [stage.name for stage in stages[: place + 1]]
+    similar = [out for _, out in made if Path(out).suffix == Path(file).suffix]
     raise ReproduceError(
-        f"{DVC_YAML}: expected a stage of commit {commit[:12]} that makes {file}, found those that "
+        f"dvc.yaml: expected a stage of commit {commit[:12]} that makes {file}, found those that "
         f"make {', '.join(similar) or 'no such file'}. See: git show {commit[:12]}:{paths.PARAMS}"
     )
-
-
-def _read_yaml(commit: str, path: Path) -> dict[str, Any]:
-    content = file_at(commit, path) or b""
-    return YAML(typ="safe", pure=True).load(content.decode()) or {}
-
-
-def _fill(text: str, params: dict[str, Any]) -> str:
-    """The text with DVC's ${section.field} replaced by the parameter, where there is one."""
-
-    def value(found: re.Match[str]) -> str:
-        node: Any = params
-        for key in found[1].split("."):
-            node = node.get(key) if isinstance(node, dict) else None
-        return found[0] if node is None else str(node)
-
-    return re.sub(r"\$\{([\w.]+)\}", value, text)
 
 
 def _choose_folder(entry: Entry, folder: Path | None) -> Path:
@@ -179,22 +161,26 @@ def _check_out(commit: str, folder: Path, from_scratch: bool) -> None:
     """Make the worktree; or clean the one that an earlier call left, except its environment.
 
     Half-trained networks stay there too, unless from_scratch, so that a killed call can continue.
+    The data in competitions/, which git ignores, are linked in.
     """
     if not (folder.exists() or folder.is_symlink()):
         # Without hooks: DVC's would check out data. --force: the folder was deleted by hand.
         add = ["-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--force", "--detach"]
         git(*add, str(folder), commit)
         write_text(_marker(folder), commit)
-        return
-    if not _is_left_over(folder, commit):
+    elif _is_left_over(folder, commit):
+        git("reset", "--quiet", "--hard", commit, folder=folder)
+        kept = ["/.venv"] if from_scratch else ["/.venv", f"/{paths.RESUME}"]
+        git("clean", "-ffdxq", *(f"--exclude={name}" for name in kept), folder=folder)
+    else:
         raise ReproduceError(
             f"{folder}: expected no such folder, found one that is no rebuild of commit "
             f"{commit[:12]}. Name another one: --folder FOLDER; or, if it is a worktree that "
             f"may be deleted: git worktree remove --force {folder}"
         )
-    git("reset", "--quiet", "--hard", commit, folder=folder)
-    kept = ["/.venv"] if from_scratch else ["/.venv", f"/{paths.RESUME}"]
-    git("clean", "-ffdxq", *(f"--exclude={name}" for name in kept), folder=folder)
+    data = Path("competitions").resolve()
+    if data.is_dir() and not (folder / "competitions").exists():
+        (folder / "competitions").symlink_to(data)
 
 
 def _is_left_over(folder: Path, commit: str) -> bool:
@@ -211,51 +197,46 @@ def _marker(folder: Path) -> Path:
     return Path(git("rev-parse", "--absolute-git-dir", folder=folder)) / "reproduces"
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Variables with the commit's environment first in PATH; it is installed where it is new."""
+def _find_programs(folder: Path) -> Path:
+    """The programs of the commit's environment, which is installed where it is another one."""
     wanted = folder / paths.REQUIREMENTS
     if not wanted.is_file():
         say(f"{paths.REQUIREMENTS}: the commit has none: the present environment is used")
-        return _put_first_in_path(_PRESENT)
+        return _PRESENT
     if paths.REQUIREMENTS.is_file() and sha256_of(wanted) == sha256_of(paths.REQUIREMENTS):
-        return _put_first_in_path(_PRESENT)
+        return _PRESENT
     say(f"{paths.REQUIREMENTS}: the commit's is another one: its environment is installed")
-    _run(["make", ".venv/.installed"], folder, _put_first_in_path(_PRESENT))
-    return _put_first_in_path(folder / ".venv" / "bin")
+    _run(["make", ".venv/.installed"], folder, _PRESENT)
+    return folder / ".venv" / "bin"
 
 
-def _put_first_in_path(programs: Path) -> dict[str, str]:
-    return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-
-
-def _choose_cache(folder: Path, environment: dict[str, str], from_scratch: bool) -> None:
+def _choose_cache(folder: Path, programs: Path, from_scratch: bool) -> None:
     """Use this repository's cache, or an empty one: set in a file that git ignores."""
     if DVC_LOCAL.is_file():
         shutil.copy(DVC_LOCAL, folder / DVC_LOCAL)  # it may hold the remotes' credentials
     cache = ".dvc/cache"
     if not from_scratch:
-        present = _put_first_in_path(_PRESENT)
-        cache = _run(["dvc", "cache", "dir"], Path(), present, subprocess.PIPE)
-    _run(["dvc", "cache", "dir", "--local", cache], folder, environment)
+        cache = _run(["dvc", "cache", "dir"], Path(), _PRESENT, subprocess.PIPE)
+    _run(["dvc", "cache", "dir", "--local", cache], folder, programs)
 
 
-def _fetch(stages: list[str], folder: Path, environment: dict[str, str]) -> None:
+def _fetch(stages: list[str], folder: Path, programs: Path) -> None:
     """Copy what the default remote has of the stages' files into the cache; there may be none."""
-    if not _run(["dvc", "config", "core.remote"], folder, environment, subprocess.PIPE):
+    if not _run(["dvc", "config", "core.remote"], folder, programs, subprocess.PIPE):
         return
     try:
-        _run(["dvc", "fetch", *stages], folder, environment)
+        _run(["dvc", "fetch", *stages], folder, programs)
     except ReproduceError:
         say("not everything could be fetched (see above): what is missing is made anew")
 
 
-def _run(
-    command: list[str], folder: Path, environment: dict[str, str], stdout: int = _STDERR
-) -> str:
+def _run(command: list[str], folder: Path, programs: Path, stdout: int = _STDERR) -> str:
     """Run a command; what it prints goes to standard error, or with subprocess.PIPE is returned.
 
-    The command receives Ctrl-C too; it is left to end by itself first. Raises ReproduceError.
+    programs: the folder put first in PATH. The command receives Ctrl-C too; it is left to end by
+    itself first. Raises ReproduceError.
     """
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     try:
         started = subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout)
     except FileNotFoundError as error:

@@ -21,16 +21,15 @@ _SEED = 1
 
 def review(submissions: list[PastSubmission]) -> list[str]:
     """Lines for a terminal; none for fewer than three scored files with a card."""
-    forecasts, public, files, metrics = [], [], [], set()
-    for each in submissions:
-        if each.card is not None and each.answers is not None and each.public is not None:
-            forecasts.append(each.card.forecast)
-            public.append(each.public)
-            files.append(each.answers)
-            metrics.add(each.card.metric.name)
-    if len(public) < 3:
+    scored = [
+        (each.card, each.public, each.answers)
+        for each in submissions
+        if each.card is not None and each.public is not None and each.answers is not None
+    ]
+    if len(scored) < 3:
         return []
-    if any(METRICS[name].needs == "probabilities" for name in metrics):
+    cards, public, files = (list(column) for column in zip(*scored, strict=True))
+    if any(METRICS[card.metric.name].needs == "probabilities" for card in cards):
         return [
             "no review of all submissions: its noise is that of differing labels, and these files "
             "hold probabilities"
@@ -39,6 +38,7 @@ def review(submissions: list[PastSubmission]) -> list[str]:
         differing = share_of_differences(files)
     except SubmissionError as error:
         return [f"no review of all submissions: {error}"]
+    forecasts = [card.forecast for card in cards]
     rows = forecasts[0].rows
     noise = (differing * (1 / rows.public + 1 / rows.private)) ** 0.5
     return [

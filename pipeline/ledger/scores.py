@@ -5,7 +5,6 @@ hash shows which file it was, and git which commit holds it.
 """
 
 import hashlib
-from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError
@@ -13,8 +12,8 @@ from pipeline.core.files import sha256_of
 from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, Submission
 from pipeline.ledger.git import file_at, git
-from pipeline.ledger.ledger import Entry, append, latest, read_ledger
-from pipeline.ledger.submit import mark_of, now, settle, updated
+from pipeline.ledger.ledger import Entry, latest, read_ledger
+from pipeline.ledger.submit import mark_of, now, record, settle, updated
 
 
 def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
@@ -30,13 +29,16 @@ def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
     for found in reversed(kaggle.list_submissions(competition)):
         entry = known.get(str(found.ref)) or known.get(mark_of(found))
         new = updated(entry, found) if entry else _adopt(found, competition, kaggle)
-        if new is not entry:
-            append(paths.LEDGER, new)
+        if new != entry:
+            record(new)
     return latest(read_ledger(paths.LEDGER), competition)
 
 
 def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
-    """An entry for a submission that Kaggle has and the ledger does not."""
+    """An entry for a submission that Kaggle has and the ledger does not.
+
+    Its commit is the last that changed the file, "" where the file is not as committed.
+    """
     sha256, file, commit = "", found.file_name, ""
     try:
         content = kaggle.read_submission(competition, found.ref)
@@ -44,8 +46,12 @@ def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
         say(f"submission {found.ref}: without its file its commit is unknown: {error}")
     else:
         sha256 = hashlib.sha256(content).hexdigest()
-        if path := _find_file(sha256):
-            file, commit = path.as_posix(), _find_commit(path)
+        for path in sorted(paths.LEDGER.parent.glob("*.csv")):
+            if path != paths.LEDGER and sha256_of(path) == sha256:
+                file = path.as_posix()
+                if file_at("HEAD", path) == path.read_bytes():
+                    commit = git("log", "-1", "--format=%H", "--", file)
+                break
     entry = Entry(
         time=now(),
         status="pending",
@@ -57,16 +63,3 @@ def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
         mark=mark_of(found) or f"ref {found.ref}",
     )
     return updated(entry, found)
-
-
-def _find_file(sha256: str) -> Path | None:
-    """The CSV in submissions/ with this hash."""
-    files = sorted(path for path in paths.LEDGER.parent.glob("*.csv") if path != paths.LEDGER)
-    return next((path for path in files if sha256_of(path) == sha256), None)
-
-
-def _find_commit(path: Path) -> str:
-    """The last commit that changed a file; "" where the file is not as committed."""
-    if file_at("HEAD", path) != path.read_bytes():
-        return ""
-    return git("log", "-1", "--format=%H", "--", str(path))

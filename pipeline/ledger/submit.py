@@ -6,20 +6,21 @@ and whenever it is not known whether Kaggle has one, its list of submissions is 
 mark.
 """
 
-import dataclasses
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError, LostReplyError, SubmissionError
 from pipeline.core.progress import say
-from pipeline.kaggle.client import Kaggle, Submission
+from pipeline.kaggle.client import Kaggle, Limits, Submission
 from pipeline.ledger.ledger import COUNTED, Entry, Status, append, latest, read_ledger
 from pipeline.ledger.provenance import Provenance, trace
+from pipeline.scoring.card import Card
 
 SETTLE_S = 30.0
 """How long a submission whose reply was lost may take to appear in Kaggle's list."""
@@ -28,10 +29,6 @@ POLL_S = (2.0, 30.0)
 """First and longest pause between two questions for a score."""
 
 _MARK = re.compile(r"\[sha256:([0-9a-f]{16}) #(\d+)\]")
-
-
-Confirm = Callable[[str], bool]
-"""Asks the user a question; returns whether to submit."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +46,11 @@ class Order:
     """How long to wait for the score."""
 
 
-def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Confirm) -> Entry:
+def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Callable[[str], bool]) -> Entry:
     """Submit a file and wait for its score; returns the ledger's last line about it.
 
-    The caller holds the ledger's lock. sign_in is called once nothing local forbids to submit.
+    The caller holds the ledger's lock. sign_in is called once nothing local forbids to submit;
+    confirm asks the user a question and returns whether to submit.
     Raises SubmissionError where the file was submitted before, cannot be rebuilt, the day's limit
     is reached or the user declines; KaggleError where Kaggle refuses; LostReplyError where Kaggle's
     reply was lost and the submission is not there.
@@ -82,9 +80,9 @@ def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Confirm) -> Ent
     for found in kaggle.list_submissions(order.competition):
         if mark_of(found)[:16] == provenance.sha256[:16] and found.status != "error":
             raise _submitted_before(order.file, str(found.ref), "Kaggle")
-    _ask(order, provenance, kaggle, confirm)
-    entry = _entry(order, provenance, attempt=len(before) + 1)
-    _record(entry)
+    if not confirm(_question(order, provenance.card, kaggle.limits(order.competition))):
+        raise SubmissionError(f"{order.file}: not submitted")
+    entry = record(_entry(order, provenance, attempt=len(before) + 1))
     return wait_for_score(_send(order, entry, kaggle), kaggle, order.wait_s)
 
 
@@ -97,12 +95,10 @@ def settle(entry: Entry, kaggle: Kaggle) -> Entry:
     while True:
         for found in kaggle.list_submissions(entry.competition):
             if mark_of(found) == entry.mark:
-                return _record(updated(entry, found))
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            break
-        time.sleep(min(left_s, POLL_S[0]))
-    return _record(dataclasses.replace(entry, time=now(), status="lost", error="never arrived"))
+                return record(updated(entry, found))
+        if time.monotonic() >= deadline:
+            return record(entry, status="lost", error="never arrived")
+        time.sleep(POLL_S[0])
 
 
 def wait_for_score(entry: Entry, kaggle: Kaggle, wait_s: float) -> Entry:
@@ -117,7 +113,7 @@ def wait_for_score(entry: Entry, kaggle: Kaggle, wait_s: float) -> Entry:
                 raise
         else:
             if found.status != "pending":
-                return _record(updated(entry, found))
+                return record(updated(entry, found))
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             say(f"submission {entry.ref}: no score yet. Later: python -m pipeline scores")
@@ -135,9 +131,9 @@ def mark_of(found: Submission) -> str:
 
 
 def updated(entry: Entry, found: Submission) -> Entry:
-    """The entry with what Kaggle says now; the same object where nothing is new."""
+    """The entry with what Kaggle says now."""
     status: Status = found.status  # type: ignore[assignment]
-    new = dataclasses.replace(
+    return replace(
         entry,
         status=status,
         ref=str(found.ref),
@@ -145,12 +141,18 @@ def updated(entry: Entry, found: Submission) -> Entry:
         private=found.private or entry.private,
         error=found.error,
     )
-    return entry if new == entry else dataclasses.replace(new, time=now())
 
 
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def record(entry: Entry, **changes: Any) -> Entry:
+    """Add a line to the ledger, of an entry in which some fields changed now."""
+    entry = replace(entry, time=now(), **changes)
+    append(paths.LEDGER, entry)
+    return entry
 
 
 def _submitted_before(file: Path, ref: str, where: str) -> SubmissionError:
@@ -160,26 +162,24 @@ def _submitted_before(file: Path, ref: str, where: str) -> SubmissionError:
     )
 
 
-def _ask(order: Order, provenance: Provenance, kaggle: Kaggle, confirm: Confirm) -> None:
-    limits = kaggle.limits(order.competition)
+def _question(order: Order, card: Card | None, limits: Limits) -> str:
+    """Whether to submit. Raises SubmissionError where today's limit is reached."""
     if limits.allowed < 1:
         raise SubmissionError(
             f"{order.competition}: today's limit is reached after {limits.today} submissions. "
             "Kaggle allows new ones from 00:00 UTC"
         )
     known = ""
-    if card := provenance.card:
+    if card:
         low, high = card.forecast.public
         known = (
             f"cross-validated {card.metric.name.replace('_', ' ')} {card.metric.value:.4f}, "
             f"public score expected from {low:.4f} to {high:.4f}. "
         )
-    question = (
+    return (
         f"{order.file}: {known}Today {limits.today} submitted, {limits.allowed} left. "
         f"Submit to {order.competition}?"
     )
-    if not confirm(question):
-        raise SubmissionError(f"{order.file}: not submitted")
 
 
 def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
@@ -218,12 +218,7 @@ def _send(order: Order, entry: Entry, kaggle: Kaggle) -> Entry:
             ) from error
         return settled
     except KaggleError as error:
-        _record(dataclasses.replace(entry, time=now(), status="refused", error=str(error)))
+        record(entry, status="refused", error=str(error))
         raise
     say(f"{order.file}: submitted as {ref}")
-    return _record(dataclasses.replace(entry, time=now(), status="pending", ref=str(ref)))
-
-
-def _record(entry: Entry) -> Entry:
-    append(paths.LEDGER, entry)
-    return entry
+    return record(entry, status="pending", ref=str(ref))

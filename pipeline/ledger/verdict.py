@@ -19,7 +19,7 @@ class Verdict:
     rebuilt: Path | None
     """The rebuilt file; None where it was removed with its worktree."""
     sha256: str
-    """The rebuilt file's hash."""
+    """The rebuilt file's."""
     rows: int
     """Rows in either file, by id; 0 where the submitted file is lost, so only hashes compare."""
     different: list[str]
@@ -34,22 +34,18 @@ class Verdict:
 
 
 def compare(entry: Entry, rebuilt: Path) -> Verdict:
-    """Compare a rebuilt file with the submitted one, row by row where the bytes differ."""
+    """Compare a rebuilt file with the submitted one, row by row where it is not lost."""
     content = rebuilt.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     submitted = content if sha256 == entry.sha256 else submitted_bytes(entry)
     if submitted is None:
         return Verdict(entry, rebuilt, sha256, 0, [], None)
     wanted, found = parse_answers(submitted), parse_answers(content)
-    holds_labels = entry.metric not in METRICS or METRICS[entry.metric].needs == "labels"
-    return Verdict(
-        entry=entry,
-        rebuilt=rebuilt,
-        sha256=sha256,
-        rows=len(wanted | found),
-        different=find_differences(wanted, found),
-        farthest=None if holds_labels else _find_farthest(wanted, found),
-    )
+    metric = METRICS.get(entry.metric)
+    compares_numbers = metric is not None and metric.needs == "probabilities"
+    farthest = _find_farthest(wanted, found) if compares_numbers else None
+    different = find_differences(wanted, found)
+    return Verdict(entry, rebuilt, sha256, len(wanted | found), different, farthest)
 
 
 def report(verdict: Verdict) -> str:
