@@ -22,6 +22,8 @@ from pipeline.download.local import copy_competition
 STAGING = paths.RESUME / "download"
 """The complete files of an interrupted download."""
 
+MANIFEST = "MANIFEST.json"
+
 
 class FileFacts(Record):
     """One file of a folder. sha256: hexadecimal."""
@@ -46,9 +48,9 @@ def run(config: DownloadConfig) -> None:
             files = [
                 FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
                 for path in sorted(folder.iterdir())
-                if path.name != "MANIFEST.json"
+                if path.name != MANIFEST
             ]
-            write_record(folder / "MANIFEST.json", Manifest(source=config, files=files))
+            write_record(folder / MANIFEST, Manifest(source=config, files=files))
 
 
 def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:

@@ -29,7 +29,7 @@ from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.progress import say
-from pipeline.download.stage import NAME as MANIFEST
+from pipeline.download.stage import MANIFEST
 from pipeline.ensemble.saved import read_fitted
 from pipeline.ledger.provenance import trace
 from pipeline.params import Config
