@@ -431,7 +431,6 @@ class KaggleServer:
             "privateScore": entry.private_score,
             "status": entry.status,
             "teamName": entry.team_name,
-            "url": f"https://www.kaggle.com/submissions/{entry.ref}/{entry.ref}.raw",
         }
         return without_defaults(fields)
 

@@ -305,10 +305,14 @@ def test_the_credentials_in_use_and_every_fault_are_found(case: Case, home: Path
     environ = set_up(case, home)
     before = sorted((path, path.lstat().st_mtime_ns) for path in home.rglob("*"))
     found = find_credentials(environ, home)
-    assert (found.origin, found.user) == (at(case.origin, home), case.user)
-    route = "key" if case.sends and case.sends.startswith("Basic") else "token"
-    route = "oauth" if case.origin.endswith("credentials.json") else route
-    assert found.route == (route if case.origin else "none")
+    if case.origin:
+        assert found.used is not None
+        assert (found.used.origin, found.used.user) == (at(case.origin, home), case.user)
+        kind = "the key" if str(case.sends).startswith("Basic") else "a token"
+        kind = "OAuth" if case.origin.endswith("credentials.json") else kind
+        assert found.used.kind == kind
+    else:
+        assert found.used is None
     for sentences, expected in ((found.problems, case.problems), (found.notes, case.notes)):
         assert len(sentences) == len(expected), sentences
         for sentence, parts in zip(sentences, expected, strict=True):
@@ -363,14 +367,14 @@ def test_a_file_that_may_not_be_read_is_a_sentence(name: str, closed: str) -> No
             found = find_credentials({}, home)
         path.parent.chmod(0o700)
     first = name if closed == "file" else "access_token"
-    assert found.route == "none"
+    assert found.used is None
     assert f"/.kaggle/{first} cannot be read (Permission denied)" in found.problems[0]
 
 
 def test_bytes_that_are_not_text_are_a_sentence(tmp_path: Path) -> None:
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY"):
         found = find_credentials({"KAGGLE_USERNAME": "eve", name: os.fsdecode(b"S-\xff")}, tmp_path)
-        assert found.route == "none"
+        assert found.used is None
         assert "a character beyond ASCII" in found.problems[0]
 
 
@@ -386,9 +390,9 @@ def test_commands_quote_their_paths(tmp_path: Path) -> None:
 def test_only_linux_uses_xdg(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = next(one for one in CASES if one.claim == "kaggle.json in ~/.config/kaggle")
     environ = set_up(case, home)
-    assert find_credentials(environ, home).route == "key"
+    assert find_credentials(environ, home).used
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert find_credentials(environ, home).route == "none"
+    assert not find_credentials(environ, home).used
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -17,14 +16,10 @@ from kaggle_server import RULES, KaggleServer, serve, zip_of
 from project import COMPETITIONS, PARAMS, needs
 
 FILES = {
-    "train_data.zip": zip_of(
-        {
-            f"train_data/train_{row:05}.png": random.Random(row).randbytes(6000)
-            for row in range(500)  # more than a MiB, so that the client keeps a part of it
-        }
-    ),
+    "train_data.zip": zip_of({f"train_data/train_{row:05}.png": b"picture" for row in range(500)}),
     "test_data.zip": zip_of({"test_data/test_00000.png": b"picture"}),
-    "train_labels.csv": b"id,label\n" + b"".join(b"train_%05d,0\n" % row for row in range(500)),
+    # Two MiB, so that the client keeps the first one after a cut.
+    "train_labels.csv": b"id,label\n" + b"".join(b"train_%06d,0\n" % row for row in range(150_000)),
     "sample_submission.csv": b"id,label\ntest_00000,0\n",
     "train groups.csv": b"id,patient\ntrain_00000,p1\n",
 }
@@ -96,11 +91,11 @@ def test_a_competition_may_be_given_by_its_address(server: KaggleServer, project
         ("DownloadDataFile", {"kind": "status", "status": 500}),
         ("DownloadDataFile", {"kind": "drop"}),
         ("DownloadDataFile", {"kind": "zipwrap", "times": 5}),
-        ("GET file", {"kind": "cut"}),
+        ("GET file", {"kind": "cut", "on": {"path": "train_labels.csv"}}),
         ("GET file", {"kind": "corrupt", "on": {"path": "train_data.zip"}}),
         ("GET file", {"kind": "html"}),
         ("GET file", {"kind": "expired"}),
-        ("GET file", {"kind": "expired", "after_cut": True}),
+        ("GET file", {"kind": "expired", "after_cut": True, "on": {"path": "train_labels.csv"}}),
         ("GET file", {"kind": "status", "status": 503}),
     ],
     ids=lambda value: value if isinstance(value, str) else str(value.get("status", value["kind"])),

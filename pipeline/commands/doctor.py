@@ -253,17 +253,16 @@ def _examine_network(environ: Mapping[str, str]) -> Finding:
 def _examine_credentials(credentials: Credentials) -> list[Finding]:
     found: list[Finding] = [("problem", problem) for problem in credentials.problems]
     found += [("note", note) for note in credentials.notes]
-    if credentials.route == "none":
-        return found
-    what = {"token": "a token", "key": "the key", "oauth": "OAuth"}[credentials.route]
-    whose = f" of {credentials.user}" if credentials.user else ""
-    return [("ok", f"{what}{whose}, from {credentials.origin}"), *found]
+    if used := credentials.used:
+        whose = f" of {used.user}" if used.user else ""
+        found.insert(0, ("ok", f"{used.kind}{whose}, from {used.origin}"))
+    return found
 
 
 def _examine_sign_in(
     credentials: Credentials, network: Finding, sign_in: Callable[[], str]
 ) -> Finding:
-    if credentials.route == "none":
+    if credentials.used is None:
         return "note", "not tried without credentials"
     if network[0] != "ok":
         return "note", "not tried without a network"
@@ -271,6 +270,6 @@ def _examine_sign_in(
         user = sign_in()
     except (PipelineError, OSError) as error:
         return "problem", str(error) or type(error).__name__
-    if user and credentials.user not in ("", user):
-        return "note", f"Kaggle knows you as {user}, not as {credentials.user}"
+    if user and credentials.used.user not in ("", user):
+        return "note", f"Kaggle knows you as {user}, not as {credentials.used.user}"
     return "ok", f"Kaggle knows you as {user}" if user else "Kaggle lets you in"

@@ -104,7 +104,7 @@ class Kaggle:
     def __init__(self) -> None:
         """Sign in. Raises KaggleError if there are no credentials, or none that work."""
         self._credentials = find_credentials(os.environ, Path.home())
-        if self._credentials.route == "none":
+        if self._credentials.used is None:
             problems = "; ".join(self._credentials.problems)
             raise KaggleError(f"no credentials that Kaggle's client can use: {problems}")
         try:

@@ -23,11 +23,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import SecretStr
-
-Route = Literal["token", "key", "oauth", "none"]
 
 _SETTINGS = "https://www.kaggle.com/settings/api"
 _NEW_KEY = f"Create a new one on {_SETTINGS} (legacy API key)"
@@ -35,37 +33,35 @@ _FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """What the client would sign in with, and what is wrong with it.
-
-    route: how it signs in; "none" if it would not, as `problems` explains. origin: the variable or
-    file; "" without a route. user: "" if unknown, as with a token. problems: what to fix, each with
-    its command. notes: what is shadowed, and faults of what is not used. secrets: everything
-    secret in the client's places, for `scrub`.
-    """
-
-    route: Route
-    origin: str
-    user: str
-    problems: list[str]
-    notes: list[str]
-    secrets: list[SecretStr] = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Credential:
     """What one of the client's places holds.
 
-    fault: why it cannot work. chosen: whether the client looks no further, be there a fault or
-    not. drop: how to remove it.
+    origin: the variable or file. kind: a token, the key or OAuth. user: "" if unknown, as with a
+    token. fault: why it cannot work. chosen: whether the client looks no further, with a fault or
+    without. drop: how to remove it.
     """
 
-    origin: str
-    route: Route = "none"
+    origin: str = ""
+    kind: str = ""
     user: str = ""
     fault: str = ""
     chosen: bool = True
     drop: str = ""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the client would sign in with, and what is wrong with it.
+
+    used: None if it cannot sign in, as `problems` explains. problems: what to fix, each with its
+    command. notes: what is shadowed, and faults of what is not used. secrets: everything secret
+    in the client's places, for `scrub`.
+    """
+
+    used: Credential | None
+    problems: list[str]
+    notes: list[str]
+    secrets: list[SecretStr] = field(repr=False)
 
 
 def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
@@ -102,9 +98,7 @@ def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
             f"{_SETTINGS} and save the token in {own / 'access_token'} (then chmod 600), or export "
             f"KAGGLE_API_TOKEN=TOKEN. A legacy kaggle.json belongs in {folder}"
         )
-    if used is None or used.fault:
-        used = Credential("")
-    return Credentials(used.route, used.origin, used.user, problems, notes, secrets)
+    return Credentials(None if used and used.fault else used, problems, notes, secrets)
 
 
 def _find_tokens(environ: Mapping[str, str], own: Path) -> Iterator[Credential]:
@@ -131,40 +125,39 @@ def _read_token(path: Path, variable: str = "") -> Iterator[Credential]:
     drop = f"run: unset {variable}" if variable else f"run: rm {_quote(path)}"
     text, fault = _read(path)
     if fault:
-        yield Credential(origin, fault=fault)
-    elif text is not None and not text.strip():
-        fault = f"{origin} is empty. Save a token of {_SETTINGS} in it, or {drop}"
-        yield Credential(origin, fault=fault, chosen=False)
-    elif text is not None:
+        yield Credential(fault=fault)
+    elif text and text.strip():
         yield _check_token(text.strip(), origin, drop)
+    elif text is not None:
+        fault = f"{origin} is empty. Save a token of {_SETTINGS} in it, or {drop}"
+        yield Credential(fault=fault, chosen=False)
 
 
 def _check_token(token: object, origin: str, drop: str) -> Credential:
     flaw = _flaw(token)
     fault = f"{origin}: the token {flaw}. Use one of {_SETTINGS} instead, or {drop}" if flaw else ""
-    return Credential(origin, "token", fault=fault, drop=drop)
+    return Credential(origin, "a token", fault=fault, drop=drop)
 
 
 def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
     """The username and key of kaggle.json and of variables."""
     fields, fault = _read_fields(file)
     if fault:
-        yield Credential(str(file), fault=f"{fault}. {_NEW_KEY}", chosen=False)
+        yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
     values, origins = dict(fields), dict.fromkeys(fields, str(file))
     for name in ("username", "key", "token"):
         variable = f"KAGGLE_{name.upper()}"
         if environ.get(variable):
             values[name], origins[name] = environ[variable], variable
         elif variable in environ:
-            fault = f"{variable} is empty. Run: unset {variable}"
-            yield Credential(variable, fault=fault, chosen=False)
+            yield Credential(fault=f"{variable} is empty. Run: unset {variable}", chosen=False)
     pair = [name for name in ("username", "key") if name in values]
     origin = " and ".join(dict.fromkeys([origins[name] for name in pair or origins]))
     if len(pair) < 2:
         if values:
             missing = [name for name in ("username", "key") if name not in values]
             fault = f"{origin}: expected a username and a key, found no {' and no '.join(missing)}"
-            yield Credential(origin, fault=f"{fault}. {_NEW_KEY}", chosen=False)
+            yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
         return
     if values.get("token") is not None:
         where = origins["token"]
@@ -172,7 +165,7 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
         yield _check_token(values["token"], f"{where} (token)", drop)
     flaws = [(name, flaw) for name in pair if (flaw := _flaw(values[name]))]
     faults = [f"{origins[name]}: the {name} {flaw}. {_NEW_KEY}" for name, flaw in flaws]
-    yield Credential(origin, "key", values["username"], "; ".join(faults))
+    yield Credential(origin, "the key", values["username"], "; ".join(faults))
     if origins["key"] == "KAGGLE_KEY" and "key" in fields:
         yield Credential(f"the key of {file}")
 
@@ -183,9 +176,9 @@ def _find_oauth(path: Path) -> Iterator[Credential]:
     if fields and not fields.get("refresh_token"):
         fault = f"{path}: expected a refresh token, found none"
     if fault:
-        yield Credential(str(path), fault=f"{fault}. Run: kaggle auth login", chosen=False)
+        yield Credential(fault=f"{fault}. Run: kaggle auth login", chosen=False)
     elif fields:
-        yield Credential(str(path), "oauth", str(fields.get("username") or ""))
+        yield Credential(str(path), "OAuth", str(fields.get("username") or ""))
 
 
 def _find_misplaced(folder: Path, own: Path, xdg: Path) -> Iterator[Credential]:
@@ -196,7 +189,7 @@ def _find_misplaced(folder: Path, own: Path, xdg: Path) -> Iterator[Credential]:
             if place != right and _exists(path) and not _exists(right / name):
                 command = f"mkdir -p {_quote(right)} && mv {_quote(path)} {_quote(right)}/"
                 fault = f"{path} is not read: the client looks in {right}. Run: {command}"
-                yield Credential(str(path), fault=fault, chosen=False)
+                yield Credential(fault=fault, chosen=False)
 
 
 def _read(path: Path) -> tuple[str | None, str]:
