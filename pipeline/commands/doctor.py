@@ -106,9 +106,9 @@ def _examine_packages(lock: Path) -> Finding:
         if not line or line.startswith((" ", "#", "-")):
             continue
         locked = Requirement(line.removesuffix("\\").strip())
-        found = _installed(locked.name)
         if locked.marker and not locked.marker.evaluate():  # for another machine
             continue
+        found = _installed(locked.name)
         if found is None:
             missing.append(locked.name)
         elif not locked.specifier.contains(found):
