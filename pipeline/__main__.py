@@ -32,7 +32,7 @@ CompetitionOption = Annotated[
     typer.Option(
         "--competition",
         "-c",
-        help="Slug or address; by default that of download.competition in params.yaml.",
+        help="Slug or address; by default download.competition of params.yaml.",
     ),
 ]
 
@@ -40,25 +40,25 @@ CompetitionOption = Annotated[
 @app.command(rich_help_panel=STAGES)
 def download() -> None:
     """Fetch the competition's files, as they are, into data/raw."""
-    from pipeline.download import stage as download
+    from pipeline.download import stage
 
-    download.run(_config().download)
+    stage.run(_config().download)
 
 
 @app.command(rich_help_panel=STAGES)
 def prepare() -> None:
     """Check and decode the images into packed arrays and tables in data/store."""
-    from pipeline.prepare import stage as prepare
+    from pipeline.prepare import stage
 
-    prepare.run(_config().prepare)
+    stage.run(_config().prepare)
 
 
 @app.command(rich_help_panel=STAGES)
 def split() -> None:
     """Assign stratified group folds: folds/folds.csv."""
-    from pipeline.split import stage as split
+    from pipeline.split import stage
 
-    split.run(_config().split)
+    stage.run(_config().split)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -67,7 +67,7 @@ def train(
     fold: Annotated[int | None, typer.Argument(help="The fold to leave out.", min=0)] = None,
 ) -> None:
     """Train a model without a fold, predict that fold and test; all of them by default."""
-    from pipeline.train import stage as train
+    from pipeline.train import stage
 
     config = _config().train
     if member is not None and member not in config.models:
@@ -76,85 +76,87 @@ def train(
         )
     for model in [member] if member is not None else config.members:
         for number in [fold] if fold is not None else config.folds:
-            train.run(config, model, number)
+            stage.run(config, model, number)
 
 
 @app.command(rich_help_panel=STAGES)
 def ensemble() -> None:
     """Blend the predictions into submissions/NAME.csv and its card."""
-    from pipeline.ensemble import stage as ensemble
+    from pipeline.ensemble import stage
 
     config = _config()
-    ensemble.run(config.ensemble, config.train.members, config.train.folds)
+    stage.run(config.ensemble, config.train.members, config.train.folds)
 
 
 @app.command(rich_help_panel=STAGES)
 def check() -> None:
-    """Check the submission, and score it where a solution is at hand: reports/leaderboard.json."""
-    from pipeline.check import stage as check
+    """Check the submission, and score it if there is a solution: reports/leaderboard.json."""
+    from pipeline.check import stage
 
     config = _config().ensemble
-    check.run(config.name, config.metric)
+    stage.run(config.name, config.metric)
 
 
 @app.command(rich_help_panel=STAGES)
 def report() -> None:
-    """Write everything that is known of the result on one page: reports/index.html."""
-    from pipeline.report import stage as report
+    """Write a page with everything known about the result: reports/index.html."""
+    from pipeline.report import stage
 
-    report.run(_config().ensemble.name)
+    stage.run(_config().ensemble.name)
 
 
 @app.command(rich_help_panel=KAGGLE)
 def submit(
     file: Annotated[Path | None, typer.Argument(help="By default submissions/NAME.csv.")] = None,
     competition: CompetitionOption = None,
-    message: Annotated[str, typer.Option("--message", "-m", help="What it is.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Submit without a question.")] = False,
+    message: Annotated[
+        str, typer.Option("--message", "-m", help="A description, which Kaggle shows.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Submit without confirmation.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the score.", min=0)] = 600,
     unreproducible: Annotated[
-        bool, typer.Option(help="Submit although no commit holds what made it.")
+        bool, typer.Option(help="Submit although no commit has its code and parameters.")
     ] = False,
 ) -> None:
     """Submit a file once, wait for its score, and record both in submissions/ledger.csv."""
-    from pipeline.ledger import commands as compete
+    from pipeline.ledger import commands
     from pipeline.ledger.submit import Order
 
     config = _config()
     order = Order(
         file=file or paths.submission(config.ensemble.name),
-        competition=compete.slug(config.download, competition),
+        competition=commands.slug(config.download, competition),
         message=message,
         unreproducible=unreproducible,
         wait_s=wait,
     )
-    compete.submit(order, config.ensemble.metric, yes)
+    commands.submit(order, config.ensemble.metric, yes)
 
 
 @app.command(rich_help_panel=KAGGLE)
 def scores(competition: CompetitionOption = None) -> None:
-    """Complete the ledger with what Kaggle knows by now, and show it."""
-    from pipeline.ledger import commands as compete
+    """Add the new scores from Kaggle to the ledger, and show it."""
+    from pipeline.ledger import commands
 
-    compete.scores(compete.slug(_config().download, competition))
+    commands.scores(commands.slug(_config().download, competition))
 
 
 @app.command(rich_help_panel=KAGGLE)
 def finals(competition: CompetitionOption = None) -> None:
     """Choose the two final submissions among the ledger's, by a rule without private scores."""
-    from pipeline.ledger import commands as compete
+    from pipeline.ledger import commands
 
-    compete.finals(compete.slug(_config().download, competition))
+    commands.finals(commands.slug(_config().download, competition))
 
 
 @app.command(rich_help_panel=KAGGLE)
 def leaderboard(competition: CompetitionOption = None) -> None:
     """Show our place on the public leaderboard, the gap, and the noise."""
-    from pipeline.ledger import commands as compete
+    from pipeline.ledger import commands
 
     config = _config()
-    compete.leaderboard(
-        compete.slug(config.download, competition),
+    commands.leaderboard(
+        commands.slug(config.download, competition),
         config.ensemble.metric,
         config.ensemble.forecast.public_share,
     )
@@ -164,12 +166,12 @@ def leaderboard(competition: CompetitionOption = None) -> None:
 def reproduce(
     what: Annotated[str, typer.Argument(help="Kaggle's number, or the submitted file.")],
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Make everything anew, past every cache.")
+        bool, typer.Option("--from-scratch", help="Compute everything again, without any cache.")
     ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the worktree in any case.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the worktree in any case.")] = False,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where the commit is checked out; by default beside this one."),
+        typer.Option(help="Where to check out the commit; by default beside this folder."),
     ] = None,
 ) -> None:
     """Rebuild a submission of the ledger from its commit, and compare."""
@@ -197,10 +199,11 @@ def doctor() -> None:
 @app.command(rich_help_panel=OUTSIDE)
 def jobs(
     count: Annotated[
-        int | None, typer.Argument(help="How many at a time; by default as many as pay.", min=1)
+        int | None,
+        typer.Argument(help="How many at a time; by default as many as make it faster.", min=1),
     ] = None,
 ) -> None:
-    """Train every model and fold that is out of date, several side by side, through DVC."""
+    """Train every model and fold that is out of date, several in parallel, through DVC."""
     from pipeline.commands import jobs
 
     jobs.run(_config().train, count)
@@ -229,21 +232,21 @@ def predict(
     ),
 ) -> None:
     """Score new images with the submission's ensemble: id, probabilities, label."""
-    from pipeline.predict import command as predict
+    from pipeline.predict import command
 
-    predict.run(_config(), source, output)
+    command.run(_config(), source, output)
 
 
 @app.command(rich_help_panel=OUTSIDE)
 def winner(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where NAME/ and NAME.zip go.")
+        Path, typer.Option("--output", "-o", help="The folder for NAME/ and NAME.zip.")
     ] = Path("winner"),
 ) -> None:
-    """Pack what Kaggle asks of winners: code, networks, commands that repeat the submission."""
-    from pipeline.winner import build as winner
+    """Pack what Kaggle asks winners for: code, networks, commands that repeat the submission."""
+    from pipeline.winner import build
 
-    winner.run(_config(), output)
+    build.run(_config(), output)
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -278,7 +281,7 @@ def profiles() -> None:
 
 @app.command(rich_help_panel=OUTSIDE)
 def use(profile: Annotated[str, typer.Argument(help="A name that `profiles` lists.")]) -> None:
-    """Put a profile in the place of params.yaml, never over uncommitted changes."""
+    """Replace params.yaml by a profile, never over uncommitted changes."""
     from pipeline.commands.profiles import use_profile
 
     use_profile(profile)

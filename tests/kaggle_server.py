@@ -38,11 +38,6 @@ EXPIRED = (
     b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>ExpiredToken</Code>"
     b"<Message>The provided token has expired.</Message></Error>"
 )
-STATUS_NAMES = {
-    400: "FAILED_PRECONDITION", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED",
-    404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE",
-}  # fmt: skip
-
 Kind = Literal[
     "status", "rules", "html", "cut", "corrupt", "drop", "lost-reply", "hang", "expired", "zipwrap"
 ]
@@ -63,7 +58,6 @@ class Submission:
     public_score: str = ""
     private_score: str = ""
     error: str = ""
-    submitted_by: str = "tester"
     team_name: str = "Team Tester"
     polls: int = 0
 
@@ -79,7 +73,6 @@ class Call:
     authorization: str
     at: float
     body: dict[str, Any]
-    user: str = ""
 
 
 @dataclass
@@ -107,8 +100,7 @@ def error_reply(status: int, message: str, shape: Shape = "new") -> Reply:
     """The error bodies of api.kaggle.com in 2026 ("new") and of www.kaggle.com before it ("old")."""
     if shape == "old":
         return json_reply({"code": status, "message": message}, status)
-    name = STATUS_NAMES.get(status, "UNKNOWN")
-    return json_reply({"error": {"code": status, "message": message, "status": name}}, status)
+    return json_reply({"error": {"code": status, "message": message}}, status)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +170,7 @@ def zip_of(files: dict[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            member = zipfile.ZipInfo(name)
-            archive.writestr(member, content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return packed.getvalue()
 
 
@@ -194,11 +185,9 @@ class KaggleServer:
         self.files = files or {}
         self.slug = "fighting-malaria"
         self.title = "Fighting Malaria with CNNs"
-        self.entered = True
         self.datasets: dict[str, bytes] = {}
         self.submissions: list[Submission] = []
         self.leaderboard: list[tuple[str, str]] = []
-        self.team_name = "Team Tester"
         self.keys = {"tester": "secret-key"}
         self.tokens = {"good-token": "tester"}
         self.daily_limit = 5
@@ -265,13 +254,7 @@ class KaggleServer:
 
         options: the fields of Fault.
         """
-        known = [
-            *itertools.chain(*self._services.values()),
-            "PUT upload",
-            "GET file",
-            "GET /",
-            "HEAD /",
-        ]
+        known = [*itertools.chain(*self._services.values()), "PUT upload", "GET file"]
         if not fnmatch.filter(known, call) or kind not in get_args(Kind):
             raise ValueError(f"{call}, {kind}: no such call or kind of fault")
         with self._lock:
@@ -321,8 +304,8 @@ class KaggleServer:
         if method == "PUT" and path.startswith("/upload/"):
             call.name, call.body = "PUT upload", {"bytes": len(content)}
             return call, lambda _: self._put_upload(path.removeprefix("/upload/"), content)
-        if method in ("GET", "HEAD") and path.startswith("/signed/"):
-            call.name = f"{method} file"
+        if method == "GET" and path.startswith("/signed/"):
+            call.name = "GET file"
             asked = {"range": headers.get("Range"), "if_range": headers.get("If-Range")}
             call.body = {"path": unquote(path.removeprefix("/signed/")), **asked}
             return call, lambda call: self._get_file(call, signature(url))
@@ -340,31 +323,24 @@ class KaggleServer:
         raise ApiError(404, f"{call.name}: no such method")
 
     def _authorized(self, call: Call, secret: str, route: Callable[[Call], Reply]) -> Reply:
+        user = self.tokens.get(secret) if call.authorization == "bearer" else None
         if call.authorization == "basic":
             name, _, key = base64.b64decode(secret).decode().partition(":")
-            call.user = name if self.keys.get(name) == key else ""
-        if call.authorization == "bearer":
-            call.user = self.tokens.get(secret, "")
-        if not call.user and call.name != "IntrospectToken":
+            user = name if self.keys.get(name) == key else None
+        if not user and call.name != "IntrospectToken":
             raise ApiError(401, "Unauthenticated")
         slug = call.body.get("competitionName", self.slug)
         if slug != self.slug:
-            # A URL in place of a slug is forbidden rather than unknown (kaggle-cli issue 555).
-            raise ApiError(403 if "/" in slug else 404, f"{slug}: no such competition")
+            raise ApiError(404, f"{slug}: no such competition")
         return route(call)
 
     def _page(self, name: str, items: list[dict[str, Any]], call: Call) -> Reply:
         size = min(call.body.get("pageSize", self.page_size), self.page_size)
-        start = (call.body.get("page", 1) - 1) * size
-        if token := call.body.get("pageToken"):
-            start = int(base64.b64decode(token))
+        token = call.body.get("pageToken")
+        start = int(base64.b64decode(token)) if token else 0
         end = start + size
         after = base64.b64encode(str(end).encode()).decode() if end < len(items) else ""
         return json_reply(without_defaults({name: items[start:end], "nextPageToken": after}))
-
-    def _must_have_entered(self) -> None:
-        if not self.entered:
-            raise ApiError(403, RULES)
 
     # The storage, on a host of its own
 
@@ -381,14 +357,12 @@ class KaggleServer:
         modified = format_datetime(self.modified, usegmt=True)
         tag = f'"{hashlib.md5(content).hexdigest()}"'
         headers = {"ETag": tag, "Last-Modified": modified, "Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", call.body["range"] or "")
+        asked = re.fullmatch(r"bytes=(\d+)-", call.body["range"] or "")
         if asked is None or call.body["if_range"] not in (None, tag, modified):
             return Reply(200, content, "application/octet-stream", headers)
-        start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
-        if start >= len(content):
-            return Reply(416, headers={"Content-Range": f"bytes */{len(content)}"})
-        headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-        return Reply(206, content[start : end + 1], "application/octet-stream", headers)
+        start = int(asked[1])
+        headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return Reply(206, content[start:], "application/octet-stream", headers)
 
     def _put_upload(self, token: str, content: bytes) -> Reply:
         if token not in self._upload_names:
@@ -411,38 +385,27 @@ class KaggleServer:
         return self._page("files", files, call)
 
     def _download_data_file(self, call: Call) -> Reply:
-        self._must_have_entered()
         name = call.body["fileName"]
         if name not in self.files:
             raise ApiError(404, f"{name}: no such file")
         return self._link(name, self.files[name])
 
     def _download_data_files(self, _: Call) -> Reply:
-        self._must_have_entered()
         return self._link("archive.zip", zip_of(self.files))
 
     def _start_submission_upload(self, call: Call) -> Reply:
-        self._must_have_entered()
         token = f"upload-{len(self._upload_names) + 1}"
         self._upload_names[token] = call.body["fileName"]
         return json_reply({"token": token, "createUrl": f"{STORAGE}/upload/{token}"})
 
-    def _today(self) -> int:
-        return sum(entry.date[:10] == now()[:10] for entry in self.submissions)
-
     def _create_submission(self, call: Call) -> Reply:
-        self._must_have_entered()
         token = call.body["blobFileTokens"]
         if token not in self._uploads:
             raise ApiError(400, f"{token}: nothing was uploaded")
-        if self._today() >= self.daily_limit:
-            limit = f"{self.daily_limit} of {self.daily_limit}"
-            raise ApiError(400, f"Your team has used its submission allowance ({limit}).")
         ref = max((entry.ref for entry in self.submissions), default=51000000) + 1
-        entry = Submission(ref, self._upload_names[token], self._uploads[token], "", now())
-        entry.description = call.body.get("submissionDescription", "")
-        entry.submitted_by, entry.team_name = call.user, self.team_name
-        self.submissions.append(entry)
+        description = call.body.get("submissionDescription", "")
+        name, content = self._upload_names[token], self._uploads[token]
+        self.submissions.append(Submission(ref, name, content, description, now()))
         return json_reply({"message": f"Successfully submitted to {self.title}", "ref": ref})
 
     def _find(self, ref: int) -> Submission:
@@ -467,9 +430,7 @@ class KaggleServer:
             "publicScore": entry.public_score,
             "privateScore": entry.private_score,
             "status": entry.status,
-            "submittedBy": entry.submitted_by,
             "teamName": entry.team_name,
-            "url": f"https://www.kaggle.com/submissions/{entry.ref}/{entry.ref}.raw",
         }
         return without_defaults(fields)
 
@@ -485,7 +446,7 @@ class KaggleServer:
         return self._link(entry.file_name, entry.content)
 
     def _get_submission_limits(self, _: Call) -> Reply:
-        today = self._today()
+        today = sum(entry.date[:10] == now()[:10] for entry in self.submissions)
         left = max(0, self.daily_limit - today)
         limits = {"numToday": today, "numTotal": len(self.submissions), "numAllowedNow": left}
         return json_reply(without_defaults(limits))

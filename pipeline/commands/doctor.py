@@ -10,11 +10,10 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import requests
 from packaging.requirements import Requirement
@@ -40,8 +39,7 @@ LEAST_FREE_GB = 2.0
 LITTLE_FREE_GB = 10.0
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A finding: ok, worth knowing, or to be fixed, as the text says."""
 
     name: str
@@ -76,27 +74,20 @@ def examine(
 
 def print_report(lines: list[Line]) -> bool:
     """Print the findings as a table on standard output. True if there is nothing to fix."""
-    name_width = max((len(line.name) for line in lines), default=0)
+    names = ["", *(line.name for line in lines)]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    last = ""
-    for line in lines:
-        head = f"{line.state:<8} {line.name if line.name != last else '':<{name_width}}  "
-        print(
-            textwrap.fill(
-                line.text,
-                max(width, 2 * len(head)),
-                initial_indent=head,
-                subsequent_indent=" " * len(head),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
-        last = line.name
+    fold = textwrap.TextWrapper(break_long_words=False, break_on_hyphens=False)
+    for line, last in zip(lines, names, strict=False):
+        name = line.name if line.name != last else ""
+        fold.initial_indent = f"{line.state:<8} {name:<{max(map(len, names))}}  "
+        fold.subsequent_indent = " " * len(fold.initial_indent)
+        fold.width = max(width, 2 * len(fold.initial_indent))
+        print(fold.fill(line.text))
     return all(line.state != "problem" for line in lines)
 
 
 def _examine_python() -> Finding:
-    found = ".".join(str(number) for number in sys.version_info[:3])
+    found = ".".join(map(str, sys.version_info[:3]))
     oldest, newest = PYTHONS
     if oldest <= sys.version_info[:2] <= newest:
         return "ok", f"{found}, {sys.executable}"
@@ -111,29 +102,25 @@ def _examine_packages(lock: Path) -> Finding:
     if not lock.is_file():
         return "note", f"{here}; no {lock.name} to compare with. Run: make lock"
     missing, differing = [], []
-    for locked in _locked(lock):
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if not line or line.startswith((" ", "#", "-")):
+            continue
+        locked = Requirement(line.removesuffix("\\").strip())
+        if locked.marker and not locked.marker.evaluate():  # for another machine
+            continue
         found = _installed(locked.name)
         if found is None:
-            missing.append(str(locked.name))
+            missing.append(locked.name)
         elif not locked.specifier.contains(found):
             differing.append(f"{locked.name}{locked.specifier}, found {found}")
     fix = f"Run: {sys.executable} -m pip install --require-hashes -r {lock.name}"
     if missing:
-        text = f"{here}; {len(missing)} of {lock.name} missing {examples(missing)}"
-        return "problem", f"{text}. {fix}"
+        text = f"{len(missing)} of {lock.name} missing {examples(missing)}"
+        return "problem", f"{here}; {text}. {fix}"
     if differing:
-        text = f"{here}; {len(differing)} differ from {lock.name} {examples(differing)}"
-        return "note", f"{text}. {fix}"
+        text = f"{len(differing)} differ from {lock.name} {examples(differing)}"
+        return "note", f"{here}; {text}. {fix}"
     return "ok", f"{here}; all as in {lock.name}"
-
-
-def _locked(lock: Path) -> Iterator[Requirement]:
-    """The lock file's requirements for this machine."""
-    for line in lock.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith((" ", "#", "-")):
-            requirement = Requirement(line.removesuffix("\\").strip())
-            if requirement.marker is None or requirement.marker.evaluate():
-                yield requirement
 
 
 def _installed(name: str) -> str | None:
@@ -157,8 +144,8 @@ def _examine_device() -> Finding:
             ones.mm(ones).sum().item()
         except (ImportError, OSError, RuntimeError) as error:
             return "problem", f"PyTorch does not compute: {_first_line(str(error))}"
-    processor = f"{cores()} CPU cores"
     precision = str(compute.dtype).removeprefix("torch.")
+    processor = f"{cores()} CPU cores"
     if compute.device.type == "cuda":
         gpu = torch.cuda.get_device_properties(compute.device)
         return "ok", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {precision}; {processor}"
@@ -232,11 +219,13 @@ def _ask(root: Path, environ: Mapping[str, str], *command: str) -> tuple[bool, s
     environ = {**environ, "DVC_NO_ANALYTICS": "1", "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            command, cwd=root, env=environ, capture_output=True, text=True, check=False
+            command, cwd=root, env=environ, capture_output=True, text=True, check=True
         )
+    except subprocess.CalledProcessError as error:
+        return False, str(error.stderr).rstrip()
     except OSError as error:
         return False, f"{command[0]}: {error.strerror}"
-    return done.returncode == 0, (done.stdout if done.returncode == 0 else done.stderr).rstrip()
+    return True, done.stdout.rstrip()
 
 
 def _first_line(text: str) -> str:
@@ -264,17 +253,16 @@ def _examine_network(environ: Mapping[str, str]) -> Finding:
 def _examine_credentials(credentials: Credentials) -> list[Finding]:
     found: list[Finding] = [("problem", problem) for problem in credentials.problems]
     found += [("note", note) for note in credentials.notes]
-    if credentials.route == "none":
-        return found
-    what = {"token": "a token", "key": "the key", "oauth": "OAuth"}[credentials.route]
-    whose = f" of {credentials.user}" if credentials.user else ""
-    return [("ok", f"{what}{whose}, from {credentials.origin}"), *found]
+    if used := credentials.used:
+        whose = f" of {used.user}" if used.user else ""
+        found.insert(0, ("ok", f"{used.kind}{whose}, from {used.origin}"))
+    return found
 
 
 def _examine_sign_in(
     credentials: Credentials, network: Finding, sign_in: Callable[[], str]
 ) -> Finding:
-    if credentials.route == "none":
+    if credentials.used is None:
         return "note", "not tried without credentials"
     if network[0] != "ok":
         return "note", "not tried without a network"
@@ -282,6 +270,6 @@ def _examine_sign_in(
         user = sign_in()
     except (PipelineError, OSError) as error:
         return "problem", str(error) or type(error).__name__
-    if user and credentials.user not in ("", user):
-        return "note", f"Kaggle knows you as {user}, not as {credentials.user}"
+    if user and credentials.used.user not in ("", user):
+        return "note", f"Kaggle knows you as {user}, not as {credentials.used.user}"
     return "ok", f"Kaggle knows you as {user}" if user else "Kaggle lets you in"

@@ -72,7 +72,9 @@ def _describe_source(config: Config) -> str:
 
 def _next_command(config: Config) -> str:
     if config.download.source == "synthetic":
-        return "make profiles  (real cells: make use PROFILE=malaria-local, then make run)"
+        return (
+            "make use PROFILE=malaria-rebuild, then make run  (real cells, with a Kaggle account)"
+        )
     path = paths.submission(config.ensemble.name)
     if config.download.source == "kaggle":
         return f"git commit -a, then: make submit  ({path}, after a question)"

@@ -25,7 +25,7 @@ import requests
 from pipeline.core.errors import KaggleError, LostReplyError, PipelineError
 from pipeline.core.progress import say
 from pipeline.kaggle.credentials import find_credentials
-from pipeline.kaggle.failures import Failure, explain
+from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
 
 TIMEOUT_S = 60.0
@@ -57,7 +57,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Limits:
-    """How many submissions were made today, and how many more are allowed."""
+    """Submissions made today, and how many more are allowed."""
 
     today: int
     allowed: int
@@ -104,7 +104,7 @@ class Kaggle:
     def __init__(self) -> None:
         """Sign in. Raises KaggleError if there are no credentials, or none that work."""
         self._credentials = find_credentials(os.environ, Path.home())
-        if self._credentials.route == "none":
+        if self._credentials.used is None:
             problems = "; ".join(self._credentials.problems)
             raise KaggleError(f"no credentials that Kaggle's client can use: {problems}")
         try:
@@ -120,19 +120,17 @@ class Kaggle:
 
     def user(self) -> str:
         """The account's name, after a call that proves the credentials."""
-        self._call(
-            "signing in", "settings", lambda: self._request("list_competitions", page_size=1)
-        )
+        self._ask("signing in", "settings", "list_competitions", page_size=1)
         return str(self._api.config_values.get(self._api.CONFIG_NAME_USER) or "")
 
     def list_files(self, slug: str) -> list[RemoteFile]:
         """All files of a competition, by name."""
-        what = f"listing the files of {slug}"
-        found = [
+        found = self._list(f"listing the files of {slug}", slug, "list_data_files", "files")
+        files = [
             RemoteFile(file.name, file.total_bytes or None, _utc(file.creation_date))
-            for file in self._pages(what, slug, "list_data_files", "files")
+            for file in found
         ]
-        return sorted(found, key=lambda file: file.name)
+        return sorted(files, key=lambda file: file.name)
 
     def download_file(self, slug: str, name: str, folder: Path) -> None:
         """Download one file of a competition into an empty folder, under Kaggle's own name."""
@@ -150,9 +148,10 @@ class Kaggle:
         self._download(what, f"datasets/{dataset}", folder, "dataset_download_files", dataset)
 
     def limits(self, slug: str) -> Limits:
-        """How many submissions were made today, and how many more are allowed."""
-        what = "asking for today's limit"
-        found = self._ask(what, slug, "get_submission_limits", competition_name=slug)
+        """Submissions made today, and how many more are allowed."""
+        found = self._ask(
+            "asking for today's limit", _page(slug), "get_submission_limits", competition_name=slug
+        )
         return Limits(found.num_today, found.num_allowed_now)
 
     def list_submissions(self, slug: str) -> list[Submission]:
@@ -160,31 +159,24 @@ class Kaggle:
         what = f"listing the submissions to {slug}"
         return [
             _submission(entry)
-            for entry in self._pages(what, slug, "list_submissions", "submissions")
+            for entry in self._list(what, slug, "list_submissions", "submissions")
         ]
 
     def get_submission(self, slug: str, ref: int) -> Submission:
-        """One submission."""
-        return _submission(
-            self._ask(f"asking for submission {ref}", slug, "get_submission", ref=ref)
-        )
+        """One submission, by Kaggle's number."""
+        what = f"asking for submission {ref}"
+        return _submission(self._ask(what, _page(slug), "get_submission", ref=ref))
 
     def read_submission(self, slug: str, ref: int) -> bytes:
         """The file of a submission, as it was sent."""
         what = f"fetching the file of submission {ref}"
-        return self._call(
-            what,
-            _page(slug),
-            lambda: bytes(self._request("download_submission", submission_id=ref).content),
-        )
+        return bytes(self._ask(what, _page(slug), "download_submission", submission_id=ref).content)
 
     def leaderboard(self, slug: str) -> list[Standing]:
         """The public leaderboard, best first."""
         what = f"reading the leaderboard of {slug}"
-        return [
-            Standing(entry.team_name, entry.score)
-            for entry in self._pages(what, slug, "get_leaderboard", "submissions")
-        ]
+        found = self._list(what, slug, "get_leaderboard", "submissions")
+        return [Standing(entry.team_name, entry.score) for entry in found]
 
     def upload(self, slug: str, path: Path) -> str:
         """Upload a file, without submitting it yet. Returns Kaggle's token for it."""
@@ -222,11 +214,7 @@ class Kaggle:
                 submission_description=description,
             )
 
-        try:
-            reply = _once(send)
-        except Exception as error:
-            failure = explain(error, _page(slug))
-            raise self._failed(what, failure, lost=not failure.refused) from None
+        reply = self._call(what, _page(slug), send, repeatable=False)
         if not reply.ref:
             raise LostReplyError(
                 f"{what}: Kaggle returned no number ({reply.message or 'no reason'})"
@@ -244,30 +232,31 @@ class Kaggle:
         with self._api.build_kaggle_client() as client:
             return getattr(client.competitions.competition_api_client, method)(request)
 
-    def _ask(self, what: str, slug: str, method: str, **fields: object) -> Any:
-        return self._call(what, _page(slug), lambda: self._request(method, **fields))
+    def _ask(self, what: str, page: str, method: str, **fields: object) -> Any:
+        return self._call(what, page, lambda: self._request(method, **fields))
 
-    def _pages(self, what: str, slug: str, method: str, field: str) -> list[Any]:
-        """All entries of a listing. Each page is a call of its own."""
+    def _list(self, what: str, slug: str, method: str, field: str) -> list[Any]:
+        """All entries of a listing. Each of its pages is a call of its own."""
         entries: list[Any] = []
+        fields = {"competition_name": slug, "page_size": _PAGE_SIZE}
         token = ""
         while True:
-            reply = self._ask(
-                what, slug, method, competition_name=slug, page_size=_PAGE_SIZE, page_token=token
-            )
+            reply = self._ask(what, _page(slug), method, page_token=token, **fields)
             entries += getattr(reply, field) or []
             if not reply.next_page_token or reply.next_page_token == token:
                 return entries
             token = reply.next_page_token
 
     def _download(self, what: str, page: str, folder: Path, method: str, *names: str) -> None:
+        quiet = not sys.stderr.isatty()  # a progress bar would only fill a log
+
         def from_the_start() -> None:
             # Version 2.2.4 may resume a file whose first part is an error page: the result has the
             # right length and is corrupt. So no part is ever kept.
             for leftover in folder.iterdir():
                 leftover.unlink()
             try:
-                getattr(self._api, method)(*names, str(folder), True, _quiet())
+                getattr(self._api, method)(*names, str(folder), True, quiet)
             except json.JSONDecodeError:
                 raise
             except ValueError as error:  # the client's exception for a file of another length
@@ -275,12 +264,15 @@ class Kaggle:
 
         self._call(what, page, from_the_start)
 
-    def _call(self, what: str, page: str, call: Callable[[], Result]) -> Result:
-        """The result of `call`, which may be repeated."""
+    def _call(
+        self, what: str, page: str, call: Callable[[], Result], repeatable: bool = True
+    ) -> Result:
+        """The result of `call`, which is made again after a passing failure if it is repeatable."""
         pause_s = BACKOFF_S
-        for tries_left in reversed(range(TRIES)):
+        for tries_left in reversed(range(TRIES if repeatable else 1)):
             try:
-                return _once(call)
+                with _time_limits(), redirect_stdout(io.StringIO()):
+                    return call()
             except SystemExit:
                 raise KaggleError(
                     f"{what}: the client found no credentials that work. "
@@ -288,27 +280,16 @@ class Kaggle:
                 ) from None
             except Exception as error:
                 failure = explain(error, page)
+            text = scrub(f"{what}: {failure.sentence}", self._credentials.secrets)
             asked_s = failure.retry_after_s or 0.0
             if not failure.transient or not tries_left or asked_s > MOST_RETRY_AFTER_S:
                 break
             wait_s = max(asked_s, pause_s * (1 + random.random() / 2))
-            self._say(f"{what}: {failure.sentence}: trying again in {wait_s:.0f} s")
+            say(f"{text}: trying again in {wait_s:.0f} s")
             time.sleep(wait_s)
             pause_s *= 2
-        raise self._failed(what, failure, lost=False)
-
-    def _failed(self, what: str, failure: Failure, lost: bool) -> KaggleError:
-        kind = LostReplyError if lost else KaggleError
-        text = scrub(f"{what}: {failure.sentence}", self._credentials.secrets)
-        return kind(text, failure.status)
-
-    def _say(self, text: str) -> None:
-        say(scrub(text, self._credentials.secrets))
-
-
-def _once(call: Callable[[], Result]) -> Result:
-    with _time_limits(), redirect_stdout(io.StringIO()):
-        return call()
+        kind = KaggleError if repeatable or failure.refused else LostReplyError
+        raise kind(text, failure.status)
 
 
 def _sign_in() -> Any:
@@ -336,11 +317,6 @@ def _time_limits() -> Iterator[None]:
         yield
     finally:
         adapter.send = original
-
-
-def _quiet() -> bool:
-    """Whether the client's progress bar would only fill a log."""
-    return not sys.stderr.isatty()
 
 
 def _page(slug: str) -> str:

@@ -18,15 +18,14 @@ import json
 import os
 import re
 import shlex
+import string
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import SecretStr
-
-Route = Literal["token", "key", "oauth", "none"]
 
 _SETTINGS = "https://www.kaggle.com/settings/api"
 _NEW_KEY = f"Create a new one on {_SETTINGS} (legacy API key)"
@@ -34,37 +33,35 @@ _FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """What the client would sign in with, and what is wrong with it.
-
-    route: how it signs in; "none" if it would not, as `problems` explains. origin: the variable or
-    file; "" without a route. user: "" if unknown, as with a token. problems: what to fix, each with
-    its command. notes: what is shadowed, and faults of what is not used. secrets: everything
-    secret in the client's places, for `scrub`.
-    """
-
-    route: Route
-    origin: str
-    user: str
-    problems: list[str]
-    notes: list[str]
-    secrets: list[SecretStr] = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Credential:
     """What one of the client's places holds.
 
-    route: "none" if it cannot be used, as `fault` explains. stops: the client looks no further
-    although it cannot use this. drop: how to remove it.
+    origin: the variable or file. kind: a token, the key or OAuth. user: "" if unknown, as with a
+    token. fault: why it cannot work. chosen: whether the client looks no further, with a fault or
+    without. drop: how to remove it.
     """
 
-    origin: str
-    route: Route = "none"
+    origin: str = ""
+    kind: str = ""
     user: str = ""
     fault: str = ""
-    stops: bool = False
+    chosen: bool = True
     drop: str = ""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the client would sign in with, and what is wrong with it.
+
+    used: None if it cannot sign in, as `problems` explains. problems: what to fix, each with its
+    command. notes: what is shadowed, and faults of what is not used. secrets: everything secret
+    in the client's places, for `scrub`.
+    """
+
+    used: Credential | None
+    problems: list[str]
+    notes: list[str]
+    secrets: list[SecretStr] = field(repr=False)
 
 
 def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
@@ -86,13 +83,13 @@ def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
     files = [place / name for place in dict.fromkeys([own, xdg, folder]) for name in _FILES]
     secrets, problems = _read_secrets(environ, files)
     notes = []
-    used = next((each for each in found if each.stops or each.route != "none"), None)
+    used = next((each for each in found if each.chosen), None)
     for each in found:
-        if each is used or used is None:
+        if used is None or each is used:
             problems += [each.fault] if each.fault else []
-        elif each.route == "none":
+        elif each.fault:
             notes.append(each.fault)
-        elif used.route != "none":
+        elif not used.fault:
             drop = f". If Kaggle answers 401, {used.drop}" if used.drop else ""
             notes.append(f"{each.origin} is not used, because of {used.origin}{drop}")
     if used is None:
@@ -101,22 +98,19 @@ def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
             f"{_SETTINGS} and save the token in {own / 'access_token'} (then chmod 600), or export "
             f"KAGGLE_API_TOKEN=TOKEN. A legacy kaggle.json belongs in {folder}"
         )
-    if used is None or used.stops:
-        used = Credential("")
-    return Credentials(used.route, used.origin, used.user, problems, notes, secrets)
+    return Credentials(None if used and used.fault else used, problems, notes, secrets)
 
 
 def _find_tokens(environ: Mapping[str, str], own: Path) -> Iterator[Credential]:
-    """The access tokens, in the client's order."""
     notebook = {"KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_DATA_PROXY_URL", "KAGGLE_API_V1_TOKEN"}
     if notebook <= environ.keys():
         yield from _read_token(Path(environ["KAGGLE_API_V1_TOKEN"]), "KAGGLE_API_V1_TOKEN")
     value = environ.get("KAGGLE_API_TOKEN", "")
     named = Path(value)
     if value and _exists(named):
-        token = next(_read_token(named, "KAGGLE_API_TOKEN"))
+        (token,) = _read_token(named, "KAGGLE_API_TOKEN")
         yield token
-        if token.route == "none":  # then the client looks for no other token
+        if token.fault:  # then the client looks for no other token
             return
     elif value:
         yield _check_token(value, "KAGGLE_API_TOKEN", "run: unset KAGGLE_API_TOKEN")
@@ -129,58 +123,51 @@ def _read_token(path: Path, variable: str = "") -> Iterator[Credential]:
     """The token of a file that `variable` names; nothing if there is no such file."""
     origin = f"{path} ({variable})" if variable else str(path)
     drop = f"run: unset {variable}" if variable else f"run: rm {_quote(path)}"
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, UnicodeError) as error:
-        yield Credential(origin, fault=_unreadable(path, error), stops=True)
-        return
-    if token:
-        yield _check_token(token, origin, drop)
-    else:
+    text, fault = _read(path)
+    if fault:
+        yield Credential(fault=fault)
+    elif text and text.strip():
+        yield _check_token(text.strip(), origin, drop)
+    elif text is not None:
         fault = f"{origin} is empty. Save a token of {_SETTINGS} in it, or {drop}"
-        yield Credential(origin, fault=fault)
+        yield Credential(fault=fault, chosen=False)
 
 
 def _check_token(token: object, origin: str, drop: str) -> Credential:
-    if flaw := _flaw(token):
-        fault = f"{origin}: the token {flaw}. Use one of {_SETTINGS} instead, or {drop}"
-        return Credential(origin, fault=fault, stops=True)
-    return Credential(origin, "token", drop=drop)
+    flaw = _flaw(token)
+    fault = f"{origin}: the token {flaw}. Use one of {_SETTINGS} instead, or {drop}" if flaw else ""
+    return Credential(origin, "a token", fault=fault, drop=drop)
 
 
 def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
     """The username and key of kaggle.json and of variables."""
     fields, fault = _read_fields(file)
     if fault:
-        yield Credential(str(file), fault=f"{fault}. {_NEW_KEY}")
+        yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
     values, origins = dict(fields), dict.fromkeys(fields, str(file))
     for name in ("username", "key", "token"):
         variable = f"KAGGLE_{name.upper()}"
         if environ.get(variable):
             values[name], origins[name] = environ[variable], variable
         elif variable in environ:
-            yield Credential(variable, fault=f"{variable} is empty. Run: unset {variable}")
-    used = [origins[name] for name in ("username", "key") if name in values]
-    origin = " and ".join(dict.fromkeys(used or origins.values()))
-    if len(used) < 2:
+            yield Credential(fault=f"{variable} is empty. Run: unset {variable}", chosen=False)
+    pair = [name for name in ("username", "key") if name in values]
+    origin = " and ".join(dict.fromkeys([origins[name] for name in pair or origins]))
+    if len(pair) < 2:
         if values:
             missing = [name for name in ("username", "key") if name not in values]
             fault = f"{origin}: expected a username and a key, found no {' and no '.join(missing)}"
-            yield Credential(origin, fault=f"{fault}. {_NEW_KEY}")
+            yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
         return
     if values.get("token") is not None:
         where = origins["token"]
         drop = f"run: unset {where}" if where == "KAGGLE_TOKEN" else "remove its field token"
         yield _check_token(values["token"], f"{where} (token)", drop)
-    for name in ("username", "key"):
-        if flaw := _flaw(values[name]):
-            fault = f"{origins[name]}: the {name} {flaw}. {_NEW_KEY}"
-            yield Credential(origin, fault=fault, stops=True)
-    yield Credential(origin, "key", values["username"])
+    flaws = [(name, flaw) for name in pair if (flaw := _flaw(values[name]))]
+    faults = [f"{origins[name]}: the {name} {flaw}. {_NEW_KEY}" for name, flaw in flaws]
+    yield Credential(origin, "the key", values["username"], "; ".join(faults))
     if origins["key"] == "KAGGLE_KEY" and "key" in fields:
-        yield Credential(f"the key of {file}", "key")
+        yield Credential(f"the key of {file}")
 
 
 def _find_oauth(path: Path) -> Iterator[Credential]:
@@ -189,9 +176,9 @@ def _find_oauth(path: Path) -> Iterator[Credential]:
     if fields and not fields.get("refresh_token"):
         fault = f"{path}: expected a refresh token, found none"
     if fault:
-        yield Credential(str(path), fault=f"{fault}. Run: kaggle auth login")
+        yield Credential(fault=f"{fault}. Run: kaggle auth login", chosen=False)
     elif fields:
-        yield Credential(str(path), "oauth", str(fields.get("username") or ""))
+        yield Credential(str(path), "OAuth", str(fields.get("username") or ""))
 
 
 def _find_misplaced(folder: Path, own: Path, xdg: Path) -> Iterator[Credential]:
@@ -202,19 +189,30 @@ def _find_misplaced(folder: Path, own: Path, xdg: Path) -> Iterator[Credential]:
             if place != right and _exists(path) and not _exists(right / name):
                 command = f"mkdir -p {_quote(right)} && mv {_quote(path)} {_quote(right)}/"
                 fault = f"{path} is not read: the client looks in {right}. Run: {command}"
-                yield Credential(str(path), fault=fault)
+                yield Credential(fault=fault, chosen=False)
+
+
+def _read(path: Path) -> tuple[str | None, str]:
+    """The text of a file, and why it cannot be read; None and "" if there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8"), ""
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        command = f"ls -ld {_quote(path.parent)} {_quote(path)}"
+        return None, f"{path} cannot be read ({reason}). Run: {command}"
 
 
 def _read_fields(path: Path) -> tuple[dict[str, Any], str]:
     """The fields of a JSON file, and its fault. Neither if there is no such file."""
+    text, fault = _read(path)
+    if text is None:
+        return {}, fault
     try:
-        fields = json.loads(path.read_text(encoding="utf-8")) or {}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}, ""
+        fields = json.loads(text) or {}
     except json.JSONDecodeError as error:
         return {}, f"{path} is not valid JSON (line {error.lineno}, column {error.colno})"
-    except (OSError, UnicodeError) as error:
-        return {}, _unreadable(path, error)
     return (fields, "") if isinstance(fields, dict) else ({}, f"{path} is not a JSON object")
 
 
@@ -222,27 +220,26 @@ def _read_secrets(
     environ: Mapping[str, str], files: list[Path]
 ) -> tuple[list[SecretStr], list[str]]:
     """All secrets of the client's places, and a problem for each file that others can read."""
-    texts, exposed = list[str](), []
+    secrets, exposed = list[str](), []
     for variable in ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN", "KAGGLE_TOKEN", "KAGGLE_KEY"):
         value = environ.get(variable, "")
         if value and _exists(Path(value)):
             files = [*files, Path(value)]
         else:
-            texts += _secret_parts(value)
+            secrets += _secret_parts(value)
     for path in dict.fromkeys(files):
-        try:
-            text, mode = path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777
-        except (OSError, UnicodeError):
+        text, _ = _read(path)
+        if text is None:
             continue
-        texts += _secret_parts(text)
+        secrets += _secret_parts(text)
+        mode = path.stat().st_mode & 0o777
         if os.name != "nt" and mode & 0o044:
             exposed.append(
                 f"{path} can be read by other users of this machine (mode {mode:o}). "
                 f"Run: chmod 600 {_quote(path)}"
             )
-    trimmed = [(text, text.strip(), text.strip().strip("\"'").strip()) for text in texts]
-    secrets = dict.fromkeys(variant for variants in trimmed for variant in variants if variant)
-    return [SecretStr(secret) for secret in secrets], exposed
+    trimmed = dict.fromkeys(text.strip(string.whitespace + "\"'") for text in secrets)
+    return [SecretStr(secret) for secret in trimmed if secret], exposed
 
 
 def _secret_parts(text: str) -> list[str]:
@@ -270,11 +267,6 @@ def _flaw(value: object) -> str:
     if not value.isascii() or re.search(r"""["'\s]""", value):
         return "has a quote, a space, a line break or a character beyond ASCII"
     return ""
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-    return f"{path} cannot be read ({reason}). Run: ls -ld {_quote(path.parent)} {_quote(path)}"
 
 
 def _exists(path: Path) -> bool:
