@@ -14,9 +14,9 @@ from benchmarks.calibration import MALARIA, SMALL, print_line, simulate
 from benchmarks.patients import World, draw_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Prediction
+from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import NO_GAIN, AveragingGain, estimate_gain
 from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast, split_rows
-from pipeline.ensemble.forecast.config import ForecastConfig
 from pipeline.ensemble.forecast.groups import redraw_train, spread_by_design
 from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Halves
@@ -30,12 +30,14 @@ def foresee(
     correct: Any, groups: Any, public: int = 500, private: int = 500, **choices: Any
 ) -> PredictedScores:
     """A forecast of accuracy without gain or drift."""
+    config = {"resamples": 2000} | {k: v for k, v in choices.items() if hasattr(CONFIG, k)}
     usual: dict[str, Any] = {
         "scorer": mean_of(np.asarray(correct, dtype=float)), "gain": NO_GAIN, "weights": None,
-        "bounds": (0.0, 1.0), "confidence": 0.9, "resamples": 2000, "seed": 1,
+        "bounds": (0.0, 1.0), "halves": Halves(public=public, private=private),
+        "config": CONFIG.model_copy(update=config),
     }  # fmt: skip
-    halves = Halves(public=public, private=private)
-    return forecast(groups=[str(g) for g in groups], halves=halves, **(usual | choices))
+    others = {k: v for k, v in choices.items() if k not in config}
+    return forecast(groups=[str(g) for g in groups], **(usual | others))
 
 
 def patients(count: int, rows: int, a: float, b: float, seed: int) -> tuple[Any, Any]:
