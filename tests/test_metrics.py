@@ -136,10 +136,6 @@ def test_only_log_loss_is_better_when_smaller() -> None:
     assert {name for name, metric in METRICS.items() if metric.gain(1.0) < 0} == {"log_loss"}
 
 
-def test_a_class_without_rows_has_no_recall() -> None:
-    assert metrics.recalls(np.array([0]), np.array([0]), 2) == [1.0, None]
-
-
 @pytest.mark.parametrize("name", METRICS)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000))

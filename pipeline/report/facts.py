@@ -71,15 +71,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class GroupScore:
-    """How many rows of a group are wrong."""
-
-    group: str
-    rows: int
-    wrong: int
-
-
-@dataclass(frozen=True)
 class ReportFacts:
     """The content of the page."""
 
@@ -97,8 +88,8 @@ class ReportFacts:
     reliability: Reliability
     roc: Roc | None
     """For the second of two classes; None with more classes, or where one has no row."""
-    hardest_groups: list[GroupScore]
-    """The one with most wrong rows first; empty without groups."""
+    hardest_groups: pd.DataFrame
+    """How many `rows` of each `group` are `wrong`, most wrong ones first; empty without groups."""
     noise: LabelNoise | None
     """None where a class has no out-of-fold row."""
 
@@ -130,7 +121,7 @@ def read_facts(name: str) -> ReportFacts:
         roc=trace_roc(rows.probabilities[:, 1], rows.labels == 1)
         if len(classes) == 2 and every_class
         else None,
-        hardest_groups=_rank_groups(rows) if folds.grouped else [],
+        hardest_groups=_rank_groups(rows) if folds.grouped else pd.DataFrame(),
         noise=find_label_noise(rows) if every_class else None,
     )
 
@@ -266,10 +257,7 @@ def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[
     return curves
 
 
-def _rank_groups(rows: PredictedRows) -> list[GroupScore]:
-    wrong = pd.Series(rows.predicted != rows.labels).groupby(rows.groups).agg(["size", "sum"])
-    found = [
-        GroupScore(str(group), int(size), int(count))
-        for group, size, count in wrong.itertuples(name=None)
-    ]
-    return sorted(found, key=lambda each: (-each.wrong, each.rows, each.group))
+def _rank_groups(rows: PredictedRows) -> pd.DataFrame:
+    wrong = pd.Series(rows.predicted != rows.labels).groupby(rows.groups)
+    counts = wrong.agg(rows="size", wrong="sum").rename_axis("group").reset_index()
+    return counts.sort_values(["wrong", "rows", "group"], ascending=[False, True, True])

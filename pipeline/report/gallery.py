@@ -133,7 +133,7 @@ def _draw_signal(values: ndarray) -> Markup:
 
 
 def _rank_doubtful(noise: LabelNoise | None) -> dict[str, int]:
-    """The rank of each doubtful label by image id, the most doubtful first."""
+    """The ranks by image id, the most doubtful first."""
     if noise is None:
         return {}
     doubtful = noise.ranking[noise.ranking["doubtful"]]

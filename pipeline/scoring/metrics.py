@@ -1,9 +1,8 @@
 """Scores of predictions against labels, each equal to scikit-learn's of the same name.
 
-Written in NumPy, since importing scikit-learn costs more than a second and every stage scores.
-A metric is split into what is done once for given predictions and a scorer of weighted groups of
-rows, so that a bootstrap, which is nothing but integer weights, counts and sorts once and not
-2,000 times.
+Written in NumPy, since importing scikit-learn costs more than a second. A metric is split into what
+is done once for given predictions and a scorer of weighted groups of rows, so that a bootstrap,
+which is nothing but integer weights, counts and sorts once and not 2,000 times.
 """
 
 import math
