@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.core.audit import Audit
 from pipeline.scoring.card import Card
+from pipeline.scoring.leaderboard import Leaderboard
 
 
 def make_card(
@@ -50,6 +51,19 @@ def _merge(known: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         name: _merge(known[name], value) if isinstance(value, dict) else value
         for name, value in changes.items()
     }
+
+
+def make_leaderboard(card: Card, public: float, private: float) -> Leaderboard:
+    """What stage `check` says of the card's submission, with 20 rows scored in each half."""
+    name = card.metric.name
+    scores = {"public": {name: public}, "private": {name: private}}
+    board = {
+        "submission": f"submissions/{card.name}.csv", "holds": card.test.holds,
+        "labels": card.test.labels, "metric": name,
+        "expected": {"value": card.metric.value, "interval": card.metric.interval, "confidence": 0.95},
+        "solution": {half: {"rows": 20, "scores": each} for half, each in scores.items()},
+    }  # fmt: skip
+    return Leaderboard.model_validate(board)
 
 
 def make_audit(rows: int, classes: Sequence[str], ids: list[str], grouped: bool) -> Audit:

@@ -41,7 +41,7 @@ def foresee(
 
 
 def patients(count: int, rows: int, a: float, b: float, seed: int) -> tuple[Any, Any]:
-    """Hits and groups of patients whose accuracies are drawn from a beta distribution."""
+    """Correct rows and groups of patients whose accuracies are drawn from a beta distribution."""
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(count), rows)
     return rng.random(len(groups)) < rng.beta(a, b, count)[groups], groups
@@ -69,7 +69,7 @@ def test_of_independent_rows_the_interval_is_the_normal_one() -> None:
 
 
 def test_of_wholly_known_patients_the_interval_is_the_beta_binomials() -> None:
-    """200 patients, 100 new ones of 20 rows each, all but one row public: beta-binomial hits."""
+    """200 patients, 100 new ones of 20 rows each, all but one row public: beta-binomial counts."""
     correct, groups = patients(200, 20, 18, 2, seed=3)
     found = foresee(correct, groups, 1999, 1, resamples=4000)
     of_patient = stats.betabinom(20, 18, 2).std() / 20

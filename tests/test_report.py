@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
-from cards import make_audit, make_card
+from cards import make_audit, make_card, make_leaderboard
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
@@ -31,7 +31,6 @@ from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
 from pipeline.scoring.card import Card, FittedLogistic
-from pipeline.scoring.leaderboard import Leaderboard
 from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
@@ -77,16 +76,8 @@ def make_outputs(
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
     made = full_card(accuracy, models, classes, rows, len(set(groups)))
     write_record(folder / paths.card(NAME), made)
-    board = {
-        "submission": f"submissions/{NAME}.csv", "holds": "labels", "labels": made.test.labels,
-        "metric": "accuracy",
-        "expected": {"value": accuracy, "interval": made.metric.interval, "confidence": 0.95},
-        "solution": {
-            "public": {"rows": 20, "scores": {"accuracy": accuracy - 0.02}},
-            "private": {"rows": 20, "scores": {"accuracy": accuracy + 0.04}},
-        },
-    }  # fmt: skip
-    write_record(folder / paths.LEADERBOARD, Leaderboard.model_validate(board))
+    board = make_leaderboard(made, accuracy - 0.02, accuracy + 0.04)
+    write_record(folder / paths.LEADERBOARD, board)
     write_record(folder / paths.AUDIT, make_audit(rows, classes, ids, grouped))
     return folder
 

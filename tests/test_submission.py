@@ -119,7 +119,7 @@ def refusal(tmp_path: Path, form: Form, text: str) -> str:
         ("id,label\ntest_2,0\ntest_0,0\n", "1 ids of the sample submission are missing (first: test_1)"),
         ("id,label\ntest_2,0\ntest_0,0\ntest_1,0\ntest_1,0\n", "1 ids stand twice (first: test_1)"),
         ("id,label\ntest_2,0\ntest_0,0\ntest_9,0\n", "1 ids are not in the sample submission (first: test_9)"),
-        ("id,label\ntest_0,0\ntest_2,0\ntest_1,0\n", "line 2: expected the sample submission's order, where test_2 stands here; found test_0"),
+        ("id,label\ntest_0,0\ntest_2,0\ntest_1,0\n", "line 2: expected test_2, by the order of the sample submission, found test_0"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])

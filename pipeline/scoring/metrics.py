@@ -271,9 +271,10 @@ def _weighted_area(
 ) -> float:
     """The area for rows in ascending order; starts: where each distinct value begins."""
     of_row = weights[units]
-    hits = np.add.reduceat(of_row * positive, starts)
-    misses = np.add.reduceat(of_row * ~positive, starts)
-    return _ratio(float(ordered_pairs(hits, misses)), float(hits.sum() * misses.sum()))
+    positives = np.add.reduceat(of_row * positive, starts)
+    negatives = np.add.reduceat(of_row * ~positive, starts)
+    pairs = float(positives.sum() * negatives.sum())
+    return _ratio(float(ordered_pairs(positives, negatives)), pairs)
 
 
 def _roc_auc(probabilities: Probabilities, labels: Labels, units: Units) -> Scorer:

@@ -206,6 +206,6 @@ def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
     for row, (name, wanted) in enumerate(zip(found, expected, strict=True)):
         if name != wanted:
             raise SubmissionError(
-                f"{path}: line {row + 2}: expected the sample submission's order, where "
-                f"{wanted} stands here; found {name}"
+                f"{path}: line {row + 2}: expected {wanted}, by the order of the sample "
+                f"submission, found {name}"
             )
