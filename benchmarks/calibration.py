@@ -19,9 +19,9 @@ import typer
 from benchmarks.patients import World, draw_competition
 from pipeline.core.tables import FOLD_COLUMNS, read_predictions, read_table
 from pipeline.ensemble.blend import Prediction
+from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import NO_GAIN
 from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast
-from pipeline.ensemble.forecast.config import ForecastConfig
 from pipeline.ensemble.forecast.intervals import PredictedScores, forecast
 from pipeline.ledger.explain import expect_private
 from pipeline.scoring.card import Forecast, Halves
@@ -129,9 +129,7 @@ def simulate(world: World, metric_name: str, resamples: int, seed: int) -> Trial
         most_probable(np.mean(found.test_by_fold, axis=0)),
         [most_probable(table) for table in found.test_by_fold],
         None,
-        ForecastConfig(
-            confidence=CONFIDENCE, resamples=resamples, seed=seed, public_share=world.public_share
-        ),
+        configure(resamples, seed, world.public_share),
     )
     public, private = (found.score(metric, usage) for usage in ("public", "private"))
     return _trial(card, public, private, found.gain(metric), card.gain.mean)
@@ -163,9 +161,16 @@ def resplit(real: Real, share: float, resamples: int, seed: int) -> Trial:
         mean_of(real.correct[is_train]),
         [str(name) for name in real.patient[is_train]],
         Halves(public=half, private=len(test) - half),
-        NO_GAIN, None, (0.0, 1.0), CONFIDENCE, resamples, seed,
+        NO_GAIN, None, (0.0, 1.0), configure(resamples, seed, 0.5),
     )  # fmt: skip
     return _trial(found, float(test[:half].mean()), float(test[half:].mean()), 0.0, 0.0)
+
+
+def configure(resamples: int, seed: int, public_share: float) -> ForecastConfig:
+    """The forecast at the nominal confidence."""
+    return ForecastConfig(
+        confidence=CONFIDENCE, resamples=resamples, seed=seed, public_share=public_share
+    )
 
 
 def most_probable(probabilities: Any) -> Prediction:

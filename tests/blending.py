@@ -1,11 +1,12 @@
 """Drawn predictions of models, for the tests of blends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray
 
-from pipeline.ensemble.blend import Kind, Prediction, Recipe
+from pipeline.ensemble.blend import Prediction, Recipe
+from pipeline.ensemble.config import Kind
 from pipeline.ensemble.estimate import ScoredRows
 from pipeline.scoring.metrics import METRICS
 
@@ -27,7 +28,7 @@ class Drawn:
 
     @property
     def rows(self) -> ScoredRows:
-        return rows_of(self.labels, self.groups)
+        return replace(rows_of(self.labels, self.groups), folds=self.folds)
 
 
 def rows_of(
@@ -37,9 +38,10 @@ def rows_of(
     confidence: float = 0.95,
     seed: int = 1,
 ) -> ScoredRows:
-    """Every row its own group where there are no groups."""
+    """Rows of one fold; every row its own group where there are no groups."""
     names = [str(name) for name in (np.arange(len(labels)) if groups is None else groups)]
-    return ScoredRows(labels, names, confidence, resamples, seed)
+    folds = np.zeros(len(labels), int)
+    return ScoredRows(labels, names, folds, confidence, resamples, seed)
 
 
 def draw(

@@ -13,6 +13,7 @@ from sklearn.metrics import (
 
 from pipeline.report.diagnosis import (
     BINS,
+    PredictedRows,
     count_confusion,
     measure_reliability,
     report_classes,
@@ -22,45 +23,45 @@ from pipeline.report.gallery import SIDE_PX, picture
 from pipeline.report.svg import scale
 
 
-def draw(classes: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Labels, probabilities, and the names of the classes."""
+def rows_of(labels: np.ndarray, probabilities: np.ndarray) -> PredictedRows:
+    names = [f"c{n}" for n in range(probabilities.shape[1])]
+    ids = [f"i{row}" for row in range(len(labels))]
+    return PredictedRows(ids, ids, labels, probabilities, probabilities.argmax(axis=1), names)
+
+
+def draw(classes: int) -> PredictedRows:
     generator = np.random.default_rng(classes)
-    labels = generator.integers(classes, size=rows)
-    probabilities = generator.dirichlet(np.ones(classes), rows)
-    return labels, probabilities, [f"c{n}" for n in range(classes)]
+    labels = generator.integers(classes, size=400)
+    return rows_of(labels, generator.dirichlet(np.ones(classes), 400))
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_counts_and_rates_are_scikit_learns(classes: int) -> None:
-    labels, probabilities, names = draw(classes)
-    predicted = probabilities.argmax(axis=1)
-    confusion = count_confusion(labels, predicted, classes)
-    np.testing.assert_array_equal(confusion, confusion_matrix(labels, predicted))
-    for place, each in enumerate(report_classes(confusion, probabilities, labels, names)):
-        truth, called = labels == place, predicted == place
+    rows = draw(classes)
+    np.testing.assert_array_equal(
+        count_confusion(rows), confusion_matrix(rows.labels, rows.predicted)
+    )
+    for place, each in enumerate(report_classes(rows)):
+        truth, called = rows.labels == place, rows.predicted == place
         assert (each.rows, each.predicted) == (truth.sum(), called.sum())
         assert each.sensitivity == pytest.approx(recall_score(truth, called))
         assert each.specificity == pytest.approx(recall_score(~truth, ~called))
         assert each.precision == pytest.approx(precision_score(truth, called))
-        assert each.roc_auc == pytest.approx(roc_auc_score(truth, probabilities[:, place]))
+        assert each.roc_auc == pytest.approx(roc_auc_score(truth, rows.probabilities[:, place]))
 
 
 def test_a_class_without_rows_or_predictions_has_no_rates() -> None:
-    labels, predicted = np.array([0, 0, 1]), np.array([0, 1, 0])
-    probabilities = np.eye(3)[predicted]
-    confusion = count_confusion(labels, predicted, 3)
-    third = report_classes(confusion, probabilities, labels, ["a", "b", "c"])[2]
+    third = report_classes(rows_of(np.array([0, 0, 1]), np.eye(3)[[0, 1, 0]]))[2]
     assert np.isnan([third.sensitivity, third.precision, third.roc_auc]).all()
     assert third.specificity == 1
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_reliability_diagram_is_scikit_learns(classes: int) -> None:
-    labels, probabilities, names = draw(classes)
-    predicted = probabilities.argmax(axis=1)
-    found = measure_reliability(probabilities, predicted, labels, names)
-    probability = probabilities[:, 1] if classes == 2 else probabilities.max(axis=1)
-    truth = labels == 1 if classes == 2 else labels == predicted
+    rows = draw(classes)
+    labels, found = rows.labels, measure_reliability(rows)
+    probability = rows.probabilities[:, 1] if classes == 2 else rows.probabilities.max(axis=1)
+    truth = labels == 1 if classes == 2 else labels == rows.predicted
     share, mean = calibration_curve(truth, probability, n_bins=BINS, strategy="uniform")
     filled = [each for each in found.bins if each.rows]
     np.testing.assert_allclose([each.mean for each in filled], mean)
@@ -71,17 +72,16 @@ def test_the_reliability_diagram_is_scikit_learns(classes: int) -> None:
 
 
 def test_the_probabilities_0_and_1_are_in_the_outer_bins() -> None:
-    sure = np.array([[1.0, 0.0], [0.0, 1.0]])
-    found = measure_reliability(sure, np.array([0, 1]), np.array([0, 1]), ["a", "b"])
+    found = measure_reliability(rows_of(np.array([0, 1]), np.eye(2)))
     assert [each.rows for each in found.bins] == [1, *[0] * (BINS - 2), 1]
     assert found.error == 0
 
 
 def test_the_roc_curve_is_scikit_learns_also_where_rows_tie() -> None:
-    labels, probabilities, _ = draw(2)
-    probability = probabilities[:, 1].round(1)
-    found = trace_roc(probability, labels == 1)
-    false, true, _ = roc_curve(labels, probability, drop_intermediate=False)
+    rows = draw(2)
+    probability = rows.probabilities[:, 1].round(1)
+    found = trace_roc(probability, rows.labels == 1)
+    false, true, _ = roc_curve(rows.labels, probability, drop_intermediate=False)
     np.testing.assert_allclose(found.false_positive_rate, false)
     np.testing.assert_allclose(found.true_positive_rate, true)
 

@@ -17,15 +17,13 @@ from pipeline.core.errors import EnsembleError, SubmissionError, TableError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.core.tables import (
-    FOLD_COLUMNS,
     IMAGE_COLUMNS,
     read_csv,
     write_predictions,
     write_table,
 )
 from pipeline.ensemble import stage as ensemble
-from pipeline.ensemble.config import EnsembleConfig
-from pipeline.ensemble.forecast.config import ForecastConfig
+from pipeline.ensemble.config import EnsembleConfig, ForecastConfig
 from pipeline.scoring.card import Card, Diversity, FittedMean, read_card
 from pipeline.split.folds import make_folds
 
@@ -96,9 +94,13 @@ class Competing:
         return np.array([label[image_id] for image_id in table["image_id"]])
 
 
-@pytest.fixture
-def competing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Competing:
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def competing() -> Competing:
     return Competing()
 
 
@@ -137,10 +139,7 @@ def test_a_metric_of_probabilities_gets_them_by_id(competing: Competing) -> None
     assert card.test.labels == {"0": 30 - above, "1": above}
 
 
-def test_a_sample_submission_that_cannot_hold_the_metrics_needs_is_refused_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_sample_submission_that_cannot_hold_what_is_scored_is_refused_at_once() -> None:
     competing = Competing(classes=3)
     with pytest.raises(SubmissionError, match="^data/store/sample_submission.csv: expected a col"):
         competing.run(metric="log_loss")
@@ -231,10 +230,7 @@ def test_some_folds_are_enough_for_the_mean(competing: Competing) -> None:
     assert card.out_of_fold.rows < card.out_of_fold.of_images == 180
 
 
-def test_repeats_are_one_prediction_and_are_nested_by_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_repeats_are_one_prediction_and_are_nested_by_the_first() -> None:
     competing = Competing(seeds=2, folds=3)
     card = competing.run(blend="auto")
     assert len(card.networks) == 4 * 6
@@ -244,8 +240,7 @@ def test_repeats_are_one_prediction_and_are_nested_by_the_first(
     assert set(second.blend.chosen_without_fold) == {"3", "4", "5"}
 
 
-def test_more_than_two_classes_are_blended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_more_than_two_classes_are_blended() -> None:
     competing = Competing(classes=3)
     card = competing.run(blend="auto", metric="macro_f1", calibration="temperature")
     assert list(card.out_of_fold.recall) == ["0", "1", "2"]
@@ -334,10 +329,7 @@ def test_other_folds_than_ours_are_refused(
     )
 
 
-def test_the_folds_of_any_one_repeat_are_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_folds_of_any_one_repeat_are_ours() -> None:
     competing = Competing(seeds=2, folds=3)
     competing.folds = competing.folds[competing.folds["repeat"] == "1"]
     competing.run(external=[Teammate(competing).entry()])
@@ -416,7 +408,3 @@ def test_choices_that_do_not_fit_together_are_refused(
     with pytest.raises(ValidationError) as caught:
         EnsembleConfig.model_validate(CHOICES | changes)
     assert message in str(caught.value)
-
-
-def test_folds_csv_columns_are_those_that_the_fixture_writes(competing: Competing) -> None:
-    assert list(competing.folds.columns) == FOLD_COLUMNS

@@ -21,7 +21,8 @@ from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, write_predictions, write_table
 from pipeline.ensemble import stage as ensemble
-from pipeline.ensemble.blend import KINDS, fit
+from pipeline.ensemble.blend import fit
+from pipeline.ensemble.config import KINDS
 from pipeline.ensemble.saved import describe_fitted, read_fitted
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict

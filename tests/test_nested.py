@@ -1,12 +1,15 @@
 """No blend has seen the labels of the rows that it is scored on, and the estimate is not too good."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from blending import UNEVEN, Drawn, accuracy_of, draw, recipe, rows_of
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
-from pipeline.ensemble.blend import KINDS, Kind, Prediction, fit
+from pipeline.ensemble.blend import Prediction, fit
+from pipeline.ensemble.config import KINDS, Kind
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
 from pipeline.ensemble.estimate import ScoredRows
 from pipeline.ensemble.nested import Judgement, choose, judge, predict_nested
@@ -30,7 +33,7 @@ def permuted(drawn: Drawn, fold: int) -> Drawn:
 
 def judged(drawn: Drawn, kinds: list[Kind], metric: str = "accuracy") -> Judgement:
     recipes = [recipe(kind, metric) for kind in kinds]
-    return judge(recipes, drawn.members, drawn.folds, drawn.rows)
+    return judge(recipes, drawn.members, drawn.rows)
 
 
 def all_kinds(metric: str) -> list[Kind]:
@@ -46,8 +49,7 @@ def test_the_labels_of_a_fold_change_nothing_that_is_applied_to_it(
     chosen = recipe(kind, metric, calibration="temperature", threshold=threshold)
     drawn = draw(1, UNEVEN)
     before, after = (
-        predict_nested(chosen, drawn.members, drawn.folds, each.rows)
-        for each in (drawn, permuted(drawn, fold))
+        predict_nested(chosen, drawn.members, each.rows) for each in (drawn, permuted(drawn, fold))
     )
     scored = drawn.folds == fold
     np.testing.assert_array_equal(before.probabilities[scored], after.probabilities[scored])
@@ -78,7 +80,7 @@ def test_a_model_that_knows_one_folds_answers_wins_nothing_there() -> None:
     cheat = np.full_like(drawn.members[0], 0.5)
     cheat[scored] = np.eye(2)[drawn.labels[scored]] * 0.98 + 0.01
     members = np.stack([drawn.members[0], cheat])
-    nested = predict_nested(recipe("weighted"), members, drawn.folds, drawn.rows)
+    nested = predict_nested(recipe("weighted"), members, drawn.rows)
     seen = fit(recipe("weighted"), members, drawn.labels).apply(members)
     alone, of_nested, of_seen = (
         float((predicted == drawn.labels)[scored].mean())
@@ -94,7 +96,7 @@ def mean_over_draws(kinds: list[Kind], draws: int, **changes: object) -> dict[st
     for seed in range(draws):
         drawn = draw(seed, [(0.0, 1.0)] * 6, groups=30)
         recipes = [recipe(kind, "accuracy", **changes) for kind in kinds]
-        found = judge(recipes, drawn.members, drawn.folds, drawn.rows)
+        found = judge(recipes, drawn.members, drawn.rows)
         nested.append(accuracy_of(found.nested, drawn.labels))
         in_sample = [
             fit(each, drawn.members, drawn.labels).apply(drawn.members) for each in recipes
@@ -192,8 +194,8 @@ def test_the_choice_inside_a_fold_is_what_a_judge_without_that_fold_chooses() ->
 
 def test_the_mean_needs_no_second_fold_and_nesting_leaves_it_alone() -> None:
     drawn = draw(1, UNEVEN)
-    for folds in (drawn.folds, np.zeros_like(drawn.folds)):
-        found = judge([recipe("mean")], drawn.members, folds, drawn.rows)
+    for rows in (drawn.rows, rows_of(drawn.labels)):
+        found = judge([recipe("mean")], drawn.members, rows)
         np.testing.assert_array_equal(found.nested.probabilities, found.fitted.apply(drawn.members).probabilities)  # fmt: skip
         assert found.nested.probabilities == pytest.approx(drawn.members.mean(axis=0), abs=1e-12)
 
@@ -201,7 +203,7 @@ def test_the_mean_needs_no_second_fold_and_nesting_leaves_it_alone() -> None:
 def test_what_is_fitted_needs_two_folds() -> None:
     drawn = draw(1, UNEVEN)
     with pytest.raises(EnsembleError) as caught:
-        judge([recipe("greedy")], drawn.members, np.zeros_like(drawn.folds), drawn.rows)
+        judge([recipe("greedy")], drawn.members, rows_of(drawn.labels))
     assert str(caught.value) == (
         "params.yaml: ensemble: blend greedy, calibration none and threshold none are fitted on "
         "some folds and judged on another: expected two trained folds or more, found 1. Train more "
@@ -212,7 +214,11 @@ def test_what_is_fitted_needs_two_folds() -> None:
 def test_choosing_needs_three_folds() -> None:
     drawn = draw(1, UNEVEN)
     with pytest.raises(EnsembleError) as caught:
-        judge([recipe("mean"), recipe("stack")], drawn.members, drawn.folds % 2, drawn.rows)
+        judge(
+            [recipe("mean"), recipe("stack")],
+            drawn.members,
+            replace(drawn.rows, folds=drawn.folds % 2),
+        )
     assert str(caught.value) == (
         "params.yaml: ensemble.blend: auto chooses for each fold from the others, each judged by "
         "its others: expected three trained folds or more, found 2. Train more (train.folds), or "
@@ -245,7 +251,7 @@ def test_a_copy_adds_nothing_and_another_view_adds_something() -> None:
     drawn = draw(1, [(0.9, 1.0), (0.9, 1.0)], groups=80, rows_a_group=25)
     members = np.stack([drawn.members[0], drawn.members[0], drawn.members[1]])
     found = leave_each_out(
-        ["one", "copy", "other"], recipe("weighted", "log_loss"), members, drawn.folds, drawn.rows
+        ["one", "copy", "other"], recipe("weighted", "log_loss"), members, drawn.rows
     )
     adds = {each.model: each.adds for each in found}
     assert abs(adds["copy"]) < 1e-5

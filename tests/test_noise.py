@@ -16,9 +16,8 @@ from pipeline.core.errors import TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_predictions, write_table
 from pipeline.prepare.corrections import CORRECTION_COLUMNS, read_corrections
+from pipeline.report.diagnosis import PredictedRows
 from pipeline.report.label_noise import NOISE_COLUMNS, LabelNoise, find_label_noise
-
-CLASSES = ["healthy", "ill"]
 
 
 def simulate(
@@ -40,10 +39,14 @@ def names(count: int) -> list[str]:
     return [f"a{number:04}" for number in range(count)]
 
 
-def find(given: np.ndarray, probabilities: np.ndarray, classes: int = 2) -> LabelNoise:
-    """The label noise where each image is its own group."""
-    ids = names(len(given))
-    return find_label_noise(ids, given, probabilities, ids, [str(n) for n in range(classes)])
+def find(
+    given: np.ndarray, probabilities: np.ndarray, groups: list[str] | None = None
+) -> LabelNoise:
+    """The label noise; each image is its own group where there are no groups."""
+    ids, classes = names(len(given)), [str(n) for n in range(probabilities.shape[1])]
+    predicted = probabilities.argmax(axis=1)
+    rows = PredictedRows(ids, groups or ids, given, probabilities, predicted, classes)
+    return find_label_noise(rows)
 
 
 def paper_joint(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +78,7 @@ def test_the_estimate_is_the_one_computed_by_hand() -> None:
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_the_estimate_is_that_of_the_paper(classes: int) -> None:
     _, given, probabilities = simulate(3, rows=300, classes=classes, sharpness=1.5)
-    found = find(given, probabilities, classes)
+    found = find(given, probabilities)
     joint, calibrated = paper_joint(given, probabilities)
     assert found.wrong == pytest.approx(calibrated.sum() - np.trace(calibrated))
     assert found.ranking["doubtful"].sum() == joint.sum() - np.trace(joint)
@@ -85,7 +88,7 @@ def test_the_estimate_is_that_of_the_paper(classes: int) -> None:
 def test_wrong_labels_come_first(seed: int, classes: int) -> None:
     """100 of 2,000 are wrong. By chance, 5 of the first 100 would be."""
     true, given, probabilities = simulate(seed, classes=classes)
-    table = find(given, probabilities, classes).ranking
+    table = find(given, probabilities).ranking
     wrong = (true != given)[table["image_id"].str[1:].astype(int)]
     at = {k: int(wrong[:k].sum()) for k in (20, 50, 100, 200)}
     assert at[20] >= 19
@@ -111,7 +114,7 @@ def test_whole_groups_are_resampled() -> None:
     _, given, probabilities = simulate(5, rows=400, wrong=0.0, sharpness=9.0)
     probabilities[:40] = probabilities[:40, ::-1]
     by_patient = ["P0"] * 40 + [f"P{row // 40}" for row in range(40, 400)]
-    found = find_label_noise(names(400), given, probabilities, by_patient, CLASSES)
+    found = find(given, probabilities, by_patient)
     alone = find(given, probabilities)
     assert found.wrong == alone.wrong == pytest.approx(40, abs=2)
     assert found.low == pytest.approx(0, abs=1)
@@ -149,9 +152,9 @@ def test_the_table_has_all_images_once_ranked_and_the_same_twice() -> None:
 
 def test_a_class_without_images_is_an_error() -> None:
     with pytest.raises(TableError) as caught:
-        find_label_noise(["a"], np.array([0]), np.array([[0.4, 0.6]]), ["a"], CLASSES)
+        find(np.array([0]), np.array([[0.4, 0.6]]))
     assert str(caught.value) == (
-        "label noise: expected out-of-fold images of each of 2 classes, found none of 'ill'. "
+        "label noise: expected out-of-fold images of each of 2 classes, found none of '1'. "
         "Train more folds (train.folds in params.yaml)"
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
-from cards import blended_card, make_audit
+from cards import make_audit, make_card, make_leaderboard
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
@@ -30,8 +30,7 @@ from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, write_predictions,
 from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
-from pipeline.scoring.card import FittedLogistic
-from pipeline.scoring.leaderboard import Leaderboard
+from pipeline.scoring.card import Card, FittedLogistic
 from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
@@ -75,23 +74,59 @@ def make_outputs(
         for fold in range(3):
             _write_history(folder / paths.model_folder(model, fold) / "history.csv", model, fold)
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
-    made = blended_card(accuracy, models, classes, rows, len(set(groups)), name=NAME)
+    made = full_card(accuracy, models, classes, rows, len(set(groups)))
     write_record(folder / paths.card(NAME), made)
-    expected = {"value": accuracy, "interval": made.metric.interval, "confidence": 0.95}
-    board = {
-        "submission": f"submissions/{NAME}.csv",
-        "holds": "labels",
-        "labels": made.test.labels,
-        "metric": "accuracy",
-        "expected": expected,
-        "solution": {
-            "public": {"rows": 20, "scores": {"accuracy": accuracy - 0.02}},
-            "private": {"rows": 20, "scores": {"accuracy": accuracy + 0.04}},
-        },
-    }
-    write_record(folder / paths.LEADERBOARD, Leaderboard.model_validate(board))
+    board = make_leaderboard(made, accuracy - 0.02, accuracy + 0.04)
+    write_record(folder / paths.LEADERBOARD, board)
     write_record(folder / paths.AUDIT, make_audit(rows, classes, ids, grouped))
     return folder
+
+
+def full_card(
+    score: float,
+    models: tuple[str, ...],
+    classes: tuple[str, ...] = ("healthy", "ill"),
+    rows: int = 240,
+    groups: int = 15,
+    **changes: Any,
+) -> Card:
+    """A mean of models that were trained on three folds each, with something in every section."""
+    interval = (score - 0.04, score + 0.03)
+    candidates = [
+        {
+            "blend": kind, "nested": score - worse, "unnested": score + 0.004,
+            "better_than_best_by": -worse, "interval": (-worse - 0.01, 0.008), "p_value": p_value,
+        }
+        for kind, worse, p_value in (("mean", 0.0, 1.0), ("stack", 0.0042, 0.39))
+    ]  # fmt: skip
+    pair = {"models": models[:2], "disagreement": 0.1125, "error_correlation": 0.41}
+    diversity = {
+        "pairs": [pair | {"both_wrong": 0.05}],
+        "each_model": [
+            {"model": model, "score_without": score - 0.01, "adds": 0.01 - 0.015 * place}
+            for place, model in enumerate(models)
+        ],
+    }
+    network = {"accuracy": 0.9, "rows": 80, "sha256": {"weights.safetensors": "ab" * 32}}
+    sections: dict[str, Any] = {
+        "metric": {"value": score, "interval": interval},
+        "out_of_fold": {
+            "accuracy": score, "interval": interval, "rows": rows, "of_images": rows,
+            "groups": groups,
+        },
+        "forecast": {
+            "mean": score + 0.003, "public": (score - 0.07, score + 0.03),
+            "private": (score - 0.06, score + 0.02), "assumptions": ["test groups are new"],
+        },
+        "blend": {
+            "asked": "auto", "why": "the simplest of 2 candidates, and the best",
+            "unnested": score + 0.004, "test": "McNemar, exact", "candidates": candidates,
+        },
+        "diversity": diversity if len(models) > 1 else {},
+        "networks": [{"model": m, "fold": fold, **network} for m in models for fold in range(3)],
+        "sha256": {"submission": "0123456789abcdef" * 4},
+    }  # fmt: skip
+    return make_card(models, classes, name=NAME, **(sections | changes))
 
 
 def _guess(labels: np.ndarray, classes: int, generator: np.random.Generator) -> np.ndarray:
@@ -304,7 +339,7 @@ def test_an_empty_section_is_left_out(path: Path, keys: list[str], value: Any, g
 
 def test_each_model_is_listed_with_its_weight_and_what_it_adds() -> None:
     external = {"model": "colleague", "folds": "unchecked", "sha256": {"oof": "cd" * 32}}
-    made = blended_card(0.954167, ("vgg", "resnet", "colleague"), name=NAME, external=[external])
+    made = full_card(0.954167, ("vgg", "resnet", "colleague"), external=[external])
     own = [network for network in made.networks if network.model != "colleague"]
     write_record(paths.card(NAME), made.model_copy(update={"networks": own}))
     text = build().text

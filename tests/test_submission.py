@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from cards import make_card
 from numpy import ndarray
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    cohen_kappa_score,
-    f1_score,
-    log_loss,
-    roc_auc_score,
-)
+from oracles import by_scikit_learn
 
 from pipeline.check import stage as check
 from pipeline.check.score import score_submission
@@ -126,7 +119,7 @@ def refusal(tmp_path: Path, form: Form, text: str) -> str:
         ("id,label\ntest_2,0\ntest_0,0\n", "1 ids of the sample submission are missing (first: test_1)"),
         ("id,label\ntest_2,0\ntest_0,0\ntest_1,0\ntest_1,0\n", "1 ids stand twice (first: test_1)"),
         ("id,label\ntest_2,0\ntest_0,0\ntest_9,0\n", "1 ids are not in the sample submission (first: test_9)"),
-        ("id,label\ntest_0,0\ntest_2,0\ntest_1,0\n", "line 2: expected the sample submission's order, where test_2 stands here; found test_0"),
+        ("id,label\ntest_0,0\ntest_2,0\ntest_1,0\n", "line 2: expected test_2, by the order of the sample submission, found test_0"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
@@ -219,26 +212,6 @@ class Drawn:
         self.metric = METRICS[metric]
 
 
-def by_scikit_learn(metric: str, probabilities: ndarray, predicted: ndarray, truth: ndarray) -> float:  # fmt: skip
-    places = list(range(probabilities.shape[1]))
-    match metric:
-        case "accuracy":
-            return float(accuracy_score(truth, predicted))
-        case "balanced_accuracy":
-            return float(balanced_accuracy_score(truth, predicted))
-        case "f1":
-            return float(f1_score(truth, predicted))
-        case "macro_f1":
-            return float(f1_score(truth, predicted, average="macro"))
-        case "quadratic_kappa":
-            return float(cohen_kappa_score(truth, predicted, weights="quadratic"))
-        case "log_loss":
-            return float(log_loss(truth, probabilities, labels=places))
-        case "macro_roc_auc" if len(places) > 2:
-            return float(roc_auc_score(truth, probabilities, multi_class="ovr"))
-    return float(roc_auc_score(truth, probabilities[:, 1]))
-
-
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("metric", "classes", "each"),
@@ -309,7 +282,8 @@ def test_check_reports_the_score_by_the_metric_of_the_parameters(
     check.run("tiny", "log_loss")
     found = read_leaderboard(paths.LEADERBOARD, "log_loss")
     rows = drawn.usage == "Public"
-    expected = log_loss(drawn.truth[rows], drawn.probabilities[rows], labels=[0, 1, 2])
+    chosen = drawn.probabilities[rows], drawn.predicted[rows], drawn.truth[rows]
+    expected = by_scikit_learn("log_loss", *chosen)
     assert found.solution is not None
     assert found.solution.public.rows == rows.sum()
     assert found.solution.public.scores == {"log_loss": pytest.approx(expected, abs=1e-6)}

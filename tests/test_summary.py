@@ -1,10 +1,9 @@
 """The table at the end of `make run` speaks of the metric that params.yaml names."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cards import make_card
+from cards import make_card, make_leaderboard
 from project import PARAMS
 
 from pipeline.commands import summary
@@ -13,24 +12,14 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.params import read_config
-from pipeline.scoring.leaderboard import Leaderboard
 
 
 def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:
-    expected = {"value": 0.25, "interval": [0.2, 0.3]}
-    leaderboard: dict[str, Any] = {
-        "submission": "submissions/tiny.csv",
-        "holds": "probability",
-        "labels": {"0": 12, "1": 9},
-        "metric": "log_loss",
-        "expected": {**expected, "confidence": 0.95},
-        "solution": {
-            "public": {"rows": 12, "scores": {"log_loss": 0.31}},
-            "private": {"rows": 9, "scores": {"log_loss": 0.29}},
-        },
-    }
-    write_record(paths.card("tiny"), make_card(metric={"name": "log_loss", **expected}))
-    write_record(paths.LEADERBOARD, Leaderboard.model_validate(leaderboard | changes))
+    metric = {"name": "log_loss", "value": 0.25, "interval": [0.2, 0.3]}
+    card = make_card(metric=metric)
+    write_record(paths.card("tiny"), card)
+    board = make_leaderboard(card, 0.31, 0.29).model_copy(update=changes)
+    write_record(paths.LEADERBOARD, board)
     write_text(paths.PARAMS, PARAMS)
     summary.run(read_config(paths.PARAMS))
     return capsys.readouterr().out.splitlines()
@@ -45,8 +34,8 @@ def test_every_score_is_by_the_metric(capsys: pytest.CaptureFixture[str]) -> Non
     found = lines(capsys)
     assert found[1].split("  ", 1)[0] == "cross-validated log loss"
     assert "0.2500  (95% interval 0.2000 to 0.3000, 80 images in 10 groups)" in found[1]
-    assert found[2].split() == ["local", "public", "log", "loss", "0.3100", "(12", "images)"]
-    assert found[3].split() == ["local", "private", "log", "loss", "0.2900", "(9", "images)"]
+    assert found[2].split() == ["local", "public", "log", "loss", "0.3100", "(20", "images)"]
+    assert found[3].split() == ["local", "private", "log", "loss", "0.2900", "(20", "images)"]
     assert not [line for line in found if "accuracy" in line]
 
 

@@ -34,8 +34,7 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
             "another one with --output, or remove it"
         )
     classes = read_competition(paths.COMPETITION).classes
-    rows = read_rows(classes, threshold=None)
-    noise = find_label_noise(rows.image_ids, rows.labels, rows.probabilities, rows.groups, classes)
+    noise = find_label_noise(read_rows(classes, threshold=None))
     ranking = noise.ranking
     corrected = ranking["image_id"].isin(_corrected(config))
     suggested = ranking[(ranking["margin"] < 0) & ~corrected].head(top)

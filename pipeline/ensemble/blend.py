@@ -1,9 +1,8 @@
 """Several models' predictions into one: what is fitted, and how it is applied to other rows.
 
-weighted, and the coefficients of stack, maximise the likelihood whatever the metric is: accuracy,
-F1 and kappa are constant between jumps and the area under the curve nearly so, and among weights
-that tie on them the likelihood still distinguishes better from worse, with fewer rows. greedy uses
-the metric itself, and the likelihood where it ties. The nested estimate says which is better.
+weighted and stack maximise the likelihood whatever the metric is: most metrics are constant between
+jumps, and among weights that tie on them the likelihood still distinguishes better from worse.
+greedy uses the metric itself, and the likelihood where it ties.
 """
 
 from collections.abc import Callable
@@ -17,16 +16,11 @@ from numpy import ndarray
 from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels, Probabilities
 from pipeline.ensemble.calibrate import fit_temperature, fit_threshold, sharpen
+from pipeline.ensemble.config import Kind
 from pipeline.scoring.metrics import LabelMetric, Metric, decide, log_loss
 
 Stacked = Float[ndarray, "models rows classes"]
 """The models' probabilities for the same rows."""
-
-Kind = Literal["mean", "single", "rank_mean", "weighted", "greedy", "stack"]
-
-KINDS: tuple[Kind, ...] = ("mean", "single", "rank_mean", "weighted", "greedy", "stack")
-"""Sorted from simple to complex: nothing fitted; one of the models chosen; two numbers fitted; one
-weight per model; the same, chosen by the metric; one coefficient per model and class."""
 
 _FLATTEST = 1e-6
 """Probabilities are clipped to this for logits as features: a few rows of 1e-30 would otherwise

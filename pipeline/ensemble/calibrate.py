@@ -1,8 +1,7 @@
 """Two numbers fitted on top of a blend: a temperature for its probabilities, and a threshold.
 
-Both are fitted on out-of-fold rows, which one network predicted, and used on the test images,
-where the mean of several networks is a little less confident than each. The estimate on the card
-is for the out-of-fold rows.
+Both are fitted on out-of-fold rows, which one network predicted; on the test images the mean of
+several networks is a little less confident.
 """
 
 import numpy as np

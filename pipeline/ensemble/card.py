@@ -93,8 +93,8 @@ def _why(asked: str, judged: Judgement, candidates: list[Candidate], rows: Score
     tried = f"of {len(candidates)} candidates, from simple to complex"
     others = list(judged.chosen_without.values())
     nesting = (
-        f"{others.count(chosen)} of {len(others)} folds' others choose it too; the "
-        "figure is of what each fold's others chose"
+        f"chosen in {others.count(chosen)} of {len(others)} cases where a fold is left out; each "
+        "fold is scored by the choice made without it"
     )
     if chosen == best and candidates[0].blend == best:
         return f"the simplest {tried}, and the best; {nesting}"

@@ -18,11 +18,11 @@ class Comparison:
     """One prediction against another."""
 
     difference: float
-    """The difference of the scores; above 0 the first is better, whatever the metric."""
+    """Above 0 the first is better, whatever the metric."""
     interval: tuple[float, float]
     """The difference's, over resampled groups."""
     p_value: float
-    """Two-sided: how often chance alone would make as large a difference."""
+    """Two-sided."""
 
 
 def name_of_test(metric: Metric) -> str:

@@ -1,13 +1,18 @@
 """Section `ensemble`: how the members' predictions become one submission."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.section import Section
-from pipeline.ensemble.forecast.config import ForecastConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+
+Kind = Literal["mean", "single", "rank_mean", "weighted", "greedy", "stack"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Sorted from simple to complex: nothing fitted; one of the models chosen; two numbers fitted; one
+weight per model; the same, chosen by the metric; one coefficient per model and class."""
 
 
 class ExternalMember(Section):
@@ -31,6 +36,19 @@ class ExternalMember(Section):
     but it records this, and so which tables were blended."""
 
 
+class ForecastConfig(Section):
+    """Part `forecast`: how the scores on the leaderboards are forecast."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the intervals that should contain the score."""
+    resamples: Annotated[int, Field(ge=200, le=100_000)]
+    """How many competitions are drawn."""
+    seed: Annotated[int, Field(ge=0)]
+    public_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the test rows that are public; Kaggle does not tell it for every competition.
+    Fighting Malaria with CNNs: 0.5."""
+
+
 class EnsembleConfig(Section):
     """The metric, the blend, the submission's name, and the level of intervals and tests."""
 
@@ -40,7 +58,7 @@ class EnsembleConfig(Section):
     """The competition's, one of pipeline/scoring/metrics.py: what blends are chosen by, what is
     reported, and whether labels or probabilities are submitted (scoring/submission.py has the
     rule). roc_auc and f1 are for two classes, the second being the positive one."""
-    blend: Literal["auto", "mean", "single", "rank_mean", "weighted", "greedy", "stack"]
+    blend: Literal["auto", Kind]
     """mean: of the models' probabilities. single: the best model alone. rank_mean: of their ranks
     (roc_auc only). weighted: the weighted mean of the smallest log loss. greedy: models added one
     by one, with replacement. stack: logistic regression on their logits. auto: the first of these

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.ensemble.blend import Recipe, Stacked
 from pipeline.ensemble.estimate import ScoredRows
-from pipeline.ensemble.nested import FoldOfRow, predict_nested
+from pipeline.ensemble.nested import predict_nested
 from pipeline.scoring.card import Contribution, Pair
 
 
@@ -34,12 +34,12 @@ def compare_pairs(names: list[str], members: Stacked, rows: ScoredRows) -> list[
 
 
 def leave_each_out(
-    names: list[str], recipe: Recipe, members: Stacked, folds: FoldOfRow, rows: ScoredRows
+    names: list[str], recipe: Recipe, members: Stacked, rows: ScoredRows
 ) -> list[Contribution]:
     """The recipe's nested score without each model, and what the model adds to it."""
 
     def nested_score(chosen: Stacked) -> float:
-        return rows.score(recipe.metric, predict_nested(recipe, chosen, folds, rows))
+        return rows.score(recipe.metric, predict_nested(recipe, chosen, rows))
 
     every = nested_score(members)
     found = []

@@ -8,7 +8,7 @@ section 3.8; Cameron, Gelbach and Miller 2008).
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
@@ -26,6 +26,8 @@ class ScoredRows:
 
     labels: Labels
     groups: list[str]
+    folds: Int[ndarray, " rows"]
+    """Blends are fitted on some folds and judged on the others: a group is in one fold only."""
     confidence: float
     """The intervals' level, between 0 and 1."""
     resamples: int
@@ -42,10 +44,7 @@ class ScoredRows:
     def resample(
         self, metric: Metric, *predictions: Prediction
     ) -> Float[ndarray, "resamples predictions"]:
-        """The predictions' scores, each row over the same resampled groups.
-
-        Raises EnsembleError as resampled_scores does.
-        """
+        """The predictions' scores by resampled_scores, which may raise EnsembleError."""
         units = np.unique(self.groups, return_inverse=True)[1]
         scorers = [
             metric.scorer(each.probabilities, each.predicted, self.labels, units)
@@ -56,17 +55,16 @@ class ScoredRows:
     def subset(self, chosen: Bool[ndarray, " rows"]) -> "ScoredRows":
         """Some of the rows."""
         groups = [name for name, taken in zip(self.groups, chosen, strict=True) if taken]
-        return replace(self, labels=self.labels[chosen], groups=groups)
+        return replace(self, labels=self.labels[chosen], groups=groups, folds=self.folds[chosen])
 
 
 def resampled_scores(
     scorers: list[Scorer], groups: int, resamples: int, seed: int
 ) -> Float[ndarray, "resamples scorers"]:
-    """The scores over resampled groups; the scores in one row are of the same resample: paired.
+    """Scores over as many groups as there are, drawn with replacement; one row is of one draw.
 
-    scorers: functions of the groups' weights. Each resample draws as many groups as there are, with
-    replacement, each with all its rows. Resamples on which a score is not defined (no row of a
-    class) are left out. Raises EnsembleError where these are more than one in twenty, and for
+    scorers: functions of the groups' weights. Resamples on which a score is not defined (no row of
+    a class) are left out. Raises EnsembleError where these are more than one in twenty, and for
     fewer than two groups.
     """
     if groups < 2:

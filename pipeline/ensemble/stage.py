@@ -22,13 +22,13 @@ from pipeline.core.tables import (
     read_table,
     write_predictions,
 )
-from pipeline.ensemble.blend import KINDS, Kind, Recipe
+from pipeline.ensemble.blend import Recipe
 from pipeline.ensemble.card import describe_blend, describe_out_of_fold, describe_score
-from pipeline.ensemble.config import EnsembleConfig
+from pipeline.ensemble.config import KINDS, EnsembleConfig, Kind
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
 from pipeline.ensemble.estimate import ScoredRows
 from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast
-from pipeline.ensemble.forecast.drift import LEAST_GROUPS, measure_drift
+from pipeline.ensemble.forecast.drift import measure_drift
 from pipeline.ensemble.members import (
     PredictedImages,
     covered_images,
@@ -36,7 +36,7 @@ from pipeline.ensemble.members import (
     read_model,
     stack_tests_by_fold,
 )
-from pipeline.ensemble.nested import FoldOfRow, judge
+from pipeline.ensemble.nested import judge
 from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, TestLabels
 from pipeline.scoring.metrics import Metric, metric_named
 from pipeline.scoring.submission import check_submission, read_form, write_submission
@@ -65,10 +65,9 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     names = [member.name for member in members]
     out_of_fold = np.stack([member.out_of_fold for member in members])
 
-    rows = _scored_rows(config, images)
-    fold_of_row = _fold_of_row(images, folds)
+    rows = _scored_rows(config, images, folds)
     recipes = _recipes(config, names, metric)
-    judged = judge(recipes, out_of_fold, fold_of_row, rows)
+    judged = judge(recipes, out_of_fold, rows)
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
 
@@ -91,7 +90,7 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
         blend=describe_blend(config.blend, names, recipes, judged, out_of_fold, rows),
         diversity=Diversity(
             pairs=compare_pairs(names, out_of_fold, rows),
-            each_model=leave_each_out(names, judged.recipe, out_of_fold, fold_of_row, rows)
+            each_model=leave_each_out(names, judged.recipe, out_of_fold, rows)
             if len(names) > 1
             else [],
         ),
@@ -118,27 +117,23 @@ def _check_names(config: EnsembleConfig, models: list[str]) -> None:
             )
 
 
-def _scored_rows(config: EnsembleConfig, images: PredictedImages) -> ScoredRows:
-    known = images.folds.drop_duplicates("image_id").set_index("image_id").loc[images.image_ids]
-    return ScoredRows(
-        class_indices(paths.FOLDS, known["label"], images.classes),
-        list(known["group"]),
-        config.confidence,
-        config.resamples,
-        config.seed,
-    )
-
-
-def _fold_of_row(images: PredictedImages, folds: list[int]) -> FoldOfRow:
-    """The fold of each image in the first repeat that is trained: blends are nested by these.
+def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[int]) -> ScoredRows:
+    """The folds are those of the first repeat that is trained.
 
     Any one partition keeps groups whole, whatever the repeats that a row's mean is over.
     """
     table = images.folds
-    trained = table[table["fold"].isin([str(fold) for fold in folds])]
-    repeat = min(trained["repeat"], key=int)
-    of_image = table[table["repeat"] == repeat].set_index("image_id")["fold"]
-    return np.asarray(of_image.loc[images.image_ids], np.int64)
+    repeats = table.loc[table["fold"].isin([str(fold) for fold in trained]), "repeat"]
+    first = table[table["repeat"] == min(repeats, key=int)]
+    known = first.set_index("image_id").loc[images.image_ids]
+    return ScoredRows(
+        labels=class_indices(paths.FOLDS, known["label"], images.classes),
+        groups=list(known["group"]),
+        folds=known["fold"].to_numpy(np.int64),
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
 
 
 def _recipes(config: EnsembleConfig, names: list[str], metric: Metric) -> list[Recipe]:
@@ -166,18 +161,14 @@ def _recipes(config: EnsembleConfig, names: list[str], metric: Metric) -> list[R
 def _measure_drift(
     folds: pd.DataFrame, config: EnsembleConfig
 ) -> tuple[Drift, dict[str, float]] | None:
-    """Train against test; None where there are too few groups to measure it."""
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
-    groups = [group_of[image_id] for image_id in train["image_id"]]
-    if len(set(groups)) < LEAST_GROUPS:
-        return None
     return measure_drift(
         paths.TRAIN_IMAGES,
         paths.TEST_IMAGES,
         train,
         read_table(paths.TEST_TABLE, IMAGE_COLUMNS),
-        groups,
+        [group_of[image_id] for image_id in train["image_id"]],
         _DRIFT_SPLITS,
         config.forecast.seed,
     )

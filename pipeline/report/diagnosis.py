@@ -10,10 +10,23 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pipeline.core.shapes import Labels, Probabilities
-from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.metrics import area_under_roc
 
 BINS = 10
 """All of equal width. Of 1,600 rows, tens are still in each of the middle bins."""
+
+
+@dataclass(frozen=True)
+class PredictedRows:
+    """The ensemble's out-of-fold rows; all lists and arrays are parallel."""
+
+    image_ids: list[str]
+    groups: list[str]
+    labels: Labels
+    probabilities: Probabilities
+    predicted: Labels
+    classes: list[str]
+    """In the order of the labels and probabilities."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +77,18 @@ class Roc:
     true_positive_rate: Float[ndarray, " thresholds"]
 
 
-def count_confusion(
-    labels: Labels, predicted: Labels, classes: int
-) -> Int[ndarray, "classes classes"]:
+def count_confusion(rows: PredictedRows) -> Int[ndarray, "classes classes"]:
     """Rows by label (first axis) and prediction. Same as sklearn.metrics.confusion_matrix."""
-    counts = np.bincount(labels * classes + predicted, minlength=classes**2)
+    classes = len(rows.classes)
+    counts = np.bincount(rows.labels * classes + rows.predicted, minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
-def report_classes(
-    confusion: Int[ndarray, "classes classes"],
-    probabilities: Probabilities,
-    labels: Labels,
-    classes: list[str],
-) -> list[ClassReport]:
+def report_classes(of: PredictedRows) -> list[ClassReport]:
     """Each class against the rest. Same as scikit-learn's recall, precision and roc_auc_score."""
+    confusion = count_confusion(of)
     reports = []
-    for place, name in enumerate(classes):
+    for place, name in enumerate(of.classes):
         rows, predicted = float(confusion[place].sum()), float(confusion[:, place].sum())
         correct, others = float(confusion[place, place]), float(confusion.sum()) - rows
         reports.append(
@@ -91,29 +99,27 @@ def report_classes(
                 sensitivity=_ratio(correct, rows),
                 specificity=_ratio(others - (predicted - correct), others),
                 precision=_ratio(correct, predicted),
-                roc_auc=_roc_auc(probabilities[:, place], labels == place),
+                roc_auc=area_under_roc(of.probabilities[:, place], of.labels == place),
             )
         )
     return reports
 
 
-def measure_reliability(
-    probabilities: Probabilities, predicted: Labels, labels: Labels, classes: list[str]
-) -> Reliability:
+def measure_reliability(of: PredictedRows) -> Reliability:
     """Compare probabilities with observed frequencies in BINS bins.
 
     Two classes: the probability of the second. More: the probability of the predicted class.
     Naeini, Cooper and Hauskrecht 2015, section 2. Same as sklearn.calibration.calibration_curve
     with strategy="uniform".
     """
-    if len(classes) == 2:
-        what = f"probability of {classes[1]}"
-        probability = probabilities[:, 1]
-        is_true = labels == 1
+    if len(of.classes) == 2:
+        what = f"probability of {of.classes[1]}"
+        probability = of.probabilities[:, 1]
+        is_true = of.labels == 1
     else:
         what = "probability of the predicted class"
-        probability = probabilities[np.arange(len(labels)), predicted]
-        is_true = labels == predicted
+        probability = of.probabilities[np.arange(len(of.labels)), of.predicted]
+        is_true = of.labels == of.predicted
     place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     rows = np.bincount(place, minlength=BINS).astype(np.float64)
     sums = np.bincount(place, probability, minlength=BINS)
@@ -128,7 +134,7 @@ def measure_reliability(
         )
         for number in range(BINS)
     ]
-    return Reliability(what, bins, float(np.abs(sums - trues).sum() / len(labels)))
+    return Reliability(what, bins, float(np.abs(sums - trues).sum() / len(of.labels)))
 
 
 def trace_roc(probability: Float[ndarray, " rows"], positive: Bool[ndarray, " rows"]) -> Roc:
@@ -141,12 +147,6 @@ def trace_roc(probability: Float[ndarray, " rows"], positive: Bool[ndarray, " ro
     true_positives = np.append(0, np.cumsum(positive[order])[ends])
     false_positives = np.append(0, np.cumsum(~positive[order])[ends])
     return Roc(false_positives / false_positives[-1], true_positives / true_positives[-1])
-
-
-def _roc_auc(probability: Float[ndarray, " rows"], positive: Bool[ndarray, " rows"]) -> float:
-    """NaN where one of the two has no rows."""
-    probabilities, labels = np.stack([1 - probability, probability], axis=1), positive.astype(int)
-    return METRICS["roc_auc"].scorer(probabilities, labels, labels)(np.ones(len(labels)))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -17,7 +17,6 @@ from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError, TableError, examples
 from pipeline.core.fold_summary import FoldBalance, FoldSummary
 from pipeline.core.record import read_record
-from pipeline.core.shapes import Labels, Probabilities
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
@@ -28,6 +27,7 @@ from pipeline.core.tables import (
 )
 from pipeline.report.diagnosis import (
     ClassReport,
+    PredictedRows,
     Reliability,
     Roc,
     count_confusion,
@@ -39,17 +39,6 @@ from pipeline.report.label_noise import LabelNoise, find_label_noise
 from pipeline.scoring.card import Card, Network, read_card
 from pipeline.scoring.leaderboard import read_leaderboard
 from pipeline.scoring.metrics import METRICS, decide
-
-
-@dataclass(frozen=True)
-class PredictedRows:
-    """The ensemble's out-of-fold rows; all lists and arrays are parallel."""
-
-    image_ids: list[str]
-    groups: list[str]
-    labels: Labels
-    probabilities: Probabilities
-    predicted: Labels
 
 
 @dataclass(frozen=True)
@@ -82,19 +71,9 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class GroupScore:
-    """How many rows of a group are wrong."""
-
-    group: str
-    rows: int
-    wrong: int
-
-
-@dataclass(frozen=True)
 class ReportFacts:
     """The content of the page."""
 
-    classes: list[str]
     card: Card
     halves: list[HalfScore]
     """Empty without a solution."""
@@ -109,8 +88,8 @@ class ReportFacts:
     reliability: Reliability
     roc: Roc | None
     """For the second of two classes; None with more classes, or where one has no row."""
-    hardest_groups: list[GroupScore]
-    """The one with most wrong rows first; empty without groups."""
+    hardest_groups: pd.DataFrame
+    """How many `rows` of each `group` are `wrong`, most wrong ones first; empty without groups."""
     noise: LabelNoise | None
     """None where a class has no out-of-fold row."""
 
@@ -128,9 +107,7 @@ def read_facts(name: str) -> ReportFacts:
     rows = read_rows(classes, card.blend.fitted.threshold)
     _check_card(card, rows)
     every_class = len(np.unique(rows.labels)) == len(classes)
-    confusion = count_confusion(rows.labels, rows.predicted, len(classes))
     return ReportFacts(
-        classes=classes,
         card=card,
         halves=_read_halves(card),
         audit=read_record(paths.AUDIT, Audit, "prepare"),
@@ -138,18 +115,14 @@ def read_facts(name: str) -> ReportFacts:
         fold_scores=_score_folds(folds, table, rows, card.metric.name),
         curves=_read_curves(card.networks, folds),
         rows=rows,
-        confusion=confusion,
-        class_reports=report_classes(confusion, rows.probabilities, rows.labels, classes),
-        reliability=measure_reliability(rows.probabilities, rows.predicted, rows.labels, classes),
+        confusion=count_confusion(rows),
+        class_reports=report_classes(rows),
+        reliability=measure_reliability(rows),
         roc=trace_roc(rows.probabilities[:, 1], rows.labels == 1)
         if len(classes) == 2 and every_class
         else None,
-        hardest_groups=_rank_groups(rows) if folds.grouped else [],
-        noise=find_label_noise(
-            rows.image_ids, rows.labels, rows.probabilities, rows.groups, classes
-        )
-        if every_class
-        else None,
+        hardest_groups=_rank_groups(rows) if folds.grouped else pd.DataFrame(),
+        noise=find_label_noise(rows) if every_class else None,
     )
 
 
@@ -169,9 +142,14 @@ def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
             f"of {len(image_ids)} others {examples(unknown)}. Run: dvc repro ensemble"
         )
     scored = train.loc[image_ids]
-    labels = class_indices(paths.TRAIN_TABLE, scored["label"], classes)
-    predicted = decide(probabilities, threshold)
-    return PredictedRows(image_ids, list(scored["group"]), labels, probabilities, predicted)
+    return PredictedRows(
+        image_ids=image_ids,
+        groups=list(scored["group"]),
+        labels=class_indices(paths.TRAIN_TABLE, scored["label"], classes),
+        probabilities=probabilities,
+        predicted=decide(probabilities, threshold),
+        classes=classes,
+    )
 
 
 def list_figures(facts: ReportFacts) -> dict[str, Any]:
@@ -279,10 +257,7 @@ def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[
     return curves
 
 
-def _rank_groups(rows: PredictedRows) -> list[GroupScore]:
-    wrong = pd.Series(rows.predicted != rows.labels).groupby(rows.groups).agg(["size", "sum"])
-    found = [
-        GroupScore(str(group), int(size), int(count))
-        for group, size, count in wrong.itertuples(name=None)
-    ]
-    return sorted(found, key=lambda each: (-each.wrong, each.rows, each.group))
+def _rank_groups(rows: PredictedRows) -> pd.DataFrame:
+    wrong = pd.Series(rows.predicted != rows.labels).groupby(rows.groups)
+    counts = wrong.agg(rows="size", wrong="sum").rename_axis("group").reset_index()
+    return counts.sort_values(["wrong", "rows", "group"], ascending=[False, True, True])

@@ -16,7 +16,8 @@ from markupsafe import Markup
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.report.facts import PredictedRows, ReportFacts
+from pipeline.report.diagnosis import PredictedRows
+from pipeline.report.facts import ReportFacts
 from pipeline.report.label_noise import LabelNoise
 
 MOST = 24
@@ -72,8 +73,8 @@ def show_galleries(facts: ReportFacts, images: ndarray, row_of: dict[str, int]) 
         return Tile(
             image_id,
             rows.groups[place],
-            facts.classes[given],
-            facts.classes[predicted],
+            rows.classes[given],
+            rows.classes[predicted],
             float(rows.probabilities[place, given]),
             float(rows.probabilities[place, predicted]),
             rank_of.get(image_id),
@@ -132,7 +133,7 @@ def _draw_signal(values: ndarray) -> Markup:
 
 
 def _rank_doubtful(noise: LabelNoise | None) -> dict[str, int]:
-    """The rank of each doubtful label by image id, the most doubtful first."""
+    """The ranks by image id, the most doubtful first."""
     if noise is None:
         return {}
     doubtful = noise.ranking[noise.ranking["doubtful"]]

@@ -3,22 +3,12 @@
 Northcutt, Jiang, Chuang, "Confident learning: estimating uncertainty in dataset labels", 2021
 (arXiv:1911.00068). A class's threshold is its mean probability over the images that are labelled
 so. An image counts as the class whose threshold it reaches, the most probable one of several;
-counting given labels against these is the confident joint. Labels on its diagonal are kept as
-they are; the others are doubtful. Thresholds replace calibration: a class that the networks never
-give more than 0.7 is not measured by 0.5.
+counting given labels against these is the confident joint. Labels off its diagonal are doubtful.
 
-What it cannot know: an image that the networks find hard looks like one with a wrong label. On
-the synthetic competition (profile `synthetic`, accuracy 0.919, 16 of 1,600 labels wrong, each
-known) it estimates 27 wrong labels, and its ranking has 6 of them among the first 16, 10 among the
-first 30, 14 among the first 100: many times more than by chance, and no reason to change a
-label without looking at the image. (`python -m pipeline noise`, compared by hand with the true
-labels.)
-
-The probabilities must come from networks that have not seen the image, nor another one of its
-group or cluster of duplicates: those learn a wrong label by heart, and then agree with it. A
-systematic mistake (one annotator who takes platelets for parasites) is learned from the other
-groups too, and is not found. A whole group near the top may only have a stain that the networks
-have not seen.
+An image that the networks find hard looks like one with a wrong label: in the synthetic competition
+(profile `synthetic`, 16 of 1,600 labels wrong, each known) it estimates 27 wrong labels, and ranks
+6 of them among the first 16, 14 among the first 100 (`python -m pipeline noise`, compared by hand
+with the true labels). A systematic mistake is learned from the other groups, and not found.
 """
 
 from dataclasses import dataclass
@@ -30,6 +20,7 @@ from numpy import ndarray
 
 from pipeline.core.errors import TableError
 from pipeline.core.shapes import Labels, Probabilities
+from pipeline.report.diagnosis import PredictedRows
 
 NOISE_COLUMNS = [
     "image_id", "label", "suggested", "probability_of_label", "margin", "rank", "group", "doubtful",
@@ -60,39 +51,28 @@ class LabelNoise:
     ranking: pd.DataFrame
 
 
-def find_label_noise(
-    image_ids: list[str],
-    labels: Labels,
-    probabilities: Probabilities,
-    groups: list[str],
-    classes: list[str],
-) -> LabelNoise:
+def find_label_noise(rows: PredictedRows) -> LabelNoise:
     """Rank all labels, and estimate how many are wrong (section 3.1 of the paper).
 
-    labels, probabilities: out-of-fold, parallel to image_ids and groups. classes: names in the
-    order of the probabilities. Raises TableError on a class without images.
+    The rows' networks must not have seen the image, nor another one of its group: those learn a
+    wrong label by heart. Raises TableError on a class without images.
     """
+    labels, classes = rows.labels, rows.classes
     absent = [name for place, name in enumerate(classes) if not (labels == place).any()]
     if absent:
         raise TableError(
             f"label noise: expected out-of-fold images of each of {len(classes)} classes, found "
             f"none of {absent[0]!r}. Train more folds (train.folds in params.yaml)"
         )
-    wrong = _estimate_wrong(labels, probabilities, np.ones(len(labels)))
-    resampled = _resample_wrong(labels, probabilities, groups)
+    wrong = _estimate_wrong(labels, rows.probabilities, np.ones(len(labels)))
+    resampled = _resample_wrong(labels, rows.probabilities, rows.groups)
     low, high = np.quantile(resampled, [0.025, 0.975]) if resampled else (wrong, wrong)
-    ranking = _rank(image_ids, labels, probabilities, groups, classes)
-    return LabelNoise(wrong, float(low), float(high), ranking)
+    return LabelNoise(wrong, float(low), float(high), _rank(rows))
 
 
-def _rank(
-    image_ids: list[str],
-    labels: Labels,
-    probabilities: Probabilities,
-    groups: list[str],
-    classes: list[str],
-) -> pd.DataFrame:
+def _rank(of: PredictedRows) -> pd.DataFrame:
     """NOISE_COLUMNS; images with equal margins keep their order."""
+    labels, probabilities = of.labels, of.probabilities
     rows = np.arange(len(labels))
     above = probabilities - _thresholds(labels, probabilities, np.ones(len(labels)))
     others = above.copy()
@@ -100,15 +80,15 @@ def _rank(
     suggested = others.argmax(axis=1)
     counted = _confident_classes(above, probabilities)
     margins = above[rows, labels] - others[rows, suggested]
-    names = np.array(classes, dtype=object)
+    names = np.array(of.classes, dtype=object)
     table = pd.DataFrame(
         {
-            "image_id": image_ids,
+            "image_id": of.image_ids,
             "label": names[labels],
             "suggested": names[suggested],
             "probability_of_label": probabilities[rows, labels],
             "margin": margins,
-            "group": groups,
+            "group": of.groups,
             "doubtful": (counted >= 0) & (counted != labels),
         }
     )

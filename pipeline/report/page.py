@@ -66,7 +66,7 @@ def render_page(facts: ReportFacts, galleries: Galleries) -> str:
         submission=paths.submission(card.name).as_posix(),
         card_path=paths.card(card.name).as_posix(),
         audit_path=paths.AUDIT.as_posix(),
-        hardest=[each for each in facts.hardest_groups if each.wrong > 1][:_MOST_GROUPS],
+        hardest=facts.hardest_groups.head(_MOST_GROUPS).to_dict("records"),
         columns=_columns(facts),
         models=_list_models(card),
         most=MOST_LISTED,
@@ -83,14 +83,8 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": _count,
-        "percent": _percent,
-        "score": _score,
-        "signed": _signed,
-        "words": _words,
-        "plural": _plural,
-    }
+    filters = (_count, _percent, _score, _signed, _words, _plural)
+    environment.filters |= {each.__name__.removeprefix("_"): each for each in filters}
     return environment.get_template(TEMPLATE)
 
 

@@ -38,7 +38,6 @@ def draw_intervals(rows: Sequence[IntervalRow], label: str) -> Markup:
     y = Scale(0.0, float(len(rows)), [], "")
     height = 52.0 * len(rows) + BOTTOM + TOP
     chart = Chart(f"{label}: {described}", scale(ends, label), y, height, 12.0)
-    chart.mark_x()
     for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
         at = len(rows) - place - 0.68
         chart.text(chart.left, chart.down(at) - 14, row.label, "name")
@@ -62,7 +61,6 @@ def draw_folds(
     x = scale([*(score for _, score in known), *interval], label)
     y = Scale(0.0, float(max(1, len(known))), [], "")
     chart = Chart(f"{label} of each fold: {described}", x, y, 22 * y.high + BOTTOM + TOP, 64.0)
-    chart.mark_x()
     chart.box(interval, (y.low, y.high), "band s0")
     chart.segment((value, y.low), (value, y.high), "rule s0")
     for place, (fold, score) in enumerate(known):
@@ -85,8 +83,6 @@ def draw_curves(model: str, curves: Sequence[Curve], column: str) -> Markup:
     last = ", ".join(f"fold {each.fold} {each.columns[column][-1]:.4g}" for each in curves
                      if column in each.columns and len(each.columns[column]))  # fmt: skip
     chart = Chart(f"{model}: {y.label} over the epochs; at the end: {last}", x, y)
-    chart.mark_x()
-    chart.mark_y()
     for epochs, values, style in drawn:
         chart.line(zip(epochs, values, strict=True), style)
     return chart.markup()
@@ -106,8 +102,6 @@ def draw_reliability(reliability: Reliability) -> Markup:
     filled = [each for each in reliability.bins if each.rows]
     described = ", ".join(f"{each.mean:.2f} {each.share:.2f}" for each in filled)
     chart = Chart(f"{reliability.what} and the observed share, by bin: {described}", x, y, 300.0)
-    chart.mark_x()
-    chart.mark_y()
     chart.segment((0.0, 0.0), (1.0, 1.0), "diagonal")
     chart.line(((each.mean, each.share) for each in filled), "s0")
     most = max(each.rows for each in filled)
@@ -123,7 +117,6 @@ def draw_counts(bins: Sequence[Bin], label: str) -> Markup:
     x = Scale(0.0, 1.0, _FIFTHS, label)
     y = Scale(0.0, most * 1.25, [], "")
     chart = Chart(f"rows by {label}: {described}", x, y, 130.0, 24 + 3 * DIGIT)
-    chart.mark_x()
     for each in bins:
         chart.box((each.low + 0.008, each.high - 0.008), (0.0, float(each.rows)), "bar s0")
         middle = chart.across((each.low + each.high) / 2)
@@ -142,8 +135,6 @@ def draw_roc(roc: Roc, area: float, point: tuple[float, float], corner: bool) ->
         f"{what}: area {area:.4f}; submitted at sensitivity {point[1]:.4f} and "
         f"1 − specificity {point[0]:.4f}", x, y, 300.0,
     )  # fmt: skip
-    chart.mark_x()
-    chart.mark_y()
     if not corner:
         chart.segment((0.0, 0.0), (1.0, 1.0), "diagonal")
     points = zip(roc.false_positive_rate.tolist(), roc.true_positive_rate.tolist(), strict=True)

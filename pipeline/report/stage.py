@@ -43,7 +43,7 @@ def run(name: str) -> None:
 
 
 def _write_plots(facts: ReportFacts) -> None:
-    rows, names = facts.rows, np.array(facts.classes, dtype=object)
+    rows, names = facts.rows, np.array(facts.rows.classes, dtype=object)
     confusion = pd.DataFrame({"actual": names[rows.labels], "predicted": names[rows.predicted]})
     write_table(CONFUSION, confusion)
     filled = [each for each in facts.reliability.bins if each.rows]

@@ -58,7 +58,10 @@ def scale(values: Iterable[float], label: str, whole: bool = False) -> Scale:
 
 
 class Chart:
-    """Axes, and shapes in the units of the axes; `style` is always a class of the style sheet."""
+    """Axes, and shapes in the units of the axes; `style` is always a class of the style sheet.
+
+    A vertical axis without ticks is not marked.
+    """
 
     def __init__(
         self, what: str, x: Scale, y: Scale, height: float = 230.0, left: float | None = None
@@ -71,6 +74,9 @@ class Chart:
             {"class": "chart", "viewBox": f"0 0 {WIDTH:g} {height:g}", "role": "img"}
             | {"aria-label": what},
         )
+        self._mark_x()
+        if y.ticks:
+            self._mark_y()
 
     def across(self, value: float) -> float:
         share = (value - self.x.low) / (self.x.high - self.x.low)
@@ -84,7 +90,7 @@ class Chart:
         attributes = {"x": _number(x), "y": _number(y), "class": style} | more
         SubElement(self.svg, "text", attributes).text = text
 
-    def mark_x(self) -> None:
+    def _mark_x(self) -> None:
         base = self.height - BOTTOM
         for tick in self.x.ticks:
             self.segment((tick, self.y.low), (tick, self.y.high), "grid")
@@ -92,7 +98,7 @@ class Chart:
         middle = (self.left + WIDTH - RIGHT) / 2
         self.text(middle, self.height - 6, _short(self.x.label, 44), "axis middle")
 
-    def mark_y(self) -> None:
+    def _mark_y(self) -> None:
         for tick in self.y.ticks:
             self.segment((self.x.low, tick), (self.x.high, tick), "grid")
             self.text(self.left - 7, self.down(tick) + 4, self.y.text(tick), "tick end")
@@ -102,11 +108,8 @@ class Chart:
 
     def segment(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
         (x1, y1), (x2, y2) = start, end
-        ends = {"x1": self.across(x1), "y1": self.down(y1), "x2": self.across(x2)}
-        ends["y2"] = self.down(y2)
-        SubElement(
-            self.svg, "line", {name: _number(at) for name, at in ends.items()} | {"class": style}
-        )
+        ends = {"x1": self.across(x1), "y1": self.down(y1)}
+        self._shape("line", style, ends | {"x2": self.across(x2), "y2": self.down(y2)})
 
     def line(self, points: Iterable[tuple[float, float]], style: str) -> None:
         places = (
@@ -118,10 +121,7 @@ class Chart:
         SubElement(self.svg, "polyline", {"class": f"line {style}", "points": joined})
 
     def dot(self, x: float, y: float, radius: float, style: str) -> None:
-        place = {"cx": self.across(x), "cy": self.down(y), "r": radius}
-        SubElement(
-            self.svg, "circle", {name: _number(at) for name, at in place.items()} | {"class": style}
-        )
+        self._shape("circle", style, {"cx": self.across(x), "cy": self.down(y), "r": radius})
 
     def diamond(self, x: float, y: float, style: str) -> None:
         at_x, at_y = self.across(x), self.down(y)
@@ -132,10 +132,12 @@ class Chart:
     def box(self, x: tuple[float, float], y: tuple[float, float], style: str) -> None:
         left, right = self.across(x[0]), self.across(x[1])
         top, bottom = self.down(y[1]), self.down(y[0])
-        size = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-        SubElement(
-            self.svg, "rect", {name: _number(at) for name, at in size.items()} | {"class": style}
-        )
+        size = {"width": right - left, "height": bottom - top}
+        self._shape("rect", style, {"x": left, "y": top} | size)
+
+    def _shape(self, tag: str, style: str, places: dict[str, float]) -> None:
+        numbers = {name: _number(at) for name, at in places.items()}
+        SubElement(self.svg, tag, numbers | {"class": style})
 
     def markup(self) -> Markup:
         return Markup(tostring(self.svg, encoding="unicode"))  # ElementTree escapes

@@ -1,9 +1,8 @@
 """Scores of predictions against labels, each equal to scikit-learn's of the same name.
 
-Written in NumPy, since importing scikit-learn costs more than a second and every stage scores.
-A metric is split into what is done once for given predictions and a scorer of weighted groups of
-rows, so that a bootstrap, which is nothing but integer weights, counts and sorts once and not
-2,000 times.
+Written in NumPy, since importing scikit-learn costs more than a second. A metric is split into what
+is done once for given predictions and a scorer of weighted groups of rows, so that a bootstrap,
+which is nothing but integer weights, counts and sorts once and not 2,000 times.
 """
 
 import math
@@ -272,9 +271,10 @@ def _weighted_area(
 ) -> float:
     """The area for rows in ascending order; starts: where each distinct value begins."""
     of_row = weights[units]
-    hits = np.add.reduceat(of_row * positive, starts)
-    misses = np.add.reduceat(of_row * ~positive, starts)
-    return _ratio(float(ordered_pairs(hits, misses)), float(hits.sum() * misses.sum()))
+    positives = np.add.reduceat(of_row * positive, starts)
+    negatives = np.add.reduceat(of_row * ~positive, starts)
+    pairs = float(positives.sum() * negatives.sum())
+    return _ratio(float(ordered_pairs(positives, negatives)), pairs)
 
 
 def _roc_auc(probabilities: Probabilities, labels: Labels, units: Units) -> Scorer:

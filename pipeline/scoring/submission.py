@@ -1,11 +1,9 @@
 """The file for Kaggle: exactly the sample submission's columns, ids and order.
 
-Its content follows from the metric and the sample's columns:
-
-- a metric of labels, id and one column: the labels;
-- a metric of probabilities, id and one column, two classes: the probability of the second class;
-- a metric of probabilities, id and one column per class, named like the classes, in any order: the
-  probability of each.
+    the metric scores    the sample has the id and           a row holds
+    labels               one column                          the label
+    probabilities        one column, of two classes          the second class's probability
+    probabilities        one column per class, in any order  the probability of each
 
 Every other combination is an error. A submission that Kaggle refuses for its format still costs
 one of the day's, so everything that Kaggle checks, and the order, is checked here first.
@@ -208,6 +206,6 @@ def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
     for row, (name, wanted) in enumerate(zip(found, expected, strict=True)):
         if name != wanted:
             raise SubmissionError(
-                f"{path}: line {row + 2}: expected the sample submission's order, where "
-                f"{wanted} stands here; found {name}"
+                f"{path}: line {row + 2}: expected {wanted}, by the order of the sample "
+                f"submission, found {name}"
             )

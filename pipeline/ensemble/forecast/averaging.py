@@ -1,16 +1,12 @@
 """What averaging the fold models gains on the test images, from their disagreement, without labels.
 
-An out-of-fold row is predicted by one fold's models, a test image by the mean over all folds. Where
-the folds agree, averaging changes nothing; where one of them disagrees with the mean, the mean is
-right as often as its probabilities say, if they are calibrated. So the mean of the folds, each
-sharpened by the temperature that fits the out-of-fold rows, gives the expected accuracy of both;
-for other metrics labels are drawn from it, and both are scored on them. This needs no test label
-and no more training.
+An out-of-fold row is predicted by one fold's models, a test image by the mean over all folds. The
+mean of the folds, each sharpened by the temperature that fits the out-of-fold rows, gives the
+expected accuracy of both; for other metrics labels are drawn from it, and both are scored on them.
 
 A mean of calibrated probabilities is less confident than it should be (Rahaman and Thiery 2021), so
 this finds only a part of the gain: in simulated competitions the true one is 1.3 to 2.2 times as
-large (docs/FORECAST.md). On the drawn cells of profile `synthetic` the estimate is 0.0066, and the
-gain by the solution 0.0040 ± 0.006. The spread is therefore set as large as the gain.
+large (docs/FORECAST.md). The spread is therefore set as large as the gain.
 """
 
 from dataclasses import dataclass

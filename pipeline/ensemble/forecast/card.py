@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.core.shapes import Labels
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.calibrate import fit_temperature
+from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import AveragingGain, estimate_gain
-from pipeline.ensemble.forecast.config import ForecastConfig
 from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles
 from pipeline.scoring.metrics import Metric
@@ -55,13 +55,11 @@ def build_forecast(
         if measured is not None and measured.weighted
         else None,
         bounds=(metric.lowest, metric.highest),
-        confidence=config.confidence,
-        resamples=config.resamples,
-        seed=config.seed,
+        config=config,
     )
     public, private = found.quantiles.tolist()
     return Forecast(
-        confidence=found.confidence,
+        confidence=config.confidence,
         public=found.public,
         private=found.private,
         mean=found.mean,

@@ -1,14 +1,9 @@
 """Do the test rows differ in kind from the training rows: adversarial validation.
 
-A classifier that predicts which split a row is from is better than chance even without drift: the
-test patients are other patients, each with a stain of their own, and which test rows are of one
-patient is not known. So its AUC is compared with the AUCs for random whole training groups that are
-treated as test, with as large a share of the rows as test has. Only an AUC beyond that band is
-drift.
-
-The features are pooled from the packed arrays: for each channel the mean, the spread, five
-quantiles, and the mean step between neighbours (sharpness), and the original size of an image. The
-rows may be images or signals. 2,000 rows per split take 2.5 s, most of it for the band.
+A classifier that predicts which split a row is from is better than chance even without drift, since
+the test patients are other patients. So its AUC is compared with the AUCs for random whole training
+groups that are treated as test, with as large a share of the rows as test has. Only an AUC beyond
+that band is drift. 2,000 rows per split take 2.5 s, most of it for the band.
 """
 
 from pathlib import Path
@@ -30,7 +25,7 @@ _MOST_VALUES = 1024
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FOLDS = 3
-LEAST_GROUPS = 2 * _FOLDS
+_LEAST_GROUPS = 2 * _FOLDS
 _CHUNK = 256
 _CLIP = 10.0
 """Density ratios are clipped to a tenth and ten, so that no few rows have all the weight."""
@@ -47,16 +42,17 @@ def measure_drift(
     groups: list[str],
     splits: int,
     seed: int,
-) -> tuple[Drift, dict[str, float]]:
-    """Adversarial validation of two packed arrays, whose rows are parallel to their tables.
+) -> tuple[Drift, dict[str, float]] | None:
+    """The drift, and for each group how much likelier its rows are in test than in train.
 
-    Returns the drift, and for each group how much likelier its rows are in test than in train, 1 on
-    average.
-
-    train_table, test_table: tables.IMAGE_COLUMNS, of which width and height are used if present.
-    groups: the training rows', with near-duplicates in one group. splits: how many make the band.
-    Raises EnsembleError where rows and tables do not fit, or for fewer than six groups.
+    These weights are 1 on average. None for fewer than six groups: chance is not measurable then.
+    train, test: packed arrays, parallel to their tables (tables.IMAGE_COLUMNS, of which width and
+    height are used if present). groups: the training rows'. splits: how many make the band.
+    Raises EnsembleError where rows and tables do not fit.
     """
+    group_names, group_of_row = np.unique(groups, return_inverse=True)
+    if len(group_names) < _LEAST_GROUPS:
+        return None
     generator = np.random.default_rng(seed)
     chosen = [
         np.sort(generator.permutation(len(table))[:_MOST_ROWS])
@@ -66,12 +62,6 @@ def measure_drift(
     others, theirs = pool_rows(test, test_table, chosen[1])
     if names != others:
         raise EnsembleError(f"drift: expected the features {names} in {test}, found {others}")
-    group_names, group_of_row = np.unique(groups, return_inverse=True)
-    if len(group_names) < LEAST_GROUPS:
-        raise EnsembleError(
-            f"drift: expected {LEAST_GROUPS} groups or more to distinguish drift from chance, "
-            f"found {len(group_names)}"
-        )
     group_of_row = group_of_row[chosen[0]]
     varies = np.concatenate([ours, theirs]).std(axis=0) > 0
     ours, theirs = ours[:, varies], theirs[:, varies]

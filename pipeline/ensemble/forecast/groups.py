@@ -1,17 +1,11 @@
 """How much the out-of-fold score of other training groups would differ, and how sure that is.
 
-A group moves the score by its size times how much better or worse its rows are. Where sizes differ
-much, a few large groups make most of the spread, and it is chance which of them are the hard ones:
-of 32 patients of 65 to 702 cells the largest may be ordinary, and then the spread is too small and
-the score too good. A plain bootstrap knows only the pairs of size and difficulty that it saw. The
-variance of a mean over clusters of unequal size is known without the pairs (Eldridge, Ashby and
-Kerry 2006: the design effect 1 + ((cv² + 1) m - 1) ICC): it depends only on how sizes differ and on
-how groups of one size differ. The spread is the larger of the two: the one that was seen, and the
-one to expect from these sizes and these groups. For equal sizes they are the same.
-
-The larger one is estimated again from each redrawn set of groups (bootstrap-t: Efron 1981; Hall
-1988), so its own error widens the interval, on the side of the bad groups. docs/FORECAST.md has the
-figures, docs/LOG.md what else was tried.
+A group moves the score by its size times how much better or worse its rows are. Where sizes differ,
+a few large groups make most of the spread, and it is chance which of them are the hard ones. So the
+spread is the larger of two: the one that was seen, and the one to expect from these sizes (the
+design effect 1 + ((cv² + 1) m - 1) ICC: Eldridge, Ashby and Kerry 2006). It is estimated again from
+each redrawn set of groups (bootstrap-t: Efron 1981; Hall 1988), so its own error widens the
+interval. docs/FORECAST.md has the figures, docs/LOG.md what else was tried.
 """
 
 from dataclasses import dataclass

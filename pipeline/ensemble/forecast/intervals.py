@@ -1,14 +1,9 @@
 """Intervals for the public and the private score, before any submission.
 
-A score differs from the cross-validated one because the test patients are other patients, because a
-half has few rows, and because the cross-validated score itself is from few patients. One model
-covers all three: training and test patients are two draws from one population. So both are drawn
-again from the training patients (whole groups, Davison and Hinkley 1997, sections 3.8 and 6.3.3),
-the test rows are split at random, and what varies is the difference between the two draws.
-
-Few groups show too little spread, and least where a rare bad patient or a large bad one is missing:
-then the score is too good and the spread too small at once. groups.py says how each difference is
-stretched for that, and docs/FORECAST.md how often the intervals contain the score.
+Training and test patients are two draws from one population. So both are drawn again from the
+training patients (whole groups, Davison and Hinkley 1997, sections 3.8 and 6.3.3), the test rows
+are split at random, and what varies is the difference between the two draws. groups.py stretches
+it, since few groups show too little spread; docs/FORECAST.md says how often the intervals hold.
 
 This is a prediction interval for one future score, which is wider than a confidence interval for
 the mean score: with 160 training and 40 test patients two to three times as wide.
@@ -21,6 +16,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
+from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import AveragingGain
 from pipeline.ensemble.forecast.groups import redraw_train
 from pipeline.scoring.card import Halves
@@ -37,7 +33,6 @@ _MOST_UNDEFINED = 0.05
 class PredictedScores:
     """The distribution of the public and the private score: scoring.card.Forecast, every digit."""
 
-    confidence: float
     score: float
     """The out-of-fold score; with drift that of weighted rows."""
     mean: float
@@ -61,9 +56,7 @@ def forecast(
     gain: AveragingGain,
     weights: Float[ndarray, " rows"] | None,
     bounds: tuple[float, float],
-    confidence: float,
-    resamples: int,
-    seed: int,
+    config: ForecastConfig,
 ) -> PredictedScores:
     """Intervals for the scores on both halves of a test set of new groups.
 
@@ -80,11 +73,9 @@ def forecast(
             f"{halves.private} private: params.yaml: ensemble.forecast.public_share"
         )
     population = _Population(groups, weights)
-    generator = np.random.default_rng(seed)
+    resamples, generator = config.resamples, np.random.default_rng(config.seed)
     score = scorer(population.weight_of_row)
-    test = np.empty((resamples, 3))
-    for place in range(resamples):
-        test[place] = _draw_test(scorer, population, halves, generator)
+    test = np.array([_draw_test(scorer, population, halves, generator) for _ in range(resamples)])
     train = redraw_train(
         scorer,
         population.group_of_row,
@@ -97,12 +88,11 @@ def forecast(
     shift = gain.mean + gain.spread * generator.standard_normal(resamples)
     scores = np.clip(score + widened + shift[:, None], *bounds)
     scores = scores[_defined(scores, len(population.names))]
-    tail = (1 - confidence) / 2
+    tail = (1 - config.confidence) / 2
     low, high = np.quantile(scores, [tail, 1 - tail], axis=0)
     public, private = scores[:, 0], scores[:, 1]
     varies = min(public.std(), private.std()) > 0
     return PredictedScores(
-        confidence=confidence,
         score=score,
         mean=float(np.clip(score + gain.mean, *bounds)),
         public=(float(low[0]), float(high[0])),
@@ -159,10 +149,7 @@ class _Population:
 
 
 def _draw_test(
-    scorer: Scorer,
-    population: _Population,
-    halves: Halves,
-    generator: np.random.Generator,
+    scorer: Scorer, population: _Population, halves: Halves, generator: np.random.Generator
 ) -> tuple[float, float, float]:
     """The scores of one drawn competition: public, private, both."""
     rows = generator.permutation(population.draw_rows(halves.both, generator))
