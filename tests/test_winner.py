@@ -13,7 +13,7 @@ import pytest
 from cards import make_card
 from competing import commit, git, make_ready
 from pictures import fill, png, rows_of
-from project import copy_project, digests, environment, run, stage
+from project import copy_project, digests, run, stage
 
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, SubmissionError
@@ -212,11 +212,7 @@ def unpacked(packed: Path, tmp_path: Path) -> Path:
 
 def script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one of the package's scripts from elsewhere, with no way to this repository."""
-    return subprocess.run(
-        [sys.executable, str(folder / name), *arguments],
-        cwd=folder.parent, env=environment(), text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return run(folder.parent, sys.executable, str(folder / name), *arguments)
 
 
 @pytest.mark.slow
