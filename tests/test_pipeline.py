@@ -1,6 +1,5 @@
 """The whole pipeline, as its users run it: real DVC, real processes, on a small competition."""
 
-import json
 import os
 import shutil
 import signal
@@ -26,6 +25,8 @@ from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
 from pipeline.core.tables import read_csv
+from pipeline.scoring.card import read_card
+from pipeline.scoring.leaderboard import read_leaderboard
 
 pytestmark = pytest.mark.slow
 
@@ -68,11 +69,11 @@ def run_until(
 
 def test_make_run_ends_with_what_it_made(built: Path) -> None:
     table = (built / FIRST_RUN).read_text().splitlines()[-7:]
-    card = json.loads((built / "submissions/tiny.json").read_text())
-    report = json.loads((built / "reports/leaderboard.json").read_text())
-    assert f"{card['out_of_fold']['accuracy']:.4f}  (95% interval" in table[1]
-    assert f"{report['solution']['public']['accuracy']:.4f}" in table[2]
-    assert f"{report['solution']['private']['accuracy']:.4f}" in table[3]
+    card = read_card(built / "submissions/tiny.json")
+    solution = read_leaderboard(built / "reports/leaderboard.json", "accuracy").solution
+    assert f"{card.out_of_fold.accuracy:.4f}  (95% interval" in table[1]
+    assert f"{solution.public.scores['accuracy']:.4f}" in table[2]
+    assert f"{solution.private.scores['accuracy']:.4f}" in table[3]
     assert "submissions/tiny.csv" in table[4]
     assert "reports/index.html" in table[5]
     assert table[6].startswith("next")
@@ -104,14 +105,12 @@ def test_the_submission_is_the_samples_form_and_scores_as_reported(built: Path) 
     solution = read_csv(built / "data/hidden/solution.csv").set_index("id").loc[submission["id"]]
     assert list(submission.columns) == list(sample.columns)
     assert list(submission["id"]) == list(sample["id"])
-    report = json.loads((built / "reports/leaderboard.json").read_text())["solution"]
-    for half in ("Public", "Private"):
+    report = read_leaderboard(built / "reports/leaderboard.json", "accuracy").solution
+    for half, found in (("Public", report.public), ("Private", report.private)):
         rows = (solution["Usage"] == half).to_numpy()
         score = accuracy_score(solution["label"][rows], submission["label"][rows])
-        assert report[half.lower()] == {
-            "rows": rows.sum(),
-            "accuracy": pytest.approx(score, abs=1e-6),
-        }
+        assert found.rows == rows.sum()
+        assert found.scores == {"accuracy": pytest.approx(score, abs=1e-6)}
 
 
 def test_without_the_hidden_files_and_without_dvc_every_byte_is_the_same(
