@@ -125,7 +125,7 @@ def _describe(changes: list[Any]) -> str:
 
 def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     name = config.ensemble.name
-    _unpack_commit(folder / CODE)
+    unpack_commit(folder / CODE)
     write_text(folder / CODE / ".dvc" / "config.local", "[core]\n    no_scm = true\n")
     for file in weights:
         _copy(file, folder / DEFAULTS.MODEL_DIR / file.relative_to("models"))
@@ -173,7 +173,8 @@ def list_structure(files: list[str]) -> str:
     return "".join(f"./{path}\n" for path in sorted({*files, *folders}))
 
 
-def _unpack_commit(folder: Path) -> None:
+def unpack_commit(folder: Path) -> None:
+    """Write the files of the last commit. Raises SubmissionError on a link among them."""
     packed = io.BytesIO(git_bytes("archive", "--format=tar", "HEAD"))
     with tarfile.open(fileobj=packed) as archive:
         if links := [member.name for member in archive if not (member.isfile() or member.isdir())]:
