@@ -164,7 +164,7 @@ def test_going_to_another_profile_and_back_trains_nothing_again(built: Path) -> 
     (built / "profiles/other.yaml").write_text(other)
     use = ("make", "-o", ".venv/.installed", "use")
     assert run(built, *use, "PROFILE=other").returncode == 0
-    there = run(built, "dvc", "repro")
+    there = run(built, "dvc", "repro", "ensemble")
     assert there.returncode == 0, there.stdout
     assert "Running stage 'prepare'" in there.stdout  # of another seed
     assert digests(built, "data/store/train.npy")["data/store/train.npy"] not in before.values()
@@ -243,10 +243,10 @@ def test_ctrl_c_in_dvc_repro_leaves_a_pipeline_that_goes_on(trained: Path, tmp_p
     project = copy_project(trained, tmp_path / "project")
     params = PARAMS.replace("epochs: 2\n", "epochs: 30\n").replace("[one, two]", "[one]")
     (project / "params.yaml").write_text(params.replace("folds: [0, 1]", "folds: [0]"))
-    code, heard = run_until(project, "epoch 3,", signal.SIGINT, "dvc", "repro")
+    code, heard = run_until(project, "epoch 3,", signal.SIGINT, "dvc", "repro", "ensemble")
     assert code != 0
     assert "interrupted: the same command goes on where it was\n" in heard
-    again = run(project, "dvc", "repro")
+    again = run(project, "dvc", "repro", "ensemble")
     assert again.returncode == 0, again.stdout
     assert "going on after epoch " in again.stdout
     assert (project / "submissions/tiny.csv").is_file()
