@@ -1,11 +1,12 @@
 """The whole pipeline, as its users run it: real DVC, real processes, on a small competition."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
 from pipeline.core.tables import read_csv
+from pipeline.scoring.card import read_card
+from pipeline.scoring.leaderboard import read_leaderboard
 
 pytestmark = pytest.mark.slow
 
@@ -36,13 +39,41 @@ def built(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_project(trained, tmp_path_factory.mktemp("built") / "project")
 
 
+@contextmanager
+def replaced(file: Path, old: bytes, new: bytes) -> Iterator[None]:
+    """A file with another content while the block runs."""
+    kept = file.read_bytes()
+    assert old in kept
+    file.write_bytes(kept.replace(old, new))
+    try:
+        yield
+    finally:
+        file.write_bytes(kept)
+
+
+def run_until(
+    project: Path, heard_of: str, sent: signal.Signals, *command: str
+) -> tuple[int, list[str]]:
+    """Run a command, send it and its children a signal at a line; the exit code and all lines."""
+    with subprocess.Popen(
+        command, cwd=project, env=environment(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        heard = []
+        for line in process.stdout or []:
+            heard.append(line)
+            if heard_of in line:
+                os.killpg(process.pid, sent)
+    return process.returncode, heard
+
+
 def test_make_run_ends_with_what_it_made(built: Path) -> None:
     table = (built / FIRST_RUN).read_text().splitlines()[-7:]
-    card = json.loads((built / "submissions/tiny.json").read_text())
-    report = json.loads((built / "reports/leaderboard.json").read_text())
-    assert f"{card['out_of_fold']['accuracy']:.4f}  (95% interval" in table[1]
-    assert f"{report['solution']['public']['accuracy']:.4f}" in table[2]
-    assert f"{report['solution']['private']['accuracy']:.4f}" in table[3]
+    card = read_card(built / "submissions/tiny.json")
+    solution = read_leaderboard(built / "reports/leaderboard.json", "accuracy").solution
+    assert f"{card.out_of_fold.accuracy:.4f}  (95% interval" in table[1]
+    assert f"{solution.public.scores['accuracy']:.4f}" in table[2]
+    assert f"{solution.private.scores['accuracy']:.4f}" in table[3]
     assert "submissions/tiny.csv" in table[4]
     assert "reports/index.html" in table[5]
     assert table[6].startswith("next")
@@ -74,14 +105,12 @@ def test_the_submission_is_the_samples_form_and_scores_as_reported(built: Path) 
     solution = read_csv(built / "data/hidden/solution.csv").set_index("id").loc[submission["id"]]
     assert list(submission.columns) == list(sample.columns)
     assert list(submission["id"]) == list(sample["id"])
-    report = json.loads((built / "reports/leaderboard.json").read_text())["solution"]
-    for half in ("Public", "Private"):
+    report = read_leaderboard(built / "reports/leaderboard.json", "accuracy").solution
+    for half, found in (("Public", report.public), ("Private", report.private)):
         rows = (solution["Usage"] == half).to_numpy()
         score = accuracy_score(solution["label"][rows], submission["label"][rows])
-        assert report[half.lower()] == {
-            "rows": rows.sum(),
-            "accuracy": pytest.approx(score, abs=1e-6),
-        }
+        assert found.rows == rows.sum()
+        assert found.scores == {"accuracy": pytest.approx(score, abs=1e-6)}
 
 
 def test_without_the_hidden_files_and_without_dvc_every_byte_is_the_same(
@@ -101,29 +130,20 @@ def test_without_the_hidden_files_and_without_dvc_every_byte_is_the_same(
 
 
 def test_another_solution_changes_the_report_alone(built: Path) -> None:
-    solution = built / "data/hidden/solution.csv"
-    kept, report = solution.read_bytes(), (built / "reports/leaderboard.json").read_bytes()
-    before = digests(built, *RESULTS)
-    solution.write_bytes(kept.replace(b",0,P", b",1,P"))
-    try:
+    report = built / "reports/leaderboard.json"
+    said, before = report.read_bytes(), digests(built, *RESULTS)
+    with replaced(built / "data/hidden/solution.csv", b",0,P", b",1,P"):
         for name in ("prepare", "split", "ensemble", "check"):
             assert stage(built, name).returncode == 0
         assert digests(built, *RESULTS) == before
-        assert (built / "reports/leaderboard.json").read_bytes() != report
-    finally:
-        solution.write_bytes(kept)
-        assert stage(built, "check").returncode == 0
-    assert (built / "reports/leaderboard.json").read_bytes() == report
+        assert report.read_bytes() != said
+    assert stage(built, "check").returncode == 0
+    assert report.read_bytes() == said
 
 
 def test_changing_one_model_retrains_that_one_alone(built: Path) -> None:
-    params = built / "params.yaml"
-    kept = params.read_text()
-    params.write_text(kept.replace("seed: 2,", "seed: 3,"))
-    try:
+    with replaced(built / "params.yaml", b"seed: 2,", b"seed: 3,"):
         dry = run(built, "dvc", "repro", "--dry").stdout
-    finally:
-        params.write_text(kept)
     assert "Running stage 'train@two-0'" in dry
     assert "Running stage 'train@two-1'" in dry
     assert "train@one-0' didn't change" in dry or "Running stage 'train@one-0'" not in dry
@@ -132,18 +152,22 @@ def test_changing_one_model_retrains_that_one_alone(built: Path) -> None:
 
 def test_going_to_another_profile_and_back_trains_nothing_again(built: Path) -> None:
     before = digests(built, *RESULTS)
-    other = PARAMS.replace("name: tiny", "name: other").replace(
-        "duplicates: 0.05, seed: 1", "duplicates: 0.05, seed: 2"
-    )
-    other = other.replace("members: [one, two]", "members: [one]").replace(
-        "folds: [0, 1]", "folds: [0]"
-    )
+    other = PARAMS
+    for known, changed in (
+        ("name: tiny", "name: other"),
+        ("duplicates: 0.05, seed: 1", "duplicates: 0.05, seed: 2"),
+        ("members: [one, two]", "members: [one]"),
+        ("folds: [0, 1]", "folds: [0]"),
+    ):
+        other = other.replace(known, changed)
     (built / "profiles/here.yaml").write_text(TRAINED_PARAMS)
     (built / "profiles/other.yaml").write_text(other)
     use = ("make", "-o", ".venv/.installed", "use")
     assert run(built, *use, "PROFILE=other").returncode == 0
-    there = run(built, "dvc", "repro")
+    there = run(built, "dvc", "repro", "ensemble")
     assert there.returncode == 0, there.stdout
+    assert "Running stage 'prepare'" in there.stdout  # of another seed
+    assert digests(built, "data/store/train.npy")["data/store/train.npy"] not in before.values()
     assert (built / "submissions/other.csv").is_file()
     assert run(built, *use, "PROFILE=here").returncode == 0
     back = run(built, "dvc", "repro").stdout
@@ -158,10 +182,8 @@ def test_going_to_another_profile_and_back_trains_nothing_again(built: Path) -> 
 
 def test_uncommitted_parameters_are_never_overwritten(built: Path) -> None:
     params = built / "params.yaml"
-    kept = params.read_text()
     (built / "profiles/here.yaml").write_text(TRAINED_PARAMS)
-    params.write_text(kept.replace("lr: 0.01", "lr: 0.02"))
-    try:
+    with replaced(params, b"lr: 0.01", b"lr: 0.02"):
         done = run(built, "make", "-o", ".venv/.installed", "use", "PROFILE=here")
         assert done.returncode != 0
         assert (
@@ -172,8 +194,6 @@ def test_uncommitted_parameters_are_never_overwritten(built: Path) -> None:
         unknown = stage(built, "use", "nowhere")
         assert unknown.returncode == 1
         assert "profiles/nowhere.yaml: no such profile; known: here" in unknown.stdout
-    finally:
-        params.write_text(kept)
 
 
 def test_the_profiles_are_listed_with_their_results(built: Path) -> None:
@@ -204,17 +224,7 @@ def test_an_interrupted_training_goes_on_and_gives_the_same_bytes(
     expected = digests(project, "models/one/fold0/*")
     shutil.rmtree(project / "models")
     command = [sys.executable, "-m", "pipeline", "train", "one", "0"]
-
-    with subprocess.Popen(
-        command, cwd=project, env=environment(), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        heard = []
-        for line in process.stderr or []:
-            heard.append(line)
-            if "epoch 5," in line:
-                os.killpg(process.pid, sent)
-    code = process.returncode
+    code, heard = run_until(project, "epoch 5,", sent, *command)
     assert not (project / "models").exists()
     if sent is signal.SIGINT:
         assert code == 130
@@ -233,38 +243,24 @@ def test_ctrl_c_in_dvc_repro_leaves_a_pipeline_that_goes_on(trained: Path, tmp_p
     project = copy_project(trained, tmp_path / "project")
     params = PARAMS.replace("epochs: 2\n", "epochs: 30\n").replace("[one, two]", "[one]")
     (project / "params.yaml").write_text(params.replace("folds: [0, 1]", "folds: [0]"))
-    with subprocess.Popen(
-        ["dvc", "repro"], cwd=project, env=environment(), start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as process:  # fmt: skip
-        heard = []
-        for line in process.stdout or []:
-            heard.append(line)
-            if "epoch 3," in line:
-                os.killpg(process.pid, signal.SIGINT)
-    assert process.returncode != 0
+    code, heard = run_until(project, "epoch 3,", signal.SIGINT, "dvc", "repro", "ensemble")
+    assert code != 0
     assert "interrupted: the same command goes on where it was\n" in heard
-    again = run(project, "dvc", "repro")
+    again = run(project, "dvc", "repro", "ensemble")
     assert again.returncode == 0, again.stdout
     assert "going on after epoch " in again.stdout
     assert (project / "submissions/tiny.csv").is_file()
 
 
 def test_a_typo_in_params_stops_dvc_with_one_sentence(built: Path) -> None:
-    params = built / "params.yaml"
-    kept = params.read_text()
-    params.write_text(kept.replace("batch_size: 16", "batch_sise: 16"))
-    try:
+    with replaced(built / "params.yaml", b"batch_size: 16", b"batch_sise: 16"):
         done = run(built, "dvc", "repro")
-    finally:
-        params.write_text(kept)
     assert done.returncode != 0
     assert (
         "params.yaml: train.models.one.batch_sise: unknown parameter; did you mean 'batch_size'?"
         in done.stdout
     )
     assert "Traceback" not in done.stdout
-    assert run(built, "dvc", "repro").returncode == 0
 
 
 def test_live_metrics_can_be_plotted(built: Path) -> None:
@@ -316,16 +312,3 @@ def test_a_stage_reads_what_dvc_yaml_names_and_nothing_else(built: Path, command
     assert not {path for path in opened - own if not any(path.startswith(dep) for dep in deps)}
     unread = {dep for dep in deps if not any(path.startswith(dep) for path in opened)}
     assert unread <= {"corrections"}  # a folder that is there for a day when it is not empty
-
-
-def test_another_seed_of_the_download_prepares_anew(trained: Path, tmp_path: Path) -> None:
-    project = copy_project(trained, tmp_path / "project")
-    params = project / "params.yaml"
-    params.write_text(
-        params.read_text().replace("duplicates: 0.05, seed: 1", "duplicates: 0.05, seed: 77")
-    )
-    done = run(project, "dvc", "repro", "split")
-    assert "Running stage 'prepare'" in done.stdout
-    assert (project / "data/store/train.npy").read_bytes() != (
-        trained / "data/store/train.npy"
-    ).read_bytes()

@@ -13,7 +13,6 @@ import torch
 from cards import make_card
 from pictures import fill, pack, png, rows_of
 from project import PARAMS, prepare_config, stage
-from safetensors.torch import load_file, save_file
 
 from pipeline.core import paths
 from pipeline.core.errors import (
@@ -22,15 +21,14 @@ from pipeline.core.errors import (
     ImageError,
     PipelineError,
     TableError,
-    TrainError,
 )
 from pipeline.core.files import sha256_of
 from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
-from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
 from pipeline.predict.images import (
+    BrokenImage,
     ImageFolder,
     decode_batches,
     have_suffix,
@@ -38,9 +36,8 @@ from pipeline.predict.images import (
     open_images,
 )
 from pipeline.prepare.decode import decode_image
-from pipeline.raw.archive import ImageArchive
+from pipeline.raw.archive import MOST_MEMBER_BYTES
 from pipeline.scoring.card import read_card
-from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 from pipeline.train.infer import predict as predict_rows
@@ -48,6 +45,7 @@ from pipeline.train.models import build_model, load_model, save_model
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS
+PAIR = {"a.png": png(1), "b.png": png(2)}
 
 
 @pytest.fixture
@@ -83,87 +81,6 @@ def write_card(**changes: Any) -> None:
 
 def networks_of() -> list[dict[str, Any]]:
     return [network.model_dump() for network in read_card(paths.card("tiny")).networks]
-
-
-# A network from its file
-
-
-NETWORKS = {
-    "vgg": {"family": "small", "name": "vgg", "width": 4, "stages": 3, "dropout": 0.1},
-    "resnet": {"family": "small", "name": "resnet", "width": 4, "stages": 2, "dropout": 0.0},
-    "timm": {
-        "family": "timm", "name": "test_resnet", "pretrained": False, "weights": None,
-        "dropout": 0.1,
-    },
-}  # fmt: skip
-
-
-def model_config(config: Config, network: dict[str, Any]) -> ModelConfig:
-    values = config.train.models["one"].model_dump()
-    return ModelConfig.model_validate(values | {"network": network})
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
-    config: Config, name: str
-) -> None:
-    made_of = model_config(config, NETWORKS[name])
-    model = build_model(made_of.network, 3, 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
-    model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))  # moves the running means
-    save_model(Path("kept.safetensors"), model, made_of, ["a", "b", "007"])
-    again, classes = load_model(Path("kept.safetensors"))
-    assert classes == ["a", "b", "007"]
-    assert not again.training
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    with torch.inference_mode():
-        assert torch.equal(again(images), model.eval()(images))
-
-
-def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh = model_config(config, NETWORKS["timm"])
-    model = build_model(fresh.network, 2, 32, [0.0] * 3, [1.0] * 3)
-    for start in ({"pretrained": True}, {"weights": "gone.safetensors"}):
-        made_of = model_config(config, NETWORKS["timm"] | start)
-        save_model(Path("kept.safetensors"), model, made_of, CLASSES)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        load_model(Path("kept.safetensors"))
-
-
-@pytest.mark.usefixtures("config")
-def test_a_file_of_another_kind_is_refused_by_name() -> None:
-    whole = Path("models/one/fold0/weights.safetensors")
-    tensors = load_file(whole)
-    text, foreign, edited, cut = (
-        Path(name) for name in ("text.bin", "foreign.safetensors", "edited.safetensors", "cut.bin")
-    )
-    text.write_text("no weights at all")
-    cut.write_bytes(whole.read_bytes()[:-10])
-    save_file(tensors, foreign, {"format": "pt"})
-    for path, message in (
-        (Path("none.bin"), "none.bin: no such file. Run: dvc repro"),
-        (text, "text.bin: expected a network of this pipeline, found no safetensors file: "),
-        (cut, "cut.bin: expected a network of this pipeline, found no safetensors file: "),
-        (
-            foreign,
-            "foreign.safetensors: expected a network of this pipeline, found another network's "
-            "weights (metadata: format). Name a weights.safetensors of `python -m pipeline train`",
-        ),
-    ):
-        with pytest.raises(TrainError) as caught:
-            load_model(path)
-        assert str(caught.value).startswith(message)
-    small = {"network": NETWORKS["vgg"] | {"width": 8}, "classes": CLASSES}
-    for described, message in (
-        ("{}", "found an unknown description (metadata: model)"),
-        (json.dumps(small | {"more": 1}), "found an unknown description (metadata: model)"),
-        (json.dumps(small), "found tensors that are not of vgg: "),
-    ):
-        save_file(tensors, edited, {"model": described})
-        with pytest.raises(TrainError) as caught:
-            load_model(edited)
-        assert message in str(caught.value)
 
 
 # Which images there are
@@ -370,38 +287,37 @@ def test_a_broken_image_has_no_row_and_is_named_with_its_reason(
     assert "some: 1 other files ignored (first: notes.txt)" in capsys.readouterr().err
 
 
-def test_a_damaged_member_of_a_zip_is_a_broken_image(config: Config) -> None:
-    pack(Path("new.zip"), {"a.png": png(1), "b.png": png(2)})
-    content = bytearray(Path("new.zip").read_bytes())
+def damaged_member() -> str:
+    content = bytearray(pack(Path("new.zip"), PAIR).read_bytes())
     content[100] ^= 0xFF  # in a.png
     Path("new.zip").write_bytes(content)
-    with pytest.raises(ImageError, match=r"new.zip: 1 of 2 images cannot be read \(first: a.png: "):
-        predict.run(config, Path("new.zip"), Path("out.csv"))
+    return "expected a.png whole, found it damaged"
+
+
+def too_large() -> str:
+    os.truncate(fill(Path("new"), PAIR) / "a.png", MOST_MEMBER_BYTES + 1)
+    return "above 1,073,741,824 bytes"
+
+
+@pytest.mark.parametrize("spoil", [damaged_member, too_large])
+def test_an_image_that_cannot_be_read_from_its_source_is_a_broken_image(
+    config: Config, spoil: Callable[[], str]
+) -> None:
+    reason = spoil()
+    source = Path("new.zip") if Path("new.zip").is_file() else Path("new")
+    with pytest.raises(
+        ImageError, match=rf"1 of 2 images cannot be read \(first: a.png: .*{reason}"
+    ):
+        predict.run(config, source, Path("out.csv"))
     assert [row["cell"] for row in rows_of(Path("out.csv"))] == ["b"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_a_broken_image(config: Config) -> None:
-    fill(Path("new"), {"a.png": png(1), "b.png": png(2)})
-    Path("new/a.png").chmod(0)
-    with pytest.raises(ImageError, match=r"a.png: cannot be read \(Permission denied\)"):
-        predict.run(config, Path("new"), Path("out.csv"))
-
-
-def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(Path("new"), {"a.png": png(1), "b.png": png(2)})
-    opened = predict.open_images
-
-    def open_then_lose(source: Path) -> ImageFolder | ImageArchive:
-        images = opened(source)
-        Path("new/a.png").unlink()
-        return images
-
-    monkeypatch.setattr(predict, "open_images", open_then_lose)
-    with pytest.raises(ImageError, match=r"a.png: cannot be read \(No such file or directory\)"):
-        predict.run(config, Path("new"), Path("out.csv"))
+def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(tmp_path: Path) -> None:
+    images = ImageFolder(fill(tmp_path, PAIR))
+    (tmp_path / "a.png").unlink()
+    (batch,) = decode_batches(images, images.members, ["a", "b"], prepare_config(), 2)
+    assert batch.image_ids == ["b"]
+    assert batch.broken == [BrokenImage("a.png", "cannot be read (No such file or directory)")]
 
 
 def test_where_all_images_are_broken_no_predictions_appear(config: Config) -> None:
@@ -546,19 +462,6 @@ def test_the_competitions_own_test_images_get_the_submission_again(
     card = read_card(trained / "submissions/tiny.json")
     assert card.blend.fitted.temperature is not None
     assert card.blend.fitted.threshold is not None
-    by_model = [
-        np.mean([read_network(trained / f"models/{model}/fold{fold}/test.csv", list(found.index)) for fold in (0, 1)], axis=0)
-        for model in ("one", "two")
-    ]  # fmt: skip
-    blended = read_fitted(Path("tiny.json"), card.blend.fitted, 2).apply(np.stack(by_model))
-    for place, column in enumerate(("p_0", "p_1")):
-        assert list(found[column]) == [f"{value:.9g}" for value in blended.probabilities[:, place]]
-
-
-def read_network(path: Path, image_ids: list[str]) -> np.ndarray:
-    """A network's probabilities, which are float32."""
-    table = read_csv(path).set_index("image_id").loc[image_ids]
-    return table[["p_0", "p_1"]].astype(np.float32).to_numpy(np.float64)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Training: learns, repeats itself bit for bit, resumes bit for bit, and fails in one sentence."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipeline.core.errors import TrainError
 from pipeline.train import checkpoint
@@ -20,7 +21,7 @@ from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict, symmetries
-from pipeline.train.models import Classifier, build_model, save_model
+from pipeline.train.models import Classifier, build_model, load_model, save_model
 from pipeline.train.optim import MovingAverage, learning_rate
 
 POLICY: list[dict[str, Any]] = [
@@ -465,3 +466,70 @@ def test_the_checkpoints_key_changes_with_parameters_files_and_the_code_of_the_w
         path.write_text(before)
     assert len(changed | {key}) == 5
     assert hash_of_inputs("p", [inputs]) == key
+
+
+VGG = {"family": "small", "name": "vgg", "width": 4, "stages": 3, "dropout": 0.1}
+TIMM = {
+    "family": "timm",
+    "name": "test_resnet",
+    "pretrained": False,
+    "weights": None,
+    "dropout": 0.1,
+}
+
+
+@pytest.mark.parametrize("network", [VGG, VGG | {"name": "resnet", "stages": 2}, TIMM])
+def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
+    tmp_path: Path, network: dict[str, Any]
+) -> None:
+    config = config_of(network=network)
+    model = build_model(config.network, 3, 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
+    model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))  # moves the running means
+    save_model(tmp_path / "kept.safetensors", model, config, ["a", "b", "007"])
+    again, classes = load_model(tmp_path / "kept.safetensors")
+    assert classes == ["a", "b", "007"]
+    assert not again.training
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(again(images), model.eval()(images))
+
+
+@pytest.mark.parametrize("start", [{"pretrained": True}, {"weights": "gone.safetensors"}])
+def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: dict[str, Any]
+) -> None:
+    model = build_model(config_of(network=TIMM).network, 2, 32, [0.0] * 3, [1.0] * 3)
+    save_model(tmp_path / "kept.safetensors", model, config_of(network=TIMM | start), ["0", "1"])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    load_model(tmp_path / "kept.safetensors")
+
+
+def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path: Path) -> None:
+    config, path = config_of(network=VGG), tmp_path / "some.safetensors"
+    save_model(path, build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3), config, ["0", "1"])
+    whole, tensors = path.read_bytes(), load_file(path)
+    expected = f"{path}: expected a network of this pipeline, found "
+
+    def refused() -> str:
+        with pytest.raises(TrainError) as caught:
+            load_model(path)
+        return str(caught.value)
+
+    path.unlink()
+    assert refused() == f"{path}: no such file. Run: dvc repro"
+    for content in (b"no weights at all", whole[:-10]):
+        path.write_bytes(content)
+        assert refused().startswith(f"{expected}no safetensors file: ")
+    save_file(tensors, path, {"format": "pt"})
+    assert refused() == (
+        f"{expected}another network's weights (metadata: format). "
+        "Name a weights.safetensors of `python -m pipeline train`"
+    )
+    wider = {"network": VGG | {"width": 8}, "classes": ["0", "1"]}
+    for described, message in (
+        ({}, "an unknown description (metadata: model)"),
+        (wider | {"more": 1}, "an unknown description (metadata: model)"),
+        (wider, "tensors that are not of vgg: "),
+    ):
+        save_file(tensors, path, {"model": json.dumps(described)})
+        assert refused().startswith(f"{expected}{message}")

@@ -1,24 +1,22 @@
 """Command `predict`: new images, scored by the networks and the blend of the submission.
 
 It is not a DVC stage. It reads params.yaml, the networks in models/, and the submission with its
-card: which networks, how they are blended, what the columns are called, and whether ids have a
-suffix. The competition's images and data/store are not needed.
+card, which say which networks there are, how they are blended, what the columns are called, and
+whether ids have a suffix. The competition's images and data/store are not needed.
 """
 
-import csv
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
+import pandas as pd
 
 from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
-from pipeline.core.files import new_file, sha256_of
+from pipeline.core.files import sha256_of
 from pipeline.core.progress import say, track
-from pipeline.core.tables import probability_columns, read_csv
+from pipeline.core.tables import probability_columns, read_csv, write_table
 from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
@@ -55,8 +53,8 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class ScoredBatch:
-    """A batch of images; ids and predictions are parallel."""
+class ScoredImages:
+    """The images that could be read, in the order of the files: ids and predictions in parallel."""
 
     image_ids: list[str]
     prediction: Prediction
@@ -79,21 +77,23 @@ def run(config: Config, source: Path, output: Path) -> None:
             say(f"{source}: {len(images.ignored)} other files ignored {examples(images.ignored)}")
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
-        with new_file(output) as partial:
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                batches = score(ensemble, images, images.members, image_ids, config.prepare)
-                broken = _write(file, ensemble, batches)
-            rows = len(image_ids) - len(broken)
-            listed = _list_broken(output, broken)
-            if not rows:
-                raise ImageError(f"{_summarise(source, broken, len(image_ids))}, see {listed}")
+        found = score(ensemble, images, images.members, image_ids, config.prepare)
+    listed = output.with_name(f"{output.stem}.broken.csv")
+    listed.unlink(missing_ok=True)
+    failure = ""
+    if found.broken:
+        write_table(listed, pd.DataFrame(found.broken))
+        first = examples([f"{image.file}: {image.reason}" for image in found.broken])
+        failure = f"{source}: {len(found.broken)} of {len(image_ids)} images cannot be read {first}"
+    if not found.image_ids:
+        raise ImageError(f"{failure}, see {listed}")
+    write_table(output, _tabulate(ensemble, found))
     networks = sum(map(len, ensemble.networks.values()))
-    say(f"{output}: {rows} images, from {networks} networks")
-    if broken:
+    say(f"{output}: {len(found.image_ids)} images, from {networks} networks")
+    if failure:
         raise ImageError(
-            f"{_summarise(source, broken, len(image_ids))}: they have no row in {output}, and are "
-            f"listed in {listed} with the reasons. Get them from their source again, or leave "
-            "them out"
+            f"{failure}: they have no row in {output}, and are listed in {listed} with the "
+            "reasons. Get them from their source again, or leave them out"
         )
 
 
@@ -167,61 +167,37 @@ def score(
     members: list[str],
     image_ids: list[str],
     config: PrepareConfig,
-) -> Iterator[ScoredBatch]:
-    """Decode and predict batch by batch, in the order of the members.
+) -> ScoredImages:
+    """Decode and predict batch by batch, in the order of the members, and blend.
 
     The submission was blended from tables, whose nine digits give a network's float32 back exactly:
     the same images in the same batches get the same bits.
     """
+    found: list[str] = []
+    broken: list[BrokenImage] = []
+    by_batch = [np.empty((len(ensemble.networks), 0, len(ensemble.classes)))]
     with warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
         batches = decode_batches(images, members, image_ids, config, BATCH)
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):
+            found += batch.image_ids
+            broken += batch.broken
             if batch.image_ids:
                 by_model = [
                     np.mean([network.predict(batch.pixels) for network in networks], axis=0)
                     for networks in ensemble.networks.values()
                 ]
-                prediction = ensemble.blend.apply(np.stack(by_model))
-            else:
-                nothing = np.empty((0, len(ensemble.classes)))
-                prediction = Prediction(nothing, np.empty(0, np.int64))
-            yield ScoredBatch(batch.image_ids, prediction, batch.broken)
+                by_batch.append(np.stack(by_model))
+    return ScoredImages(found, ensemble.blend.apply(np.concatenate(by_batch, axis=1)), broken)
 
 
-def _write(file: TextIO, ensemble: Ensemble, batches: Iterator[ScoredBatch]) -> list[BrokenImage]:
-    rows = csv.writer(file, lineterminator="\n")
-    columns = probability_columns(ensemble.classes)
-    rows.writerow([ensemble.id_column, *columns, ensemble.label_column])
-    broken = []
-    for batch in batches:
-        broken += batch.broken
-        found = batch.prediction
-        for image_id, probabilities, place in zip(
-            batch.image_ids, found.probabilities, found.predicted, strict=True
-        ):
-            label = ensemble.classes[place]
-            rows.writerow([image_id, *(f"{value:.9g}" for value in probabilities), label])
-    return broken
-
-
-def _list_broken(output: Path, broken: list[BrokenImage]) -> Path:
-    """Write the broken images beside the output; without any, remove an earlier list."""
-    path = output.with_name(f"{output.stem}.broken.csv")
-    if not broken:
-        path.unlink(missing_ok=True)
-        return path
-    with new_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["file", "reason"])
-        rows.writerows([image.file, image.reason] for image in broken)
-    return path
-
-
-def _summarise(source: Path, broken: list[BrokenImage], images: int) -> str:
-    first = examples([f"{image.file}: {image.reason}" for image in broken])
-    return f"{source}: {len(broken)} of {images} images cannot be read {first}"
+def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:
+    table = pd.DataFrame({ensemble.id_column: found.image_ids})
+    for place, column in enumerate(probability_columns(ensemble.classes)):
+        table[column] = [f"{value:.9g}" for value in found.prediction.probabilities[:, place]]
+    table[ensemble.label_column] = [ensemble.classes[place] for place in found.prediction.predicted]
+    return table
 
 
 def _check_output(output: Path, source: Path, submission: Path) -> None:

@@ -7,13 +7,13 @@
       submissions/NAME.csv, NAME.json
       code/    the commit, as git archives it
 
-The texts follow section B of kaggle.com/WinningModelDocumentationGuidelines; they are the
-templates beside this module. Everything else comes from the commit and from the networks that the
-card names by their hashes, so the same commit on the same machine gives the same bytes. The
-competition's data are left out. `code` is a repository of DVC without git, where `make run`
-trains again.
+The texts follow section B of kaggle.com/WinningModelDocumentationGuidelines; their templates are
+beside this module. Everything else comes from the commit and from the networks that the card names
+by their hashes, so the same commit on the same machine gives the same bytes. The competition's
+data are left out. `code` is a repository of DVC without git, where `make run` trains again.
 """
 
+import io
 import json
 import shutil
 import subprocess
@@ -31,6 +31,7 @@ from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.progress import say
 from pipeline.download.stage import MANIFEST
 from pipeline.ensemble.saved import read_fitted
+from pipeline.ledger.git import git, git_bytes
 from pipeline.ledger.provenance import trace
 from pipeline.params import Config
 from pipeline.predict.command import find_weights
@@ -90,10 +91,10 @@ def _find_obstacles(submission: Path) -> list[str]:
         obstacles.append(f"{card} is not its card")
     wanted = [submission, card, paths.PARAMS, Path("dvc.yaml"), paths.DVC_LOCK]
     wanted += [paths.REQUIREMENTS, LICENSE]
-    committed = _git("ls-files", "--", *map(str, wanted)).splitlines()
+    committed = git("ls-files", "--", *map(str, wanted)).splitlines()
     if missing := [str(path) for path in wanted if str(path) not in committed]:
         obstacles.append(f"no commit holds {', '.join(missing)}")
-    unknown = _git("ls-files", "--others", "--exclude-standard", "--", "pipeline").splitlines()
+    unknown = git("ls-files", "--others", "--exclude-standard", "--", "pipeline").splitlines()
     if unknown:
         obstacles.append(f"{len(unknown)} files of the code are in no commit {examples(unknown)}")
     if not obstacles and (stale := _find_stale()):  # DVC takes seconds to answer
@@ -124,7 +125,7 @@ def _describe(changes: list[Any]) -> str:
 
 def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     name = config.ensemble.name
-    _unpack_commit(folder / CODE)
+    unpack_commit(folder / CODE)
     write_text(folder / CODE / ".dvc" / "config.local", "[core]\n    no_scm = true\n")
     for file in weights:
         _copy(file, folder / DEFAULTS.MODEL_DIR / file.relative_to("models"))
@@ -137,7 +138,7 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
         write_text(folder / f"{step}.py", render("script.py", step=step))
     facts = {
         "name": name,
-        "commit": _git("rev-parse", "HEAD").strip(),
+        "commit": git("rev-parse", "HEAD"),
         "download": config.download,
         "raw_files": {
             path.name: sha256_of(path)
@@ -172,25 +173,16 @@ def list_structure(files: list[str]) -> str:
     return "".join(f"./{path}\n" for path in sorted({*files, *folders}))
 
 
-def _unpack_commit(folder: Path) -> None:
-    folder.mkdir()
-    packed = folder.with_suffix(".tar")
-    _git("archive", "--format=tar", f"--output={packed.absolute()}", "HEAD")
-    with tarfile.open(packed) as archive:
-        for member in archive:
-            path = folder / member.name
-            if member.isdir():
-                continue
-            content = archive.extractfile(member) if member.isfile() else None
-            if content is None:
-                raise SubmissionError(
-                    f"{member.name}: expected files in the commit, found a link, which not every "
-                    "system can unpack. Put a file in its place"
-                )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.read())
-            path.chmod(0o755 if member.mode & 0o100 else 0o644)
-    packed.unlink()
+def unpack_commit(folder: Path) -> None:
+    """Write the files of the last commit. Raises SubmissionError on a link among them."""
+    packed = io.BytesIO(git_bytes("archive", "--format=tar", "HEAD"))
+    with tarfile.open(fileobj=packed) as archive:
+        if links := [member.name for member in archive if not (member.isfile() or member.isdir())]:
+            raise SubmissionError(
+                f"{links[0]}: expected files in the commit, found a link, which not every "
+                "system can unpack. Put a file in its place"
+            )
+        archive.extractall(folder, filter="data")
 
 
 def _zip(folder: Path, zipped: Path) -> None:
@@ -202,10 +194,7 @@ def _zip(folder: Path, zipped: Path) -> None:
             member.create_system = 3  # Unix
             mode = 0o100755 if file.stat().st_mode & 0o100 else 0o100644
             member.external_attr = mode << 16
-            member.compress_type = zipfile.ZIP_DEFLATED
-            member.file_size = file.stat().st_size  # above 2 GiB the format is another
-            with file.open("rb") as content, archive.open(member, "w") as packed:
-                shutil.copyfileobj(content, packed, 2**20)
+            archive.writestr(member, file.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _files(folder: Path) -> list[str]:
@@ -217,10 +206,3 @@ def _files(folder: Path) -> list[str]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SubmissionError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
-    return done.stdout

@@ -1,9 +1,9 @@
 """What prepare_data.py, train.py and predict.py of a winner's package run.
 
 SETTINGS.json is the only file that names the folders of data, networks and submissions. The
-scripts make a working folder, `work`, in which these folders have the names that the stages know
-(pipeline/core/paths.py), as links, beside links to the files of the commit, and run the stages
-there: the stages need to know nothing of a package.
+scripts make a working folder, `work`. It holds links to these folders, under the names that the
+stages use (pipeline/core/paths.py), and links to the files of the commit. The stages run there,
+unchanged.
 """
 
 import argparse
@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import pydantic
 
 from pipeline.core import paths
 from pipeline.core.errors import CompetitionError, ConfigError, ImageError, PipelineError, examples
 from pipeline.core.progress import say
+from pipeline.core.section import Section
 from pipeline.core.tables import read_csv
 from pipeline.params import Config, read_config
 from pipeline.raw.archive import ImageArchive
@@ -38,18 +38,17 @@ CODE = "code"
 WORK = "work"
 
 _NOT_LINKED = {".resume", "data", "ensemble", "folds", "live", "models", "reports", "submissions"}
-"""What the stages write; in CODE it is there after `make run`."""
+"""What the stages write; `make run` in CODE makes these folders."""
 
 
-class Settings(pydantic.BaseModel):
+class Settings(Section):
     """SETTINGS.json: folders, absolute or relative to the file's own."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
     RAW_DATA_DIR: Folder
     """The competition's files, unchanged; never written to."""
     CLEAN_DATA_DIR: Folder
-    """Decoded images and tables, in the folder `store`, which prepare_data.py replaces."""
+    """The folder `store` of decoded images and tables, and audit.json, which prepare_data.py
+    replaces, and `raw`, a link to RAW_DATA_DIR."""
     MODEL_DIR: Folder
     CHECKPOINT_DIR: Folder
     """Half-trained networks, from which an interrupted training continues."""
@@ -196,7 +195,6 @@ def _predict(config: Config, source: Path | None) -> None:
     ensemble = predict.load_ensemble(config)
     metric = metric_named(config.ensemble.metric, len(ensemble.classes))
     form = read_form(sample, metric, ensemble.classes)
-    found = []
     with ImageArchive(*folder.images(config.prepare.test_images, "test")) as archive:
         members = archive.match_ids(form.ids)
         if missing := [image_id for image_id in form.ids if image_id not in members]:
@@ -205,21 +203,15 @@ def _predict(config: Config, source: Path | None) -> None:
                 f"{len(missing)} of {len(form.ids)} {examples(missing)}"
             )
         files = [members[image_id] for image_id in form.ids]
-        for batch in predict.score(ensemble, archive, files, form.ids, config.prepare):
-            if batch.broken:
-                raise ImageError(
-                    f"{archive.place}: {batch.broken[0].file}: {batch.broken[0].reason}. A "
-                    "submission needs every test image: get the archive from its source again"
-                )
-            found.append(batch.prediction)
+        found = predict.score(ensemble, archive, files, form.ids, config.prepare)
+    if found.broken:
+        raise ImageError(
+            f"{archive.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
+            "needs every test image: get the archive from its source again"
+        )
     again = made.with_name(f"{made.stem}.predicted.csv")
-    write_submission(
-        again,
-        form,
-        form.ids,
-        np.concatenate([each.probabilities for each in found]),
-        np.concatenate([each.predicted for each in found]),
-    )
+    prediction = found.prediction
+    write_submission(again, form, form.ids, prediction.probabilities, prediction.predicted)
     say(f"{again.resolve()}: {len(form.ids)} rows")
     _compare(again, made)
 
