@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from pipeline.core.errors import TrainError
 from pipeline.train import checkpoint
 from pipeline.train.augment.per_image import Policy
-from pipeline.train.batches import Batches
+from pipeline.train.batches import Batches, Steps
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
@@ -282,13 +282,14 @@ def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
     config = config_of(batch_size=32, augment=[])
     marked = np.zeros((81, 16, 16, 3), np.uint8)
     marked[:, 0, 0, 0] = np.arange(81)
-    batches = Batches(marked, np.arange(81), np.arange(81), config, Policy([], 16).apply)
+    steps = Steps(np.arange(81), config)
+    batches = Batches(marked, np.arange(81), steps, Policy([], 16).apply)
     orders = []
     for epoch in range(3):
-        steps = [batches[3 * epoch + place] for place in range(3)]
-        assert [len(labels) for _, labels in steps] == [27, 27, 27]
-        order = torch.cat([labels for _, labels in steps])
-        assert torch.equal(torch.cat([images[:, 0, 0, 0] for images, _ in steps]).long(), order)
+        parts = [batches[3 * epoch + place] for place in range(3)]
+        assert [len(labels) for _, labels in parts] == [27, 27, 27]
+        order = torch.cat([labels for _, labels in parts])
+        assert torch.equal(torch.cat([images[:, 0, 0, 0] for images, _ in parts]).long(), order)
         assert sorted(order.tolist()) == list(range(81))
         orders.append(order.tolist())
     assert orders[0] != orders[1] != orders[2]
@@ -296,7 +297,7 @@ def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
 
 def test_a_batch_depends_on_its_number_alone() -> None:
     def batches() -> Batches:
-        return Batches(IMAGES, LABELS, TRAINING, config_of(), Policy(POLICY, 16).apply)
+        return Batches(IMAGES, LABELS, Steps(TRAINING, config_of()), Policy(POLICY, 16).apply)
 
     forwards = [batches()[step][0] for step in (0, 1, 7)]
     backwards = [batches()[step][0] for step in (7, 1, 0)][::-1]
