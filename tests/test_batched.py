@@ -449,8 +449,9 @@ def test_both_engines_see_the_same_images_in_the_same_order() -> None:
         assert (images[:, 0, 0, 0].long() % 3 == labels).all()
 
 
-def test_a_batch_depends_on_its_number_alone() -> None:
-    feed = feed_of(mix={"kind": "cutmix", "alpha": 1.0, "p": 0.5})
+@pytest.mark.parametrize("engine", ["batched", "albumentations"])
+def test_a_batch_depends_on_its_number_alone(engine: str) -> None:
+    feed = feed_of(engine=engine, mix={"kind": "cutmix", "alpha": 1.0, "p": 0.5})
     whole, later = list(feed.batches(0)), list(feed.batches(9))
     assert len(whole) == 15
     for batch, again in zip(whole[9:], later, strict=True):
