@@ -21,7 +21,7 @@ from benchmarks import tutorial
 from benchmarks.drawn import Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
 from pipeline.train.augment.per_image import Policy
-from pipeline.train.batches import Batches, Feed, load, worker_count
+from pipeline.train.batches import Batches, Feed, Steps, load, worker_count
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute
 
@@ -68,7 +68,7 @@ def _feed_ours(drawn: Drawn, config: ModelConfig, workers: int, _: int) -> float
     started = perf_counter()
     images, labels = drawn.images(), drawn.labels()
     policy = Policy(config.augment, SIZE_PX)
-    batches = Batches(images, labels, np.arange(len(labels)), config, policy.apply)
+    batches = Batches(images, labels, Steps(np.arange(len(labels)), config), policy.apply)
     seen = sum(len(part) for _, part in load(batches, 0, workers, pin=False))
     return seen / (perf_counter() - started)
 

@@ -9,16 +9,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from test_train import IMAGES, LABELS, NO_ROWS, TRAINING, config_of
+from test_train import ALL_ROWS, CPU, IMAGES, LABELS, config_of, same, start, train
 from torch import nn
 
 from pipeline.core.errors import TrainError
-from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import ModelConfig
-from pipeline.train.device import choose_compute
-from pipeline.train.fit import History, TrainingRows, fit
+from pipeline.train.fit import TrainingRows
 from pipeline.train.infer import predict
-from pipeline.train.models import Classifier, build_model
+from pipeline.train.models import Classifier
 from pipeline.train.optim import build_optimizer
 
 LAYERS = ["conv1 bn1", "layer1", "layer2", "layer3", "layer4", "fc"]
@@ -41,24 +39,6 @@ def finetuning(weights: Path, **changes: Any) -> ModelConfig:
     return config_of(**(values | changes))
 
 
-def start(config: ModelConfig) -> Classifier:
-    torch.manual_seed(config.seed)
-    return build_model(config.network, 2, IMAGES.shape[1], [90.0] * 3, [30.0] * 3)
-
-
-def train(
-    folder: Path, config: ModelConfig, rows: np.ndarray = TRAINING, on_epoch: Any = None
-) -> Classifier:
-    compute = choose_compute("cpu", config.precision)
-    where = TrainingRows(rows, NO_ROWS)
-    show = on_epoch or (lambda _: None)
-    return fit(start(config), IMAGES, LABELS, where, config, compute, Checkpoint(folder), show)[0]
-
-
-def bytes_of(model: nn.Module) -> bytes:
-    return b"".join(value.numpy().tobytes() for value in model.state_dict().values())
-
-
 def layer_of(name: str) -> int:
     return next(i for i, names in enumerate(LAYERS) if name.split(".")[1] in names.split())
 
@@ -73,7 +53,7 @@ def test_each_layer_moves_at_its_share_of_the_rate(
         epochs=1, warmup_epochs=0, augment=[],
     )  # fmt: skip
     before = copy.deepcopy(dict(start(config).named_parameters()))
-    after = dict(train(tmp_path, config).named_parameters())
+    after = dict(train(tmp_path, config)[0].named_parameters())
     for name, value in after.items():
         moved = float((value - before[name]).detach().abs().max())
         share = (layer_decay or 1.0) ** (len(LAYERS) - 1 - layer_of(name))
@@ -108,24 +88,19 @@ def test_the_classifier_learns_at_the_full_rate_and_the_stem_at_the_least(
 
 
 def test_a_decay_of_one_gives_the_bytes_of_none(weights: Path, tmp_path: Path) -> None:
-    without = train(tmp_path / "without", finetuning(weights, layer_decay=None))
-    with_one = train(tmp_path / "with", finetuning(weights, layer_decay=1.0))
-    assert bytes_of(without) == bytes_of(with_one)
+    without, _ = train(tmp_path / "without", finetuning(weights, layer_decay=None))
+    with_one, _ = train(tmp_path / "with", finetuning(weights, layer_decay=1.0))
+    assert same(without, with_one)
 
 
 def test_a_run_that_was_killed_gives_the_bytes_of_an_unbroken_one(
     weights: Path, tmp_path: Path
 ) -> None:
     config = finetuning(weights, layer_decay=0.6, ema=0.9)
-
-    def stop(history: History) -> None:
-        if len(history) == 2:
-            raise KeyboardInterrupt
-
-    unbroken = train(tmp_path / "unbroken", config)
+    unbroken, _ = train(tmp_path / "unbroken", config)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "killed", config, on_epoch=stop)
-    assert bytes_of(train(tmp_path / "killed", config)) == bytes_of(unbroken)
+        train(tmp_path / "killed", config, stop_after=2)
+    assert same(train(tmp_path / "killed", config)[0], unbroken)
 
 
 def test_a_few_images_are_learned_with_a_fresh_classifier(weights: Path, tmp_path: Path) -> None:
@@ -133,9 +108,9 @@ def test_a_few_images_are_learned_with_a_fresh_classifier(weights: Path, tmp_pat
         weights, layer_decay=0.75, epochs=40, warmup_epochs=1, lr=0.01, batch_size=8, augment=[]
     )
     rows = np.arange(16)
-    model = train(tmp_path, config, rows)
+    model, _ = train(tmp_path, config, TrainingRows(rows, ALL_ROWS.inner))
     assert model.network.get_parameter("fc.weight").shape[0] == 2
-    found = predict(model, IMAGES, rows, choose_compute("cpu", "float32"), tta=False)
+    found = predict(model, IMAGES, rows, CPU, tta=False)
     truth = LABELS[rows]
     assert (found.argmax(1) == truth).all()
     assert -np.log(found[rows, truth]).mean() < 0.05

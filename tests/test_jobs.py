@@ -11,25 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import PARAMS, digests, environment, make_project, stage
+from project import PARAMS, digests, environment, make_project, run, stage
 from zc.lockfile import LockFile
 
 from pipeline.commands import board
 from pipeline.commands.board import Board, Training
-from pipeline.commands.jobs import Machine, choose_jobs, find_machine, share, visible_gpus
+from pipeline.commands.jobs import choose_jobs, find_gpus, share
 
 RUINOUS = PARAMS.replace(
     "two: {<<: *model, seed: 2,",
     "two: {<<: *model, seed: 2, lr: 10, weight_decay: 1.0e+30, clip_norm: null, batch_size: 4,",
 )
 RESULTS = ["models/*/*/*", "folds/*"]
-
-
-def run(folder: Path, *command: str, **own: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=folder, env=environment() | own, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
 
 
 def run_on_terminal(folder: Path, *command: str) -> tuple[int, str]:
@@ -63,27 +56,19 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("gpus", "slots"),
-    [
-        ([], [{"OMP_NUM_THREADS": "3"}] * 2),
-        (
-            ["0", "1"],
-            [{"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": gpu} for gpu in "0101"],
-        ),
-        (["GPU-aa"], [{"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "GPU-aa"}] * 2),
-    ],
+    ("gpus", "names"), [([], [None, None]), (["0", "1"], "0101"), (["GPU-aa"], ["GPU-aa"] * 2)]
 )
 def test_each_job_gets_the_threads_of_params_yaml_and_gpus_by_turns(
-    gpus: list[str], slots: list[dict[str, str]]
+    gpus: list[str], names: list[str | None]
 ) -> None:
-    machine = Machine(16, 64 * GIB, gpus)
-    assert [share(machine, 3, slot) for slot in range(len(slots))] == slots
+    shares = [share(gpus, 3, slot) for slot in range(len(names))]
+    assert [own["OMP_NUM_THREADS"] for own in shares] == ["3"] * len(names)
+    assert [own.get("CUDA_VISIBLE_DEVICES") for own in shares] == list(names)
 
 
 @pytest.mark.parametrize(
     ("count", "chosen", "names"),
     [
-        (0, None, []),
         (3, None, ["0", "1", "2"]),
         (3, "", ["0", "1", "2"]),
         (2, "5, 3", ["5", "3"]),
@@ -92,27 +77,33 @@ def test_each_job_gets_the_threads_of_params_yaml_and_gpus_by_turns(
     ],
 )
 def test_only_the_gpus_that_the_user_left_are_used(
-    count: int, chosen: str | None, names: list[str]
+    monkeypatch: pytest.MonkeyPatch, count: int, chosen: str | None, names: list[str]
 ) -> None:
-    already = {} if chosen is None else {"CUDA_VISIBLE_DEVICES": chosen}
-    assert visible_gpus(count, already) == names
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert find_gpus("cuda") == names
 
 
 @pytest.mark.parametrize(
-    ("machine", "threads", "jobs"),
+    ("gpus", "threads", "cores", "free_bytes", "jobs"),
     [
-        (Machine(2, 24 * GIB, []), 1, 2),
-        (Machine(2, 24 * GIB, []), 2, 1),
-        (Machine(2, 24 * GIB, []), 8, 1),
-        (Machine(16, 64 * GIB, []), 3, 5),
-        (Machine(16, 9 * GIB, []), 1, 4),
-        (Machine(16, GIB, []), 1, 1),
-        (Machine(16, 64 * GIB, ["0"]), 1, 1),
-        (Machine(16, 64 * GIB, ["0", "1", "2"]), 8, 3),
+        ([], 1, 2, 24 * GIB, 2),
+        ([], 2, 2, 24 * GIB, 1),
+        ([], 8, 2, 24 * GIB, 1),
+        ([], 3, 16, 64 * GIB, 5),
+        ([], 1, 16, 9 * GIB, 4),
+        ([], 1, 16, GIB, 1),
+        (["0"], 1, 16, 64 * GIB, 1),
+        (["0", "1", "2"], 8, 16, 64 * GIB, 3),
     ],
 )
-def test_as_many_jobs_as_find_cores_and_memory(machine: Machine, threads: int, jobs: int) -> None:
-    assert choose_jobs(machine, threads) == jobs
+def test_as_many_jobs_as_find_cores_and_memory(
+    gpus: list[str], threads: int, cores: int, free_bytes: int, jobs: int
+) -> None:
+    assert choose_jobs(gpus, threads, cores, free_bytes) == jobs
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", []), ("mps", ["0"])])
@@ -120,10 +111,7 @@ def test_the_cpu_is_no_gpu_and_apples_is_one(
     monkeypatch: pytest.MonkeyPatch, device: str, gpus: list[str]
 ) -> None:
     monkeypatch.setattr("torch.mps.is_available", lambda: True)
-    machine = find_machine(device)
-    assert machine.gpus == gpus
-    assert machine.cores >= 1
-    assert GIB / 8 < machine.free_bytes < 2**50
+    assert find_gpus(device) == gpus
 
 
 def live_table(training: Training, epochs: int, **last: float) -> None:

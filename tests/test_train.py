@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.core.errors import TrainError
 from pipeline.train import checkpoint
 from pipeline.train.augment.per_image import Policy
-from pipeline.train.batches import Batches
+from pipeline.train.batches import Steps
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
@@ -30,9 +30,15 @@ POLICY: list[dict[str, Any]] = [
 ]
 
 
+def small(name: str = "vgg", dropout: float = 0.0, **changes: int) -> dict[str, Any]:
+    """A network of our own."""
+    network = {"family": "small", "name": name, "width": 8, "stages": 2, "dropout": dropout}
+    return network | changes
+
+
 def config_of(**changes: Any) -> ModelConfig:
     values: dict[str, Any] = {
-        "network": {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.1},
+        "network": small(dropout=0.1),
         "seed": 3,
         "epochs": 3,
         "epoch": {"rule": "last"},
@@ -68,30 +74,43 @@ def drawn_cells(rows: int = 100, size: int = 16) -> tuple[np.ndarray, np.ndarray
 
 IMAGES, LABELS = drawn_cells()
 TRAINING, SCORED = np.arange(80), np.arange(80, 100)
-NO_ROWS = np.array([], np.int64)
+ALL_ROWS = TrainingRows(TRAINING, np.array([], np.int64))
+INNER_ROWS = TrainingRows(TRAINING[:60], TRAINING[60:])
+INNER = {"rule": "inner", "folds": 4}
+CPU = choose_compute("cpu", "float32")
+
+
+def start(config: ModelConfig) -> Classifier:
+    """The network before its training."""
+    torch.manual_seed(config.seed)
+    mean, std = mean_and_std(IMAGES, TRAINING)
+    return build_model(config.network, 2, 16, list(mean), list(std))
 
 
 def train(
     tmp_path: Path,
     config: ModelConfig,
-    rows: TrainingRows | None = None,
+    rows: TrainingRows = ALL_ROWS,
     stop_after: int | None = None,
     threads: int = 1,
+    cells: tuple[np.ndarray, np.ndarray] = (IMAGES, LABELS),
 ) -> tuple[Classifier, History]:
-    """Train on IMAGES; Ctrl-C after so many epochs, if asked for."""
+    """Train on the drawn cells; Ctrl-C after so many epochs, if asked for."""
     deterministic(threads)
-    torch.manual_seed(config.seed)
-    mean, std = mean_and_std(IMAGES, TRAINING)
-    model = build_model(config.network, 2, 16, list(mean), list(std))
 
     def on_epoch(history: History) -> None:
         if len(history) == stop_after:
             raise KeyboardInterrupt
 
     compute = choose_compute("cpu", config.precision)
-    rows = rows or TrainingRows(TRAINING, NO_ROWS)
     resumed = Checkpoint(tmp_path / "resume")
-    return fit(model, IMAGES, LABELS, rows, config, compute, resumed, on_epoch)
+    return fit(start(config), *cells, rows, config, compute, resumed, on_epoch)
+
+
+def accuracy(model: Classifier) -> float:
+    """Share of the scored cells that the network sees as what they are."""
+    found = predict(model, IMAGES, SCORED, CPU, tta=True).argmax(1)
+    return float((found == LABELS[SCORED]).mean())
 
 
 def same(one: Classifier, other: Classifier) -> bool:
@@ -105,21 +124,15 @@ ENGINES = pytest.mark.parametrize("engine", ["albumentations", "batched"])
 @ENGINES
 @pytest.mark.parametrize("name", ["vgg", "resnet"])
 def test_a_small_network_learns_the_dot(tmp_path: Path, name: str, engine: str) -> None:
-    network = {"family": "small", "name": name, "width": 8, "stages": 2, "dropout": 0.0}
-    config = config_of(network=network, epochs=15, engine=engine)
-    model, history = train(tmp_path, config)
-    compute = choose_compute("cpu", "float32")
-    probabilities = predict(model, IMAGES, SCORED, compute, tta=True)
-    assert (probabilities.argmax(1) == LABELS[SCORED]).mean() >= 0.95
+    model, history = train(tmp_path, config_of(network=small(name), epochs=15, engine=engine))
+    assert accuracy(model) >= 0.95
     assert history[-1]["loss"] < 0.2 < history[0]["loss"]
 
 
 @ENGINES
 def test_a_few_images_are_learned_to_near_zero_loss(tmp_path: Path, engine: str) -> None:
-    network = {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.0}
-    rows = TrainingRows(np.arange(8), NO_ROWS)
-    config = config_of(network=network, epochs=60, batch_size=8, engine=engine)
-    _, history = train(tmp_path, config, rows)
+    config = config_of(network=small(), epochs=60, batch_size=8, engine=engine)
+    _, history = train(tmp_path, config, TrainingRows(np.arange(8), ALL_ROWS.inner))
     assert history[-1]["loss"] < 0.02
     assert history[-1]["accuracy"] == 1.0
 
@@ -163,11 +176,8 @@ MIXES = {
 def test_a_killed_run_goes_on_and_gives_the_bits_of_an_unbroken_one(
     tmp_path: Path, stop_after: int, rule: str, mix: str, engine: str
 ) -> None:
-    rows = TrainingRows(TRAINING, NO_ROWS)
-    config = config_of(engine=engine, mix=MIXES[mix])
-    if rule == "inner":
-        config = config_of(engine=engine, mix=MIXES[mix], epoch={"rule": "inner", "folds": 4})
-        rows = TrainingRows(TRAINING[:60], TRAINING[60:])
+    epoch, rows = (INNER, INNER_ROWS) if rule == "inner" else ({"rule": "last"}, ALL_ROWS)
+    config = config_of(engine=engine, mix=MIXES[mix], epoch=epoch)
     unbroken, unbroken_history = train(tmp_path / "unbroken", config, rows)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed", config, rows, stop_after)
@@ -192,9 +202,8 @@ def test_a_compiled_step_trains_as_the_plain_one_and_goes_on_bit_for_bit(
     tmp_path: Path, engine: str
 ) -> None:
     """Without dropout, whose numbers compiled code draws in another way."""
-    network = {"family": "small", "name": "vgg", "width": 8, "stages": 2, "dropout": 0.0}
-    plain, plain_history = train(tmp_path / "plain", config_of(network=network, engine=engine))
-    compiled_config = config_of(network=network, engine=engine, compiled=True)
+    plain, plain_history = train(tmp_path / "plain", config_of(network=small(), engine=engine))
+    compiled_config = config_of(network=small(), engine=engine, compiled=True)
     compiled, compiled_history = train(tmp_path / "compiled", compiled_config)
     for before, after in zip(plain_history, compiled_history, strict=True):
         assert after == pytest.approx(before, rel=1e-4)
@@ -212,7 +221,7 @@ def test_without_a_compiler_the_parameter_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/no/compiler"))
-    network = {"family": "small", "name": "resnet", "width": 9, "stages": 1, "dropout": 0.0}
+    network = small("resnet", width=9, stages=1)
     # a network of this test alone: what was compiled once is taken from PyTorch's cache
     with pytest.raises(TrainError) as caught:
         train(tmp_path, config_of(network=network, compiled=True, epochs=1, warmup_epochs=0))
@@ -228,13 +237,10 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 
 def test_the_chosen_epoch_has_the_lowest_inner_loss(tmp_path: Path) -> None:
-    config = config_of(epoch={"rule": "inner", "folds": 4}, epochs=6, lr=0.1)
-    rows = TrainingRows(TRAINING[:60], TRAINING[60:])
-    model, history = train(tmp_path, config, rows)
+    model, history = train(tmp_path, config_of(epoch=INNER, epochs=6, lr=0.1), INNER_ROWS)
     best = min(row["inner_loss"] for row in history)
-    compute = choose_compute("cpu", "float32")
-    chance = predict(model, IMAGES, rows.inner, compute, tta=False)
-    truth = LABELS[rows.inner]
+    chance = predict(model, IMAGES, INNER_ROWS.inner, CPU, tta=False)
+    truth = LABELS[INNER_ROWS.inner]
     loss = -np.log(np.clip(chance[np.arange(20), truth], 1e-7, 1)).mean()
     assert loss == pytest.approx(best, rel=1e-6)
     assert len(history) == 6
@@ -245,29 +251,23 @@ def test_mixtures_teach_to_distinguish_whole_images(tmp_path: Path, kind: str) -
     """Their own loss cannot come near zero: the labels are shares."""
     config = config_of(epochs=20, mix={"kind": kind, "alpha": 1.0, "p": 1.0}, engine="batched")
     model, history = train(tmp_path, config)
-    probabilities = predict(model, IMAGES, SCORED, choose_compute("cpu", "float32"), tta=True)
-    assert (probabilities.argmax(1) == LABELS[SCORED]).mean() >= 0.95
+    assert accuracy(model) >= 0.95
     assert 0.2 < history[-1]["loss"] < history[0]["loss"]
 
 
 @ENGINES
 def test_only_the_training_rows_can_change_the_weights(tmp_path: Path, engine: str) -> None:
     """The scored rows' images and labels are turned to noise: not a bit changes."""
-    global IMAGES, LABELS
-    kept = IMAGES, LABELS
     config = config_of(engine=engine)
     first, _ = train(tmp_path / "1", config)
-    try:
-        IMAGES, LABELS = IMAGES.copy(), LABELS.copy()
-        IMAGES[SCORED] = 255 - IMAGES[SCORED]
-        LABELS[SCORED] = 1 - LABELS[SCORED]
-        second, _ = train(tmp_path / "2", config)
-        assert same(first, second)
-        LABELS[0] = 1 - LABELS[0]
-        third, _ = train(tmp_path / "3", config)
-        assert not same(first, third)
-    finally:
-        IMAGES, LABELS = kept
+    images, labels = IMAGES.copy(), LABELS.copy()
+    images[SCORED] = 255 - IMAGES[SCORED]
+    labels[SCORED] = 1 - LABELS[SCORED]
+    second, _ = train(tmp_path / "2", config, cells=(images, labels))
+    assert same(first, second)
+    labels[0] = 1 - LABELS[0]
+    third, _ = train(tmp_path / "3", config, cells=(images, labels))
+    assert not same(first, third)
 
 
 def test_a_loss_that_is_no_number_is_one_sentence(tmp_path: Path) -> None:
@@ -280,28 +280,13 @@ def test_a_loss_that_is_no_number_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
-    config = config_of(batch_size=32, augment=[])
-    marked = np.zeros((81, 16, 16, 3), np.uint8)
-    marked[:, 0, 0, 0] = np.arange(81)
-    batches = Batches(marked, np.arange(81), np.arange(81), config, Policy([], 16).apply)
-    orders = []
-    for epoch in range(3):
-        steps = [batches[3 * epoch + place] for place in range(3)]
-        assert [len(labels) for _, labels in steps] == [27, 27, 27]
-        order = torch.cat([labels for _, labels in steps])
-        assert torch.equal(torch.cat([images[:, 0, 0, 0] for images, _ in steps]).long(), order)
-        assert sorted(order.tolist()) == list(range(81))
-        orders.append(order.tolist())
-    assert orders[0] != orders[1] != orders[2]
-
-
-def test_a_batch_depends_on_its_number_alone() -> None:
-    def batches() -> Batches:
-        return Batches(IMAGES, LABELS, TRAINING, config_of(), Policy(POLICY, 16).apply)
-
-    forwards = [batches()[step][0] for step in (0, 1, 7)]
-    backwards = [batches()[step][0] for step in (7, 1, 0)][::-1]
-    assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+    steps = Steps(TRAINING, config_of(batch_size=32))
+    assert [len(steps[step]) for step in range(len(steps))] == [27, 27, 26] * 3
+    orders = [
+        np.concatenate([steps[3 * epoch + place] for place in range(3)]) for epoch in range(3)
+    ]
+    assert all(sorted(order) == list(TRAINING) for order in orders)
+    assert len({order.tobytes() for order in orders}) == 3
 
 
 def test_augmentation_leaves_the_stored_images_as_they_are() -> None:
@@ -340,13 +325,10 @@ def test_the_eight_symmetries_are_all_different_and_undo_each_other() -> None:
 def test_tta_makes_a_prediction_that_no_symmetry_changes() -> None:
     torch.manual_seed(0)
     model = build_model(config_of().network, 2, 16, [90.0] * 3, [20.0] * 3)
-    compute = choose_compute("cpu", "float32")
     turned = np.ascontiguousarray(np.rot90(IMAGES, axes=(1, 2))[:, :, ::-1])
-    straight = predict(model, IMAGES, SCORED, compute, tta=True)
-    np.testing.assert_allclose(
-        predict(model, turned, SCORED, compute, tta=True), straight, atol=1e-6
-    )
-    assert abs(predict(model, turned, SCORED, compute, tta=False) - straight).max() > 1e-4
+    straight = predict(model, IMAGES, SCORED, CPU, tta=True)
+    np.testing.assert_allclose(predict(model, turned, SCORED, CPU, tta=True), straight, atol=1e-6)
+    assert abs(predict(model, turned, SCORED, CPU, tta=False) - straight).max() > 1e-4
     np.testing.assert_allclose(straight.sum(1), 1)
 
 
@@ -390,21 +372,6 @@ def test_no_average_means_the_last_weights() -> None:
     )
 
 
-def test_a_weights_file_alone_predicts_the_same(tmp_path: Path) -> None:
-    config = config_of(epochs=1, warmup_epochs=0)
-    model, _ = train(tmp_path, config)
-    save_model(tmp_path / "weights.safetensors", model, config, ["0", "1"])
-    other = build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3)
-    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    compute = choose_compute("cpu", "float32")
-    for network in (model, other):
-        network.to(memory_format=torch.contiguous_format)
-    np.testing.assert_array_equal(
-        predict(model, IMAGES, SCORED, compute, tta=False),
-        predict(other, IMAGES, SCORED, compute, tta=False),
-    )
-
-
 def test_a_weights_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     """The library's own metadata comes in a random order where it has several keys."""
     config = config_of()
@@ -415,9 +382,7 @@ def test_a_weights_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 
 def test_too_many_stages_for_the_image_are_refused() -> None:
-    network = config_of(
-        network={"family": "small", "name": "vgg", "width": 8, "stages": 5, "dropout": 0.0}
-    ).network
+    network = config_of(network=small(stages=5)).network
     with pytest.raises(
         TrainError, match=r"5 stages leave nothing of an image of 16 px.*size_px to 32"
     ):

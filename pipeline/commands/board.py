@@ -17,6 +17,7 @@ from rich.table import Table
 from pipeline.core import paths
 from pipeline.core.progress import say
 
+LOGS = paths.RESUME / "logs"
 _LINE_EVERY_S = 30.0
 _COLUMNS = ["model", "fold", "epoch", "loss", "accuracy", "images/s", "left"]
 
@@ -33,6 +34,16 @@ class Training:
         return f"{self.model} fold {self.fold}"
 
     @property
+    def stage(self) -> str:
+        """Its stage in dvc.yaml's matrix `train`."""
+        return f"train@{self.model}-{self.fold}"
+
+    @property
+    def log(self) -> Path:
+        """All output of its last run."""
+        return LOGS / f"{self.stage}.log"
+
+    @property
     def live(self) -> Path:
         """The table that it writes after each epoch (pipeline/train/stage.py, LiveTable)."""
         return paths.live_table(self.model, self.fold)
@@ -43,11 +54,8 @@ class Board:
 
     def __init__(self) -> None:
         console = Console(stderr=True, highlight=False)
-        self._live = (
-            Live(console=console, auto_refresh=False, transient=True)
-            if console.is_terminal
-            else None
-        )
+        live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = live if console.is_terminal else None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> "Board":
@@ -59,10 +67,10 @@ class Board:
         if self._live:
             self._live.stop()
 
-    def show_begin(self, training: Training, log: Path) -> None:
+    def show_begin(self, training: Training) -> None:
         """A training has begun: a line where there is no table."""
         if not self._live:
-            say(f"{training}: begins, log in {log}")
+            say(f"{training}: begins, log in {training.log}")
 
     def show_end(self, training: Training, how: str, count: str) -> None:
         """A training has ended: a line that stays, above the table where there is one."""
@@ -102,19 +110,14 @@ def _figures(training: Training) -> dict[str, str]:
     if not rows:
         return figures | {"epoch": f"0/{training.epochs}"}
     last = rows[-1]
-    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
-    figures |= {
-        "epoch": f"{last['epoch']}/{training.epochs}",
-        "loss": f"{float(last['loss']):.4f}",
-        "accuracy": f"{float(last['accuracy']):.4f}",
-    }
-    if seconds:
+    figures["epoch"] = f"{last['epoch']}/{training.epochs}"
+    figures["loss"] = f"{float(last['loss']):.4f}"
+    figures["accuracy"] = f"{float(last['accuracy']):.4f}"
+    if seconds := [float(row["seconds"]) for row in rows if row["seconds"]]:
         left_s = sum(seconds) / len(seconds) * (training.epochs - len(rows))
         left_s -= time.time() - training.live.stat().st_mtime  # this epoch began with the last row
-        figures |= {
-            "images/s": f"{float(last['images_per_s']):,.0f}",
-            "left": str(timedelta(seconds=round(max(0.0, left_s)))),
-        }
+        figures["images/s"] = f"{float(last['images_per_s']):,.0f}"
+        figures["left"] = str(timedelta(seconds=round(max(0.0, left_s))))
     return figures
 
 

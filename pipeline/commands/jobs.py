@@ -18,37 +18,20 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from pipeline.commands.board import Board, Training
+from pipeline.commands.board import LOGS, Board, Training
 from pipeline.commands.processes import Processes
-from pipeline.core import paths
 from pipeline.core.errors import TrainError
 from pipeline.core.machine import cores
 from pipeline.core.progress import say
 from pipeline.train.config import TrainConfig
 
-LOGS = paths.RESUME / "logs"
-"""A log for each training."""
-
 _DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 _TRAINING_BYTES = 2 * 2**30
 """Memory of a training, measured at 64 px: 1.6 GB at its peak (`python -m benchmarks.train`)."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The resources that trainings share."""
-
-    cores: int
-    free_bytes: int
-    """Memory that programs can still have."""
-    gpus: list[str]
-    """Their names in CUDA_VISIBLE_DEVICES, "0" for Apple's; empty where the CPU trains."""
 
 
 def run(config: TrainConfig, asked: int | None) -> None:
@@ -61,13 +44,20 @@ def run(config: TrainConfig, asked: int | None) -> None:
     if not left:
         say("nothing to train: every model and fold is up to date")
         return
-    machine = find_machine(config.device)
-    jobs = min(asked or choose_jobs(machine, config.threads), len(left))
-    shares = [share(machine, config.threads, slot) for slot in range(jobs)]
+    gpus, threads = find_gpus(config.device), config.threads
+    free_bytes = psutil.virtual_memory().available
+    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_bytes), len(left))
+    shares = [share(gpus, threads, slot) for slot in range(jobs)]
+    text = f"{jobs} at a time, {threads} thread{'s' * (threads > 1)} each"
+    text += f", GPU {', '.join(sorted(gpus[:jobs]))}" if gpus else ""
     of = len(config.members) * len(config.folds)
-    say(f"{len(left)} of {of} to train, {_describe(shares)}; logs in {LOGS}")
+    say(f"{len(left)} of {of} to train, {text}; logs in {LOGS}")
     if failed := train_side_by_side(left, shares):
-        raise TrainError(_describe_failures(failed, len(left)))
+        reasons = "; ".join(f"{each} ({each.log}): {_reason(each.log)}" for each in failed)
+        raise TrainError(
+            f"{len(failed)} of {len(left)} trainings failed, the others are done: {reasons}. "
+            "The same command trains what is left"
+        )
 
 
 def find_stale(config: TrainConfig) -> list[Training]:
@@ -78,21 +68,17 @@ def find_stale(config: TrainConfig) -> list[Training]:
         for fold in config.folds
     ]
     stale = _ask_dvc()
-    if stale - set(map(stage_name, wanted)):
+    if stale - {training.stage for training in wanted}:
         _run_stages_before()
         stale = _ask_dvc()
-    return [training for training in wanted if stage_name(training) in stale]
+    return [training for training in wanted if training.stage in stale]
 
 
-def stage_name(training: Training) -> str:
-    """The training's stage in dvc.yaml's matrix `train`."""
-    return f"train@{training.model}-{training.fold}"
+def find_gpus(device: str) -> list[str]:
+    """The names, in CUDA_VISIBLE_DEVICES, of the GPUs that `train.device` chooses.
 
-
-def find_machine(device: str) -> Machine:
-    """This process's cores and memory, and its GPUs if `train.device` chooses them.
-
-    Raises TrainError for a device that is not there.
+    They are numbers, or what that variable already chose; "0" for Apple's; none where the CPU
+    trains. Raises TrainError for a device that is not there.
     """
     import torch  # 2 s: only where there is something to train
 
@@ -100,37 +86,28 @@ def find_machine(device: str) -> Machine:
 
     match choose_compute(device, "float32").device.type:
         case "cpu":
-            gpus = []
-        case "cuda":
-            gpus = visible_gpus(torch.cuda.device_count(), os.environ)
-        case _:
-            gpus = ["0"]
-    return Machine(cores(), psutil.virtual_memory().available, gpus)
-
-
-def visible_gpus(count: int, environment: Mapping[str, str]) -> list[str]:
-    """The names of the `count` GPUs: numbers, or what CUDA_VISIBLE_DEVICES already chose."""
-    chosen = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+            return []
+        case "mps":
+            return ["0"]
+    count = torch.cuda.device_count()
+    chosen = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     return chosen[:count] if chosen != [""] else [str(number) for number in range(count)]
 
 
-def choose_jobs(machine: Machine, threads: int) -> int:
+def choose_jobs(gpus: list[str], threads: int, core_count: int, free_bytes: int) -> int:
     """The number of trainings side by side: one a GPU; on the CPU as cores and memory allow.
 
-    On two cores, two trainings with one thread each took 0.68 of the time of one after the other
-    with both threads (`python -m benchmarks.jobs --images 1000 --epochs 6`).
+    free_bytes: memory that programs can still have. On two cores, two trainings with one thread
+    each took 0.68 of the time of one after the other with both threads
+    (`python -m benchmarks.jobs --images 1000 --epochs 6`).
     """
-    if machine.gpus:
-        return len(machine.gpus)
-    return max(1, min(machine.cores // threads, machine.free_bytes // _TRAINING_BYTES))
+    return len(gpus) or max(1, min(core_count // threads, free_bytes // _TRAINING_BYTES))
 
 
-def share(machine: Machine, threads: int, slot: int) -> dict[str, str]:
+def share(gpus: list[str], threads: int, slot: int) -> dict[str, str]:
     """The environment of the job in a slot, from 0: its threads, and one GPU by turns."""
     own = {"OMP_NUM_THREADS": str(threads)}
-    if machine.gpus:
-        own["CUDA_VISIBLE_DEVICES"] = machine.gpus[slot % len(machine.gpus)]
-    return own
+    return own | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
 
 
 def train_side_by_side(left: list[Training], shares: list[dict[str, str]]) -> list[Training]:
@@ -145,33 +122,20 @@ def train_side_by_side(left: list[Training], shares: list[dict[str, str]]) -> li
             while waiting and free:
                 training, slot = waiting.popleft(), free.popleft()
                 training.live.unlink(missing_ok=True)  # an earlier run's
-                log = log_file(training)
-                processes.start(str(training), dvc_command(training), shares[slot], log)
+                command = [*_DVC, "repro", "--single-item", training.stage]
+                processes.start(str(training), command, shares[slot], training.log)
                 running[str(training)] = training, slot, time.monotonic()
-                board.show_begin(training, log)
+                board.show_begin(training)
             for name, code in processes.wait().items():
                 training, slot, started = running.pop(name)
                 free.append(slot)
                 ended += 1
                 failed += [training] * (code != 0)
-                how = f"FAILED, exit code {code}, log in {log_file(training)}" if code else "done"
-                board.show_end(
-                    training,
-                    f"{how}, {time.monotonic() - started:.0f} s",
-                    f"{ended} of {len(left)}",
-                )
+                how = f"FAILED, exit code {code}, log in {training.log}" if code else "done"
+                how += f", {time.monotonic() - started:.0f} s"
+                board.show_end(training, how, f"{ended} of {len(left)}")
             board.show([training for training, _, _ in running.values()], ended, len(left))
     return failed
-
-
-def dvc_command(training: Training) -> list[str]:
-    """The command that trains one model without one fold, and records it."""
-    return [*_DVC, "repro", "--single-item", stage_name(training)]
-
-
-def log_file(training: Training) -> Path:
-    """All output of its last run."""
-    return LOGS / f"{stage_name(training)}.log"
 
 
 def _ask_dvc() -> set[str]:
@@ -192,21 +156,6 @@ def _run_stages_before() -> None:
             pass
     if any(ended.values()):
         raise TrainError("a stage before the trainings failed, see above. Nothing was trained")
-
-
-def _describe(shares: list[dict[str, str]]) -> str:
-    threads = int(shares[0]["OMP_NUM_THREADS"])
-    text = f"{len(shares)} at a time, {threads} thread{'s' * (threads > 1)} each"
-    gpus = sorted({own["CUDA_VISIBLE_DEVICES"] for own in shares if "CUDA_VISIBLE_DEVICES" in own})
-    return f"{text}, GPU {', '.join(gpus)}" if gpus else text
-
-
-def _describe_failures(failed: list[Training], of: int) -> str:
-    reasons = "; ".join(f"{each} ({log_file(each)}): {_reason(log_file(each))}" for each in failed)
-    return (
-        f"{len(failed)} of {of} trainings failed, the others are done: {reasons}. "
-        "The same command trains what is left"
-    )
 
 
 def _reason(log: Path) -> str:

@@ -50,8 +50,7 @@ class Processes:
 
         Without a log it goes where this program's own output goes.
         """
-        with contextlib.ExitStack() as stack:
-            output = stack.enter_context(log.open("wb")) if log else None
+        with log.open("wb") if log else contextlib.nullcontext() as output:
             self.running[name] = subprocess.Popen(
                 command,
                 env={**os.environ, **own},

@@ -9,7 +9,9 @@ Both see the same rows in the same order.
 """
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -60,7 +62,7 @@ class Feed:
         from pipeline.train.augment.per_image import Policy  # 2.8 s: only for those who use it
 
         policy = Policy(config.augment, images.shape[1])
-        self._batches = Batches(images, labels, rows, config, policy.apply)
+        self._batches = Batches(images, labels, self._steps, policy.apply)
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -75,7 +77,7 @@ class Feed:
         classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
         for step, (images, labels) in enumerate(found, first_step):
             targets = (labels[:, None] == classes).float()
-            yield mix(images, targets, self._config.mix, _seed(self._config.seed, 2, step))
+            yield mix(images, targets, self._config.mix, self._steps.seed(2, step))
 
     def _on_device(self, first_step: int) -> Iterator[Batch]:
         if self._device.type == "cpu":
@@ -83,10 +85,9 @@ class Feed:
         residence = choose_residence(self._images[0].nbytes * len(self._rows), self._device)
         steps = (self._steps[step] for step in range(first_step, len(self)))
         found = read_steps(self._images, steps, self._rows, self._device, residence)
-        for step, (rows, stored) in enumerate(found, first_step):
-            seed = _seed(self._config.seed, 1, step)
-            augmented = self._policy.apply(stored.permute(0, 3, 1, 2), seed)
-            yield augmented, send(self._labels[rows], self._device)
+        for step, stored in enumerate(found, first_step):
+            augmented = self._policy.apply(stored.permute(0, 3, 1, 2), self._steps.seed(1, step))
+            yield augmented, send(self._labels[self._steps[step]], self._device)
 
     def _by_workers(self, first_step: int) -> Iterator[Batch]:
         pin = self._device.type == "cuda"
@@ -112,40 +113,33 @@ class Steps:
     def __getitem__(self, step: int) -> Int[ndarray, " batch"]:
         epoch, position = divmod(step, self.per_epoch)
         if self._shuffled[0] != epoch:
-            shuffle = np.random.default_rng(_seed(self._config.seed, 0, epoch))
-            order = np.array_split(shuffle.permutation(self._rows), self.per_epoch)
-            self._shuffled = (epoch, order)
+            order = np.random.default_rng(self.seed(0, epoch)).permutation(self._rows)
+            self._shuffled = (epoch, np.array_split(order, self.per_epoch))
         return self._shuffled[1][position]
 
+    def seed(self, purpose: int, number: int) -> int:
+        """The seed of an epoch's or a step's random numbers, another one for each purpose."""
+        parts = (self._config.seed, purpose, number)
+        return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
+
+@dataclass(frozen=True)
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """Item i is the batch of step i: images (batch, height, width, 3) uint8 and labels int64."""
 
-    def __init__(
-        self,
-        images: Images,
-        labels: Labels,
-        rows: Int[ndarray, " training"],
-        config: ModelConfig,
-        augment: Callable[[Images, int], Images],
-    ) -> None:
-        """images, labels: all that are stored, memory-mapped; rows: those to train on.
-
-        augment: a new array of a batch's images; the same seed gives the same bytes.
-        """
-        self._images = images
-        self._labels = labels
-        self._steps = Steps(rows, config)
-        self._seed = config.seed
-        self._augment = augment
+    images: Images
+    labels: Labels
+    steps: Steps
+    augment: Callable[[Images, int], Images]
+    """A new array of a batch's images; the same seed gives the same bytes."""
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self.steps)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        rows = self._steps[step]
-        augmented = self._augment(self._images[rows], _seed(self._seed, 1, step))
-        return torch.from_numpy(augmented), torch.from_numpy(self._labels[rows])
+        rows = self.steps[step]
+        augmented = self.augment(self.images[rows], self.steps.seed(1, step))
+        return torch.from_numpy(augmented), torch.from_numpy(self.labels[rows])
 
 
 def load(
@@ -158,7 +152,7 @@ def load(
         sampler=range(first_step, len(batches)),
         num_workers=workers,
         pin_memory=pin,
-        worker_init_fn=_start_worker if workers else None,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else its start would change the numbers of dropout
     )
     # The main process reports Ctrl-C: workers inherit this mask from their first moment.
@@ -178,7 +172,6 @@ def _start_worker(_: int) -> None:
     from pipeline.train.augment.per_image import single_threaded
 
     single_threaded()
-
-
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+    # An error in a batch is raised in the main process. What is left for this hook is the thread
+    # that hands over batches, when the main process ends in the middle of one, as after Ctrl-C.
+    sys.excepthook = lambda *_: None

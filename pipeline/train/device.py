@@ -29,7 +29,14 @@ def choose_compute(device: str, precision: str) -> Compute:
     else float16 on CUDA, else float32.
     Raises TrainError for a device that is not there or float16 on a CPU.
     """
-    chosen = torch.device(_device_type(device))
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available(), "cpu": True}
+    there = [name for name, is_there in available.items() if is_there]
+    if device != "auto" and device not in there:
+        raise TrainError(
+            f"train.device: {device} is not available here (available: {', '.join(there)}). "
+            "Set train.device: auto"
+        )
+    chosen = torch.device(there[0] if device == "auto" else device)
     if precision == "float16" and chosen.type == "cpu":
         raise TrainError("precision: float16 needs a GPU: on a CPU use bfloat16, float32 or auto")
     if precision == "auto":
@@ -49,19 +56,6 @@ def deterministic(threads: int) -> None:
     # A debugging aid that writes over every new tensor: a sixth of a ResNet-18's step on a CPU.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-
-
-def _device_type(asked: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
-    if asked == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available[asked]:
-        there = [name for name, is_there in available.items() if is_there]
-        raise TrainError(
-            f"train.device: {asked} is not available here (available: {', '.join(there)}). "
-            "Set train.device: auto"
-        )
-    return asked
 
 
 def _fastest_dtype(device: torch.device) -> torch.dtype:

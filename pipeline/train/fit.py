@@ -147,12 +147,8 @@ def _train_epoch(
             f"the loss is {mean_loss} in epoch {epoch + 1} of {config.epochs}: expected a finite "
             f"number. Lower lr (now {config.lr}), or set precision: float32, or clip_norm: 1.0"
         )
-    return {
-        "epoch": epoch + 1,
-        "lr": rate,
-        "loss": mean_loss,
-        "accuracy": float(correct) / seen,
-    }
+    accuracy = float(correct) / seen
+    return {"epoch": epoch + 1, "lr": rate, "loss": mean_loss, "accuracy": accuracy}
 
 
 def score_batch(
@@ -180,12 +176,10 @@ def _compile(forward: Forward, compute: Compute) -> Forward:
     mode = "reduce-overhead" if compute.device.type == "cuda" else "default"
     compiled = torch.compile(forward, mode=mode, dynamic=False, fullgraph=True)
 
-    def call(
-        model: Classifier, images: Tensor, targets: Tensor, smoothing: float, compute: Compute
-    ) -> tuple[Tensor, Tensor]:
+    def call(*arguments: Any) -> tuple[Tensor, Tensor]:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
-            return compiled(model, images, targets, smoothing, compute)
+            return compiled(*arguments)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().partition("\n")[0]
             raise TrainError(

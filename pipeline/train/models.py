@@ -10,6 +10,8 @@ thirtieth of a ResNet-18's at 224 px; benchmarks/train.py measures what that mak
 
 import difflib
 import json
+from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +27,6 @@ from pipeline.core.errors import TrainError, examples
 from pipeline.train.config import ModelConfig, SmallNetwork, TimmNetwork
 
 Logits = Float[Tensor, "batch classes"]
-Normalised = Float[Tensor, "batch 3 height width"]
 
 
 class Classifier(nn.Module):
@@ -46,50 +47,33 @@ class Classifier(nn.Module):
         return self.network((images.float() - self.mean) / self.std)  # type: ignore[no-any-return]
 
 
-class Vgg(nn.Module):
-    """Stages of two 3 × 3 convolutions and a 2 × 2 maximum; then average and maximum over the map.
+def vgg(network: SmallNetwork, classes: int) -> nn.Module:
+    """Stages of two 3 × 3 convolutions and a 2 × 2 maximum.
 
-    After Simonyan and Zisserman 2014 (arXiv:1409.1556), with batch normalisation. The maximum
-    beside the average lets one small parasite decide, wherever it lies.
+    After Simonyan and Zisserman 2014 (arXiv:1409.1556), with batch normalisation.
     """
-
-    def __init__(self, width: int, stages: int, dropout: float, classes: int) -> None:
-        """width: channels of the first stage, doubled by each later one."""
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for stage in range(stages):
-            out = width * 2**stage
-            layers += [*_conv_bn_relu(channels, out), *_conv_bn_relu(out, out), nn.MaxPool2d(2)]
-            channels = out
-        self.features = nn.Sequential(*layers[:-1])
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
-
-    def forward(self, images: Normalised) -> Logits:
-        """Logits of a batch of normalised images."""
-        return self.head(_pool(self.features(images)))  # type: ignore[no-any-return]
+    layers: list[nn.Module] = []
+    channels = 3
+    for stage in range(network.stages):
+        out = network.width * 2**stage
+        layers += [*_conv_bn_relu(channels, out), *_conv_bn_relu(out, out), nn.MaxPool2d(2)]
+        channels = out
+    features = nn.Sequential(*layers[:-1])
+    head = _Head(channels, network.dropout, classes)
+    return nn.Sequential(OrderedDict(features=features, head=head))
 
 
-class ResNet(nn.Module):
-    """A stem and one residual block a stage; then average and maximum over the map.
+def resnet(network: SmallNetwork, classes: int) -> nn.Module:
+    """A stem and one residual block a stage; each stage but the first halves the map.
 
-    After He et al. 2015 (arXiv:1512.03385), basic blocks; each stage but the first halves the map.
+    After He et al. 2015 (arXiv:1512.03385), basic blocks.
     """
-
-    def __init__(self, width: int, stages: int, dropout: float, classes: int) -> None:
-        """width: channels of the first stage, doubled by each later one."""
-        super().__init__()
-        self.stem = nn.Sequential(*_conv_bn_relu(3, width), nn.MaxPool2d(2))
-        blocks = [_Block(width, width, stride=1)]
-        for stage in range(1, stages):
-            blocks.append(_Block(width * 2 ** (stage - 1), width * 2**stage, stride=2))
-        self.blocks = nn.Sequential(*blocks)
-        channels = width * 2 ** (stages - 1)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
-
-    def forward(self, images: Normalised) -> Logits:
-        """Logits of a batch of normalised images."""
-        return self.head(_pool(self.blocks(self.stem(images))))  # type: ignore[no-any-return]
+    widths = [network.width * 2**stage for stage in range(network.stages)]
+    stem = nn.Sequential(*_conv_bn_relu(3, widths[0]), nn.MaxPool2d(2))
+    blocks = [_Block(widths[0], widths[0], stride=1)]
+    blocks += [_Block(before, after, stride=2) for before, after in pairwise(widths)]
+    head = _Head(widths[-1], network.dropout, classes)
+    return nn.Sequential(OrderedDict(stem=stem, blocks=nn.Sequential(*blocks), head=head))
 
 
 class _Block(nn.Module):
@@ -110,9 +94,18 @@ class _Block(nn.Module):
         return functional.relu(self.body(features) + self.shortcut(features))
 
 
-def _pool(features: Tensor) -> Float[Tensor, "batch channels"]:
-    """Average and maximum of each channel over the map."""
-    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+class _Head(nn.Sequential):
+    """The classifier, from the average and the maximum of each channel over the map.
+
+    The maximum beside the average lets one small parasite decide, wherever it lies.
+    """
+
+    def __init__(self, channels: int, dropout: float, classes: int) -> None:
+        super().__init__(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
+
+    def forward(self, features: Tensor) -> Logits:
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+        return super().forward(pooled)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
@@ -123,7 +116,7 @@ def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
     ]
 
 
-SMALL = {"vgg": Vgg, "resnet": ResNet}
+SMALL = {"vgg": vgg, "resnet": resnet}
 """The networks of our own, by `train.models.NAME.network.name`."""
 
 
@@ -149,8 +142,7 @@ def build_model(
             f"network {config.name}: {config.stages} stages leave nothing of an image of "
             f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
         )
-    network = SMALL[config.name](config.width, config.stages, config.dropout, classes)
-    return Classifier(network, mean, std)
+    return Classifier(SMALL[config.name](config, classes), mean, std)
 
 
 def _build_timm(
@@ -165,10 +157,7 @@ def _build_timm(
         )
     try:
         network: Any = timm.create_model(
-            config.name,
-            pretrained=config.pretrained,
-            num_classes=classes,
-            drop_rate=config.dropout,
+            config.name, pretrained=config.pretrained, num_classes=classes, drop_rate=config.dropout
         )
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
         raise TrainError(
@@ -198,26 +187,21 @@ def _load_backbone(network: Any, path: Path) -> None:
     own = network.state_dict()
     classifiers = network.pretrained_cfg["classifier"]
     classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
-    fresh = {
-        name
-        for name in own
-        if name.startswith(classifiers)
-        and (name not in found or found[name].shape != own[name].shape)
-    }
+    other = {name for name in own if name in found and found[name].shape != own[name].shape}
+    missing = set(own) - set(found)
+    fresh = {name for name in other | missing if name.startswith(classifiers)}
     problems = {
-        "has no tensor": sorted(set(own) - set(found) - fresh),
-        "has unknown tensors": sorted(set(found) - set(own)),
-        "has other shapes": sorted(
-            name for name in (set(own) & set(found)) - fresh if own[name].shape != found[name].shape
-        ),
+        "has no tensor": missing - fresh,
+        "has unknown tensors": set(found) - set(own),
+        "has other shapes": other - fresh,
     }
     for problem, names in problems.items():
         if names:
             raise TrainError(
                 f"network: weights: {path} is not of this network: it {problem} for "
-                f"{len(names)} of {len(own)} {examples(names)}"
+                f"{len(names)} of {len(own)} {examples(sorted(names))}"
             )
-    network.load_state_dict({**found, **{name: own[name] for name in fresh}})
+    network.load_state_dict(found | {name: own[name] for name in fresh})
 
 
 def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list[str]) -> None:

@@ -22,8 +22,7 @@ from pipeline.core.shapes import Images
 Residence = Literal["in place", "resident", "streamed"]
 StepRows = Int[ndarray, " batch"]
 """The row numbers of a step."""
-StepImages = tuple[StepRows, UInt8[Tensor, "batch height width 3"]]
-"""The rows of a step, and their images on the device."""
+StepImages = UInt8[Tensor, "batch height width 3"]
 
 _AHEAD = 4
 """Steps that the thread has ready."""
@@ -55,7 +54,7 @@ def read_steps(
     """The images of each step on the device. rows: all that the steps can name, once each."""
     match residence:
         case "in place":
-            return ((step, torch.from_numpy(images[step])) for step in steps)
+            return (torch.from_numpy(images[step]) for step in steps)
         case "resident":
             return _read_resident(images, steps, rows, device)
         case "streamed":
@@ -91,7 +90,7 @@ def _read_resident(
     position = np.zeros(len(images), np.int64)
     position[rows] = np.arange(len(rows))
     for step in steps:
-        yield step, resident.index_select(0, send(position[step], device))
+        yield resident.index_select(0, send(position[step], device))
 
 
 def _read_streamed(
@@ -99,12 +98,12 @@ def _read_streamed(
 ) -> Iterator[StepImages]:
     def read(step: StepRows) -> StepImages:
         batch = torch.from_numpy(images[step])
-        return step, batch.pin_memory() if device.type == "cuda" else batch
+        return batch.pin_memory() if device.type == "cuda" else batch
 
     left = iter(steps)
     with ThreadPoolExecutor(1) as thread:
         ready = deque(thread.submit(read, step) for step in islice(left, _AHEAD))
         while ready:
-            step, batch = ready.popleft().result()
+            batch = ready.popleft().result()
             ready.extend(thread.submit(read, step) for step in islice(left, 1))
-            yield step, batch.to(device, non_blocking=True)
+            yield batch.to(device, non_blocking=True)

@@ -58,15 +58,15 @@ class ColorJitter(PixelOperation):
             for limits in (self.brightness, self.contrast, self.saturation)
         )
         saturation_at, contrast_at, hue_at = rng.random((3, batch))
-        turn = np.where(applied, _sextants(180 * rng.uniform(*self.hue, batch)), 0.0)
+        # OpenCV's hue has 180 whole steps to the circle: 30 to a sextant.
+        turn = np.where(applied, np.floor(180 * rng.uniform(*self.hue, batch)) / 30, 0.0)
         both = brightness * contrast
         weights = [both * saturation, both * (1 - saturation), brightness * (1 - contrast)]
         switches = [saturation_at > hue_at, contrast_at > hue_at]
         return np.concatenate([weights, switches, _plan_turn(turn)])
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
-        """See PixelOperation."""
-        colour, grey, mean, saturation_after, contrast_after = _per_image(drawn[:5])
+        colour, grey, mean, saturation_after, contrast_after = drawn[:5, :, None, None, None]
         before = after = _grey(images)
         if self.hue != (0.0, 0.0):
             images = _turn_hue(images, drawn[5:])
@@ -96,15 +96,8 @@ class RandomBrightnessContrast(PixelOperation):
         return np.array([1 + contrast, 255 * brightness])
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
-        """See PixelOperation."""
-        factor, added = _per_image(drawn)
+        factor, added = drawn[..., None, None, None]
         return torch.addcmul(added, images, factor).clamp_(0, 255)
-
-
-def _sextants(steps: Float[ndarray, " batch"]) -> Float[ndarray, " batch"]:
-    """Steps of OpenCV's uint8 hue, 180 to the circle and cut down to whole ones, in sextants."""
-    turn: Float[ndarray, " batch"] = np.floor(steps) / 30
-    return turn
 
 
 def _plan_turn(turn: Float[ndarray, " batch"]) -> Draws:
@@ -133,7 +126,7 @@ def _turn_hue(images: Pixels, plan: Drawn) -> Pixels:
     cut to low and high; the other channels and direction likewise, with their neighbours on the
     circle. That is HSV's hexagon without its cases: half the passes over the pixels.
     """
-    part, opposite = _per_image(plan[:2])
+    part, opposite = plan[:2, :, None, None, None]
     low, high = images.amin(1, keepdim=True), images.amax(1, keepdim=True)
     both, chroma = high + low, high - low
     images = torch.addcmul(opposite * both, images, 1 - 2 * opposite)
@@ -159,8 +152,3 @@ def _grey(images: Pixels) -> Plane:
 
 def _mean(planes: Plane) -> Float[Tensor, "batch 1 1 1"]:
     return planes.mean((2, 3), keepdim=True)
-
-
-def _per_image(rows: Drawn) -> tuple[Tensor, ...]:
-    """Each row as (batch, 1, 1, 1)."""
-    return rows[..., None, None, None].unbind()

@@ -17,6 +17,7 @@ from pipeline.train.augment.operation import (
     Range,
     WholeRange,
     a_range,
+    inside,
 )
 
 
@@ -46,7 +47,6 @@ class GaussianBlur(PixelOperation):
         return weights
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
-        """See PixelOperation."""
         side = images.shape[-1]
         mirrored = _mirrored(self._reach(), side, images.device)
         blend = (drawn.T @ mirrored.flatten(1)).view(-1, side, side)
@@ -87,7 +87,6 @@ class GaussNoise(PixelOperation):
         return np.array([np.where(applied, 255 * rng.uniform(*r, batch), 0.0) for r in limits])
 
     def apply(self, images: Pixels, drawn: Drawn, noise: torch.Generator) -> Pixels:
-        """See PixelOperation."""
         batch, channels, side, _ = images.shape
         shape = (batch, channels if self.per_channel else 1, side, side)
         deviation, mean = drawn[..., None, None, None]
@@ -124,11 +123,7 @@ class CoarseDropout(PixelOperation):
         return np.concatenate([np.tile(self.fill, (batch, 1)).T, edges.reshape(-1, batch)])
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
-        """See PixelOperation."""
         colour = drawn[:3].T[..., None, None]
-        left, top, right, bottom = drawn[3:].view(-1, 4, len(images)).permute(1, 2, 0)[..., None]
-        pixel = torch.arange(images.shape[-1], device=images.device)
-        columns = (left <= pixel) & (pixel < right)
-        rows = (top <= pixel) & (pixel < bottom)
-        hole = (rows[..., None] & columns[..., None, :]).any(1, keepdim=True)
+        edges = drawn[3:].view(-1, 4, len(images)).permute(1, 2, 0)
+        hole = inside(edges, images.shape[-1]).any(1, keepdim=True)
         return torch.where(hole, colour, images)

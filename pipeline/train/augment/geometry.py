@@ -36,7 +36,6 @@ from pipeline.train.augment.operation import (
 Matrices = Float[ndarray, "batch 2 2"]
 Shifts = Float[ndarray, "batch 2"]
 
-_IDENTITY = np.eye(2)
 _HORIZONTAL = np.array([[-1.0, 0.0], [0.0, 1.0]])
 _TRANSPOSE = np.array([[0.0, 1.0], [1.0, 0.0]])
 _QUARTER = _TRANSPOSE @ _HORIZONTAL
@@ -48,7 +47,10 @@ class GeometricOperation(Operation):
     """An operation that moves pixels."""
 
     def maps(self, rng: np.random.Generator, batch: int, side: int) -> tuple[Matrices, Shifts]:
-        """For each image, where a pixel goes: matrix @ position + shift, in pixels."""
+        """For each image, where a pixel goes: matrix @ position + shift, in pixels.
+
+        Whatever `p`: Geometry leaves out the images that are not changed.
+        """
         raise NotImplementedError
 
 
@@ -58,27 +60,19 @@ class Symmetry(GeometricOperation):
     choices: ClassVar[ndarray]
 
     def maps(self, rng: np.random.Generator, batch: int, _: int) -> tuple[Matrices, Shifts]:
-        """See GeometricOperation."""
         chosen = self.choices[rng.integers(len(self.choices), size=batch)]
-        applied = self.applied(rng, batch)[:, None, None]
-        return np.where(applied, chosen, _IDENTITY), np.zeros((batch, 2))
+        return chosen, np.zeros((batch, 2))
 
 
 class HorizontalFlip(Symmetry):
-    """Left becomes right."""
-
     choices: ClassVar[ndarray] = _HORIZONTAL[None]
 
 
 class VerticalFlip(Symmetry):
-    """Up becomes down."""
-
     choices: ClassVar[ndarray] = -_HORIZONTAL[None]
 
 
 class Transpose(Symmetry):
-    """Rows become columns."""
-
     choices: ClassVar[ndarray] = _TRANSPOSE[None]
 
 
@@ -136,7 +130,6 @@ class Affine(GeometricOperation):
         return self
 
     def maps(self, rng: np.random.Generator, batch: int, side: int) -> tuple[Matrices, Shifts]:
-        """See GeometricOperation."""
         scale = np.array([rng.uniform(*limits, batch) for limits in self.scale])
         if self.keep_ratio:
             scale[1] = scale[0]
@@ -149,9 +142,7 @@ class Affine(GeometricOperation):
         one = np.ones(batch)
         sheared = np.array([[one, shear_x], [shear_y, one]])
         turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        matrix = np.einsum("ijb,jkb,kb->bik", sheared, turned, scale)
-        applied = self.applied(rng, batch)[:, None]
-        return np.where(applied[..., None], matrix, _IDENTITY), np.where(applied, shift, 0.0)
+        return np.einsum("ijb,jkb,kb->bik", sheared, turned, scale), shift
 
 
 class Geometry:
@@ -164,11 +155,13 @@ class Geometry:
 
     def draw(self, rng: np.random.Generator, batch: int, side: int) -> Draws:
         """The inverse maps: where a pixel comes from, the shifts in halves of the side."""
-        matrix, shift = self.operations[0].maps(rng, batch, side)
-        for operation in self.operations[1:]:
+        matrix, shift = np.eye(2), np.zeros((batch, 2))
+        for operation in self.operations:
             then, then_shift = operation.maps(rng, batch, side)
+            applied = operation.applied(rng, batch)[:, None]
+            then = np.where(applied[..., None], then, np.eye(2))
             matrix = then @ matrix
-            shift = np.einsum("bij,bj->bi", then, shift) + then_shift
+            shift = np.einsum("bij,bj->bi", then, shift) + np.where(applied, then_shift, 0.0)
         (a, b), (c, d) = matrix.transpose(1, 2, 0)
         inverse = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
         back = np.einsum("ijb,bj->ib", -inverse, shift) / (side / 2)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Num
 from numpy import ndarray
 from torch import Tensor
 
-from pipeline.train.augment.operation import Pixels
+from pipeline.train.augment.operation import Pixels, inside
 from pipeline.train.config import Mix
 from pipeline.train.transfer import send
 
@@ -34,15 +34,15 @@ def mix(
     box = _boxes(rng, share, side)
     if config.kind == "cutmix":
         share = 1 - (box[2] - box[0]) * (box[3] - box[1]) / side**2
-    drawn = np.concatenate([[rng.permutation(batch), share], box], dtype=np.float32)
-    partner, own, *edges = send(drawn, images.device)[..., None].unbind()
-    others = partner.flatten().long()
+    numbers = np.concatenate([[rng.permutation(batch), share], box], dtype=np.float32)
+    drawn = send(numbers, images.device)
+    others, own = drawn[0].long(), drawn[1, :, None]
     images = images.float()
     other_images = images.index_select(0, others)
     if config.kind == "mixup":
         mixed = torch.lerp(other_images, images, own[..., None, None])
     else:
-        mixed = torch.where(_inside(edges, side), other_images, images)
+        mixed = torch.where(inside(drawn[2:], side)[:, None], other_images, images)
     return mixed, torch.lerp(targets.index_select(0, others), targets, own)
 
 
@@ -54,11 +54,3 @@ def _boxes(
     middle = rng.integers(side, size=(2, len(share)))
     edges = np.concatenate([middle - size // 2, middle + size // 2]).clip(0, side)
     return edges.astype(np.float64)
-
-
-def _inside(edges: list[Tensor], side: int) -> Tensor:
-    """(batch, 1, side, side): whether a pixel lies in its image's box."""
-    left, top, right, bottom = edges
-    pixel = torch.arange(side, device=left.device)
-    columns, rows = (left <= pixel) & (pixel < right), (top <= pixel) & (pixel < bottom)
-    return (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -62,17 +62,18 @@ def read_range(
     least: Number = -math.inf,
     most: Number = math.inf,
 ) -> Range:
-    """`[low, high]`, or what `of_number` makes of a number; low and high in [least, most].
+    """`(low, high)`, or what `of_number` makes of a number; low and high in [least, most].
 
     Raises ValueError for anything else.
     """
-    if of_number is not None and _is_number(value):
-        low, high = of_number(value)
-    elif isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value)):
-        low, high = value
-    else:
-        or_number = "" if of_number is None else "a number or "
-        raise ValueError(f"expected {or_number}[low, high], found {value!r}")
+    match value:
+        case (float() | int() as low, float() | int() as high):
+            pass
+        case float() | int() if of_number is not None:
+            low, high = of_number(value)
+        case _:
+            or_number = "" if of_number is None else "a number or "
+            raise ValueError(f"expected {or_number}[low, high], found {value!r}")
     if not least <= low <= high <= most:
         limits = f", from {least:g} to {most:g}" if most < math.inf else f", {least:g} or more"
         limits = limits if least > -math.inf else ""
@@ -80,13 +81,9 @@ def read_range(
     return low, high
 
 
-def a_range(
-    of_number: Callable[[Number], Range] | None = None,
-    least: Number = -math.inf,
-    most: Number = math.inf,
-) -> BeforeValidator:
-    """read_range as a validator of pydantic's."""
-    return BeforeValidator(lambda value: read_range(value, of_number, least, most))
+def a_range(*arguments: Any) -> BeforeValidator:
+    """read_range with its other arguments, as a validator of pydantic's."""
+    return BeforeValidator(lambda value: read_range(value, *arguments))
 
 
 def constant(value: Number) -> Range:
@@ -99,5 +96,10 @@ def around_zero(value: Number) -> Range:
     return -value, value
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def inside(edges: Float[Tensor, "4 *boxes"], side: int) -> Bool[Tensor, "*boxes side side"]:
+    """Which pixels of a picture lie in each box; edges: its left, top, right and bottom."""
+    left, top, right, bottom = edges[..., None]
+    pixel = torch.arange(side, device=edges.device)
+    columns, rows = (left <= pixel) & (pixel < right), (top <= pixel) & (pixel < bottom)
+    found: Tensor = rows[..., None] & columns[..., None, :]
+    return found
