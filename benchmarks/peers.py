@@ -30,7 +30,7 @@ from pipeline.train.config import ModelConfig, TimmNetwork
 
 SIZE_PX = 64
 PLANS = {"resnet18": ([4, 8, 12], 0.75), "vgg": ([2, 4, 6, 8], 0.85)}
-"""By network, the numbers of epochs to try and the accuracy to reach: a quarter of an hour each."""
+"""The numbers of epochs to try and the accuracy to reach, by network: a quarter of an hour each."""
 GOAL_RATE = 2.0
 GOAL_TIME = 4.0
 

@@ -26,7 +26,7 @@ from benchmarks.timing import print_goal, print_machine, print_table, take_turns
 from pipeline.core import paths
 
 GOAL_S = {"vgg, batched": 4.0, "vgg, albumentations": 4.0, "timm resnet18, batched": 7.0}
-"""Of our own networks, and of timm's."""
+"""Our own networks, and one of timm."""
 
 SIZE_PX = 64
 _PEER = "import torch"
@@ -92,7 +92,7 @@ def _train(project: Path, member: str, _: int) -> dict[str, float]:
 
 
 def _print_parts(found: dict[str, list[dict[str, float]]]) -> None:
-    """From one event to the next, the median of the rounds."""
+    """The time from one event to the next: the median of the rounds."""
     print(f"\n{'seconds until':<24}" + "".join(f"{name:>26}" for name in found))
     earlier = dict.fromkeys(found, 0.0)
     for event in next(iter(found.values()))[0]:
