@@ -16,12 +16,7 @@ from pipeline.core.competition import Competition
 from pipeline.core.errors import EnsembleError, SubmissionError, TableError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
-from pipeline.core.tables import (
-    IMAGE_COLUMNS,
-    read_csv,
-    write_predictions,
-    write_table,
-)
+from pipeline.core.tables import IMAGE_COLUMNS, read_csv, write_predictions, write_table
 from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.config import EnsembleConfig, ForecastConfig
 from pipeline.scoring.card import Card, Diversity, FittedMean, read_card
@@ -225,11 +220,6 @@ def test_one_model_is_submitted_as_it_is_whatever_the_blend(competing: Competing
         assert card.out_of_fold == cards[0].out_of_fold
 
 
-def test_some_folds_are_enough_for_the_mean(competing: Competing) -> None:
-    card = competing.run(folds=[2])
-    assert card.out_of_fold.rows < card.out_of_fold.of_images == 180
-
-
 def test_repeats_are_one_prediction_and_are_nested_by_the_first() -> None:
     competing = Competing(seeds=2, folds=3)
     card = competing.run(blend="auto")
@@ -289,9 +279,11 @@ def test_a_model_from_elsewhere_is_blended_by_id(competing: Competing, teammate:
     assert [(each.model, each.folds) for each in together.external] == [("teammate", "checked")]
 
 
-def test_a_model_from_elsewhere_is_cut_down_to_the_folds_that_are_trained(
+def test_some_folds_are_enough_for_the_mean_and_cut_down_a_model_from_elsewhere(
     competing: Competing, teammate: Teammate
 ) -> None:
+    card = competing.run(folds=[2])
+    assert card.out_of_fold.rows < card.out_of_fold.of_images == 180
     card = competing.run(folds=[0, 1], external=[teammate.entry()])
     assert card.blend.models == [*MODELS, "teammate"]
     assert card.out_of_fold.rows < 180
@@ -390,18 +382,12 @@ def test_a_model_from_elsewhere_needs_its_own_name(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"threshold": "fitted", "metric": "log_loss"},
-            "threshold: log_loss scores probabilities, which no threshold changes: expected none",
-        ),
-        (
-            {"blend": "rank_mean"},
-            "blend: rank_mean keeps only the order: expected the metric roc_auc, found accuracy",
-        ),
+        ({"threshold": "fitted", "metric": "log_loss"}, "threshold: log_loss scores probabilities, which no threshold changes: expected none"),
+        ({"blend": "rank_mean"}, "blend: rank_mean keeps only the order: expected the metric roc_auc, found accuracy"),
         ({"stack_l2": 0.0}, "greater than 0"),
         ({"metric": "auc"}, "macro_roc_auc, quadratic_kappa; found 'auc'"),
     ],
-)
+)  # fmt: skip
 def test_choices_that_do_not_fit_together_are_refused(
     changes: dict[str, Any], message: str
 ) -> None:

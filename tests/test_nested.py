@@ -200,30 +200,21 @@ def test_the_mean_needs_no_second_fold_and_nesting_leaves_it_alone() -> None:
         assert found.nested.probabilities == pytest.approx(drawn.members.mean(axis=0), abs=1e-12)
 
 
-def test_what_is_fitted_needs_two_folds() -> None:
+@pytest.mark.parametrize(
+    ("kinds", "folds", "message"),
+    [
+        (["greedy"], 1, "ensemble: blend greedy, calibration none and threshold none are fitted on some folds and judged on another: expected two trained folds or more, found 1. Train more (train.folds), or set mean, none and none"),
+        (["mean", "stack"], 2, "ensemble.blend: auto chooses for each fold from the others, each judged by its others: expected three trained folds or more, found 2. Train more (train.folds), or name a blend"),
+    ],
+)  # fmt: skip
+def test_fitting_needs_two_folds_and_choosing_three(
+    kinds: list[Kind], folds: int, message: str
+) -> None:
     drawn = draw(1, UNEVEN)
+    rows = replace(drawn.rows, folds=drawn.folds % folds)
     with pytest.raises(EnsembleError) as caught:
-        judge([recipe("greedy")], drawn.members, rows_of(drawn.labels))
-    assert str(caught.value) == (
-        "params.yaml: ensemble: blend greedy, calibration none and threshold none are fitted on "
-        "some folds and judged on another: expected two trained folds or more, found 1. Train more "
-        "(train.folds), or set mean, none and none"
-    )
-
-
-def test_choosing_needs_three_folds() -> None:
-    drawn = draw(1, UNEVEN)
-    with pytest.raises(EnsembleError) as caught:
-        judge(
-            [recipe("mean"), recipe("stack")],
-            drawn.members,
-            replace(drawn.rows, folds=drawn.folds % 2),
-        )
-    assert str(caught.value) == (
-        "params.yaml: ensemble.blend: auto chooses for each fold from the others, each judged by "
-        "its others: expected three trained folds or more, found 2. Train more (train.folds), or "
-        "name a blend"
-    )
+        judge([recipe(kind) for kind in kinds], drawn.members, rows)
+    assert str(caught.value) == f"params.yaml: {message}"
 
 
 def test_judging_twice_gives_the_same_bits() -> None:

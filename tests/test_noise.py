@@ -206,7 +206,7 @@ def test_what_was_corrected_before_is_not_suggested_again() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_reviewed_corrections_are_never_overwritten() -> None:
+def test_reviewed_corrections_and_a_table_of_another_store_stop_it() -> None:
     path = Path("corrections/mine.csv")
     noise.run(prepare_config(), 2, path)
     before = path.read_bytes()
@@ -217,6 +217,13 @@ def test_reviewed_corrections_are_never_overwritten() -> None:
         "Name another one with --output, or remove it"
     )
     assert path.read_bytes() == before
+    write_predictions(paths.ENSEMBLE_OOF, ["a0001", "zzz"], np.full((2, 2), 0.5), ["0", "1"])
+    with pytest.raises(TableError) as caught:
+        noise.run(prepare_config(), 2, noise.SUGGESTIONS)
+    assert str(caught.value) == (
+        "ensemble/oof.csv: expected images of data/store/train.csv, found 1 of 2 others "
+        "(first: zzz). Run: dvc repro ensemble"
+    )
 
 
 def test_where_nothing_is_doubtful_nothing_is_suggested(
@@ -229,15 +236,4 @@ def test_where_nothing_is_doubtful_nothing_is_suggested(
     assert noise.SUGGESTIONS.read_text() == "image_id,old,new,reason\n"
     assert (
         "no label to look at again; reports/label_noise.csv has no rows" in capfd.readouterr().err
-    )
-
-
-@pytest.mark.usefixtures("store")
-def test_an_out_of_fold_table_of_another_store_is_an_error() -> None:
-    write_predictions(paths.ENSEMBLE_OOF, ["a0001", "zzz"], np.full((2, 2), 0.5), ["0", "1"])
-    with pytest.raises(TableError) as caught:
-        noise.run(prepare_config(), 2, noise.SUGGESTIONS)
-    assert str(caught.value) == (
-        "ensemble/oof.csv: expected images of data/store/train.csv, found 1 of 2 others "
-        "(first: zzz). Run: dvc repro ensemble"
     )

@@ -102,12 +102,6 @@ def test_ids_are_file_names_unless_two_are_the_same(
     assert name_images(members, with_suffix) == ids
 
 
-def test_ids_have_a_suffix_where_all_of_the_competition_have_one() -> None:
-    assert have_suffix(["a.png", "b.JPEG"])
-    assert not have_suffix(["a.png", "b"])
-    assert not have_suffix(["a.1", "b.2"])
-
-
 def test_a_name_that_a_csv_cannot_hold_is_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(png(1))
     with pytest.raises(ImageError) as caught:
@@ -235,6 +229,9 @@ def test_the_columns_are_the_submissions_with_the_probabilities_between(config: 
 
 
 def test_ids_have_a_suffix_where_those_of_the_submission_have_one(config: Config) -> None:
+    assert have_suffix(["a.png", "b.JPEG"])
+    assert not have_suffix(["a.png", "b"])
+    assert not have_suffix(["a.1", "b.2"])
     Path("submissions/tiny.csv").write_text("id,label\na.png,0\nb.png,1\n")
     predict.run(config, fill(Path("new"), {"x/c.png": png(1)}), Path("out.csv"))
     assert [row["id"] for row in rows_of(Path("out.csv"))] == ["c.png"]
@@ -320,7 +317,9 @@ def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(tmp_path: 
     assert batch.broken == [BrokenImage("a.png", "cannot be read (No such file or directory)")]
 
 
-def test_where_all_images_are_broken_no_predictions_appear(config: Config) -> None:
+def test_where_all_images_are_broken_no_predictions_appear_and_the_next_run_removes_the_list(
+    config: Config,
+) -> None:
     fill(Path("new"), {"a.png": b"", "b.png": b"x"})
     with pytest.raises(ImageError) as caught:
         predict.run(config, Path("new"), Path("out.csv"))
@@ -328,13 +327,7 @@ def test_where_all_images_are_broken_no_predictions_appear(config: Config) -> No
     assert str(caught.value).endswith(", see out.broken.csv")
     assert not Path("out.csv").exists()
     assert len(rows_of(Path("out.broken.csv"))) == 2
-
-
-def test_a_list_of_broken_images_is_removed_when_none_is_broken(config: Config) -> None:
-    fill(Path("new"), {"a.png": png(1), "b.png": b""})
-    with pytest.raises(ImageError):
-        predict.run(config, Path("new"), Path("out.csv"))
-    fill(Path("new"), {"b.png": png(2)})
+    fill(Path("new"), {"a.png": png(1), "b.png": png(2)})
     predict.run(config, Path("new"), Path("out.csv"))
     assert not Path("out.broken.csv").exists()
     assert len(rows_of(Path("out.csv"))) == 2
@@ -379,22 +372,17 @@ def test_the_output_overwrites_nothing_that_is_needed(config: Config) -> None:
     assert before == (Path("new.zip").read_bytes(), Path("submissions/tiny.csv").read_bytes())
 
 
-def no_card(_: Config) -> None:
-    paths.card("tiny").unlink()
+def a_card(**changes: Any) -> Callable[[Config], None]:
+    """Another card of the same networks."""
+    return lambda _: write_card(**({"networks": networks_of()} | changes))
 
 
-def other_networks(_: Config) -> None:
+def a_model_less(_: Config) -> None:
     write_card(networks=networks_of()[:3])
 
 
-def a_model_from_elsewhere(_: Config) -> None:
-    theirs = {"model": "theirs", "folds": "checked", "sha256": {}}
-    write_card(networks=networks_of(), external=[theirs])
-
-
-def a_blend_of_other_models(_: Config) -> None:
-    blend = {"blend": {"kind": "weighted_mean", "weights": [0.5, 0.25, 0.25]}}
-    write_card(networks=networks_of(), blend={"fitted": blend})
+THEIRS = {"model": "theirs", "folds": "checked", "sha256": {}}
+OF_THREE = {"fitted": {"blend": {"kind": "weighted_mean", "weights": [0.5, 0.25, 0.25]}}}
 
 
 def a_broken_blend(_: Config) -> None:
@@ -402,10 +390,6 @@ def a_broken_blend(_: Config) -> None:
     broken = json.loads(card.read_text())
     broken["blend"]["fitted"]["blend"]["weights"] = [0.5, "x"]
     card.write_text(json.dumps(broken))
-
-
-def no_weights(_: Config) -> None:
-    Path("models/two/fold1/weights.safetensors").unlink()
 
 
 def other_weights(_: Config) -> None:
@@ -421,12 +405,12 @@ def other_classes(config: Config) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_card, "submissions/tiny.json: no such file. Run: dvc repro ensemble"),
-        (other_networks, "submissions/tiny.json: expected the networks of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
-        (a_model_from_elsewhere, "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
-        (a_blend_of_other_models, "submissions/tiny.json: blend.fitted.blend: expected the numbers of 2 models: cannot reshape array of size 3 into shape (2,). Run: dvc repro --force ensemble"),
+        (lambda _: paths.card("tiny").unlink(), "submissions/tiny.json: no such file. Run: dvc repro ensemble"),
+        (a_model_less, "submissions/tiny.json: expected the networks of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
+        (a_card(external=[THEIRS]), "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
+        (a_card(blend=OF_THREE), "submissions/tiny.json: blend.fitted.blend: expected the numbers of 2 models: cannot reshape array of size 3 into shape (2,). Run: dvc repro --force ensemble"),
         (a_broken_blend, "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, unable to parse string as a number, found 'x'. Run: dvc repro --force ensemble"),
-        (no_weights, "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
+        (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (other_classes, "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
     ],

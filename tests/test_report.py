@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -52,7 +52,12 @@ def make_outputs(
     labels = generator.integers(len(classes), size=rows)
     groups = [f"p{row % 15:02}" for row in range(rows)] if grouped else ids
     folds = np.array([row % 15 % 3 if grouped else row % 3 for row in range(rows)])
-    by_model = np.stack([_guess(labels, len(classes), generator) for _ in models])
+    powers = []
+    for _ in models:  # mostly right
+        logits = generator.normal(0, 1.2, (rows, len(classes)))
+        logits[np.arange(rows), labels] += 2
+        powers.append(np.exp(logits))
+    by_model = np.stack([each / each.sum(axis=1, keepdims=True) for each in powers])
     blended = by_model.mean(axis=0).round(9)
     blended[:, -1] = 1 - blended[:, :-1].sum(axis=1)
 
@@ -72,7 +77,14 @@ def make_outputs(
     write_predictions(folder / paths.ENSEMBLE_OOF, ids, blended, list(classes))
     for model in models:
         for fold in range(3):
-            _write_history(folder / paths.model_folder(model, fold) / "history.csv", model, fold)
+            epochs = np.arange(1, 9)
+            history = pd.DataFrame({"epoch": epochs, "lr": 0.004 * np.cos(epochs / 6) ** 2})
+            history["loss"] = 0.2 + 0.6 / epochs + 0.02 * fold
+            history["accuracy"] = 0.95 - 0.4 / epochs - 0.01 * fold
+            if model == "resnet":
+                history["inner_loss"] = 0.3 + 0.4 / epochs
+                history["inner_accuracy"] = 0.9 - 0.3 / epochs
+            write_table(folder / paths.model_folder(model, fold) / "history.csv", history)
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
     made = full_card(accuracy, models, classes, rows, len(set(groups)))
     write_record(folder / paths.card(NAME), made)
@@ -127,30 +139,6 @@ def full_card(
         "sha256": {"submission": "0123456789abcdef" * 4},
     }  # fmt: skip
     return make_card(models, classes, name=NAME, **(sections | changes))
-
-
-def _guess(labels: np.ndarray, classes: int, generator: np.random.Generator) -> np.ndarray:
-    """Probabilities, by rows and classes, that are mostly right."""
-    logits = generator.normal(0, 1.2, (len(labels), classes))
-    logits[np.arange(len(labels)), labels] += 2
-    powers = np.exp(logits)
-    probabilities: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _write_history(path: Path, model: str, fold: int) -> None:
-    epochs = np.arange(1, 9)
-    history = pd.DataFrame(
-        {
-            "epoch": epochs,
-            "lr": 0.004 * np.cos(epochs / 6) ** 2,
-            "loss": 0.2 + 0.6 / epochs + 0.02 * fold,
-            "accuracy": 0.95 - 0.4 / epochs - 0.01 * fold,
-        }
-    )
-    if model == "resnet":
-        history["inner_loss"], history["inner_accuracy"] = 0.3 + 0.4 / epochs, 0.9 - 0.3 / epochs
-    write_table(path, history)
 
 
 class Page(HTMLParser):
@@ -561,54 +549,40 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(
     assert not paths.REPORT.exists()
 
 
-def test_a_file_of_another_shape_is_an_error() -> None:
-    before = paths.card(NAME).read_text()
-    edit(paths.card(NAME), "forecast", "public", value="0.9 to 0.95")
-    with pytest.raises(TableError) as caught:
-        report.run(NAME)
-    assert str(caught.value) == (
-        "submissions/made-up.json: forecast.public: Input should be a valid array, "
-        "found '0.9 to 0.95'. Run: dvc repro --force ensemble"
-    )
-    paths.card(NAME).write_text(before)
-    paths.AUDIT.write_text("{")
-    with pytest.raises(TableError, match=r"audit.json: Invalid JSON: .*--force prepare"):
-        report.run(NAME)
-
-
-def test_files_of_different_runs_are_refused() -> None:
-    edit(paths.card(NAME), "out_of_fold", "accuracy", value=0.5)
-    with pytest.raises(TableError, match=r"expected the accuracy of ensemble/oof.csv, 0\.9\d+ on "
-                       r"240 rows, found 0.500000 on 240: they are of different runs"):  # fmt: skip
-        report.run(NAME)
-    make_outputs(Path(), rows=240)
-    edit(paths.card(NAME), "metric", "name", value="log_loss")
-    with pytest.raises(TableError) as caught:
-        report.run(NAME)
-    assert str(caught.value) == (
-        "reports/leaderboard.json: expected scores by the metric log_loss of the card, found "
-        "accuracy: they are of different runs. Run: dvc repro --force check"
-    )
+def shorter_store() -> None:
     make_outputs(Path(), rows=239)
     np.save(paths.TRAIN_IMAGES, np.zeros((240, 8, 8, 3), np.uint8))
-    with pytest.raises(TableError, match=r"train.npy: expected the 239 rows of .* found 240"):
-        report.run(NAME)
+
+
+def strange_image() -> None:
     oof = pd.read_csv(paths.ENSEMBLE_OOF, dtype=str)
     oof.loc[5, "image_id"] = "stranger"
     write_table(paths.ENSEMBLE_OOF, oof)
-    with pytest.raises(TableError, match=r"found 1 of 239 others \(first: stranger\)"):
-        report.run(NAME)
 
 
-def test_an_invalid_history_is_named() -> None:
-    history = Path("models/vgg/fold1/history.csv")
-    history.write_text("step,loss\n1,0.5\n")
-    with pytest.raises(TableError, match=r"fold1/history.csv: expected a column epoch, found "
-                       r"\['step', 'loss'\]. Run: dvc repro --force train@vgg-1"):  # fmt: skip
+HISTORY = Path("models/vgg/fold1/history.csv")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda: edit(paths.card(NAME), "forecast", "public", value="0.9 to 0.95"), r"submissions/made-up.json: forecast.public: Input should be a valid array, found '0.9 to 0.95'. Run: dvc repro --force ensemble"),
+        (lambda: paths.AUDIT.write_text("{"), r"data/audit.json: Invalid JSON: .*--force prepare"),
+        (lambda: edit(paths.card(NAME), "out_of_fold", "accuracy", value=0.5), r"submissions/made-up.json: expected the accuracy of ensemble/oof.csv, 0\.9\d+ on 240 rows, found 0.500000 on 240: they are of different runs. Run: dvc repro --force ensemble"),
+        (lambda: edit(paths.card(NAME), "metric", "name", value="log_loss"), r"reports/leaderboard.json: expected scores by the metric log_loss of the card, found accuracy: they are of different runs. Run: dvc repro --force check"),
+        (shorter_store, r"data/store/train.npy: expected the 239 rows of .* found 240. Run: dvc repro --force prepare"),
+        (strange_image, r"ensemble/oof.csv: expected images of .*found 1 of 240 others \(first: stranger\). Run: dvc repro ensemble"),
+        (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch, found \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
+        (lambda: HISTORY.write_text("epoch,loss\n1,low\n"), r"models/vgg/fold1/history.csv: expected numbers: .*low.*"),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_fit_together_are_refused(
+    spoil: Callable[[], object], message: str
+) -> None:
+    spoil()
+    with pytest.raises(TableError) as caught:
         report.run(NAME)
-    history.write_text("epoch,loss\n1,low\n")
-    with pytest.raises(TableError, match=r"fold1/history.csv: expected numbers: .*low"):
-        report.run(NAME)
+    assert re.fullmatch(message, str(caught.value))
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:

@@ -103,67 +103,40 @@ def test_an_image_without_a_prediction_is_named(tmp_path: Path) -> None:
         written(tmp_path, form, np.full((2, 2), 0.5), np.array([0, 1]))
 
 
-def refusal(tmp_path: Path, form: Form, text: str) -> str:
+EACH_ROWS = "test_0,1,0,0\ntest_1,1,0,0\n"
+BAD_LABEL = "id,label\ntest_2,0\ntest_0,{}\ntest_1,0\n"
+NO_PROBABILITIES = ["", "x", "nan", "NaN", "inf", "-0.1", "1.0000001", "1e1", " 0.5", "0_1", "0x1", "٠"]  # fmt: skip
+OTHER_IDS = [
+    ("id,target\ntest_2,0\n", "expected the columns ['id', 'label'] of the sample submission, found ['id', 'target']"),
+    ("id,label\ntest_2,0\ntest_0,0\n", "1 ids of the sample submission are missing (first: test_1)"),
+    ("id,label\ntest_2,0\ntest_0,0\ntest_1,0\ntest_1,0\n", "1 ids stand twice (first: test_1)"),
+    ("id,label\ntest_2,0\ntest_0,0\ntest_9,0\n", "1 ids are not in the sample submission (first: test_9)"),
+    ("id,label\ntest_0,0\ntest_2,0\ntest_1,0\n", "line 2: expected test_2, by the order of the sample submission, found test_0"),
+]  # fmt: skip
+REFUSED = [
+    *((metric, *each) for metric in ("accuracy", "log_loss") for each in OTHER_IDS),
+    *(("accuracy", BAD_LABEL.format(label), f"line 3: expected one of the labels ['0', '1'], found {label!r} (id test_0)")
+      for label in ("2", "", "0.0", " 0")),
+    *(("log_loss", BAD_LABEL.format(value), f"line 3: expected a probability in [0, 1], found {value!r} (id test_0)")
+      for value in NO_PROBABILITIES),
+    *(("each", f"id,owl,cat,dog\ntest_2,0.2,{value},0.8\n{EACH_ROWS}", f"line 2: column cat: expected a probability in [0, 1], found {value!r} (id test_2)")
+      for value in NO_PROBABILITIES),
+    ("each", "id,owl,cat,dog\ntest_2,0.2,0.3,0.5\ntest_0,0.2,0.3,0.49\ntest_1,1,1,0\n", "line 3: expected probabilities that add up to 1, found 0.99 (id test_0); 2 of 3 rows do not"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("metric", "text", "message"), REFUSED)
+def test_what_kaggle_would_refuse_is_refused(
+    tmp_path: Path, metric: str, text: str, message: str
+) -> None:
+    """By a metric of one column a row, or with a column for each class."""
     submission = tmp_path / "mine.csv"
+    sample, name, classes = (EACH, "log_loss", THREE) if metric == "each" else (LABELS, metric, TWO)
+    form = form_of(tmp_path, sample, name, classes)
     submission.write_text(text)
     with pytest.raises(SubmissionError) as caught:
         check_submission(submission, form)
-    assert str(submission) in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,target\ntest_2,0\n", "expected the columns ['id', 'label'] of the sample submission, found ['id', 'target']"),
-        ("id,label\ntest_2,0\ntest_0,0\n", "1 ids of the sample submission are missing (first: test_1)"),
-        ("id,label\ntest_2,0\ntest_0,0\ntest_1,0\ntest_1,0\n", "1 ids stand twice (first: test_1)"),
-        ("id,label\ntest_2,0\ntest_0,0\ntest_9,0\n", "1 ids are not in the sample submission (first: test_9)"),
-        ("id,label\ntest_0,0\ntest_2,0\ntest_1,0\n", "line 2: expected test_2, by the order of the sample submission, found test_0"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
-def test_other_columns_and_ids_than_the_samples_are_refused(
-    tmp_path: Path, metric: str, text: str, message: str
-) -> None:
-    assert message in refusal(tmp_path, form_of(tmp_path, LABELS, metric, TWO), text)
-
-
-@pytest.mark.parametrize("label", ["2", "", "0.0", " 0"])
-def test_a_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
-    form = form_of(tmp_path, LABELS, "accuracy", TWO)
-    message = refusal(tmp_path, form, f"id,label\ntest_2,0\ntest_0,{label}\ntest_1,0\n")
-    assert message.endswith(
-        f"line 3: expected one of the labels ['0', '1'], found {label!r} (id test_0)"
-    )
-
-
-NO_PROBABILITIES = ["", "x", "nan", "NaN", "inf", "-0.1", "1.0000001", "1e1", " 0.5", "0_1", "0x1", "٠"]  # fmt: skip
-
-
-@pytest.mark.parametrize("value", NO_PROBABILITIES)
-def test_what_is_no_number_from_0_to_1_is_refused_as_a_probability(
-    tmp_path: Path, value: str
-) -> None:
-    form = form_of(tmp_path, LABELS, "log_loss", TWO)
-    message = refusal(tmp_path, form, f"id,label\ntest_2,0\ntest_0,{value}\ntest_1,0\n")
-    assert message.endswith(
-        f"line 3: expected a probability in [0, 1], found {value!r} (id test_0)"
-    )
-    form = form_of(tmp_path, EACH, "log_loss", THREE)
-    row = f"test_2,0.2,{value},0.8\n"
-    message = refusal(tmp_path, form, f"id,owl,cat,dog\n{row}test_0,1,0,0\ntest_1,1,0,0\n")
-    assert message.endswith(
-        f"line 2: column cat: expected a probability in [0, 1], found {value!r} (id test_2)"
-    )
-
-
-def test_rows_that_do_not_add_up_to_1_are_refused(tmp_path: Path) -> None:
-    form = form_of(tmp_path, EACH, "log_loss", THREE)
-    rows = "test_2,0.2,0.3,0.5\ntest_0,0.2,0.3,0.49\ntest_1,1,1,0\n"
-    assert refusal(tmp_path, form, f"id,owl,cat,dog\n{rows}").endswith(
-        "line 3: expected probabilities that add up to 1, found 0.99 (id test_0); 2 of 3 rows do not"
-    )
+    assert str(caught.value) == f"{submission}: {message}"
 
 
 @pytest.mark.parametrize("number", ["0", "1", "1.0", "0.5", ".5", "5e-1", "1E-300", "1."])

@@ -57,16 +57,16 @@ def refused() -> str:
     return str(caught.value)
 
 
-def test_changes_that_are_in_no_commit_are_refused(ready: Path) -> None:
-    (ready / "pipeline/a.py").write_text("another text\n")
+def test_code_that_is_in_no_commit_is_refused(ready: Path) -> None:
+    code = ready / "pipeline/a.py"
+    before = code.read_bytes()
+    code.write_text("another text\n")
     assert refused() == (
         "submissions/tiny.csv: the package would not repeat it: 1 files differ from the commit "
         "(first: pipeline/a.py). Run: dvc repro, then git add --all, git commit, and this command "
         "again"
     )
-
-
-def test_code_that_is_in_no_commit_is_refused(ready: Path) -> None:
+    code.write_bytes(before)
     (ready / "pipeline/new.py").write_text("")
     assert "repeat it: 1 files of the code are in no commit (first: pipeline/new.py). " in refused()
 

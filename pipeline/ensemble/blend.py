@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
@@ -50,6 +50,10 @@ class Prediction:
 
     probabilities: Probabilities
     predicted: Labels
+
+    def subset(self, chosen: Bool[ndarray, " rows"]) -> "Prediction":
+        """Some of the rows."""
+        return Prediction(self.probabilities[chosen], self.predicted[chosen])
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,7 @@ class Logistic:
         if scores.shape[1] == 1:
             scores = np.hstack([np.zeros_like(scores), scores])
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        blended: Probabilities = powers / powers.sum(axis=1, keepdims=True)
-        return blended
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -196,8 +199,7 @@ def fit_weights(members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
         options={"ftol": 1e-12, "maxiter": 500},
     )
     weights = np.maximum(found.x, 0)
-    fitted: Float[ndarray, " models"] = weights / weights.sum()
-    return fitted
+    return np.asarray(weights / weights.sum())
 
 
 def select_greedily(
@@ -210,22 +212,23 @@ def select_greedily(
     best set of all rounds is returned, of equal ones the smallest. Their bagging of the library is
     left out: it protects a choice among thousands of models, and here are only a few.
     """
+
+    def merit(taken: ndarray) -> tuple[float, float]:
+        return _merit(WeightedMean(taken / taken.sum()).apply(members), labels, metric)
+
+    count = len(members)
     order = _order(members, labels, metric)
-    best = max(
-        (np.bincount(order[:size], minlength=len(members)) for size in range(1, len(members) + 1)),
-        key=lambda taken: _merit(_mean_of(taken, members), labels, metric),
-    )
-    best_merit = _merit(_mean_of(best, members), labels, metric)
-    taken = best
+    starts = [np.bincount(order[:size], minlength=count) for size in range(1, count + 1)]
+    best = taken = max(starts, key=merit)
+    best_merit = merit(best)
     for _ in range(rounds):
-        additions = taken + np.eye(len(members), dtype=np.int64)
-        merits = [_merit(_mean_of(row, members), labels, metric) for row in additions]
-        place = max(range(len(members)), key=merits.__getitem__)
+        additions = taken + np.eye(count, dtype=np.int64)
+        merits = [merit(row) for row in additions]
+        place = max(range(count), key=merits.__getitem__)
         taken = additions[place]
         if merits[place] > best_merit:
             best, best_merit = taken, merits[place]
-    weights: Float[ndarray, " models"] = best / best.sum()
-    return weights
+    return np.asarray(best / best.sum())
 
 
 def logit_features(members: Stacked) -> Float[ndarray, "rows features"]:
@@ -234,9 +237,7 @@ def logit_features(members: Stacked) -> Float[ndarray, "rows features"]:
     logits = logs - logs.mean(axis=2, keepdims=True)
     if members.shape[2] == 2:
         logits = 2 * logits[:, :, 1:]
-    features: Float[ndarray, "rows features"]
-    features = logits.transpose(1, 0, 2).reshape(members.shape[1], -1)
-    return features
+    return np.asarray(logits.transpose(1, 0, 2).reshape(members.shape[1], -1))
 
 
 def rank_features(fitted_on: Stacked) -> Ranks:
@@ -274,7 +275,3 @@ def _merit(probabilities: Probabilities, labels: Labels, metric: Metric) -> tupl
     """What to maximise: the metric, then the likelihood."""
     score = metric.score(probabilities, decide(probabilities, None), labels)
     return metric.gain(score), -log_loss(probabilities, labels)
-
-
-def _mean_of(taken: ndarray, members: Stacked) -> Probabilities:
-    return WeightedMean(taken / taken.sum()).apply(members)

@@ -17,16 +17,14 @@ _SMALLEST = 1e-12
 
 def log_probabilities(probabilities: Probabilities) -> Probabilities:
     """Natural logarithms, finite: the logits, up to a constant per row."""
-    clipped: Probabilities = np.log(np.clip(probabilities, _SMALLEST, 1))
-    return clipped
+    return np.asarray(np.log(np.clip(probabilities, _SMALLEST, 1)))
 
 
 def sharpen(probabilities: Probabilities, temperature: float) -> Probabilities:
     """The softmax of the logits divided by the temperature: above 1 flatter, below 1 sharper."""
     logits = log_probabilities(probabilities) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    flattened: Probabilities = powers / powers.sum(axis=1, keepdims=True)
-    return flattened
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:

@@ -5,8 +5,8 @@ from pipeline.ensemble.compare import compare, name_of_test
 from pipeline.ensemble.estimate import ScoredRows
 from pipeline.ensemble.nested import Judgement
 from pipeline.ensemble.saved import describe_fitted
-from pipeline.scoring.card import Blend, Candidate, OutOfFold, Score
-from pipeline.scoring.metrics import METRICS, Metric, log_loss, recalls
+from pipeline.scoring.card import Blend, Candidate, OutOfFold
+from pipeline.scoring.metrics import METRICS, log_loss, recalls
 
 
 def describe_out_of_fold(
@@ -28,15 +28,6 @@ def describe_out_of_fold(
     )
 
 
-def describe_score(metric: Metric, nested: Prediction, rows: ScoredRows) -> Score:
-    """The metric of params.yaml on the nested prediction."""
-    return Score(
-        name=metric.name,
-        value=rows.score(metric, nested),
-        interval=rows.interval(metric, nested),
-    )
-
-
 def describe_blend(
     asked: str,
     names: list[str],
@@ -54,7 +45,9 @@ def describe_blend(
     return Blend(
         asked=asked,
         chosen=judged.recipe.kind,
-        why=_why(asked, judged, candidates, rows) if len(names) > 1 else _ONE_MODEL,
+        why=_why(asked, judged, candidates, rows)
+        if len(names) > 1
+        else "one model: there is nothing to blend",
         models=names,
         calibration=judged.recipe.calibration,
         unnested=max((each.unnested for each in candidates), key=metric.gain),
@@ -80,9 +73,6 @@ def _describe_candidate(
         interval=against.interval,
         p_value=against.p_value,
     )
-
-
-_ONE_MODEL = "one model: there is nothing to blend"
 
 
 def _why(asked: str, judged: Judgement, candidates: list[Candidate], rows: ScoredRows) -> str:

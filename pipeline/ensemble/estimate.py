@@ -75,13 +75,23 @@ def resampled_scores(
         drawn = np.bincount(generator.integers(groups, size=groups), minlength=groups)
         weights = drawn.astype(np.float64)
         scores[resample] = [score(weights) for score in scorers]
+    return keep_defined(scores, "an interval by groups", f"resamples of {groups} groups have no")
+
+
+def keep_defined(
+    scores: Float[ndarray, "resamples scores"], what: str, lack: str
+) -> Float[ndarray, "defined scores"]:
+    """The resamples on which every score is defined.
+
+    Raises EnsembleError where more than one in twenty is not; what, lack: for its message.
+    """
     defined = ~np.isnan(scores).any(axis=1)
     if (~defined).mean() > _MOST_UNDEFINED:
         raise EnsembleError(
-            f"an interval by groups: {(~defined).sum()} of {resamples} resamples of {groups} "
-            "groups have no rows of some class: too few groups have it for this metric"
+            f"{what}: {(~defined).sum()} of {len(scores)} {lack} rows of some class: too few "
+            "groups have it for this metric"
         )
-    return scores[defined]
+    return np.asarray(scores[defined])
 
 
 def interval_of(scores: Float[ndarray, " resamples"], confidence: float) -> tuple[float, float]:

@@ -66,7 +66,10 @@ def judge(recipes: list[Recipe], members: Stacked, rows: ScoredRows) -> Judgemen
     prediction = nested[chosen]
     if len(recipes) > 1:
         chosen_without = _choose_without_each_fold(recipes, members, rows)
-        prediction = _pick(nested, chosen_without, rows)
+        prediction = _nothing(members)
+        for name, kind in chosen_without.items():
+            scored = rows.folds == name
+            _write(prediction, scored, nested[kind].subset(scored))
     recipe = next(recipe for recipe in recipes if recipe.kind == chosen)
     fitted = fit(recipe, members, rows.labels)
     return Judgement(recipe, fitted, prediction, nested, best, chosen_without)
@@ -90,7 +93,8 @@ def predict_nested(recipe: Recipe, members: Stacked, rows: ScoredRows) -> Predic
     prediction = _nothing(members)
     for name in names:
         scored = rows.folds == name
-        _write(prediction, scored, fit(recipe, members[:, ~scored], rows.labels[~scored]), members)
+        fitted = fit(recipe, members[:, ~scored], rows.labels[~scored])
+        _write(prediction, scored, fitted.apply(members[:, scored]))
     return prediction
 
 
@@ -126,28 +130,14 @@ def _choose_without_each_fold(
         seen = (rows.folds != one) & (rows.folds != other)
         for recipe in recipes:
             fitted = fit(recipe, members[:, seen], rows.labels[seen])
-            _write(inner[one][recipe.kind], rows.folds == other, fitted, members)
-            _write(inner[other][recipe.kind], rows.folds == one, fitted, members)
+            for without, scored in ((one, rows.folds == other), (other, rows.folds == one)):
+                _write(inner[without][recipe.kind], scored, fitted.apply(members[:, scored]))
     chosen = {}
     for name in names:
         others = rows.folds != name
-        predictions = {
-            kind: Prediction(each.probabilities[others], each.predicted[others])
-            for kind, each in inner[name].items()
-        }
+        predictions = {kind: each.subset(others) for kind, each in inner[name].items()}
         chosen[name], _ = choose(predictions, recipes[0].metric, rows.subset(others))
     return chosen
-
-
-def _pick(nested: dict[Kind, Prediction], chosen: dict[int, Kind], rows: ScoredRows) -> Prediction:
-    """Each fold's rows from the blend that was chosen for it."""
-    first = next(iter(nested.values()))
-    picked = Prediction(first.probabilities.copy(), first.predicted.copy())
-    for name, kind in chosen.items():
-        scored = rows.folds == name
-        picked.probabilities[scored] = nested[kind].probabilities[scored]
-        picked.predicted[scored] = nested[kind].predicted[scored]
-    return picked
 
 
 def _nothing(members: Stacked) -> Prediction:
@@ -155,9 +145,6 @@ def _nothing(members: Stacked) -> Prediction:
     return Prediction(np.full((rows, classes), np.nan), np.full(rows, -1))
 
 
-def _write(
-    prediction: Prediction, scored: Bool[ndarray, " rows"], fitted: FittedBlend, members: Stacked
-) -> None:
-    applied = fitted.apply(members[:, scored])
-    prediction.probabilities[scored] = applied.probabilities
-    prediction.predicted[scored] = applied.predicted
+def _write(prediction: Prediction, scored: Bool[ndarray, " rows"], part: Prediction) -> None:
+    prediction.probabilities[scored] = part.probabilities
+    prediction.predicted[scored] = part.predicted

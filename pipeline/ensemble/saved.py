@@ -9,7 +9,6 @@ import base64
 from pathlib import Path
 
 import numpy as np
-from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import FittedBlend, Logistic, Ranks, WeightedMean, logit_features
@@ -29,7 +28,10 @@ def describe_fitted(fitted: FittedBlend) -> Fitted:
         part = FittedLogistic(
             kind="logistic",
             features="ranks" if ranks else "logits",
-            known=[_pack(column) for column in ranks.known] if ranks else [],
+            known=[
+                base64.b64encode(column.astype(_DOUBLES).tobytes()).decode()
+                for column in (ranks.known if ranks else [])
+            ],
             coefficients=blend.coefficients.tolist(),
             intercepts=blend.intercepts.tolist(),
         )
@@ -56,17 +58,10 @@ def _read_blend(part: FittedMean | FittedLogistic, models: int) -> WeightedMean 
         return WeightedMean(np.array(part.weights).reshape(models))
     outputs = len(part.intercepts)
     if part.features == "ranks":
-        known = np.stack([_unpack(column) for column in part.known])
-        features = Ranks(known.reshape(models, -1))
+        packed = [base64.b64decode(column, validate=True) for column in part.known]
+        known = np.stack([np.frombuffer(column, _DOUBLES) for column in packed])
+        features = Ranks(known.reshape(models, -1).astype(np.float64))
         coefficients = np.array(part.coefficients).reshape(1, 1)
         return Logistic(features, coefficients, np.array(part.intercepts))
     coefficients = np.array(part.coefficients).reshape(outputs, models * outputs)
     return Logistic(logit_features, coefficients, np.array(part.intercepts))
-
-
-def _pack(values: ndarray) -> str:
-    return base64.b64encode(values.astype(_DOUBLES).tobytes()).decode()
-
-
-def _unpack(packed: str) -> ndarray:
-    return np.frombuffer(base64.b64decode(packed, validate=True), _DOUBLES).astype(np.float64)

@@ -23,7 +23,7 @@ from pipeline.core.tables import (
     write_predictions,
 )
 from pipeline.ensemble.blend import Recipe
-from pipeline.ensemble.card import describe_blend, describe_out_of_fold, describe_score
+from pipeline.ensemble.card import describe_blend, describe_out_of_fold
 from pipeline.ensemble.config import KINDS, EnsembleConfig, Kind
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
 from pipeline.ensemble.estimate import ScoredRows
@@ -37,7 +37,7 @@ from pipeline.ensemble.members import (
     stack_tests_by_fold,
 )
 from pipeline.ensemble.nested import judge
-from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, TestLabels
+from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, Score, TestLabels
 from pipeline.scoring.metrics import Metric, metric_named
 from pipeline.scoring.submission import check_submission, read_form, write_submission
 
@@ -51,7 +51,12 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     Raises TableError or EnsembleError where they do not fit together, SubmissionError where the
     sample submission cannot hold what the metric scores.
     """
-    _check_names(config, models)
+    for external in config.external:
+        if external.name in models:
+            raise EnsembleError(
+                f"params.yaml: ensemble.external: {external.name} is also one of train.members "
+                f"{models}: expected another name"
+            )
     classes = read_competition(paths.COMPETITION).classes
     metric = metric_named(config.metric, len(classes))
     form = read_form(paths.SAMPLE_SUBMISSION, metric, classes)
@@ -77,7 +82,11 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     scored = OutOfFoldRows(images.image_ids, judged.nested, rows.labels, rows.groups)
     card = Card(
         name=config.name,
-        metric=describe_score(metric, judged.nested, rows),
+        metric=Score(
+            name=metric.name,
+            value=rows.score(metric, judged.nested),
+            interval=rows.interval(metric, judged.nested),
+        ),
         out_of_fold=describe_out_of_fold(
             judged.nested, rows, classes, of_images=table["image_id"].nunique()
         ),
@@ -95,7 +104,14 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             else [],
         ),
         networks=[network for member in members for network in member.networks],
-        external=_describe_externals(config),
+        external=[
+            ExternalModel(
+                model=each.name,
+                folds=each.folds,
+                sha256={"oof": sha256_of(Path(each.oof)), "test": sha256_of(Path(each.test))},
+            )
+            for each in config.external
+        ],
         sha256=Hashes(
             submission=sha256_of(submission),
             folds=sha256_of(paths.FOLDS),
@@ -106,15 +122,6 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     write_record(paths.card(config.name), card)
     blended = f"{judged.recipe.kind} of {', '.join(names)}"
     say(f"{submission}: {form.holds} of {len(test_ids)} images, {blended}")
-
-
-def _check_names(config: EnsembleConfig, models: list[str]) -> None:
-    for external in config.external:
-        if external.name in models:
-            raise EnsembleError(
-                f"params.yaml: ensemble.external: {external.name} is also one of train.members "
-                f"{models}: expected another name"
-            )
 
 
 def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[int]) -> ScoredRows:
@@ -172,17 +179,3 @@ def _measure_drift(
         _DRIFT_SPLITS,
         config.forecast.seed,
     )
-
-
-def _describe_externals(config: EnsembleConfig) -> list[ExternalModel]:
-    return [
-        ExternalModel(
-            model=external.name,
-            folds=external.folds,
-            sha256={
-                "oof": sha256_of(Path(external.oof)),
-                "test": sha256_of(Path(external.test)),
-            },
-        )
-        for external in config.external
-    ]

@@ -3,6 +3,7 @@
 The same figures go to `dvc metrics`: page and file are made from one object.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError, TableError, examples
-from pipeline.core.fold_summary import FoldBalance, FoldSummary
+from pipeline.core.fold_summary import FoldSummary
 from pipeline.core.record import read_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
@@ -53,14 +54,6 @@ class HalfScore:
 
 
 @dataclass(frozen=True)
-class FoldScore:
-    """The ensemble's score on a fold; None where it is not defined or the fold was not trained."""
-
-    fold: FoldBalance
-    score: float | None
-
-
-@dataclass(frozen=True)
 class Curve:
     """The history of one network: one value per epoch, by the column's name."""
 
@@ -79,7 +72,8 @@ class ReportFacts:
     """Empty without a solution."""
     audit: Audit
     folds: FoldSummary
-    fold_scores: list[FoldScore]
+    fold_scores: dict[int, float | None]
+    """By fold; None where the score is not defined or the fold was not trained."""
     curves: dict[str, list[Curve]]
     """By model."""
     rows: PredictedRows
@@ -158,7 +152,7 @@ def list_figures(facts: ReportFacts) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "out_of_fold": {metric.name: metric.value},
         "leaderboard": {half.name: half.score for half in facts.halves},
-        "folds": {str(each.fold.fold): each.score for each in facts.fold_scores},
+        "folds": {str(fold): score for fold, score in facts.fold_scores.items()},
         "sensitivity": {each.name: each.sensitivity for each in facts.class_reports},
         "specificity": {each.name: each.specificity for each in facts.class_reports},
         "roc_auc": {each.name: each.roc_auc for each in facts.class_reports},
@@ -199,42 +193,32 @@ def _read_halves(card: Card) -> list[HalfScore]:
     solution = read_leaderboard(paths.LEADERBOARD, card.metric.name).solution
     if solution is None:
         return []
-    found = []
-    for name, half, (low, high) in (
-        ("public", solution.public, card.forecast.public),
-        ("private", solution.private, card.forecast.private),
-    ):
-        score = half.scores[card.metric.name]
-        found.append(HalfScore(name, half.rows, score, low <= score <= high))
-    return found
+    return [
+        HalfScore(name, half.rows, score := half.scores[card.metric.name], low <= score <= high)
+        for name, half, (low, high) in (
+            ("public", solution.public, card.forecast.public),
+            ("private", solution.private, card.forecast.private),
+        )
+    ]
 
 
 def _score_folds(
     folds: FoldSummary, table: pd.DataFrame, rows: PredictedRows, metric: str
-) -> list[FoldScore]:
+) -> dict[int, float | None]:
     place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
     known = table[table["image_id"].isin(place_of)]
-    places = {
-        fold: np.array([place_of[image_id] for image_id in ids])
-        for fold, ids in known.groupby("fold")["image_id"]
-    }
-    found = []
+    scores: dict[int, float | None] = {}
     for fold in folds.folds:
-        score = None
+        scores[fold.fold] = None
+        ids = known.loc[known["fold"] == str(fold.fold), "image_id"]
         # If only some folds were trained, folds of other repeats have some rows, but not all.
-        if str(fold.fold) in places and len(places[str(fold.fold)]) == fold.rows:
-            score = _score(rows, places[str(fold.fold)], metric)
-        found.append(FoldScore(fold, score))
-    return found
-
-
-def _score(rows: PredictedRows, places: Int[ndarray, " some"], metric: str) -> float | None:
-    try:
-        return METRICS[metric].score(
-            rows.probabilities[places], rows.predicted[places], rows.labels[places]
-        )
-    except EnsembleError:  # some metrics are not defined on a fold without rows of a class
-        return None
+        if len(ids) == fold.rows:
+            places = np.array([place_of[image_id] for image_id in ids], np.int64)
+            with suppress(EnsembleError):  # a metric that needs rows of each class
+                scores[fold.fold] = METRICS[metric].score(
+                    rows.probabilities[places], rows.predicted[places], rows.labels[places]
+                )
+    return scores
 
 
 def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[Curve]]:

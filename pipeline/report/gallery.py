@@ -18,7 +18,6 @@ from PIL import Image as Pillow
 
 from pipeline.report.diagnosis import PredictedRows
 from pipeline.report.facts import ReportFacts
-from pipeline.report.label_noise import LabelNoise
 
 MOST = 24
 """Images in a gallery."""
@@ -45,23 +44,18 @@ class Tile:
     """A data URI, or an SVG element where a row is no image."""
 
 
-@dataclass(frozen=True)
-class Galleries:
-    """The images to look at."""
-
-    mistakes: list[Tile]
-    closest: list[Tile]
-    doubtful: list[Tile]
-    """Labels that are probably wrong, without those among the mistakes."""
-
-
-def show_galleries(facts: ReportFacts, images: ndarray, row_of: dict[str, int]) -> Galleries:
-    """The three galleries.
+def show_galleries(
+    facts: ReportFacts, images: ndarray, row_of: dict[str, int]
+) -> dict[str, list[Tile]]:
+    """At most MOST images each: `mistakes`, `closest`, and the `doubtful` labels of other images.
 
     images: the stored training array, one image or signal a row. row_of: the row of each image id.
     """
     rows = facts.rows
-    rank_of = _rank_doubtful(facts.noise)
+    rank_of: dict[str, int] = {}
+    if facts.noise:
+        ranking = facts.noise.ranking[facts.noise.ranking["doubtful"]]
+        rank_of = dict(zip(ranking["image_id"], ranking["rank"].tolist(), strict=True))
     place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
     mistakes = confident_mistakes(rows)[:MOST].tolist()
     closest = closest_decisions(rows, facts.card.blend.fitted.threshold)[:MOST].tolist()
@@ -81,11 +75,8 @@ def show_galleries(facts: ReportFacts, images: ndarray, row_of: dict[str, int]) 
             picture(np.asarray(images[row_of[image_id]])),
         )
 
-    return Galleries(
-        mistakes=[describe(place) for place in mistakes],
-        closest=[describe(place) for place in closest],
-        doubtful=[describe(place) for place in doubtful[:MOST]],
-    )
+    chosen = {"mistakes": mistakes, "closest": closest, "doubtful": doubtful[:MOST]}
+    return {name: [describe(place) for place in places] for name, places in chosen.items()}
 
 
 def confident_mistakes(rows: PredictedRows) -> Places:
@@ -130,14 +121,6 @@ def _draw_signal(values: ndarray) -> Markup:
     svg = Element("svg", {"class": "chart signal", "viewBox": "0 0 96 96", "aria-hidden": "true"})
     SubElement(svg, "polyline", {"class": "line s0", "points": points})
     return Markup(tostring(svg, encoding="unicode"))
-
-
-def _rank_doubtful(noise: LabelNoise | None) -> dict[str, int]:
-    """The ranks by image id, the most doubtful first."""
-    if noise is None:
-        return {}
-    doubtful = noise.ranking[noise.ranking["doubtful"]]
-    return dict(zip(doubtful["image_id"], doubtful["rank"].tolist(), strict=True))
 
 
 def _sort(places: Places, keys: ndarray, rows: PredictedRows) -> Places:

@@ -74,11 +74,10 @@ def _rank(of: PredictedRows) -> pd.DataFrame:
     """NOISE_COLUMNS; images with equal margins keep their order."""
     labels, probabilities = of.labels, of.probabilities
     rows = np.arange(len(labels))
-    above = probabilities - _thresholds(labels, probabilities, np.ones(len(labels)))
+    above, counted = _count_as(labels, probabilities, np.ones(len(labels)))
     others = above.copy()
     others[rows, labels] = -np.inf
     suggested = others.argmax(axis=1)
-    counted = _confident_classes(above, probabilities)
     margins = above[rows, labels] - others[rows, suggested]
     names = np.array(of.classes, dtype=object)
     table = pd.DataFrame(
@@ -120,8 +119,7 @@ def _estimate_wrong(
     A class none of whose images counts as any class is assumed to be right as given.
     """
     classes = probabilities.shape[1]
-    above = probabilities - _thresholds(labels, probabilities, weights)
-    counted = _confident_classes(above, probabilities)
+    _, counted = _count_as(labels, probabilities, weights)
     sure = counted >= 0
     cells = labels[sure] * classes + counted[sure]
     joint = np.bincount(cells, weights[sure], minlength=classes**2).reshape(classes, classes)
@@ -132,18 +130,16 @@ def _estimate_wrong(
     return float(calibrated.sum() - np.trace(calibrated))
 
 
-def _thresholds(
+def _count_as(
     labels: Labels, probabilities: Probabilities, weights: Float[ndarray, " rows"]
-) -> Float[ndarray, " classes"]:
+) -> tuple[Float[ndarray, "rows classes"], Int[ndarray, " rows"]]:
+    """How far each image is above each class's threshold, and which class it counts as.
+
+    The class is -1 for an image that reaches no threshold.
+    """
     own = probabilities[np.arange(len(labels)), labels]
     classes = probabilities.shape[1]
     sums = np.bincount(labels, own * weights, minlength=classes)
-    return np.asarray(sums / np.bincount(labels, weights, minlength=classes))
-
-
-def _confident_classes(
-    above: Float[ndarray, "rows classes"], probabilities: Probabilities
-) -> Int[ndarray, " rows"]:
-    """The class that each image counts as; -1 for one that reaches no threshold."""
+    above = probabilities - sums / np.bincount(labels, weights, minlength=classes)
     reaching = np.where(above >= 0, probabilities, -1.0)
-    return np.where((above >= 0).any(axis=1), reaching.argmax(axis=1), -1)
+    return above, np.where((above >= 0).any(axis=1), reaching.argmax(axis=1), -1)

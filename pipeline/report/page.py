@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pipeline.core import paths
 from pipeline.report import plots
 from pipeline.report.facts import ReportFacts
-from pipeline.report.gallery import Galleries
+from pipeline.report.gallery import Tile
 from pipeline.scoring.card import Card, Contribution, FittedMean
 
 TEMPLATE = "page.html.j2"
@@ -44,7 +44,7 @@ class ModelRow:
     """None for the only model."""
 
 
-def render_page(facts: ReportFacts, galleries: Galleries) -> str:
+def render_page(facts: ReportFacts, galleries: dict[str, list[Tile]]) -> str:
     """The whole page as HTML."""
     card, oof = facts.card, facts.card.out_of_fold
     low, high = oof.interval
@@ -52,13 +52,12 @@ def render_page(facts: ReportFacts, galleries: Galleries) -> str:
         "accuracy": f"{oof.accuracy:.4f}, {oof.confidence:.0%} interval {low:.4f} to {high:.4f}",
         "log_loss": f"{oof.log_loss:.4f}",
     }
+    other_scores.pop(card.metric.name, None)
     page: str = _template().render(
         facts=facts,
         card=card,
         metric=card.metric,
-        other_scores={
-            name: text for name, text in other_scores.items() if name != card.metric.name
-        },
+        other_scores=other_scores,
         audit=facts.audit,
         galleries=galleries,
         charts=_draw(facts),
@@ -89,9 +88,18 @@ def _template() -> Template:
 
 
 def _draw(facts: ReportFacts) -> dict[str, Any]:
-    metric, name = facts.card.metric, _words(facts.card.metric.name)
+    metric, forecast = facts.card.metric, facts.card.forecast
+    name = _words(metric.name)
+    actual = {half.name: half.score for half in facts.halves}
+    intervals = [
+        plots.IntervalRow("cross-validated", metric.value, metric.interval),
+        *(
+            plots.IntervalRow(f"{half}, forecast", forecast.mean, interval, actual.get(half))
+            for half, interval in (("public", forecast.public), ("private", forecast.private))
+        ),
+    ]
     charts: dict[str, Any] = {
-        "intervals": plots.draw_intervals(_interval_rows(facts), name),
+        "intervals": plots.draw_intervals(intervals, name),
         "folds": plots.draw_folds(facts.fold_scores, metric.value, metric.interval, name),
         "curves": {
             model: [plots.draw_curves(model, curves, column) for column in _columns(facts)[model]]
@@ -107,18 +115,6 @@ def _draw(facts: ReportFacts) -> dict[str, Any]:
         if point[0] < 0.2 and point[1] > 0.8:
             charts["roc_corner"] = plots.draw_roc(facts.roc, second.roc_auc, point, corner=True)
     return charts
-
-
-def _interval_rows(facts: ReportFacts) -> list[plots.IntervalRow]:
-    metric, forecast = facts.card.metric, facts.card.forecast
-    actual = {half.name: half.score for half in facts.halves}
-    return [
-        plots.IntervalRow("cross-validated", metric.value, metric.interval),
-        *(
-            plots.IntervalRow(f"{name}, forecast", forecast.mean, interval, actual.get(name))
-            for name, interval in (("public", forecast.public), ("private", forecast.private))
-        ),
-    ]
 
 
 def _columns(facts: ReportFacts) -> dict[str, list[str]]:

@@ -1,13 +1,13 @@
 """The charts of the page."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from pipeline.report.diagnosis import Bin, Reliability, Roc
-from pipeline.report.facts import Curve, FoldScore
+from pipeline.report.facts import Curve
 from pipeline.report.svg import BOTTOM, DIGIT, RIGHT, TOP, WIDTH, Chart, Scale, scale
 
 _FIFTHS = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -53,10 +53,10 @@ def draw_intervals(rows: Sequence[IntervalRow], label: str) -> Markup:
 
 
 def draw_folds(
-    folds: Sequence[FoldScore], value: float, interval: tuple[float, float], label: str
+    folds: Mapping[int, float | None], value: float, interval: tuple[float, float], label: str
 ) -> Markup:
     """The score of each fold, over the interval of the whole."""
-    known = [(each.fold.fold, each.score) for each in folds if each.score is not None]
+    known = [(fold, score) for fold, score in folds.items() if score is not None]
     described = ", ".join(f"fold {fold} {score:.4f}" for fold, score in known)
     x = scale([*(score for _, score in known), *interval], label)
     y = Scale(0.0, float(max(1, len(known))), [], "")
@@ -120,7 +120,8 @@ def draw_counts(bins: Sequence[Bin], label: str) -> Markup:
     for each in bins:
         chart.box((each.low + 0.008, each.high - 0.008), (0.0, float(each.rows)), "bar s0")
         middle = chart.across((each.low + each.high) / 2)
-        chart.text(middle, chart.down(float(each.rows)) - 4, _brief(each.rows), "count middle")
+        rows = f"{each.rows:,}" if each.rows < 10_000 else f"{each.rows / 1000:.1f}k"
+        chart.text(middle, chart.down(float(each.rows)) - 4, rows, "count middle")
     return chart.markup()
 
 
@@ -162,7 +163,3 @@ def _clip(
             kept.append((x, y))
         before = (x, y)
     return [(x, y) for x, y in kept if x <= right and y >= bottom]
-
-
-def _brief(count: int) -> str:
-    return f"{count:,}" if count < 10_000 else f"{count / 1000:.1f}k"

@@ -11,7 +11,7 @@ from pipeline.core.errors import TableError
 from pipeline.core.files import write_text
 from pipeline.core.progress import say
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
-from pipeline.report.facts import ReportFacts, list_figures, read_facts
+from pipeline.report.facts import list_figures, read_facts
 from pipeline.report.gallery import show_galleries
 from pipeline.report.page import render_page
 
@@ -37,12 +37,6 @@ def run(name: str) -> None:
     page = render_page(facts, show_galleries(facts, images, row_of))
     write_text(paths.REPORT, page)
     write_text(FIGURES, json.dumps(list_figures(facts), indent=2) + "\n")
-    _write_plots(facts)
-    size_mb = len(page.encode()) / 1e6
-    say(f"{paths.REPORT}: open it in a browser ({size_mb:.1f} MB, nothing is fetched)")
-
-
-def _write_plots(facts: ReportFacts) -> None:
     rows, names = facts.rows, np.array(facts.rows.classes, dtype=object)
     confusion = pd.DataFrame({"actual": names[rows.labels], "predicted": names[rows.predicted]})
     write_table(CONFUSION, confusion)
@@ -55,3 +49,5 @@ def _write_plots(facts: ReportFacts) -> None:
         }
     )
     write_table(RELIABILITY, reliability)
+    size_mb = len(page.encode()) / 1e6
+    say(f"{paths.REPORT}: open it in a browser ({size_mb:.1f} MB, nothing is fetched)")

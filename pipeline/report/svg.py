@@ -74,9 +74,18 @@ class Chart:
             {"class": "chart", "viewBox": f"0 0 {WIDTH:g} {height:g}", "role": "img"}
             | {"aria-label": what},
         )
-        self._mark_x()
+        for tick in x.ticks:
+            self.segment((tick, y.low), (tick, y.high), "grid")
+            self.text(self.across(tick), height - BOTTOM + 18, x.text(tick), "tick middle")
+        middle = (self.left + WIDTH - RIGHT) / 2
+        self.text(middle, height - 6, _short(x.label, 44), "axis middle")
+        for tick in y.ticks:
+            self.segment((x.low, tick), (x.high, tick), "grid")
+            self.text(self.left - 7, self.down(tick) + 4, y.text(tick), "tick end")
         if y.ticks:
-            self._mark_y()
+            middle = (TOP + height - BOTTOM) / 2
+            turned = f"rotate(-90 10 {middle:g})"
+            self.text(10.0, middle, _short(y.label, 30), "axis middle", transform=turned)
 
     def across(self, value: float) -> float:
         share = (value - self.x.low) / (self.x.high - self.x.low)
@@ -89,22 +98,6 @@ class Chart:
     def text(self, x: float, y: float, text: str, style: str, **more: str) -> None:
         attributes = {"x": _number(x), "y": _number(y), "class": style} | more
         SubElement(self.svg, "text", attributes).text = text
-
-    def _mark_x(self) -> None:
-        base = self.height - BOTTOM
-        for tick in self.x.ticks:
-            self.segment((tick, self.y.low), (tick, self.y.high), "grid")
-            self.text(self.across(tick), base + 18, self.x.text(tick), "tick middle")
-        middle = (self.left + WIDTH - RIGHT) / 2
-        self.text(middle, self.height - 6, _short(self.x.label, 44), "axis middle")
-
-    def _mark_y(self) -> None:
-        for tick in self.y.ticks:
-            self.segment((self.x.low, tick), (self.x.high, tick), "grid")
-            self.text(self.left - 7, self.down(tick) + 4, self.y.text(tick), "tick end")
-        middle = (TOP + self.height - BOTTOM) / 2
-        turned = f"rotate(-90 10 {middle:g})"
-        self.text(10.0, middle, _short(self.y.label, 30), "axis middle", transform=turned)
 
     def segment(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
         (x1, y1), (x2, y2) = start, end

@@ -39,8 +39,7 @@ _SMALLEST = 2.0**-52
 def decide(probabilities: Probabilities, threshold: float | None) -> Labels:
     """The predicted classes: the most probable ones without a threshold."""
     if threshold is None:
-        most_probable: Labels = probabilities.argmax(axis=1)
-        return most_probable
+        return np.asarray(probabilities.argmax(axis=1))
     return (probabilities[:, 1] >= threshold).astype(np.int64)
 
 
@@ -201,15 +200,13 @@ def metric_named(name: str, classes: int) -> Metric:
 
 def _losses(probabilities: Probabilities, labels: Labels) -> Float[ndarray, " rows"]:
     likelihood = probabilities[np.arange(len(labels)), labels]
-    losses: Float[ndarray, " rows"] = -np.log(np.clip(likelihood, _SMALLEST, 1 - _SMALLEST))
-    return losses
+    return np.asarray(-np.log(np.clip(likelihood, _SMALLEST, 1 - _SMALLEST)))
 
 
 def _divide(numerator: ndarray, denominator: ndarray) -> ndarray:
     """NaN for 0 / 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: ndarray = np.true_divide(numerator, denominator)
-        return ratio
+        return np.asarray(np.true_divide(numerator, denominator))
 
 
 def _ratio(numerator: float, denominator: float) -> float:
@@ -225,8 +222,7 @@ def _accuracy(counts: Counts) -> ndarray:
 
 
 def _balanced_accuracy(counts: Counts) -> ndarray:
-    mean: ndarray = _divide(_diagonal(counts), counts.sum(-1)).mean(-1)
-    return mean
+    return np.asarray(_divide(_diagonal(counts), counts.sum(-1)).mean(-1))
 
 
 def _f1_of_classes(counts: Counts) -> ndarray:
@@ -240,8 +236,7 @@ def _f1(counts: Counts) -> ndarray:
 
 
 def _macro_f1(counts: Counts) -> ndarray:
-    mean: ndarray = _f1_of_classes(counts).mean(-1)
-    return mean
+    return np.asarray(_f1_of_classes(counts).mean(-1))
 
 
 def _quadratic_kappa(counts: Counts) -> ndarray:

@@ -49,11 +49,6 @@ class Submitted:
     predicted: Labels
     """The submitted label, or the most probable class."""
 
-    def count(self, classes: list[str]) -> dict[str, int]:
-        """How many rows are predicted as each class."""
-        counts = np.bincount(self.predicted, minlength=len(classes))
-        return dict(zip(classes, counts.tolist(), strict=True))
-
 
 def read_form(sample: Path, metric: Metric, classes: list[str]) -> Form:
     """The form that the sample submission and the metric ask for.
@@ -127,7 +122,9 @@ def check_submission(path: Path, form: Form) -> dict[str, int]:
 
     Raises SubmissionError as read_submission does.
     """
-    return read_submission(path, form).count(form.classes)
+    predicted = read_submission(path, form).predicted
+    counts = np.bincount(predicted, minlength=len(form.classes))
+    return dict(zip(form.classes, counts.tolist(), strict=True))
 
 
 def read_submission(path: Path, form: Form) -> Submitted:

@@ -11,8 +11,8 @@ from pipeline.core.shapes import Labels
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.calibrate import fit_temperature
 from pipeline.ensemble.config import ForecastConfig
-from pipeline.ensemble.forecast.averaging import AveragingGain, estimate_gain
-from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
+from pipeline.ensemble.forecast.averaging import estimate_gain
+from pipeline.ensemble.forecast.intervals import LEVELS, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles
 from pipeline.scoring.metrics import Metric
 
@@ -58,6 +58,7 @@ def build_forecast(
         config=config,
     )
     public, private = found.quantiles.tolist()
+    groups, rows, folds = len(set(oof.groups)), len(oof.labels), len(test_by_fold)
     return Forecast(
         confidence=config.confidence,
         public=found.public,
@@ -73,14 +74,19 @@ def build_forecast(
             mean=gain.mean,
             spread=gain.spread,
             disagreement=gain.disagreement,
-            folds=len(test_by_fold),
+            folds=folds,
         ),
         drift=measured,
         correct=CorrectRows.pack(oof.image_ids, predicted == oof.labels),
         assumptions=[
-            *_assume_groups(oof, halves),
-            _assume_gain(gain, len(test_by_fold)),
-            _assume_kind(measured, found),
+            f"test groups are new, and drawn like the {groups} training groups: about "
+            f"{halves.both * groups / rows:.0f} of them, from {rows / groups:.1f} rows a group",
+            f"public are {halves.public} of the {halves.both} test rows, by chance, row by row",
+            f"averaging {folds} folds shifts the score by {gain.mean:+.4f} ± {gain.spread:.4f}: "
+            f"each disagrees with their mean on {gain.disagreement:.2%} of the test images"
+            if folds > 1
+            else "one fold's models predict test, as they do the out-of-fold rows: no gain",
+            _assume_kind(measured, found.score),
         ],
     )
 
@@ -91,34 +97,15 @@ def split_rows(rows: int, public_share: float) -> Halves:
     return Halves(public=public, private=rows - public)
 
 
-def _assume_groups(oof: OutOfFoldRows, halves: Halves) -> list[str]:
-    groups = len(set(oof.groups))
-    patients = halves.both * groups / len(oof.labels)
-    return [
-        f"test groups are new, and drawn like the {groups} training groups: about {patients:.0f} "
-        f"of them, from {len(oof.labels) / groups:.1f} rows a group",
-        f"public are {halves.public} of the {halves.both} test rows, by chance, row by row",
-    ]
-
-
-def _assume_gain(gain: AveragingGain, folds: int) -> str:
-    if folds < 2:
-        return "one fold's models predict test, as they do the out-of-fold rows: no gain"
-    return (
-        f"averaging {folds} folds shifts the score by {gain.mean:+.4f} ± {gain.spread:.4f}: "
-        f"each disagrees with their mean on {gain.disagreement:.2%} of the test images"
-    )
-
-
-def _assume_kind(drift: Drift | None, found: PredictedScores) -> str:
+def _assume_kind(drift: Drift | None, weighted_score: float) -> str:
     if drift is None:
         return "train and test are of one kind: not measured"
     low, high = drift.band
     if drift.weighted:
         return (
             f"train and test differ (AUC {drift.auc:.3f}, among training groups {low:.3f}"
-            f" to {high:.3f}, p {drift.p:.3f}; most in {drift.strongest[0]}): training "
-            f"groups count as much as they look like test, {found.score:.4f} instead of as they are"
+            f" to {high:.3f}, p {drift.p:.3f}; most in {drift.strongest[0]}): training groups "
+            f"count as much as they look like test, {weighted_score:.4f} instead of as they are"
         )
     return (
         f"train and test are of one kind: AUC {drift.auc:.3f}, among training groups "

@@ -17,6 +17,7 @@ from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.config import ForecastConfig
+from pipeline.ensemble.estimate import interval_of, keep_defined
 from pipeline.ensemble.forecast.averaging import AveragingGain
 from pipeline.ensemble.forecast.groups import redraw_train
 from pipeline.scoring.card import Halves
@@ -24,9 +25,6 @@ from pipeline.scoring.metrics import Scorer
 
 LEVELS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995)
 """Levels of the quantiles on the card, by which a later score's chance is found."""
-
-_MOST_UNDEFINED = 0.05
-"""Share of draws that may miss a class; beyond it the others would describe other data."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +85,16 @@ def forecast(
     widened = train.stretch[:, None] * (test - score - train.off[:, None])
     shift = gain.mean + gain.spread * generator.standard_normal(resamples)
     scores = np.clip(score + widened + shift[:, None], *bounds)
-    scores = scores[_defined(scores, len(population.names))]
-    tail = (1 - config.confidence) / 2
-    low, high = np.quantile(scores, [tail, 1 - tail], axis=0)
+    drawn = f"drawn competitions of {len(population.names)} groups have a half without"
+    scores = keep_defined(scores, "forecast", drawn)
     public, private = scores[:, 0], scores[:, 1]
     varies = min(public.std(), private.std()) > 0
     return PredictedScores(
         score=score,
         mean=float(np.clip(score + gain.mean, *bounds)),
-        public=(float(low[0]), float(high[0])),
-        private=(float(low[1]), float(high[1])),
-        test=(float(low[2]), float(high[2])),
+        public=interval_of(public, config.confidence),
+        private=interval_of(private, config.confidence),
+        test=interval_of(scores[:, 2], config.confidence),
         sd=(float(public.std()), float(private.std())),
         correlation=float(np.corrcoef(public, private)[0, 1]) if varies else 0.0,
         shake_up=float((private - public).std()),
@@ -169,13 +166,3 @@ def _row_variance(test: Float[ndarray, "resamples 3"], halves: Halves) -> float:
     if len(differences) == 0:
         return 0.0
     return float(differences.var() / (1 / halves.public + 1 / halves.private))
-
-
-def _defined(scores: Float[ndarray, "resamples halves"], groups: int) -> ndarray:
-    defined: ndarray = ~np.isnan(scores).any(axis=1)
-    if (~defined).mean() > _MOST_UNDEFINED:
-        raise EnsembleError(
-            f"forecast: {(~defined).sum()} of {len(scores)} drawn competitions of {groups} groups "
-            "have a half without rows of some class: too few groups have it for this metric"
-        )
-    return defined
