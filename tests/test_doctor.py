@@ -235,13 +235,13 @@ def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
 
 def test_a_folder_without_a_repository_a_commit_or_git(tmp_path: Path) -> None:
     git, dvc = ask_in(tmp_path)
-    fix = "git add --all && git commit -m start"
+    fix = "Run: git init && git add --all && git commit -m start"
     assert git[0] == dvc[0] == "problem"
     assert git[1].startswith("fatal: not a git repository")
-    assert git[1].endswith(f". To start a repository, run: git init && {fix}")
+    assert git[1].endswith(f". {fix}")
     assert dvc[1] == "DVC is not set up here. Run: dvc init"
     run(tmp_path, "git", "init", "--quiet")
-    assert ask_in(tmp_path)[0] == ("note", f"no commit yet. Run: {fix}")
+    assert ask_in(tmp_path)[0] == ("note", f"no commit yet. {fix}")
     git = doctor._examine_git(tmp_path, environment(tmp_path, PATH=str(tmp_path)))
     assert git[1].startswith("git: No such file or directory. ")
 

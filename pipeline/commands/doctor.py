@@ -30,12 +30,10 @@ SHOWN = ["torch", "kaggle", "dvc", "albumentations", "timm", "opencv-python-head
 
 REACH_TIMEOUT_S = 5.0
 LEAST_FREE_GB = 2.0
-"""A run may fail with less: a network's copies and the packed images need about as much."""
+"""A network's copies and the packed images need about as much."""
 
 
 class Line(NamedTuple):
-    """A finding: ok, worth knowing, or to be fixed, as the text says."""
-
     name: str
     state: State
     text: str
@@ -46,9 +44,8 @@ def examine(
 ) -> list[Line]:
     """Everything that the pipeline needs, in the order in which a run needs it.
 
-    environ, home: of this process (its proxies are used). root: the repository. sign_in: returns
-    the user's name as Kaggle knows it; raises PipelineError. It is called only if there are
-    credentials and a network.
+    root: the repository. sign_in: returns the user's name as Kaggle knows it, or raises
+    PipelineError; called only with credentials and a network.
     """
     credentials = find_credentials(environ, home)
     network = _examine_network(environ)
@@ -129,8 +126,8 @@ def _examine_device() -> Finding:
     if compute.device.type == "cuda":
         gpu = torch.cuda.get_device_properties(compute.device)
         return "ok", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {precision}; {processor}"
-    if compute.device.type != "cpu":
-        return "ok", f"{compute.device.type}, {precision}; {processor}"
+    if compute.device.type == "mps":
+        return "ok", f"Apple's MPS, {precision}; {processor}"
     text = f"no GPU; {processor}, {precision}"
     if shutil.which("nvidia-smi"):
         unseen = f"nvidia-smi is installed, but PyTorch {torch.__version__} sees no GPU"
@@ -150,14 +147,13 @@ def _examine_disk(root: Path) -> Finding:
 
 
 def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
-    fix = "git add --all && git commit -m start"
-    found, text = _ask(root, environ, "git", "rev-parse", "--show-toplevel")
+    fix = "Run: git init && git add --all && git commit -m start"  # harmless in a repository
+    found, status = _ask(root, environ, "git", "status", "--porcelain")
     if not found:
-        return "problem", f"{_first_line(text)}. To start a repository, run: git init && {fix}"
+        return "problem", f"{_first_line(status)}. {fix}"
     committed, commit = _ask(root, environ, "git", "rev-parse", "--short", "HEAD")
     if not committed:
-        return "note", f"no commit yet. Run: {fix}"
-    _, status = _ask(root, environ, "git", "status", "--porcelain")
+        return "note", f"no commit yet. {fix}"
     if changed := [line[3:] for line in status.splitlines()]:
         return "note", (
             f"commit {commit}, {len(changed)} files not committed {examples(changed)}: a score "
@@ -195,10 +191,7 @@ def _ask(root: Path, environ: Mapping[str, str], *command: str) -> tuple[bool, s
 
 
 def _first_line(text: str) -> str:
-    """The line that says what is wrong: git and DVC mark errors, and may print warnings first."""
-    lines = text.strip().splitlines() or ["no reason given"]
-    marked = [line for line in lines if line.startswith(("fatal: ", "ERROR: "))]
-    return (marked or lines)[0].rstrip(".")
+    return (text.strip().splitlines() or ["no reason given"])[0].rstrip(".")
 
 
 def _examine_network(environ: Mapping[str, str]) -> Finding:

@@ -9,14 +9,13 @@
 3. ~/.kaggle/credentials.json, which `kaggle auth login` writes
 
 The same files and variables are read here without the client, whose import calls the network,
-prints and makes folders. Only signing in shows whether Kaggle accepts what is found.
-tests/test_credentials.py compares this module with the client.
+prints and makes folders (tests/test_credentials.py compares the two). Only signing in shows
+whether Kaggle accepts what is found.
 """
 
 import json
 import os
 import re
-import string
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,11 +46,9 @@ class Credential:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the client would sign in with, and what is wrong with it.
+    """What the client would sign in with (None if it cannot), and what is wrong.
 
-    used: None if it cannot sign in, as `problems` explains. problems: what to fix, each with its
-    command. notes: what is shadowed, and faults of what is not used. secrets: everything secret
-    in the client's places, for `scrub`.
+    notes: what is shadowed, and faults of what is not used. secrets: all, for `scrub`.
     """
 
     used: Credential | None
@@ -61,10 +58,9 @@ class Credentials:
 
 
 def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
-    """Look where the client looks, in its order. Never raises for what it finds there.
+    """Look where the client looks, in its order; nothing there makes this raise.
 
-    A fault is a problem if it concerns the credentials in use, or if there are none; else it is a
-    note. A file that other users can read is always a problem.
+    A file that other users can read is always a problem; a fault of what is not used is a note.
     """
     own = home / ".kaggle"
     xdg = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
@@ -118,7 +114,7 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
     fields, fault = _read_fields(file)
     if fault:
         yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
-    origins, flaws = [], []
+    origins, flaws = list[str](), []
     for name in ("username", "key"):
         variable = f"KAGGLE_{name.upper()}"
         value = environ.get(variable) or fields.get(name)
@@ -138,10 +134,9 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
 def _find_oauth(path: Path) -> Iterator[Credential]:
     """What `kaggle auth login` saved."""
     fields, fault = _read_fields(path)
-    if fault:
-        yield Credential(fault=f"{fault}. Run: kaggle auth login", chosen=False)
-    elif fields:
-        yield Credential(str(path), "OAuth", str(fields.get("username") or ""))
+    if fields or fault:
+        fault = fault and f"{fault}. Run: kaggle auth login"
+        yield Credential(str(path), "OAuth", str(fields.get("username") or ""), fault, not fault)
 
 
 def _read(path: Path) -> tuple[str | None, str]:
@@ -175,20 +170,18 @@ def _read_secrets(
     variables = ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN", "KAGGLE_TOKEN", "KAGGLE_KEY")
     values = [environ[name] for name in variables if environ.get(name)]
     named = [value for value in values if _exists(Path(value))]
-    secrets, exposed = list[str](), []
-    for value in values:
-        secrets += _secret_parts(value) if value not in named else []
+    texts, exposed = [value for value in values if value not in named], list[str]()
     for path in dict.fromkeys([*map(Path, named), *files]):
         text, _ = _read(path)
-        secrets += _secret_parts(text or "")
+        texts.append(text or "")
         mode = path.stat().st_mode & 0o777 if text else 0
         if os.name != "nt" and mode & 0o044:
             exposed.append(
                 f"{path} can be read by other users of this machine (mode {mode:o}). "
                 f"Run: chmod 600 {quote(str(path))}"
             )
-    trimmed = dict.fromkeys(text.strip(string.whitespace + "\"'") for text in secrets)
-    return [SecretStr(secret) for secret in trimmed if secret], exposed
+    secrets = [part.strip(" \r\n\t\"'") for text in texts for part in _secret_parts(text)]
+    return [SecretStr(secret) for secret in dict.fromkeys(secrets) if secret], exposed
 
 
 def _secret_parts(text: str) -> list[str]:
@@ -199,8 +192,7 @@ def _secret_parts(text: str) -> list[str]:
         fields = None
     if not isinstance(fields, dict):
         return [text, *re.findall(r"[\w.~+/=-]{16,}", text)]
-    names = ("key", "token", "refresh_token", "access_token")
-    return [str(fields[name]) for name in names if fields.get(name)]
+    return [str(fields.get(name, "")) for name in ("key", "token", "refresh_token", "access_token")]
 
 
 def _flaw(value: object) -> str:
