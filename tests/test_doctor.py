@@ -184,28 +184,20 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Gpu)
     monkeypatch.setattr(doctor, "cores", lambda: 3)
     assert doctor._examine_device() == ("ok", "Tesla T4, 15 GiB, float16; 3 CPU cores")
+    monkeypatch.setattr(torch, "ones", fail_with(RuntimeError("CUDA error: no kernel\nCompile")))
+    expected = ("problem", "PyTorch does not compute: CUDA error: no kernel")
+    assert doctor._examine_device() == expected
 
 
-def test_a_gpu_that_does_not_compute_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = RuntimeError("CUDA error: no kernel image is available\nCompile with …")
-    monkeypatch.setattr(torch, "ones", fail_with(error))
-    text = "PyTorch does not compute: CUDA error: no kernel image is available"
-    assert doctor._examine_device() == ("problem", text)
-
-
-@pytest.mark.parametrize(
-    ("free", "state", "text"),
-    [
-        (1.9e9, "problem", "1.9 GB free in {}, and a run needs 2. Delete files; those of DVC's cache with: dvc gc --workspace"),
-        (10e9, "ok", "10.0 GB free in {}"),
-    ],
-)  # fmt: skip
-def test_free_space(
-    free: float, state: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_free_space_and_a_folder_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(0, 0, free))
-    assert doctor._examine_disk(tmp_path) == (state, text.format(tmp_path))
+    for free, state in ((1.9e9, "problem"), (2.1e9, "ok")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage(0, 0, free))
+        found = doctor._examine_disk(tmp_path)
+        assert found[0] == state
+        assert found[1].startswith(f"{free / 1e9:.1f} GB free in {tmp_path}")
     assert doctor._examine_disk(tmp_path / "missing")[0] == "problem"
 
 
@@ -257,12 +249,9 @@ def test_the_host_is_reached_through_a_proxy_or_the_proxy_is_named(
         ({}, door, "problem", f"{real}, through the proxy {door}: {refuses}"),
         (LOOPBACK, CLOSED, "problem", f"{local}, through the proxy {CLOSED}: {unreached}"),
         ({}, CLOSED, "problem", f"{real}, through the proxy {CLOSED}: {unreached}"),
-        ({}, "http://", "problem", f"{real}, through the proxy http://: {unreached}"),
     ):
         through(proxy)
         assert doctor._examine_network(environ) == (state, text)
-    through("socks5://127.0.0.1:1")
-    assert "the request cannot be made (InvalidSchema). " in doctor._examine_network({})[1]
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
@@ -302,20 +291,13 @@ def test_a_certificate_that_is_not_trusted_or_missing(
         server.shutdown()
 
 
-@pytest.mark.parametrize(
-    ("failure", "text"),
-    [
-        (socket.gaierror(-2, "Name or service not known"), "Kaggle cannot be reached: its name is not found (DNS). Is this machine on the network?"),
-        (ConnectionRefusedError(111, "refused"), "Kaggle cannot be reached. Is this machine on the network?"),
-        (TimeoutError(110, "timed out"), "no answer in time: the cause is at Kaggle or on the way there; try again in some minutes"),
-    ],
-)  # fmt: skip
-def test_failures_without_a_proxy(
-    failure: OSError, text: str, through: Through, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_without_a_network_is_a_problem(
+    through: Through, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     through("")
-    monkeypatch.setattr(socket, "getaddrinfo", fail_with(failure))
-    assert doctor._examine_network({}) == ("problem", f"https://api.kaggle.com: {text}")
+    monkeypatch.setattr(socket, "getaddrinfo", fail_with(socket.gaierror(-2, "not known")))
+    unreached = "Kaggle cannot be reached: its name is not found (DNS)"
+    assert unreached in doctor._examine_network({})[1]
 
 
 def last_lines(

@@ -148,9 +148,8 @@ class Kaggle:
 
     def limits(self, slug: str) -> Limits:
         """Submissions made today, and how many more are allowed."""
-        found = self._ask(
-            "asking for today's limit", _page(slug), "get_submission_limits", competition_name=slug
-        )
+        what, fields = "asking for today's limit", {"competition_name": slug}
+        found = self._ask(what, _page(slug), "get_submission_limits", **fields)
         return Limits(found.num_today, found.num_allowed_now)
 
     def list_submissions(self, slug: str) -> list[Submission]:

@@ -115,8 +115,7 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
     if fault:
         yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
     origins, flaws = list[str](), []
-    for name in ("username", "key"):
-        variable = f"KAGGLE_{name.upper()}"
+    for name, variable in (("username", "KAGGLE_USERNAME"), ("key", "KAGGLE_KEY")):
         value = environ.get(variable) or fields.get(name)
         if value is not None:
             origins.append(variable if environ.get(variable) else str(file))
@@ -128,7 +127,7 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
         user = str(environ.get("KAGGLE_USERNAME") or fields.get("username"))
         yield Credential(origin, "the key", user, fault, chosen=len(origins) == 2)
     if environ.get("KAGGLE_KEY") and "key" in fields:
-        yield Credential(f"the key of {file}")
+        yield Credential(f"the key of {file}", chosen=False)
 
 
 def _find_oauth(path: Path) -> Iterator[Credential]:
@@ -204,5 +203,4 @@ def _flaw(value: object) -> str:
 
 
 def _exists(path: Path) -> bool:
-    """Like the client: False in a folder that cannot be entered, where Path.exists raises."""
-    return os.path.exists(path)  # noqa: PTH110
+    return os.path.exists(path)  # noqa: PTH110 - as the client; Path.exists raises if closed
