@@ -13,11 +13,9 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,37 +75,17 @@ class Case:
 
 CASES = [
     Case("nothing at all", None, "", problems=(NONE + ".config/kaggle",)),
-    Case("an empty ~/.kaggle moves the place of kaggle.json", None, "", {".kaggle": None}, problems=(NONE + ".kaggle",)),
     Case("a token in a file", "Bearer SECRET-file", f"{OWN}/access_token", TOKEN),
-    Case("a token in a file of Windows", "Bearer SECRET-txt", f"{OWN}/access_token.txt", {".kaggle/access_token.txt": "SECRET-txt\r\n"}),
-    Case("a token in a variable", "Bearer SECRET-variable", "KAGGLE_API_TOKEN", {}, VARIABLE),
     Case(
         "a token in a variable is used before a file", "Bearer SECRET-variable", "KAGGLE_API_TOKEN", TOKEN, VARIABLE,
-        notes=(f"{OWN}/access_token is not used, because of KAGGLE_API_TOKEN. If Kaggle answers 401, run: unset KAGGLE_API_TOKEN",),
+        notes=(f"{OWN}/access_token is not used, because of KAGGLE_API_TOKEN",),
     ),
     Case("a variable that names a file", "Bearer SECRET-named", "{home}/named (KAGGLE_API_TOKEN)", {"named": "SECRET-named"}, {"KAGGLE_API_TOKEN": "{home}/named"}),
-    Case("a variable that names the default file", "Bearer SECRET-file", f"{OWN}/access_token (KAGGLE_API_TOKEN)", TOKEN, {"KAGGLE_API_TOKEN": f"{OWN}/access_token"}),
+    Case("kaggle.json saved as a token", f"Bearer {KEY}", "", {".kaggle/access_token": KEY}, problems=(f"{OWN}/access_token: the token is not valid (is it JSON, …). Use one of … instead, or run: rm …",)),
     Case(
-        "a variable that names an empty file hides the default file, but not the key",
-        basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", {"named": " \n", **TOKEN, **BOB}, {"KAGGLE_API_TOKEN": "{home}/named"}, "bob",
-        notes=("{home}/named (KAGGLE_API_TOKEN) is empty. …, or run: unset KAGGLE_API_TOKEN",),
+        "an empty token file", basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", {".kaggle/access_token": " \n", **BOB}, user="bob",
+        notes=(f"{OWN}/access_token is empty. Use one of {SETTINGS} instead, or run: rm {OWN}/access_token",),
     ),
-    Case(
-        "a path without a file", "Bearer ~/.kaggle/access_token", "", TOKEN, {"KAGGLE_API_TOKEN": "~/.kaggle/access_token"},
-        problems=("KAGGLE_API_TOKEN: the token is a path, but there is no such file (a ~ in quotes stays a ~). …run: unset KAGGLE_API_TOKEN",),
-    ),
-    Case(
-        "a folder in place of a token's file", None, "", {".kaggle/access_token": None, **BOB},
-        problems=(f"{OWN}/access_token cannot be read (Is a directory). Run: ls -ld {OWN} {OWN}/access_token",),
-    ),
-    Case("a token's file that is not text", None, "", {".kaggle/access_token": b"\xff\xfeS\0"}, problems=(f"{OWN}/access_token cannot be read (not UTF-8). …",)),
-    Case("quotes around a token", "Bearer 'SECRET-quoted'", "", {}, {"KAGGLE_API_TOKEN": "'SECRET-quoted'"}, problems=("KAGGLE_API_TOKEN: the token has a quote, …",)),
-    Case("a line break after a token", None, "", BOB, {"KAGGLE_API_TOKEN": "SECRET-line\n"}, problems=("KAGGLE_API_TOKEN: the token has … a line break …",)),
-    Case("two lines in a token's file", None, "", {".kaggle/access_token": "SECRET-first-0123456\nSECRET-second-0123456\n"}, problems=(f"{OWN}/access_token: the token has …",)),
-    Case("a byte-order mark before a token", None, "", {".kaggle/access_token": "\ufeffSECRET-marked-0123456"}, problems=(f"{OWN}/access_token: the token has …",)),
-    Case("a blank token", "Bearer  ", "", {}, {"KAGGLE_API_TOKEN": " "}, problems=("KAGGLE_API_TOKEN: the token is empty. …",)),
-    Case("kaggle.json saved as a token", f"Bearer {KEY}", "", {".kaggle/access_token": KEY}, problems=(f"{OWN}/access_token: the token is JSON. …",)),
-    Case("an empty variable is ignored", "Bearer SECRET-file", f"{OWN}/access_token", TOKEN, {"KAGGLE_API_TOKEN": ""}),
     Case(
         "a token that others can read", "Bearer SECRET-file", f"{OWN}/access_token", TOKEN, mode=0o640,
         problems=(f"{OWN}/access_token can be read by other users of this machine (mode 640). Run: chmod 600 {OWN}/access_token",),
@@ -116,27 +94,13 @@ CASES = [
         "a Kaggle notebook's token comes first", "Bearer SECRET-jwt", "{home}/jwt (KAGGLE_API_V1_TOKEN)", {"jwt": "SECRET-jwt"},
         {**NOTEBOOK, **VARIABLE, "KAGGLE_API_V1_TOKEN": "{home}/jwt"}, notes=("KAGGLE_API_TOKEN is not used, because of {home}/jwt …",),
     ),
-    Case("outside a notebook its token is ignored", "Bearer SECRET-variable", "KAGGLE_API_TOKEN", {"jwt": "SECRET-jwt"}, {**VARIABLE, "KAGGLE_API_V1_TOKEN": "{home}/jwt"}),
     Case(
         "a stale token is sent instead of a valid key", "Bearer stale-SECRET", "KAGGLE_API_TOKEN", BOB, {"KAGGLE_API_TOKEN": "stale-SECRET"},
-        notes=(f"{OWN}/kaggle.json is not used, because of KAGGLE_API_TOKEN. If Kaggle answers 401, run: unset KAGGLE_API_TOKEN",),
-    ),
-    Case(
-        "a stale token's file is sent instead of a valid key", "Bearer stale-SECRET", f"{OWN}/access_token", {".kaggle/access_token": "stale-SECRET"}, EVE,
-        notes=(f"KAGGLE_USERNAME and KAGGLE_KEY is not used, because of {OWN}/access_token. If Kaggle answers 401, run: rm {OWN}/access_token",),
+        notes=(f"{OWN}/kaggle.json is not used, because of KAGGLE_API_TOKEN",),
     ),
     Case("kaggle.json in ~/.kaggle", basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", BOB, user="bob"),
     Case("kaggle.json in ~/.config/kaggle", basic("bob", "SECRET-bob"), f"{XDG}/kaggle.json", {".config/kaggle/kaggle.json": KEY}, user="bob"),
-    Case("kaggle.json in XDG_CONFIG_HOME", basic("bob", "SECRET-bob"), "{home}/xdg/kaggle/kaggle.json", {"xdg/kaggle/kaggle.json": KEY}, {"XDG_CONFIG_HOME": "{home}/xdg"}, "bob"),
     Case("kaggle.json in KAGGLE_CONFIG_DIR", basic("bob", "SECRET-bob"), "{home}/dir/kaggle.json", {"dir/kaggle.json": KEY, ".kaggle/kaggle.json": "{}"}, {"KAGGLE_CONFIG_DIR": "{home}/dir"}, "bob"),
-    Case(
-        "~/.config/kaggle is not read if ~/.kaggle exists", None, "", {".config/kaggle/kaggle.json": KEY, ".kaggle": None},
-        problems=(f"{XDG}/kaggle.json is not read: the client looks in {OWN}. Run: mkdir -p {OWN} && mv {XDG}/kaggle.json {OWN}/", NONE + ".kaggle"),
-    ),
-    Case(
-        "KAGGLE_CONFIG_DIR does not move tokens, and hides ~/.kaggle/kaggle.json", None, "", {**BOB, "dir/access_token": "SECRET-dir"}, {"KAGGLE_CONFIG_DIR": "{home}/dir"},
-        problems=(f"{OWN}/kaggle.json is not read: the client looks in {{home}}/dir. …", f"{{home}}/dir/access_token is not read: the client looks in {OWN}. …", NONE + "dir"),
-    ),
     Case(
         "kaggle.json that others can read", basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", BOB, user="bob", mode=0o604,
         problems=(f"{OWN}/kaggle.json can be read by other users of this machine (mode 604). Run: chmod 600 {OWN}/kaggle.json",),
@@ -146,52 +110,19 @@ CASES = [
         problems=(f"{OWN}/kaggle.json is not valid JSON (line 2, column 9). {NEW_KEY}", NONE + ".kaggle"),
     ),
     Case("broken JSON beside a token is a note", "Bearer SECRET-file", f"{OWN}/access_token", {".kaggle/kaggle.json": "{", **TOKEN}, notes=(f"{OWN}/kaggle.json is not valid JSON (line 1, column 2). …",)),
-    Case("kaggle.json of Windows PowerShell", None, "", {".kaggle/kaggle.json": KEY.encode("utf-16")}, problems=(f"{OWN}/kaggle.json cannot be read (not UTF-8). …", NONE)),
-    Case("a folder in place of kaggle.json", None, "", {".kaggle/kaggle.json": None}, problems=(f"{OWN}/kaggle.json cannot be read (Is a directory). …", NONE)),
-    Case("kaggle.json that is not an object", None, "", {".kaggle/kaggle.json": '["bob", "SECRET-0123456789"]'}, problems=(f"{OWN}/kaggle.json is not a JSON object. {NEW_KEY}", NONE)),
-    Case("an empty kaggle.json", None, "", {".kaggle/kaggle.json": ""}, problems=(f"{OWN}/kaggle.json is not valid JSON (line 1, column 1). …", NONE)),
-    Case(
-        "kaggle.json without a username and a key", None, "", {".kaggle/kaggle.json": '{"competition": "titanic"}'},
-        problems=(f"{OWN}/kaggle.json: expected a username and a key, found no username and no key. {NEW_KEY}", NONE),
-    ),
-    Case("kaggle.json without a key", None, "", {".kaggle/kaggle.json": '{"username": "bob"}'}, problems=(f"{OWN}/kaggle.json: …, found no key. …", NONE)),
-    Case("a key that is a number", basic("bob", "123456789"), "", {".kaggle/kaggle.json": '{"username": "bob", "key": 123456789}'}, problems=(f"{OWN}/kaggle.json: the key is not a text. {NEW_KEY}",)),
-    Case("a key with a line break", basic("bob", "SECRET-bob\n"), "", {".kaggle/kaggle.json": '{"username": "bob", "key": "SECRET-bob\\n"}'}, problems=(f"{OWN}/kaggle.json: the key has …",)),
-    Case("a key beyond Latin-1", None, "", {}, {**EVE, "KAGGLE_KEY": "SECRET-e…"}, problems=("KAGGLE_KEY: the key has …",)),
-    Case("a username and a key in variables", basic("eve", "SECRET-eve"), "KAGGLE_USERNAME and KAGGLE_KEY", {}, EVE, "eve"),
+    Case("an empty kaggle.json", None, "", {".kaggle/kaggle.json": ""}, problems=(f"{OWN}/kaggle.json is empty. {NEW_KEY}", NONE)),
+    Case("kaggle.json without a key", None, "", {".kaggle/kaggle.json": '{"username": "bob"}'}, problems=(f"{OWN}/kaggle.json: the key is missing. {NEW_KEY}", NONE)),
     Case(
         "variables are used before kaggle.json", basic("eve", "SECRET-eve"), "KAGGLE_USERNAME and KAGGLE_KEY", BOB, EVE, "eve",
         notes=(f"the key of {OWN}/kaggle.json is not used, because of KAGGLE_USERNAME and KAGGLE_KEY",),
     ),
     Case("a username in a variable, a key in a file", basic("eve", "SECRET-bob"), f"KAGGLE_USERNAME and {OWN}/kaggle.json", BOB, {"KAGGLE_USERNAME": "eve"}, "eve"),
-    Case(
-        "a key in a variable, a username in a file", basic("bob", "SECRET-eve"), f"{OWN}/kaggle.json and KAGGLE_KEY", BOB, {"KAGGLE_KEY": "SECRET-eve"}, "bob",
-        notes=(f"the key of {OWN}/kaggle.json is not used, because of …",),
-    ),
-    Case("a username without a key", None, "", {}, {"KAGGLE_USERNAME": "eve"}, problems=("KAGGLE_USERNAME: …, found no key. …", NONE)),
-    Case("a key without a username", None, "", {}, {"KAGGLE_KEY": "SECRET-eve"}, problems=("KAGGLE_KEY: …, found no username. …", NONE)),
-    Case(
-        "empty variables leave the file of ~/.kaggle", basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", BOB, {"KAGGLE_USERNAME": "", "KAGGLE_KEY": ""}, "bob",
-        notes=("KAGGLE_USERNAME is empty. Run: unset KAGGLE_USERNAME", "KAGGLE_KEY is empty. …"),
-    ),
-    Case("an empty key", None, "", {}, {"KAGGLE_USERNAME": "eve", "KAGGLE_KEY": ""}, problems=("KAGGLE_KEY is empty. Run: unset KAGGLE_KEY", "KAGGLE_USERNAME: …, found no key. …", NONE)),
-    Case(
-        "KAGGLE_TOKEN is sent instead of the key", "Bearer SECRET-undocumented", "KAGGLE_TOKEN (token)", BOB, {"KAGGLE_TOKEN": "SECRET-undocumented"},
-        notes=(f"{OWN}/kaggle.json is not used, because of KAGGLE_TOKEN (token). If Kaggle answers 401, run: unset KAGGLE_TOKEN",),
-    ),
-    Case(
-        "a token in kaggle.json is sent instead of its key", "Bearer SECRET-inside", f"{OWN}/kaggle.json (token)", {".kaggle/kaggle.json": KEY[:-1] + ', "token": "SECRET-inside"}'},
-        notes=(f"{OWN}/kaggle.json is not used, because of {OWN}/kaggle.json (token). If Kaggle answers 401, remove its field token",),
-    ),
-    Case("KAGGLE_TOKEN alone is not used", None, "", {}, {"KAGGLE_TOKEN": "SECRET-undocumented"}, problems=("KAGGLE_TOKEN: …, found no username and no key. …", NONE)),
+    Case("a username without a key", None, "", {}, {"KAGGLE_USERNAME": "eve"}, problems=(f"KAGGLE_USERNAME: the key is missing. {NEW_KEY}", NONE)),
     Case("OAuth", "Bearer SECRET-oauth", f"{OWN}/credentials.json", oauth(), user="olga"),
-    Case("an expired OAuth token is renewed", "Bearer fresh", f"{OWN}/credentials.json", oauth(access_token_expiration=(datetime.now(UTC) - timedelta(days=1)).isoformat()), user="olga"),
-    Case("OAuth without a refresh token", None, "", oauth(refresh_token=""), problems=(f"{OWN}/credentials.json: expected a refresh token, found none. Run: kaggle auth login", NONE)),
-    Case("broken JSON in credentials.json", None, "", {".kaggle/credentials.json": "SECRET-0123456789"}, problems=(f"{OWN}/credentials.json is not valid JSON …", NONE)),
     Case("a key is used before OAuth", basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", {**oauth(), **BOB}, user="bob", notes=(f"{OWN}/credentials.json is not used, because of {OWN}/kaggle.json",)),
     Case(
-        "everything at once", "Bearer SECRET-variable", "KAGGLE_API_TOKEN", {**oauth(), **BOB, **TOKEN}, {**VARIABLE, **EVE, "KAGGLE_TOKEN": "SECRET-undocumented"},
-        notes=(f"{OWN}/access_token is not used, …", "KAGGLE_TOKEN (token) is not used, …", "KAGGLE_USERNAME and KAGGLE_KEY is not used, …", f"the key of {OWN}/kaggle.json is not used, …", f"{OWN}/credentials.json is not used, …"),
+        "everything at once", "Bearer SECRET-variable", "KAGGLE_API_TOKEN", {**oauth(), **BOB, **TOKEN}, {**VARIABLE, **EVE},
+        notes=(f"{OWN}/access_token is not used, …", "KAGGLE_USERNAME and KAGGLE_KEY is not used, …", f"the key of {OWN}/kaggle.json is not used, …", f"{OWN}/credentials.json is not used, …"),
     ),
 ]  # fmt: skip
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.claim for case in CASES])
@@ -338,44 +269,20 @@ def test_no_secret_shows_and_every_secret_is_scrubbed(case: Case, home: Path) ->
     assert scrub(basic("bob", "SECRET"), found.secrets) == "Basic ***"
 
 
-@contextmanager
-def not_root(home: Path) -> Iterator[None]:
-    """Be a user who is not root and owns `home`."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for path in [home, *home.rglob("*")]:
-        os.chown(path, 65534, 65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.mark.parametrize("name", ["access_token", "kaggle.json", "credentials.json"])
-@pytest.mark.parametrize("closed", ["file", "folder"])
-def test_a_file_that_may_not_be_read_is_a_sentence(name: str, closed: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # unlike tmp_path, others than root can enter it
-        Path(folder).chmod(0o755)
-        home = Path(folder) / "home"
-        path = home / ".kaggle" / name
-        path.parent.mkdir(parents=True)
-        path.write_text("SECRET")
-        with not_root(home):
-            (path if closed == "file" else path.parent).chmod(0)
-            found = find_credentials({}, home)
-        path.parent.chmod(0o700)
-    first = name if closed == "file" else "access_token"
+def test_a_file_that_cannot_be_read_is_a_sentence(name: str, home: Path) -> None:
+    (home / ".kaggle" / name).mkdir(parents=True)
+    found = find_credentials({}, home)
     assert found.used is None
-    assert f"/.kaggle/{first} cannot be read (Permission denied)" in found.problems[0]
+    assert f"/.kaggle/{name} cannot be read (Is a directory)" in found.problems[0]
 
 
-def test_bytes_that_are_not_text_are_a_sentence(tmp_path: Path) -> None:
-    for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY"):
-        found = find_credentials({"KAGGLE_USERNAME": "eve", name: os.fsdecode(b"S-\xff")}, tmp_path)
-        assert found.used is None
-        assert "a character beyond ASCII" in found.problems[0]
+def test_a_second_key_does_not_complete_half_a_pair(home: Path) -> None:
+    (home / ".kaggle").mkdir(parents=True)
+    (home / ".kaggle/kaggle.json").write_text('{"key": "SECRET-bob"}')
+    found = find_credentials({"KAGGLE_KEY": "SECRET-eve"}, home)
+    assert found.used is None
+    assert any("the username is missing" in problem for problem in found.problems)
 
 
 def test_commands_quote_their_paths(tmp_path: Path) -> None:
@@ -385,14 +292,6 @@ def test_commands_quote_their_paths(tmp_path: Path) -> None:
     path.chmod(0o604)
     (problem,) = find_credentials({}, tmp_path / "a home").problems
     assert shlex.split(problem.partition("Run: ")[2]) == ["chmod", "600", str(path)]
-
-
-def test_only_linux_uses_xdg(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = next(one for one in CASES if one.claim == "kaggle.json in ~/.config/kaggle")
-    environ = set_up(case, home)
-    assert find_credentials(environ, home).used
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert not find_credentials(environ, home).used
 
 
 @pytest.mark.parametrize(
@@ -408,8 +307,6 @@ def test_only_linux_uses_xdg(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("proxy http://me:pass@word@proxy:3128 refused", "proxy http://***@proxy:3128 refused"),
         ("Authorization: Bearer abc\nHost: x", "Authorization: ***\nHost: x"),
         ("{'Authorization': 'Basic abc==', 'Host': 'x'}", "{'Authorization': '***', 'Host': 'x'}"),
-        ('{"authorization":b"Digest a, b"}', '{"authorization":b"***"}'),
-        ("Proxy-Authorization: Basic abc", "Proxy-Authorization: ***"),
         ("sent Bearer abc, then", "sent Bearer ***, then"),
         ("invalid header value b'Bearer abc\\n'", "invalid header value b'Bearer ***'"),
         ("sent basic YWxhZGRpbjpvcGVu", "sent basic ***"),

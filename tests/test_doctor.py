@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,8 +141,8 @@ RUN_PIP = f". Run: {sys.executable} -m pip install --require-hashes -r requireme
     [
         ([f"requests=={requests.__version__}"], "ok", "; all as in requirements.lock"),
         (["no-such-package==1.0 ; sys_platform == 'emscripten'"], "ok", "; all as in requirements.lock"),
-        (["requests==0.1", "requests==0.2"], "note", f"; 2 differ from requirements.lock (first: requests==0.1, found {requests.__version__}, requests==0.2, found {requests.__version__}){RUN_PIP}"),
-        (["no-such-package==1.0", "pytest==0.2"], "problem", f"; 1 of requirements.lock missing (first: no-such-package){RUN_PIP}"),
+        (["requests==0.1", "requests==0.2"], "note", f"; 2 not as in requirements.lock (first: requests==0.1, found {requests.__version__}, requests==0.2, found {requests.__version__}){RUN_PIP}"),
+        (["no-such-package==1.0", "pytest==0.2"], "problem", f"; 2 not as in requirements.lock (first: no-such-package==1.0, found none, pytest==0.2, found {pytest.__version__}){RUN_PIP}"),
         (None, "note", "; no requirements.lock to compare with. Run: make lock"),
     ],
     ids=["equal", "for another machine", "different", "missing", "no lock"],
@@ -160,31 +159,18 @@ def test_packages_are_compared_with_the_lock(
     assert found[1].endswith(text)
 
 
-def test_a_build_for_another_processor_is_the_same_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_gpu_the_precision_of_the_cpu_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(doctor, "version", lambda _: "2.15.0+cpu")
-    (tmp_path / "requirements.lock").write_text("torch==2.15.0\n")
-    assert doctor._examine_packages(tmp_path / "requirements.lock")[0] == "ok"
-
-
-@pytest.mark.parametrize(
-    ("dtype", "text"),
-    [
-        (torch.float32, "no GPU; 3 CPU cores, float32 (no bfloat16 in hardware)"),
-        (torch.bfloat16, "no GPU; 3 CPU cores, bfloat16 (bfloat16 in hardware)"),
-    ],
-)
-def test_the_precision_of_a_cpu_is_shown(
-    dtype: torch.dtype, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+    chosen = Compute(torch.device("cpu"), torch.bfloat16)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "cores", lambda: 3)
-    monkeypatch.setattr(device, "choose_compute", lambda *_: Compute(torch.device("cpu"), dtype))
-    assert doctor._examine_device() == ("ok", text)
+    monkeypatch.setattr(device, "choose_compute", lambda *_: chosen)
+    assert doctor._examine_device() == ("ok", "no GPU; 3 CPU cores, bfloat16")
     (tmp_path / "nvidia-smi").touch(mode=0o755)
-    unseen = f"nvidia-smi is installed, but PyTorch {torch.__version__} sees no GPU"
-    assert doctor._examine_device() == ("note", f"{text}. {unseen}. Run: nvidia-smi")
+    state, text = doctor._examine_device()
+    assert state == "note"
+    assert text.endswith(" sees no GPU. Run: nvidia-smi")
 
 
 def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,46 +184,21 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Gpu)
     monkeypatch.setattr(doctor, "cores", lambda: 3)
     assert doctor._examine_device() == ("ok", "Tesla T4, 15 GiB, float16; 3 CPU cores")
+    monkeypatch.setattr(torch, "ones", fail_with(RuntimeError("CUDA error: no kernel\nCompile")))
+    expected = ("problem", "PyTorch does not compute: CUDA error: no kernel")
+    assert doctor._examine_device() == expected
 
 
-def test_a_gpu_that_does_not_compute_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = RuntimeError("CUDA error: no kernel image is available\nCompile with …")
-    monkeypatch.setattr(torch, "ones", fail_with(error))
-    text = "PyTorch does not compute: CUDA error: no kernel image is available"
-    assert doctor._examine_device() == ("problem", text)
-
-
-def test_a_warning_of_pytorch_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(*_: object) -> Compute:
-        warnings.warn("CUDA initialization: the driver is too old\n(…)", stacklevel=2)
-        return Compute(torch.device("cpu"), torch.float32)
-
-    monkeypatch.setattr(device, "choose_compute", choose)
-    state, text = doctor._examine_device()
-    assert state == "note"
-    assert text.endswith(". PyTorch says: CUDA initialization: the driver is too old")
-
-
-@pytest.mark.parametrize(
-    ("free", "state", "text"),
-    [
-        (1.9e9, "problem", "1.9 GB free in {}, and a run needs 2. Delete files; those of DVC's cache with: dvc gc --workspace"),
-        (9.9e9, "note", "9.9 GB free in {}: little for a large data set and many networks"),
-        (10e9, "ok", "10.0 GB free in {}"),
-    ],
-)  # fmt: skip
-def test_free_space(
-    free: float, state: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_free_space_and_a_folder_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(0, 0, free))
-    assert doctor._examine_disk(tmp_path) == (state, text.format(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written_to_is_a_problem(tmp_path: Path) -> None:
-    text = f"{tmp_path}/missing: cannot be written to (No such file or directory)"
-    assert doctor._examine_disk(tmp_path / "missing") == ("problem", text)
+    for free, state in ((1.9e9, "problem"), (2.1e9, "ok")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage(0, 0, free))
+        found = doctor._examine_disk(tmp_path)
+        assert found[0] == state
+        assert found[1].startswith(f"{free / 1e9:.1f} GB free in {tmp_path}")
+    assert doctor._examine_disk(tmp_path / "missing")[0] == "problem"
 
 
 def ask_in(root: Path) -> tuple[Finding, Finding]:
@@ -251,17 +212,11 @@ def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
     assert git[1].endswith(", nothing uncommitted")
     assert dvc == (
         "note",
-        "no remote: the networks are on this disk only, and without them a later reproduce must "
-        "train again. Run: dvc remote add --default NAME URL",
+        "no default remote: the networks are on this disk only, and without them a later "
+        "reproduce must train again. Run: dvc remote add --default NAME URL",
     )
-    remote = [sys.executable, "-m", "dvc", "remote"]
-    run(repository, *remote, "add", "shelf", "https://example.org/shelf")
-    assert ask_in(repository)[1] == (
-        "note",
-        "remote shelf https://example.org/shelf, but no default for dvc push. "
-        "Run: dvc remote default shelf",
-    )
-    run(repository, *remote, "default", "shelf")
+    url = "https://example.org/shelf"
+    run(repository, sys.executable, "-m", "dvc", "remote", "add", "--default", "shelf", url)
     git, dvc = ask_in(repository)
     assert dvc == ("ok", "remote shelf https://example.org/shelf (default)")
     assert git[1].endswith(
@@ -270,23 +225,15 @@ def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
     )
 
 
-def test_a_broken_dvc_config_is_a_problem(repository: Path) -> None:
-    (repository / ".dvc/config").write_text("nonsense")
-    state, text = ask_in(repository)[1]
-    assert state == "problem"
-    assert "ERROR: " in text
-
-
 def test_a_folder_without_a_repository_a_commit_or_git(tmp_path: Path) -> None:
     git, dvc = ask_in(tmp_path)
-    fix = "git add --all && git commit -m start"
+    fix = "Run: git init && git add --all && git commit -m start"
     assert git[0] == dvc[0] == "problem"
     assert git[1].startswith("fatal: not a git repository")
-    assert git[1].endswith(f". To start a repository, run: git init && {fix}")
-    assert dvc[1].startswith("ERROR: you are not inside of a DVC repository")
-    assert dvc[1].endswith(". To set it up, run: dvc init")
+    assert git[1].endswith(f". {fix}")
+    assert dvc[1] == "DVC is not set up here. Run: dvc init"
     run(tmp_path, "git", "init", "--quiet")
-    assert ask_in(tmp_path)[0] == ("note", f"no commit yet. Run: {fix}")
+    assert ask_in(tmp_path)[0] == ("note", f"no commit yet. {fix}")
     git = doctor._examine_git(tmp_path, environment(tmp_path, PATH=str(tmp_path)))
     assert git[1].startswith("git: No such file or directory. ")
 
@@ -302,19 +249,9 @@ def test_the_host_is_reached_through_a_proxy_or_the_proxy_is_named(
         ({}, door, "problem", f"{real}, through the proxy {door}: {refuses}"),
         (LOOPBACK, CLOSED, "problem", f"{local}, through the proxy {CLOSED}: {unreached}"),
         ({}, CLOSED, "problem", f"{real}, through the proxy {CLOSED}: {unreached}"),
-        ({}, "http://", "problem", f"{real}, through the proxy http://: {unreached}"),
     ):
         through(proxy)
         assert doctor._examine_network(environ) == (state, text)
-    through("socks5://127.0.0.1:1")
-    assert "the request cannot be made (InvalidSchema). " in doctor._examine_network({})[1]
-
-
-def test_silence_ends_after_the_time_out(through: Through, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "REACH_TIMEOUT_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        through(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert "no answer in time: " in doctor._examine_network(LOOPBACK)[1]
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
@@ -354,20 +291,13 @@ def test_a_certificate_that_is_not_trusted_or_missing(
         server.shutdown()
 
 
-@pytest.mark.parametrize(
-    ("failure", "text"),
-    [
-        (socket.gaierror(-2, "Name or service not known"), "Kaggle cannot be reached: its name is not found (DNS). Is this machine on the network?"),
-        (ConnectionRefusedError(111, "refused"), "Kaggle cannot be reached. Is this machine on the network?"),
-        (TimeoutError(110, "timed out"), "no answer in time: the cause is at Kaggle or on the way there; try again in some minutes"),
-    ],
-)  # fmt: skip
-def test_failures_without_a_proxy(
-    failure: OSError, text: str, through: Through, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_without_a_network_is_a_problem(
+    through: Through, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     through("")
-    monkeypatch.setattr(socket, "getaddrinfo", fail_with(failure))
-    assert doctor._examine_network({}) == ("problem", f"https://api.kaggle.com: {text}")
+    monkeypatch.setattr(socket, "getaddrinfo", fail_with(socket.gaierror(-2, "not known")))
+    unreached = "Kaggle cannot be reached: its name is not found (DNS)"
+    assert unreached in doctor._examine_network({})[1]
 
 
 def last_lines(
@@ -441,20 +371,9 @@ def test_no_secret_is_printed(
     assert "remote x https://***@example.org/x (default)" in shown
 
 
-def test_the_report_is_a_table_folded_between_words_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = [Line("disk", "ok", "much"), Line("network", "note", "slow"), Line("network", "note", "far")]  # fmt: skip
+def test_the_report_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [Line("disk", "ok", "much"), Line("network", "note", "slow")]
     assert print_report(lines)
-    table = "ok       disk     much\nnote     network  slow\nnote              far\n"
-    assert capsys.readouterr().out == table
+    assert capsys.readouterr().out == "ok       disk     much\nnote     network  slow\n"
     assert print_report([])
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "40")
-    text = "no room on it. Run: dvc gc --workspace /a/long-path"
-    assert not print_report([Line("disk", "problem", text)])
-    assert capsys.readouterr().out == (
-        "problem  disk  no room on it. Run: dvc\n"
-        "               gc --workspace\n"
-        "               /a/long-path\n"
-    )  # fmt: skip
+    assert not print_report([Line("disk", "problem", "no room")])

@@ -86,9 +86,7 @@ def test_a_competition_may_be_given_by_its_address(server: KaggleServer, project
     [
         ("ListDataFiles", {"kind": "status", "status": 503}),
         ("ListDataFiles", {"kind": "status", "status": 429, "retry_after": 1, "shape": "old"}),
-        ("ListDataFiles", {"kind": "html"}),
         ("ListDataFiles", {"kind": "hang", "seconds": 5}),
-        ("DownloadDataFile", {"kind": "status", "status": 500}),
         ("DownloadDataFile", {"kind": "drop"}),
         ("DownloadDataFile", {"kind": "zipwrap", "times": 5}),
         ("GET file", {"kind": "cut", "on": {"path": "train_labels.csv"}}),
@@ -170,7 +168,6 @@ REFUSALS = {
         "which are used; new ones: https://www.kaggle.com/settings, API",
     ),
     "rules": ({"kind": "rules"}, f"{NOT_ACCEPTED} ({RULES}). {ACCEPT}"),
-    "rules, old shape": ({"kind": "rules", "shape": "old"}, f"{NOT_ACCEPTED} ({RULES}). {ACCEPT}"),
     "403": (
         {"kind": "status", "status": 403, "message": ""},
         f"most likely {NOT_ACCEPTED}. {ACCEPT}",
@@ -213,12 +210,6 @@ def test_every_refusal_is_a_sentence_that_says_what_to_do(
     assert last_line(done) == f"KaggleError: listing the files of {COMPETITION}: {sentence}"
 
 
-CLIENT_FAILS = (
-    "signing in: Kaggle's client fails ({}). Run: python -m pipeline doctor; "
-    "export KAGGLE_CONFIG_DIR=FOLDER moves the folder that it writes to"
-)
-
-
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
@@ -235,17 +226,13 @@ CLIENT_FAILS = (
             "KAGGLE_API_TOKEN=TOKEN. A legacy kaggle.json belongs in {folder}/home/.config/kaggle",
         ),
         (
-            {"XDG_CONFIG_HOME": "{folder}/params.yaml"},
-            CLIENT_FAILS.format(
-                "NotADirectoryError: [Errno 20] Not a directory: '{folder}/params.yaml/kaggle'"
-            ),
-        ),
-        (
             {"KAGGLE_API_TOKEN": "SECRET" * 50},
-            CLIENT_FAILS.format("OSError: [Errno 36] File name too long: '***'"),
+            "signing in: Kaggle's client fails (OSError: [Errno 36] File name too long: '***'). "
+            "Run: python -m pipeline doctor; "
+            "export KAGGLE_CONFIG_DIR=FOLDER moves the folder that it writes to",
         ),
     ],
-    ids=["no network", "no credentials", "unusable folder", "long token"],
+    ids=["no network", "no credentials", "long token"],
 )
 def test_a_machine_that_cannot_sign_in_is_a_sentence(
     server: KaggleServer, project: Path, variables: dict[str, str | None], sentence: str
@@ -258,12 +245,12 @@ def test_a_machine_that_cannot_sign_in_is_a_sentence(
     assert not server.calls
 
 
-def test_an_unknown_slug_is_refused_before_any_call(server: KaggleServer, project: Path) -> None:
+def test_a_text_that_is_no_slug_is_refused_before_any_call(
+    server: KaggleServer, project: Path
+) -> None:
     write_source(project, "{source: kaggle, competition: 'not a slug!'}")
-    refused = last_line(command(server, project, "download"))
-    assert "expected a slug or an address" in refused
-    assert "found 'not a slug!'" in refused
-    assert not server.called("ListDataFiles")
+    assert "found 'not a slug!'" in last_line(command(server, project, "download"))
+    assert not server.calls
 
 
 @pytest.mark.slow
@@ -271,10 +258,7 @@ def test_an_unknown_slug_is_refused_before_any_call(server: KaggleServer, projec
     ("call", "kind"),
     [
         ("GET file", "expired"),
-        *product(
-            ["GET file", "ListDataFiles", "IntrospectToken"],
-            ["cut", "hang", "corrupt", "status", "drop"],
-        ),
+        *product(["GET file", "ListDataFiles", "IntrospectToken"], ["cut", "status", "drop"]),
     ],
 )
 def test_no_secret_is_printed_under_any_fault(

@@ -4,12 +4,10 @@ Nothing is changed. The only requests are one to Kaggle's host and the sign-in t
 passes.
 """
 
+import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import textwrap
-import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,21 +25,15 @@ from pipeline.kaggle.scrub import scrub
 State = Literal["ok", "note", "problem"]
 Finding = tuple[State, str]
 
-PYTHONS = ((3, 11), (3, 13))
-"""The oldest and the newest version that requirements.lock is made for."""
-
 SHOWN = ["torch", "kaggle", "dvc", "albumentations", "timm", "opencv-python-headless"]
 """The packages whose versions are printed."""
 
 REACH_TIMEOUT_S = 5.0
 LEAST_FREE_GB = 2.0
-"""A run may fail with less: a network's copies and the packed images need about as much."""
-LITTLE_FREE_GB = 10.0
+"""A network's copies and the packed images need about as much."""
 
 
 class Line(NamedTuple):
-    """A finding: ok, worth knowing, or to be fixed, as the text says."""
-
     name: str
     state: State
     text: str
@@ -52,9 +44,8 @@ def examine(
 ) -> list[Line]:
     """Everything that the pipeline needs, in the order in which a run needs it.
 
-    environ, home: of this process (its proxies are used). root: the repository. sign_in: returns
-    the user's name as Kaggle knows it; raises PipelineError. It is called only if there are
-    credentials and a network.
+    root: the repository. sign_in: returns the user's name as Kaggle knows it, or raises
+    PipelineError; called only with credentials and a network.
     """
     credentials = find_credentials(environ, home)
     network = _examine_network(environ)
@@ -74,26 +65,18 @@ def examine(
 
 def print_report(lines: list[Line]) -> bool:
     """Print the findings as a table on standard output. True if there is nothing to fix."""
-    names = ["", *(line.name for line in lines)]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    fold = textwrap.TextWrapper(break_long_words=False, break_on_hyphens=False)
-    for line, last in zip(lines, names, strict=False):
-        name = line.name if line.name != last else ""
-        fold.initial_indent = f"{line.state:<8} {name:<{max(map(len, names))}}  "
-        fold.subsequent_indent = " " * len(fold.initial_indent)
-        fold.width = max(width, 2 * len(fold.initial_indent))
-        print(fold.fill(line.text))
+    width = max((len(line.name) for line in lines), default=0)
+    for line in lines:
+        print(f"{line.state:<8} {line.name:<{width}}  {line.text}")
     return all(line.state != "problem" for line in lines)
 
 
 def _examine_python() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
-    oldest, newest = PYTHONS
-    if oldest <= sys.version_info[:2] <= newest:
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):  # what requirements.lock is made for
         return "ok", f"{found}, {sys.executable}"
-    supported = " to ".join(".".join(map(str, one)) for one in PYTHONS)
     fix = "make clean; make PYTHON=python3.12 run"
-    return "problem", f"expected Python {supported}, found {found}. Run: {fix}"
+    return "problem", f"expected Python 3.11 to 3.13, found {found}. Run: {fix}"
 
 
 def _examine_packages(lock: Path) -> Finding:
@@ -101,7 +84,8 @@ def _examine_packages(lock: Path) -> Finding:
     here = ", ".join(f"{name} {_installed(name) or 'missing'}" for name in SHOWN)
     if not lock.is_file():
         return "note", f"{here}; no {lock.name} to compare with. Run: make lock"
-    missing, differing = [], []
+    state: State = "ok"
+    wrong = []
     for line in lock.read_text(encoding="utf-8").splitlines():
         if not line or line.startswith((" ", "#", "-")):
             continue
@@ -109,18 +93,13 @@ def _examine_packages(lock: Path) -> Finding:
         if locked.marker and not locked.marker.evaluate():  # for another machine
             continue
         found = _installed(locked.name)
-        if found is None:
-            missing.append(locked.name)
-        elif not locked.specifier.contains(found):
-            differing.append(f"{locked.name}{locked.specifier}, found {found}")
+        if found is None or not locked.specifier.contains(found):
+            wrong.append(f"{locked.name}{locked.specifier}, found {found or 'none'}")
+            state = "problem" if found is None or state == "problem" else "note"
+    if not wrong:
+        return state, f"{here}; all as in {lock.name}"
     fix = f"Run: {sys.executable} -m pip install --require-hashes -r {lock.name}"
-    if missing:
-        text = f"{len(missing)} of {lock.name} missing {examples(missing)}"
-        return "problem", f"{here}; {text}. {fix}"
-    if differing:
-        text = f"{len(differing)} differ from {lock.name} {examples(differing)}"
-        return "note", f"{here}; {text}. {fix}"
-    return "ok", f"{here}; all as in {lock.name}"
+    return state, f"{here}; {len(wrong)} not as in {lock.name} {examples(wrong)}. {fix}"
 
 
 def _installed(name: str) -> str | None:
@@ -132,18 +111,16 @@ def _installed(name: str) -> str | None:
 
 def _examine_device() -> Finding:
     """What `device: auto` and `precision: auto` choose, and whether it computes."""
-    with warnings.catch_warnings(record=True) as raised:  # PyTorch only warns of an old driver
-        warnings.simplefilter("always")
-        try:
-            import torch
+    try:
+        import torch
 
-            from pipeline.train.device import choose_compute
+        from pipeline.train.device import choose_compute
 
-            compute = choose_compute("auto", "auto")
-            ones = torch.ones(16, 16, device=compute.device, dtype=compute.dtype)
-            ones.mm(ones).sum().item()
-        except (ImportError, OSError, RuntimeError) as error:
-            return "problem", f"PyTorch does not compute: {_first_line(str(error))}"
+        compute = choose_compute("auto", "auto")
+        ones = torch.ones(16, 16, device=compute.device, dtype=compute.dtype)
+        ones.mm(ones).sum().item()
+    except (ImportError, OSError, RuntimeError) as error:
+        return "problem", f"PyTorch does not compute: {_first_line(str(error))}"
     precision = str(compute.dtype).removeprefix("torch.")
     processor = f"{cores()} CPU cores"
     if compute.device.type == "cuda":
@@ -151,10 +128,7 @@ def _examine_device() -> Finding:
         return "ok", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {precision}; {processor}"
     if compute.device.type == "mps":
         return "ok", f"Apple's MPS, {precision}; {processor}"
-    in_hardware = "bfloat16 in hardware" if precision == "bfloat16" else "no bfloat16 in hardware"
-    text = f"no GPU; {processor}, {precision} ({in_hardware})"
-    if warned := [one for one in raised if one.category is UserWarning]:
-        return "note", f"{text}. PyTorch says: {_first_line(str(warned[0].message))}"
+    text = f"no GPU; {processor}, {precision}"
     if shutil.which("nvidia-smi"):
         unseen = f"nvidia-smi is installed, but PyTorch {torch.__version__} sees no GPU"
         return "note", f"{text}. {unseen}. Run: nvidia-smi"
@@ -162,31 +136,24 @@ def _examine_device() -> Finding:
 
 
 def _examine_disk(root: Path) -> Finding:
-    try:
-        with tempfile.TemporaryFile(dir=root) as probe:
-            probe.write(b"probe")
-            probe.flush()
-        free_gb = shutil.disk_usage(root).free / 1e9
-    except OSError as error:
-        return "problem", f"{root}: cannot be written to ({error.strerror})"
+    if not os.access(root, os.W_OK):
+        return "problem", f"{root}: cannot be written to. Run: ls -ld {root}"
+    free_gb = shutil.disk_usage(root).free / 1e9
     text = f"{free_gb:.1f} GB free in {root}"
     if free_gb < LEAST_FREE_GB:
         fix = "Delete files; those of DVC's cache with: dvc gc --workspace"
         return "problem", f"{text}, and a run needs {LEAST_FREE_GB:.0f}. {fix}"
-    if free_gb < LITTLE_FREE_GB:
-        return "note", f"{text}: little for a large data set and many networks"
     return "ok", text
 
 
 def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
-    fix = "git add --all && git commit -m start"
-    found, text = _ask(root, environ, "git", "rev-parse", "--show-toplevel")
+    fix = "Run: git init && git add --all && git commit -m start"  # harmless in a repository
+    found, status = _ask(root, environ, "git", "status", "--porcelain")
     if not found:
-        return "problem", f"{_first_line(text)}. To start a repository, run: git init && {fix}"
+        return "problem", f"{_first_line(status)}. {fix}"
     committed, commit = _ask(root, environ, "git", "rev-parse", "--short", "HEAD")
     if not committed:
-        return "note", f"no commit yet. Run: {fix}"
-    _, status = _ask(root, environ, "git", "status", "--porcelain")
+        return "note", f"no commit yet. {fix}"
     if changed := [line[3:] for line in status.splitlines()]:
         return "note", (
             f"commit {commit}, {len(changed)} files not committed {examples(changed)}: a score "
@@ -196,22 +163,17 @@ def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
 
 
 def _examine_dvc(root: Path, environ: Mapping[str, str]) -> Finding:
-    found, text = _ask(root, environ, sys.executable, "-m", "dvc", "root")
-    if not found:
-        return "problem", f"{_first_line(text)}. To set it up, run: dvc init"
+    if not (root / ".dvc").is_dir():
+        return "problem", "DVC is not set up here. Run: dvc init"
     found, text = _ask(root, environ, sys.executable, "-m", "dvc", "remote", "list")
     if not found:
         return "problem", f"{_first_line(text)}. Check .dvc/config"
-    if not text:
-        return "note", (
-            "no remote: the networks are on this disk only, and without them a later reproduce "
-            "must train again. Run: dvc remote add --default NAME URL"
-        )
-    remotes = "; ".join(" ".join(line.split()) for line in text.splitlines())
     if "(default)" not in text:
-        fix = f"dvc remote default {text.split()[0]}"
-        return "note", f"remote {remotes}, but no default for dvc push. Run: {fix}"
-    return "ok", f"remote {remotes}"
+        return "note", (
+            "no default remote: the networks are on this disk only, and without them a later "
+            "reproduce must train again. Run: dvc remote add --default NAME URL"
+        )
+    return "ok", f"remote {'; '.join(' '.join(line.split()) for line in text.splitlines())}"
 
 
 def _ask(root: Path, environ: Mapping[str, str], *command: str) -> tuple[bool, str]:
@@ -229,10 +191,7 @@ def _ask(root: Path, environ: Mapping[str, str], *command: str) -> tuple[bool, s
 
 
 def _first_line(text: str) -> str:
-    """The line that says what is wrong: git and DVC mark errors, and may print warnings first."""
-    lines = text.strip().splitlines() or ["no reason given"]
-    marked = [line for line in lines if line.startswith(("fatal: ", "ERROR: "))]
-    return (marked or lines)[0].rstrip(".")
+    return (text.strip().splitlines() or ["no reason given"])[0].rstrip(".")
 
 
 def _examine_network(environ: Mapping[str, str]) -> Finding:
@@ -251,12 +210,12 @@ def _examine_network(environ: Mapping[str, str]) -> Finding:
 
 
 def _examine_credentials(credentials: Credentials) -> list[Finding]:
-    found: list[Finding] = [("problem", problem) for problem in credentials.problems]
-    found += [("note", note) for note in credentials.notes]
+    found: list[Finding] = []
     if used := credentials.used:
         whose = f" of {used.user}" if used.user else ""
-        found.insert(0, ("ok", f"{used.kind}{whose}, from {used.origin}"))
-    return found
+        found.append(("ok", f"{used.kind}{whose}, from {used.origin}"))
+    found += [("problem", problem) for problem in credentials.problems]
+    return found + [("note", note) for note in credentials.notes]
 
 
 def _examine_sign_in(

@@ -126,11 +126,10 @@ class Kaggle:
     def list_files(self, slug: str) -> list[RemoteFile]:
         """All files of a competition, by name."""
         found = self._list(f"listing the files of {slug}", slug, "list_data_files", "files")
-        files = [
+        return [
             RemoteFile(file.name, file.total_bytes or None, _utc(file.creation_date))
-            for file in found
+            for file in sorted(found, key=lambda file: file.name)
         ]
-        return sorted(files, key=lambda file: file.name)
 
     def download_file(self, slug: str, name: str, folder: Path) -> None:
         """Download one file of a competition into an empty folder, under Kaggle's own name."""
@@ -149,18 +148,14 @@ class Kaggle:
 
     def limits(self, slug: str) -> Limits:
         """Submissions made today, and how many more are allowed."""
-        found = self._ask(
-            "asking for today's limit", _page(slug), "get_submission_limits", competition_name=slug
-        )
+        what, fields = "asking for today's limit", {"competition_name": slug}
+        found = self._ask(what, _page(slug), "get_submission_limits", **fields)
         return Limits(found.num_today, found.num_allowed_now)
 
     def list_submissions(self, slug: str) -> list[Submission]:
         """All submissions of our team, newest first."""
         what = f"listing the submissions to {slug}"
-        return [
-            _submission(entry)
-            for entry in self._list(what, slug, "list_submissions", "submissions")
-        ]
+        return list(map(_submission, self._list(what, slug, "list_submissions", "submissions")))
 
     def get_submission(self, slug: str, ref: int) -> Submission:
         """One submission, by Kaggle's number."""

@@ -5,40 +5,36 @@
 1. an access token: in a Kaggle notebook the file that KAGGLE_API_V1_TOKEN names; KAGGLE_API_TOKEN,
    the token or a path to it; ~/.kaggle/access_token; ~/.kaggle/access_token.txt
 2. a username and a key: kaggle.json in ONE folder ($KAGGLE_CONFIG_DIR, else ~/.kaggle if it
-   exists, else ${XDG_CONFIG_HOME:-~/.config}/kaggle), where a variable KAGGLE_<FIELD> replaces a
-   field; a field `token` (KAGGLE_TOKEN) beside the two is sent instead of the key
+   exists, else ${XDG_CONFIG_HOME:-~/.config}/kaggle); KAGGLE_USERNAME and KAGGLE_KEY go first
 3. ~/.kaggle/credentials.json, which `kaggle auth login` writes
 
 The same files and variables are read here without the client, whose import calls the network,
-prints and makes folders. Only signing in shows whether Kaggle accepts what is found.
-tests/test_credentials.py compares this module with the client.
+prints and makes folders (tests/test_credentials.py compares the two). Only signing in shows
+whether Kaggle accepts what is found.
 """
 
 import json
 import os
 import re
-import shlex
-import string
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pydantic import SecretStr
 
 _SETTINGS = "https://www.kaggle.com/settings/api"
 _NEW_KEY = f"Create a new one on {_SETTINGS} (legacy API key)"
-_FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
 
 @dataclass(frozen=True)
 class Credential:
     """What one of the client's places holds.
 
-    origin: the variable or file. kind: a token, the key or OAuth. user: "" if unknown, as with a
-    token. fault: why it cannot work. chosen: whether the client looks no further, with a fault or
-    without. drop: how to remove it.
+    origin: the variable or file. kind: a token, the key or OAuth. user: "" for a token. fault: why
+    it cannot work. chosen: whether the client looks no further, with a fault or without.
     """
 
     origin: str = ""
@@ -46,16 +42,13 @@ class Credential:
     user: str = ""
     fault: str = ""
     chosen: bool = True
-    drop: str = ""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the client would sign in with, and what is wrong with it.
+    """What the client would sign in with (None if it cannot), and what is wrong.
 
-    used: None if it cannot sign in, as `problems` explains. problems: what to fix, each with its
-    command. notes: what is shadowed, and faults of what is not used. secrets: everything secret
-    in the client's places, for `scrub`.
+    notes: what is shadowed, and faults of what is not used. secrets: all, for `scrub`.
     """
 
     used: Credential | None
@@ -65,78 +58,55 @@ class Credentials:
 
 
 def find_credentials(environ: Mapping[str, str], home: Path) -> Credentials:
-    """Look where the client looks, in its order. Never raises for what it finds there.
+    """Look where the client looks, in its order; nothing there makes this raise.
 
-    A fault is a problem if it concerns the credentials in use, or if there are none; else it is a
-    note. A file that other users can read is always a problem.
+    A file that other users can read is always a problem; a fault of what is not used is a note.
     """
     own = home / ".kaggle"
     xdg = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
     default = xdg if sys.platform.startswith("linux") and not _exists(own) else own
-    folder = Path(environ.get("KAGGLE_CONFIG_DIR") or default)
-    found = [
-        *_find_tokens(environ, own),
-        *_find_key(environ, folder / "kaggle.json"),
-        *_find_oauth(own / "credentials.json"),
-        *_find_misplaced(folder, own, xdg),
-    ]
-    files = [place / name for place in dict.fromkeys([own, xdg, folder]) for name in _FILES]
-    secrets, problems = _read_secrets(environ, files)
+    key_file = Path(environ.get("KAGGLE_CONFIG_DIR") or default) / "kaggle.json"
+    tokens, oauth = [own / "access_token", own / "access_token.txt"], own / "credentials.json"
+    found = [*_find_tokens(environ, tokens), *_find_key(environ, key_file), *_find_oauth(oauth)]
+    secrets, problems = _read_secrets(environ, [*tokens, key_file, oauth])
     notes = []
     used = next((each for each in found if each.chosen), None)
     for each in found:
         if used is None or each is used:
             problems += [each.fault] if each.fault else []
-        elif each.fault:
-            notes.append(each.fault)
-        elif not used.fault:
-            drop = f". If Kaggle answers 401, {used.drop}" if used.drop else ""
-            notes.append(f"{each.origin} is not used, because of {used.origin}{drop}")
+        else:
+            notes.append(each.fault or f"{each.origin} is not used, because of {used.origin}")
     if used is None:
         problems.append(
             "no credentials for Kaggle. Run: kaggle auth login; or press Generate New Token on "
-            f"{_SETTINGS} and save the token in {own / 'access_token'} (then chmod 600), or export "
-            f"KAGGLE_API_TOKEN=TOKEN. A legacy kaggle.json belongs in {folder}"
+            f"{_SETTINGS} and save the token in {tokens[0]} (then chmod 600), or export "
+            f"KAGGLE_API_TOKEN=TOKEN. A legacy kaggle.json belongs in {key_file.parent}"
         )
     return Credentials(None if used and used.fault else used, problems, notes, secrets)
 
 
-def _find_tokens(environ: Mapping[str, str], own: Path) -> Iterator[Credential]:
+def _find_tokens(environ: Mapping[str, str], files: list[Path]) -> Iterator[Credential]:
     notebook = {"KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_DATA_PROXY_URL", "KAGGLE_API_V1_TOKEN"}
-    if notebook <= environ.keys():
-        yield from _read_token(Path(environ["KAGGLE_API_V1_TOKEN"]), "KAGGLE_API_V1_TOKEN")
-    value = environ.get("KAGGLE_API_TOKEN", "")
-    named = Path(value)
-    if value and _exists(named):
-        (token,) = _read_token(named, "KAGGLE_API_TOKEN")
-        yield token
-        if token.fault:  # then the client looks for no other token
-            return
-    elif value:
-        yield _check_token(value, "KAGGLE_API_TOKEN", "run: unset KAGGLE_API_TOKEN")
-    for path in (own / "access_token", own / "access_token.txt"):
-        if path != named:
-            yield from _read_token(path)
+    variables = ["KAGGLE_API_V1_TOKEN"] if notebook <= environ.keys() else []
+    for variable in [*variables, "KAGGLE_API_TOKEN"]:
+        value = environ.get(variable, "")
+        named = Path(value)
+        if value and _exists(named):
+            files = [path for path in files if path != named]
+            yield from _check_token(*_read(named), f"{named} ({variable})", f"unset {variable}")
+        elif value and variable == "KAGGLE_API_TOKEN":
+            yield from _check_token(value, "", variable, f"unset {variable}")
+    for path in files:
+        yield from _check_token(*_read(path), str(path), f"rm {quote(str(path))}")
 
 
-def _read_token(path: Path, variable: str = "") -> Iterator[Credential]:
-    """The token of a file that `variable` names; nothing if there is no such file."""
-    origin = f"{path} ({variable})" if variable else str(path)
-    drop = f"run: unset {variable}" if variable else f"run: rm {_quote(path)}"
-    text, fault = _read(path)
-    if fault:
-        yield Credential(fault=fault)
-    elif text and text.strip():
-        yield _check_token(text.strip(), origin, drop)
-    elif text is not None:
-        fault = f"{origin} is empty. Save a token of {_SETTINGS} in it, or {drop}"
-        yield Credential(fault=fault, chosen=False)
-
-
-def _check_token(token: object, origin: str, drop: str) -> Credential:
-    flaw = _flaw(token)
-    fault = f"{origin}: the token {flaw}. Use one of {_SETTINGS} instead, or {drop}" if flaw else ""
-    return Credential(origin, "a token", fault=fault, drop=drop)
+def _check_token(text: str | None, fault: str, origin: str, remove: str) -> Iterator[Credential]:
+    """A token, and the fault of its file; nothing without both. The client skips an empty file."""
+    if text and (flaw := _flaw(text)):
+        fault = f"{origin}: the token {flaw}"
+    if text or fault:
+        fault = fault and f"{fault}. Use one of {_SETTINGS} instead, or run: {remove}"
+        yield Credential(origin, "a token", fault=fault, chosen=text != "")
 
 
 def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
@@ -144,73 +114,49 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
     fields, fault = _read_fields(file)
     if fault:
         yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
-    values, origins = dict(fields), dict.fromkeys(fields, str(file))
-    for name in ("username", "key", "token"):
-        variable = f"KAGGLE_{name.upper()}"
-        if environ.get(variable):
-            values[name], origins[name] = environ[variable], variable
-        elif variable in environ:
-            yield Credential(fault=f"{variable} is empty. Run: unset {variable}", chosen=False)
-    pair = [name for name in ("username", "key") if name in values]
-    origin = " and ".join(dict.fromkeys([origins[name] for name in pair or origins]))
-    if len(pair) < 2:
-        if values:
-            missing = [name for name in ("username", "key") if name not in values]
-            fault = f"{origin}: expected a username and a key, found no {' and no '.join(missing)}"
-            yield Credential(fault=f"{fault}. {_NEW_KEY}", chosen=False)
-        return
-    if values.get("token") is not None:
-        where = origins["token"]
-        drop = f"run: unset {where}" if where == "KAGGLE_TOKEN" else "remove its field token"
-        yield _check_token(values["token"], f"{where} (token)", drop)
-    flaws = [(name, flaw) for name in pair if (flaw := _flaw(values[name]))]
-    faults = [f"{origins[name]}: the {name} {flaw}. {_NEW_KEY}" for name, flaw in flaws]
-    yield Credential(origin, "the key", values["username"], "; ".join(faults))
-    if origins["key"] == "KAGGLE_KEY" and "key" in fields:
-        yield Credential(f"the key of {file}")
+    origins, flaws = list[str](), []
+    for name, variable in (("username", "KAGGLE_USERNAME"), ("key", "KAGGLE_KEY")):
+        value = environ.get(variable) or fields.get(name)
+        if value is not None:
+            origins.append(variable if environ.get(variable) else str(file))
+        if flaw := _flaw(value):
+            flaws.append(f"the {name} {flaw}")
+    if fields or origins:
+        origin = " and ".join(dict.fromkeys(origins)) or str(file)
+        fault = f"{origin}: {' and '.join(flaws)}. {_NEW_KEY}" if flaws else ""
+        user = str(environ.get("KAGGLE_USERNAME") or fields.get("username"))
+        yield Credential(origin, "the key", user, fault, chosen=len(origins) == 2)
+    if environ.get("KAGGLE_KEY") and "key" in fields:
+        yield Credential(f"the key of {file}", chosen=False)
 
 
 def _find_oauth(path: Path) -> Iterator[Credential]:
     """What `kaggle auth login` saved."""
     fields, fault = _read_fields(path)
-    if fields and not fields.get("refresh_token"):
-        fault = f"{path}: expected a refresh token, found none"
-    if fault:
-        yield Credential(fault=f"{fault}. Run: kaggle auth login", chosen=False)
-    elif fields:
-        yield Credential(str(path), "OAuth", str(fields.get("username") or ""))
-
-
-def _find_misplaced(folder: Path, own: Path, xdg: Path) -> Iterator[Credential]:
-    """Files in folders where the client does not look for them."""
-    for place in dict.fromkeys([own, xdg, folder]):
-        for name in _FILES:
-            path, right = place / name, folder if name == "kaggle.json" else own
-            if place != right and _exists(path) and not _exists(right / name):
-                command = f"mkdir -p {_quote(right)} && mv {_quote(path)} {_quote(right)}/"
-                fault = f"{path} is not read: the client looks in {right}. Run: {command}"
-                yield Credential(fault=fault, chosen=False)
+    if fields or fault:
+        fault = fault and f"{fault}. Run: kaggle auth login"
+        yield Credential(str(path), "OAuth", str(fields.get("username") or ""), fault, not fault)
 
 
 def _read(path: Path) -> tuple[str | None, str]:
-    """The text of a file, and why it cannot be read; None and "" if there is no such file."""
+    """The text of a file, and its fault if it is empty or unreadable; None, "" without a file."""
     try:
-        return path.read_text(encoding="utf-8"), ""
+        text = path.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        command = f"ls -ld {_quote(path.parent)} {_quote(path)}"
-        return None, f"{path} cannot be read ({reason}). Run: {command}"
+        return None, f"{path} cannot be read ({reason})"
+    return text, "" if text else f"{path} is empty"
 
 
 def _read_fields(path: Path) -> tuple[dict[str, Any], str]:
     """The fields of a JSON file, and its fault. Neither if there is no such file."""
     text, fault = _read(path)
-    if text is None:
+    if not text:
         return {}, fault
     try:
-        fields = json.loads(text) or {}
+        fields = json.loads(text)
     except json.JSONDecodeError as error:
         return {}, f"{path} is not valid JSON (line {error.lineno}, column {error.colno})"
     return (fields, "") if isinstance(fields, dict) else ({}, f"{path} is not a JSON object")
@@ -220,26 +166,21 @@ def _read_secrets(
     environ: Mapping[str, str], files: list[Path]
 ) -> tuple[list[SecretStr], list[str]]:
     """All secrets of the client's places, and a problem for each file that others can read."""
-    secrets, exposed = list[str](), []
-    for variable in ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN", "KAGGLE_TOKEN", "KAGGLE_KEY"):
-        value = environ.get(variable, "")
-        if value and _exists(Path(value)):
-            files = [*files, Path(value)]
-        else:
-            secrets += _secret_parts(value)
-    for path in dict.fromkeys(files):
+    variables = ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN", "KAGGLE_TOKEN", "KAGGLE_KEY")
+    values = [environ[name] for name in variables if environ.get(name)]
+    named = [value for value in values if _exists(Path(value))]
+    texts, exposed = [value for value in values if value not in named], list[str]()
+    for path in dict.fromkeys([*map(Path, named), *files]):
         text, _ = _read(path)
-        if text is None:
-            continue
-        secrets += _secret_parts(text)
-        mode = path.stat().st_mode & 0o777
+        texts.append(text or "")
+        mode = path.stat().st_mode & 0o777 if text else 0
         if os.name != "nt" and mode & 0o044:
             exposed.append(
                 f"{path} can be read by other users of this machine (mode {mode:o}). "
-                f"Run: chmod 600 {_quote(path)}"
+                f"Run: chmod 600 {quote(str(path))}"
             )
-    trimmed = dict.fromkeys(text.strip(string.whitespace + "\"'") for text in secrets)
-    return [SecretStr(secret) for secret in trimmed if secret], exposed
+    secrets = [part.strip(" \r\n\t\"'") for text in texts for part in _secret_parts(text)]
+    return [SecretStr(secret) for secret in dict.fromkeys(secrets) if secret], exposed
 
 
 def _secret_parts(text: str) -> list[str]:
@@ -250,29 +191,16 @@ def _secret_parts(text: str) -> list[str]:
         fields = None
     if not isinstance(fields, dict):
         return [text, *re.findall(r"[\w.~+/=-]{16,}", text)]
-    names = ("key", "token", "refresh_token", "access_token")
-    return [str(fields[name]) for name in names if fields.get(name)]
+    return [str(fields.get(name, "")) for name in ("key", "token", "refresh_token", "access_token")]
 
 
 def _flaw(value: object) -> str:
-    """What no token, key or username of Kaggle has; "" for one that may be valid."""
-    if not isinstance(value, str):
-        return "is not a text"
-    if not value.strip():
-        return "is empty"
-    if value.startswith("{"):
-        return "is JSON"
-    if value.startswith(("~", ".", "/")):
-        return "is a path, but there is no such file (a ~ in quotes stays a ~)"
-    if not value.isascii() or re.search(r"""["'\s]""", value):
-        return "has a quote, a space, a line break or a character beyond ASCII"
-    return ""
+    """Why a value is no token, key or username of Kaggle; "" if it may be one."""
+    if value is None:
+        return "is missing"
+    valid = isinstance(value, str) and re.fullmatch(r"(?![{~./])[!#-&(-~]+", value)
+    return "" if valid else "is not valid (is it JSON, or a path, or has it a quote or a space?)"
 
 
 def _exists(path: Path) -> bool:
-    """Like the client: False in a folder that cannot be entered, where Path.exists raises."""
-    return os.path.exists(path)  # noqa: PTH110
-
-
-def _quote(path: Path) -> str:
-    return shlex.quote(str(path))
+    return os.path.exists(path)  # noqa: PTH110 - as the client; Path.exists raises if closed
