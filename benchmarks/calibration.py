@@ -21,7 +21,7 @@ from pipeline.core.tables import FOLD_COLUMNS, read_predictions, read_table
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import NO_GAIN
-from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast
+from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast
 from pipeline.ensemble.forecast.intervals import PredictedScores, forecast
 from pipeline.ledger.explain import expect_private
 from pipeline.scoring.card import Forecast, Halves

@@ -6,8 +6,8 @@ import numpy as np
 from numpy import ndarray
 
 from pipeline.ensemble.blend import Prediction, Recipe
+from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.config import Kind
-from pipeline.ensemble.estimate import ScoredRows
 from pipeline.scoring.metrics import METRICS
 
 UNEVEN = [(1.0, 1.0), (0.9, 1.0), (0.7, 2.0), (0.3, 1.0)]

@@ -13,8 +13,8 @@ from pipeline.core.errors import EnsembleError, TableError
 from pipeline.core.files import write_text
 from pipeline.core.tables import FOLD_COLUMNS, write_predictions
 from pipeline.ensemble.blend import Prediction
-from pipeline.ensemble.card import describe_out_of_fold
-from pipeline.ensemble.estimate import resampled_scores
+from pipeline.ensemble.bootstrap import resampled_scores
+from pipeline.ensemble.describe import describe_out_of_fold
 from pipeline.ensemble.members import (
     ModelPredictions,
     PredictedImages,

@@ -17,7 +17,7 @@ from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import NO_GAIN, AveragingGain, estimate_gain
-from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast, split_rows
+from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast, split_rows
 from pipeline.ensemble.forecast.groups import redraw_train, spread_by_design
 from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Halves

@@ -9,9 +9,9 @@ from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Prediction, fit
+from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.config import KINDS, Kind
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
-from pipeline.ensemble.estimate import ScoredRows
 from pipeline.ensemble.nested import Judgement, choose, judge, predict_nested
 from pipeline.ensemble.saved import describe_fitted
 from pipeline.scoring.card import Pair

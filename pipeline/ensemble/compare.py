@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from pipeline.ensemble.blend import Prediction
-from pipeline.ensemble.estimate import ScoredRows, interval_of
+from pipeline.ensemble.bootstrap import ScoredRows, interval_of
 from pipeline.scoring.metrics import Metric
 
 

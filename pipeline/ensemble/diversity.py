@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from pipeline.ensemble.blend import Recipe, Stacked
-from pipeline.ensemble.estimate import ScoredRows
+from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.nested import predict_nested
 from pipeline.scoring.card import Contribution, Pair
 

@@ -23,9 +23,9 @@ from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import FittedBlend, Prediction, Recipe, Stacked, fit
+from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.compare import is_significantly_worse
 from pipeline.ensemble.config import Kind
-from pipeline.ensemble.estimate import ScoredRows
 from pipeline.scoring.metrics import Metric
 
 

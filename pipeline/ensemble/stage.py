@@ -23,11 +23,11 @@ from pipeline.core.tables import (
     write_predictions,
 )
 from pipeline.ensemble.blend import Recipe
-from pipeline.ensemble.card import describe_blend, describe_out_of_fold
+from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.config import KINDS, EnsembleConfig, Kind
+from pipeline.ensemble.describe import describe_blend, describe_out_of_fold
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
-from pipeline.ensemble.estimate import ScoredRows
-from pipeline.ensemble.forecast.card import OutOfFoldRows, build_forecast
+from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast
 from pipeline.ensemble.forecast.drift import measure_drift
 from pipeline.ensemble.members import (
     PredictedImages,

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
+from pipeline.ensemble.bootstrap import interval_of, keep_defined
 from pipeline.ensemble.config import ForecastConfig
-from pipeline.ensemble.estimate import interval_of, keep_defined
 from pipeline.ensemble.forecast.averaging import AveragingGain
 from pipeline.ensemble.forecast.groups import redraw_train
 from pipeline.scoring.card import Halves

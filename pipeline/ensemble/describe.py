@@ -1,8 +1,8 @@
 """What the card says about the score and the blend."""
 
 from pipeline.ensemble.blend import Prediction, Recipe, Stacked, fit
+from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.compare import compare, name_of_test
-from pipeline.ensemble.estimate import ScoredRows
 from pipeline.ensemble.nested import Judgement
 from pipeline.ensemble.saved import describe_fitted
 from pipeline.scoring.card import Blend, Candidate, OutOfFold
