@@ -42,11 +42,6 @@ SUM_OFF = 1e-4
 """How far the sum of a row's probabilities may be from 1."""
 
 
-_NO_CSV = (
-    pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError,
-)  # fmt: skip
-
-
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order.
 
@@ -73,7 +68,8 @@ def read_csv(path: Path) -> pd.DataFrame:
             return pd.read_csv(
                 path, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False
             )
-        except _NO_CSV as error:
+        # ValueError: pandas' parser errors and an encoding that is not UTF-8.
+        except (ValueError, pd.errors.ParserWarning) as error:
             reason = " ".join(str(error).split())
             raise TableError(f"{path}: not a CSV file with a header: {reason}") from error
 

@@ -32,8 +32,6 @@ from typing import Literal, Self
 from pipeline.core.errors import CompetitionError, examples
 from pipeline.core.tables import read_csv
 
-_AUTO = "auto"
-
 
 @dataclass(frozen=True)
 class RawFolder:
@@ -50,35 +48,27 @@ class RawFolder:
             raise CompetitionError(f"{path}: no such folder. Run: dvc repro download")
         names = sorted(file.name for file in path.iterdir() if file.is_file())
         csvs = [name for name in names if is_csv(path / name) and not is_solution(path / name)]
-        return cls(
-            path,
-            {name: csv_columns(path / name) for name in csvs},
-            [name for name in names if is_zip(path / name)],
-        )
+        zips = [name for name in names if is_zip(path / name)]
+        return cls(path, {name: csv_columns(path / name) for name in csvs}, zips)
+
+    # Each of the following raises CompetitionError unless exactly one file fits.
 
     def sample_submission(self, value: str) -> Path:
-        """Choose the sample submission. Raises CompetitionError unless exactly one fits."""
         letters = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in self.csvs}
         candidates = [n for n in letters if "sample" in letters[n] and "submission" in letters[n]]
         rule = 'a CSV whose name contains "sample" and "submission"'
         return self._choose("prepare.sample_submission", value, self._described(), candidates, rule)
 
     def labels(self, value: str, sample: Path, columns: list[str]) -> Path:
-        """Choose the labels file. Raises CompetitionError unless exactly one fits.
-
-        columns: the sample submission's.
-        """
+        """columns: the sample submission's."""
         rest = self._described(sample)
         id_column, *classes = columns
         if len(classes) == 1:
             candidates = [name for name in rest if set(columns) <= set(self.csvs[name])]
             rule = f"a CSV beside {sample.name} with its columns {columns}"
         else:
-            candidates = [
-                name
-                for name in rest
-                if id_column in self.csvs[name] and find_class_columns(self.path / name, classes)
-            ]
+            with_id = [name for name in rest if id_column in self.csvs[name]]
+            candidates = [n for n in with_id if find_class_columns(self.path / n, classes)]
             rule = (
                 f"a CSV beside {sample.name} with its column {id_column} and one of the "
                 f"{len(classes)} classes that its other columns name {examples(classes)} (or, if "
@@ -87,13 +77,9 @@ class RawFolder:
         return self._choose("prepare.labels", value, rest, candidates, rule)
 
     def groups(self, value: str, sample: Path, labels: Path, id_columns: list[str]) -> Path:
-        """Choose the groups file. Raises CompetitionError unless exactly one fits."""
         rest = self._described(sample, labels)
-        candidates = [
-            name
-            for name in rest
-            if len(self.csvs[name]) == 2 and set(id_columns) & set(self.csvs[name])
-        ]
+        pairs = [name for name in rest if len(self.csvs[name]) == 2]
+        candidates = [name for name in pairs if set(id_columns) & set(self.csvs[name])]
         rule = (
             f"a CSV beside {sample.name} and {labels.name} with two columns, one of them "
             f"{' or '.join(dict.fromkeys(id_columns))} (or set prepare.groups to {{source: none}})"
@@ -101,7 +87,7 @@ class RawFolder:
         return self._choose("prepare.groups.file", value, rest, candidates, rule)
 
     def images(self, value: str, split: Literal["train", "test"]) -> tuple[Path, str]:
-        """Choose the zip and the folder in it. Raises CompetitionError unless exactly one fits."""
+        """Choose the zip and the folder in it."""
         name, _, inside = value.partition("/")
         candidates = [zip_name for zip_name in self.zips if split in zip_name.lower()]
         rule = f'a zip whose name contains "{split}" (or name a folder in a zip: NAME.zip/FOLDER)'
@@ -118,7 +104,7 @@ class RawFolder:
         if value in found:
             return self.path / value
         listed = ", ".join(found.values()) or "no file of that kind"
-        if value != _AUTO:
+        if value != "auto":
             raise CompetitionError(
                 f"{self.path}: {parameter} names {value}, which is not one of the files to choose "
                 f"from: {listed}. Set {parameter} in params.yaml to one of them, or to auto"
