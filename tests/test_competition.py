@@ -15,6 +15,9 @@ from pipeline.core.tables import read_csv
 from pipeline.prepare.layout import Layout, understand
 
 NO_GROUPS = {"source": "none"}
+BY_PATIENT = ["p1", "p1", "p2", "p2"]
+SAMPLE, LABELS, PATIENTS = "sampleSubmission.csv", "train_labels.csv", "patients.csv"
+NAMED: dict[str, Any] = {"labels": LABELS, "groups": {"source": "file", "file": PATIENTS}}
 
 
 def make_zip(path: Path, *names: str) -> None:
@@ -52,30 +55,22 @@ def error_of(raw: Path, **changes: Any) -> str:
 
 def test_everything_is_understood_without_a_parameter(raw: Path) -> None:
     with understand(raw, prepare_config()) as layout:
+        train, test = layout.train, layout.test
         assert layout.competition == competition_of("id", "label", "0", "1")
-        assert layout.train.image_ids == ["a", "b", "c", "d"]
-        assert layout.train.labels == ["1", "0", "1", "0"]
-        assert layout.train.groups == ["p1", "p1", "p2", "p2"]
-        assert layout.train.members["d"] == "train/d.png"
-        assert layout.train.archive.read("train/d.png") == b"image train/d.png"
-        assert layout.train.missing == []
-        assert layout.test.image_ids == ["t1", "t0"]
-        assert layout.test.labels == layout.test.groups == ["", ""]
-        assert layout.test.members == {"t0": "test/t0.png", "t1": "test/t1.png"}
-        assert layout.sample_submission == raw / "sampleSubmission.csv"
+        assert train.image_ids == ["a", "b", "c", "d"]
+        assert train.labels == ["1", "0", "1", "0"]
+        assert train.groups == BY_PATIENT
+        assert train.missing == []
+        assert train.archive.read(train.members["d"]) == b"image train/d.png"
+        assert test.image_ids == ["t1", "t0"]
+        assert test.labels == test.groups == ["", ""]
+        assert test.members == {"t0": "test/t0.png", "t1": "test/t1.png"}
 
 
 @pytest.mark.parametrize("name", ["SAMPLE_SUBMISSION.CSV", "my submission-sample.csv"])
 def test_the_sample_submission_is_known_by_its_name(raw: Path, name: str) -> None:
-    (raw / "sampleSubmission.csv").rename(raw / name)
+    (raw / SAMPLE).rename(raw / name)
     assert layout_of(raw).sample_submission == raw / name
-
-
-SAMPLE, LABELS, PATIENTS = "sampleSubmission.csv", "train_labels.csv", "patients.csv"
-NAMED: dict[str, Any] = {
-    "labels": LABELS,
-    "groups": {"source": "file", "file": PATIENTS},
-}
 
 
 @pytest.mark.parametrize(
@@ -135,17 +130,16 @@ def test_no_candidate_or_several_are_listed_with_the_parameter_to_set(
 
 
 def test_each_file_can_be_named_among_several_candidates(raw: Path) -> None:
-    (raw / "sample_submission_2.csv").write_text("id,label\nt0,0\nt1,1\n")
-    (raw / "old.csv").write_text("id,label\na,0\nb,1\nc,1\nd,0\n")
-    (raw / "slides.csv").write_text("slide,id\ns,a\ns,b\ns,c\ns,d\n")
+    for name, text in {
+        "sample_submission_2.csv": "id,label\nt0,0\nt1,1\n",
+        "old.csv": "id,label\na,0\nb,1\nc,1\nd,0\n",
+        "slides.csv": "slide,id\ns,a\ns,b\ns,c\ns,d\n",
+    }.items():
+        (raw / name).write_text(text)
     (raw / "Train.zip").rename(raw / "bundle.zip")
-    layout = layout_of(
-        raw,
-        sample_submission="sample_submission_2.csv",
-        labels="old.csv",
-        groups={"source": "file", "file": "slides.csv"},
-        train_images="bundle.zip",
-    )
+    named = {"sample_submission": "sample_submission_2.csv", "labels": "old.csv"}
+    groups = {"source": "file", "file": "slides.csv"}
+    layout = layout_of(raw, **named, groups=groups, train_images="bundle.zip")
     assert layout.test.image_ids == ["t0", "t1"]
     assert layout.train.labels == ["0", "1", "1", "0"]
     assert layout.train.groups == ["s"] * 4
@@ -155,8 +149,8 @@ def test_each_file_can_be_named_among_several_candidates(raw: Path) -> None:
 @pytest.fixture
 def by_class(raw: Path) -> Path:
     """The sample submission asks for a probability of each class, whose order is its own."""
-    (raw / "sampleSubmission.csv").write_text("id,sick,fit,odd\nt1,0.3,0.3,0.3\nt0,0.5,,x\n")
-    (raw / "train_labels.csv").write_text("id,site,kind\na,s1,fit\nb,s1,sick\nc,s2,odd\nd,s2,fit\n")
+    (raw / SAMPLE).write_text("id,sick,fit,odd\nt1,0.3,0.3,0.3\nt0,0.5,,x\n")
+    (raw / LABELS).write_text("id,site,kind\na,s1,fit\nb,s1,sick\nc,s2,odd\nd,s2,fit\n")
     return raw
 
 
@@ -164,7 +158,7 @@ def test_a_column_a_class_is_understood_beside_a_groups_file(by_class: Path) -> 
     layout = layout_of(by_class)
     assert layout.competition == competition_of("id", "kind", "fit", "odd", "sick")
     assert layout.train.labels == ["fit", "sick", "odd", "fit"]
-    assert layout.train.groups == ["p1", "p1", "p2", "p2"]
+    assert layout.train.groups == BY_PATIENT
     assert layout.test.image_ids == ["t1", "t0"]
 
 
@@ -216,13 +210,13 @@ def test_a_solution_is_never_a_candidate(raw: Path, name: str, content: str) -> 
 def test_a_foreign_encoding_matters_only_in_a_file_that_is_read(raw: Path) -> None:
     (raw / "notes.csv").write_bytes("größe,maß,id\n".encode("latin-1"))
     assert layout_of(raw).train.missing == []
-    (raw / "train_labels.csv").write_bytes("id,label\na,größer\n".encode("latin-1"))
+    (raw / LABELS).write_bytes("id,label\na,größer\n".encode("latin-1"))
     with pytest.raises(TableError, match="not a CSV file"):
         layout_of(raw)
 
 
 def test_text_stays_text_and_a_byte_order_mark_is_no_part_of_it(raw: Path) -> None:
-    (raw / "train_labels.csv").write_text("id,label\n007,NA\n7,1e3\n", encoding="utf-8-sig")
+    (raw / LABELS).write_text("id,label\n007,NA\n7,1e3\n", encoding="utf-8-sig")
     make_zip(raw / "Train.zip", "007.png", "7.png")
     layout = layout_of(raw, groups=NO_GROUPS)
     assert layout.train.image_ids == ["007", "7"]
@@ -243,7 +237,7 @@ def test_classes_are_ordered_by_number_only_if_all_are_integers(
     raw: Path, labels: list[str], classes: list[str]
 ) -> None:
     rows = [f"{image_id},{label}\n" for image_id, label in zip("abcd", labels, strict=True)]
-    (raw / "train_labels.csv").write_text("id,label\n" + "".join(rows))
+    (raw / LABELS).write_text("id,label\n" + "".join(rows))
     assert layout_of(raw).competition.classes == classes
 
 
@@ -268,9 +262,6 @@ def test_an_empty_or_padded_value_is_shown_with_its_row(
         f"{raw / file}: expected text without blanks around it in the column {column}, found "
         f"{found}. Repair the file at its source"
     )
-
-
-BY_PATIENT = ["p1", "p1", "p2", "p2"]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +291,7 @@ def test_tables_may_vary(
 
 def test_groups_come_from_the_file_name_without_its_folder(raw: Path) -> None:
     make_zip(raw / "Train.zip", "P9/P1_a.png", "P9/P1_b.png", "P9/P2_c.png", "P9/P2_d.png")
-    (raw / "train_labels.csv").write_text("id,label\nP1_a,0\nP1_b,1\nP2_c,0\nP2_d,1\nP3_e,1\n")
+    (raw / LABELS).write_text("id,label\nP1_a,0\nP1_b,1\nP2_c,0\nP2_d,1\nP3_e,1\n")
     groups = {"source": "name", "pattern": r"^P(\d+)_.*\.png$"}
     layout = layout_of(raw, groups=groups)
     assert layout.train.missing == ["P3_e"]

@@ -9,10 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image as Pillow
-from project import COMPETITIONS, needs, prepare_config
+from project import prepare_config
 
 from pipeline.core import paths
 from pipeline.core.audit import Audit, Cluster, DuplicateCounts, SizeRange, SplitAudit
@@ -348,16 +347,3 @@ def test_the_audit_counts_what_is_there() -> None:
         where={"train": 1, "test": 0, "both": 0},
         conflicting_labels=1, spans_groups=0,
     )  # fmt: skip
-
-
-@needs(COMPETITIONS / "chest-xray")
-@pytest.mark.slow
-def test_the_known_identical_chest_films_are_found() -> None:
-    paths.RAW.parent.mkdir()
-    paths.RAW.symlink_to(COMPETITIONS / "chest-xray")
-    run(make_config(max_side_px=4096))
-    audit = read_audit()
-    assert audit.duplicates.kind == {"file": 30, "pixels": 0, "near": 0}
-    table = pd.concat(read_table(p, IMAGE_COLUMNS) for p in (paths.TRAIN_TABLE, paths.TEST_TABLE))
-    assert table.groupby("sha256")["duplicate"].nunique().max() == 1
-    assert table["duplicate"].nunique() == table["sha256"].nunique()

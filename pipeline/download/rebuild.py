@@ -63,9 +63,10 @@ def rebuild_competition(archive: Path, config: RebuildSource, raw: Path, hidden:
         test = _number("test", cells[in_test], config.seed)
         # Private and Public in turn over the shuffled rows of one class, then of the other.
         dealt = test.set_index("name").loc[_shuffled(test["name"], "usage", config.seed)]
-        dealt = dealt.sort_values("label", kind="stable").reset_index()
-        usage = dict(zip(dealt["name"], cycle(("Private", "Public")), strict=False))
-        test["Usage"] = test["name"].map(usage)
+        names = dealt.sort_values("label", kind="stable").index
+        test["Usage"] = test["name"].map(
+            dict(zip(names, cycle(("Private", "Public")), strict=False))
+        )
         write_tables(raw, hidden, train, test)
         for rows, name in ((train, "train_data.zip"), (test, "test_data.zip")):
             pngs = (images.read(member) for member in rows["member"])
@@ -134,8 +135,8 @@ def _check_copies(images: ImageArchive, table: pd.DataFrame) -> None:
 def _choose_test(place: str, cells: pd.DataFrame, config: RebuildSource) -> Bool[ndarray, " rows"]:
     """Which rows are in test: whole patients, balanced over the classes.
 
-    scikit-learn's StratifiedGroupKFold deals the patients into parts, the least balanced first
-    and always into part 0, whatever the seed; so the seed also says which parts are test.
+    StratifiedGroupKFold deals the least balanced patient into part 0 whatever the seed; so the
+    seed also says which parts are test.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # 1.3 s: only for those who rebuild
 

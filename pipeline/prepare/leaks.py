@@ -74,8 +74,7 @@ def find_leaks(train: pd.DataFrame, archive: ImageArchive, encodings: dict[str, 
 
     train: tables.IMAGE_COLUMNS, in the order of the labels file. encodings: Decoded.encoding of
     each image_id. A trace is flagged where the AUC of a class is at least NOTABLE_AUC and above
-    all permutations. If several traces say the same, such as order and number, the first counts;
-    the size of the file, which nearly anything changes, comes last.
+    all permutations. If several traces say the same, such as order and number, the first counts.
     """
     classes, labels = np.unique(train["label"].to_numpy(str), return_inverse=True)
     groups = np.unique(train["group"].to_numpy(str), return_inverse=True)[1]

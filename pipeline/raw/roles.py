@@ -1,12 +1,11 @@
 """Which file of the raw folder is the sample submission, the labels, the groups, the images.
 
-Every file lies directly in the folder. A CSV with a column `Usage`, or whose name begins with
-`solution`, is a solution and never a candidate for anything. `auto` means, in this order:
+A CSV with a column `Usage`, or whose name begins with `solution`, is a solution and never a
+candidate for anything. `auto` means, in this order:
 
 1. `prepare.sample_submission`: the only CSV whose name contains both "sample" and "submission",
    in any case and with any separators. Its first column is the id. Either one more follows, the
-   label column; or one for each class, named like the class, in any order. Its other values
-   (0, 0.5, …) have no meaning.
+   label column; or one for each class, named like the class, in any order.
 2. `prepare.labels`: the only other CSV that has both the id and the label column; it may have
    more. One that is set by name may have other column names: if it has exactly two columns, the
    first is the id and the second the label. Beside a sample submission with a column a class it
