@@ -79,6 +79,14 @@ def test_a_class_that_meets_no_other_in_a_fold_says_nothing() -> None:
     assert leaks.scorer(labels, folds, 2)(labels).tolist() == [0.5, 0.5]
 
 
+def test_folds_keep_groups_whole_and_are_even() -> None:
+    groups = GENERATOR.integers(0, 60, 3000)
+    folds = leaks.deal_folds(groups)
+    assert pd.Series(folds).groupby(groups).nunique().max() == 1
+    assert set(folds) == set(range(5))
+    assert np.bincount(folds).min() > 450
+
+
 def test_numbers_are_cut_at_quantiles_and_their_frequent_values_stand_alone() -> None:
     numbers = np.concatenate([np.full(300, 224.0), np.linspace(100, 400, 300), np.full(9, np.nan)])
     often, spread, unknown = np.split(leaks.cut_numbers(numbers), [300, 600])
@@ -231,6 +239,19 @@ def test_what_distinguishes_patients_only_predicts_no_classes() -> None:
     assert (by_image["width"].auc or 0) > 0.9
     assert "width" in flagged(by_image)
     assert "that keep groups together" in read_audit().leaks.method
+
+
+def test_chance_with_groups_is_wider_than_without() -> None:
+    labels = np.repeat(GENERATOR.permutation(np.arange(30) % 2), 20)
+    grouped = np.repeat(np.arange(30), 20)
+    spread = []
+    for groups in (grouped, np.arange(600)):
+        permuted = leaks._permute(labels, groups)
+        assert all(np.bincount(one).tolist() == [300, 300] for one in permuted)
+        folds = leaks.deal_folds(groups)
+        aucs = [leaks.scorer(grouped % 16, folds, 2)(one)[1] for one in permuted]
+        spread.append(np.std(aucs))
+    assert spread[0] > 2 * spread[1]
 
 
 def test_one_class_of_several_that_leaks_is_named() -> None:
