@@ -10,13 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from project import COMPETITIONS, needs
 
 from pipeline.core.errors import ArchiveError
 from pipeline.raw import archive as archive_module
 from pipeline.raw.archive import ImageArchive, check_archive, file_name
 
-CELLS = COMPETITIONS / "malaria-native" / "cells.zip"
 CENTRAL_ENTRY = b"PK\x01\x02"
 
 
@@ -28,9 +26,16 @@ def zip_bytes(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> by
     return buffer.getvalue()
 
 
-def make_zip(path: Path, *names: str) -> Path:
-    path.write_bytes(zip_bytes({name: f"image {name}".encode() for name in names}))
+def write_zip(folder: Path, content: bytes | dict[str, bytes]) -> Path:
+    """A zip of these bytes, or of these members, deflated."""
+    path = folder / "train.zip"
+    packed = zip_bytes(content, zipfile.ZIP_DEFLATED) if isinstance(content, dict) else content
+    path.write_bytes(packed)
     return path
+
+
+def make_zip(folder: Path, *names: str) -> Path:
+    return write_zip(folder, zip_bytes({name: f"image {name}".encode() for name in names}))
 
 
 def with_central_field(content: bytes, offset: int, value: bytes) -> bytes:
@@ -47,9 +52,8 @@ def error_of(path: Path) -> str:
 
 
 def test_a_sound_zip_passes(tmp_path: Path) -> None:
-    path = tmp_path / "train.zip"
     members = {"train/": b"", "train/a.png": b"a" * 3_000_000, "b.jpg": b"", "notes.txt": b"n"}
-    path.write_bytes(zip_bytes(members, zipfile.ZIP_DEFLATED))
+    path = write_zip(tmp_path, members)
     check_archive(path)
     with ImageArchive(path) as images:
         assert images.read("train/a.png") == b"a" * 3_000_000
@@ -73,18 +77,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_damaged_zip_says_how_and_where_to_get_it(
     tmp_path: Path, spoil: Callable[[bytes], bytes], problem: str
 ) -> None:
-    path = make_zip(tmp_path / "train.zip", "a.png", "x/b.png")
+    path = make_zip(tmp_path, "a.png", "x/b.png")
     path.write_bytes(spoil(path.read_bytes()))
     message = error_of(path)
     assert problem in message
     assert message.endswith("Get the file from its source again")
-
-
-def test_a_damaged_member_is_refused_when_it_is_read(tmp_path: Path) -> None:
-    path = make_zip(tmp_path / "train.zip", "a.png")
-    path.write_bytes(path.read_bytes().replace(b"image a", b"imagf a"))
-    with ImageArchive(path) as images, pytest.raises(ArchiveError, match=r"a\.png whole"):
-        images.read("a.png")
 
 
 def test_no_flipped_or_missing_byte_breaks_out_as_another_exception(
@@ -112,7 +109,7 @@ def test_no_flipped_or_missing_byte_breaks_out_as_another_exception(
     "name", ["../a.png", "t/../../a.png", "/etc/a.png", "C:/a.png", "..\\a.png", "./t/a.png"]
 )
 def test_a_path_in_a_name_is_no_place_on_the_disk(tmp_path: Path, name: str) -> None:
-    path = make_zip(tmp_path / "train.zip", name)
+    path = make_zip(tmp_path, name)
     check_archive(path)
     with ImageArchive(path) as archive:
         assert archive.match_ids(["a"]) == {"a": name}
@@ -143,9 +140,7 @@ def test_a_link_is_read_as_the_bytes_that_it_holds(tmp_path: Path) -> None:
     ids=["encrypted", "bzip2", "lzma", "a name twice", "twice by a backslash", "beyond the limit whatever its ratio"],
 )  # fmt: skip
 def test_a_directory_with_a_fault_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
-    path = tmp_path / "train.zip"
-    path.write_bytes(content)
-    message = error_of(path)
+    message = error_of(write_zip(tmp_path, content))
     assert fault in message
     assert message.endswith("Pack the images into a plain zip: zip -r NAME.zip FOLDER")
 
@@ -154,8 +149,7 @@ def test_a_bomb_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = archive_module.RATIO_FROM_BYTES + 1
-    path = tmp_path / "train.zip"
-    path.write_bytes(zip_bytes({"good.png": b"1", "bomb.png": bytes(size)}, zipfile.ZIP_DEFLATED))
+    path = write_zip(tmp_path, {"good.png": b"1", "bomb.png": bytes(size)})
 
     def read_nothing(*_: object) -> None:
         raise AssertionError("a bomb was read")
@@ -171,16 +165,12 @@ def test_many_small_bombs_are_one_large_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_module, "MOST_MEMBER_BYTES", 5_000_000)
-    path = tmp_path / "train.zip"
-    bombs = {f"{number}.png": bytes(1_000_000) for number in range(6)}
-    path.write_bytes(zip_bytes(bombs, zipfile.ZIP_DEFLATED))
+    path = write_zip(tmp_path, {f"{number}.png": bytes(1_000_000) for number in range(6)})
     assert "(first: all members: 6,000,000 bytes out of " in error_of(path)
 
 
 def test_a_small_image_of_one_colour_is_no_bomb(tmp_path: Path) -> None:
-    path = tmp_path / "train.zip"
-    path.write_bytes(zip_bytes({"black.bmp": bytes(5_000_000)}, zipfile.ZIP_DEFLATED))
-    check_archive(path)
+    check_archive(write_zip(tmp_path, {"black.bmp": bytes(5_000_000)}))
 
 
 @pytest.mark.parametrize(
@@ -195,17 +185,15 @@ def test_a_member_of_another_size_than_declared_is_refused(
     tmp_path: Path, method: int, declared: int, fault: str
 ) -> None:
     content = zip_bytes({"a.png": b"0123456789" * 9}, method)
-    path = tmp_path / "train.zip"
-    path.write_bytes(with_central_field(content, 24, struct.pack("<L", declared)))
-    assert fault in error_of(path)
+    lying = with_central_field(content, 24, struct.pack("<L", declared))
+    assert fault in error_of(write_zip(tmp_path, lying))
 
 
 def test_a_lying_bomb_is_not_unpacked_beyond_what_it_declares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = zip_bytes({"a.png": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
-    path = tmp_path / "train.zip"
-    path.write_bytes(with_central_field(content, 24, struct.pack("<L", 100)))
+    path = write_zip(tmp_path, with_central_field(content, 24, struct.pack("<L", 100)))
     unpacked: list[int] = []
     read = zipfile.ZipExtFile.read
 
@@ -218,43 +206,28 @@ def test_a_lying_bomb_is_not_unpacked_beyond_what_it_declares(
     assert sum(unpacked) <= 2**20
 
 
-def test_images_are_found_in_nested_folders_with_any_suffix(tmp_path: Path) -> None:
+def test_images_are_found_in_nested_folders_and_litter_is_not_even_reported(tmp_path: Path) -> None:
     images = ["a.png", "x/b.JPG", "x/y/c.JPeG", "d.bmp", "e.tif", "f.TIFF", "g.webp", "./x/h.png"]
-    path = make_zip(tmp_path / "train.zip", *images, "notes.txt", "x/labels.csv")
+    litter = [
+        "__MACOSX/x/._a.png", "x/.DS_Store", "x/Thumbs.db", "x/.hidden.png", ".git/c.png",
+        "x/__MACOSX/b.png",
+    ]  # fmt: skip
+    path = make_zip(tmp_path, *images, "notes.txt", "x/labels.csv", *litter)
     with ImageArchive(path) as archive:
         assert archive.members == images
         assert archive.ignored == ["notes.txt", "x/labels.csv"]
         assert archive.read("x/y/c.JPeG") == b"image x/y/c.JPeG"
 
 
-def test_litter_of_operating_systems_is_not_even_reported(tmp_path: Path) -> None:
-    litter = [
-        "__MACOSX/x/._a.png", "x/.DS_Store", "x/Thumbs.db", "x/.hidden.png", ".git/c.png",
-        "x/__MACOSX/b.png",
-    ]  # fmt: skip
-    with ImageArchive(make_zip(tmp_path / "train.zip", "x/a.png", *litter)) as archive:
-        assert archive.members == ["x/a.png"]
-        assert archive.ignored == []
-
-
 @pytest.mark.parametrize("folder", ["train", "train/"])
 def test_a_folder_inside_holds_what_is_below_it_only(tmp_path: Path, folder: str) -> None:
     path = make_zip(
-        tmp_path / "b.zip", "train/a.png", "train/x/b.png", "train2/c.png", "d.png", "train/n.txt"
+        tmp_path, "train/a.png", "train/x/b.png", "train2/c.png", "d.png", "train/n.txt"
     )
     with ImageArchive(path, folder) as archive:
         assert archive.members == ["train/a.png", "train/x/b.png"]
         assert archive.ignored == ["train/n.txt"]
         assert archive.place == f"{path}/train"
-
-
-def test_many_threads_read_the_right_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "train.zip"
-    contents = {f"{number}.png": bytes([number]) * 20_000 for number in range(100)}
-    path.write_bytes(zip_bytes(contents, zipfile.ZIP_DEFLATED))
-    with ImageArchive(path) as archive, ThreadPoolExecutor(8) as pool:
-        members = archive.members * 5
-        assert list(pool.map(archive.read, members)) == [contents[name] for name in members]
 
 
 def test_one_thread_reads_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +242,7 @@ def test_one_thread_reads_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return bytes([overlap])
 
     monkeypatch.setattr(archive_module, "_read", slow_read)
-    path = make_zip(tmp_path / "train.zip", "a.png")
+    path = make_zip(tmp_path, "a.png")
     with ImageArchive(path) as archive, ThreadPoolExecutor(4) as pool:
         assert set(pool.map(archive.read, ["a.png"] * 8)) == {b"\x01"}
 
@@ -290,7 +263,7 @@ def test_the_directory_gives_a_members_size_and_time(tmp_path: Path) -> None:
 
 
 def test_ids_match_with_and_without_suffix_in_any_folder(tmp_path: Path) -> None:
-    path = make_zip(tmp_path / "t.zip", "t/007.PNG", "t/x/b.1.jpeg", "w\\c.png", "d.png")
+    path = make_zip(tmp_path, "t/007.PNG", "t/x/b.1.jpeg", "w\\c.png", "d.png", "f.png", "f.jpg")
     with ImageArchive(path) as archive:
         ids = ["007", "b.1.jpeg", "c", "e", "7", "d.jpg", "t/d"]
         assert archive.match_ids(ids) == {
@@ -298,6 +271,7 @@ def test_ids_match_with_and_without_suffix_in_any_folder(tmp_path: Path) -> None
             "b.1.jpeg": "t/x/b.1.jpeg",
             "c": "w\\c.png",
         }
+        assert archive.match_ids(["f.jpg", "f.png"]) == {"f.jpg": "f.jpg", "f.png": "f.png"}
         assert archive.match_ids(["b.1"]) == {"b.1": "t/x/b.1.jpeg"}
         assert file_name("w\\c.png") == "c.png"
 
@@ -313,20 +287,7 @@ def test_ids_match_with_and_without_suffix_in_any_folder(tmp_path: Path) -> None
 def test_an_ambiguous_id_or_image_names_both(
     tmp_path: Path, names: list[str], ids: list[str], fault: str
 ) -> None:
-    path = make_zip(tmp_path / "train.zip", *names)
+    path = make_zip(tmp_path, *names)
     with ImageArchive(path) as archive, pytest.raises(ArchiveError) as caught:
         archive.match_ids(ids)
     assert str(caught.value).startswith(f"{path}: expected {fault}")
-
-
-def test_ids_with_suffixes_distinguish_images_of_one_name(tmp_path: Path) -> None:
-    with ImageArchive(make_zip(tmp_path / "t.zip", "a.png", "a.jpg")) as archive:
-        assert archive.match_ids(["a.jpg", "a.png"]) == {"a.jpg": "a.jpg", "a.png": "a.png"}
-
-
-@needs(CELLS)
-def test_the_published_cells_are_read_by_folder() -> None:
-    check_archive(CELLS)
-    with ImageArchive(CELLS, "cell_images/Parasitized") as archive:
-        assert len(archive.members) == 100
-        assert archive.read(archive.members[0]).startswith(b"\x89PNG")

@@ -26,77 +26,75 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "raw"
+RAW, HIDDEN = Path("raw"), Path("hidden")
 
 
-@pytest.fixture
-def hidden(tmp_path: Path) -> Path:
-    (tmp_path / "hidden").mkdir()
-    return tmp_path / "hidden"
+@pytest.fixture(autouse=True)
+def _two_empty_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    RAW.mkdir()
+    HIDDEN.mkdir()
 
 
 def local(folder: Path) -> LocalSource:
     return LocalSource(source="local", folder=str(folder))
 
 
+def copy(folder: Path) -> None:
+    copy_competition(local(folder), RAW, HIDDEN)
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def error_of(folder: Path, raw: Path, hidden: Path) -> str:
+def error_of(folder: Path) -> str:
     with pytest.raises(CompetitionError) as caught:
-        copy_competition(local(folder), raw, hidden)
+        copy(folder)
     assert str(caught.value).startswith(f"{folder}: expected ")
-    assert names(raw) == names(hidden) == []
+    assert names(RAW) == names(HIDDEN) == []
     return str(caught.value)
 
 
-def test_files_are_copied_byte_by_byte(source: Path, raw: Path, hidden: Path) -> None:
-    copy_competition(local(source), raw, hidden)
-    assert names(raw) == ["notes.json", "train.csv", "train.zip"]
-    for name in names(raw):
-        assert (raw / name).read_bytes() == (source / name).read_bytes()
-    assert names(hidden) == []
+def test_files_are_copied_byte_by_byte(source: Path) -> None:
+    copy(source)
+    assert names(RAW) == ["notes.json", "train.csv", "train.zip"]
+    for name in names(RAW):
+        assert (RAW / name).read_bytes() == (source / name).read_bytes()
+    assert names(HIDDEN) == []
 
 
-def test_readmes_hidden_files_and_folders_stay_behind(
-    source: Path, raw: Path, hidden: Path
-) -> None:
+def test_readmes_hidden_files_and_folders_stay_behind(source: Path) -> None:
     for name in ("README", "README.md", "readme_first.csv", ".DS_Store", ".hidden.zip"):
         (source / name).write_text("x")
     (source / "more").mkdir()
     (source / "more" / "labels.csv").write_text("id,label\n")
-    copy_competition(local(source), raw, hidden)
-    assert names(raw) == ["notes.json", "train.csv", "train.zip"]
+    copy(source)
+    assert names(RAW) == ["notes.json", "train.csv", "train.zip"]
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [("answers.CSV", "id,label,Usage\nt,1,Public\n"), ("Solution_v2.csv", "id,label\nt,1\n")],
 )
-def test_a_solution_is_hidden(
-    source: Path, raw: Path, hidden: Path, name: str, content: str
-) -> None:
+def test_a_solution_is_hidden(source: Path, name: str, content: str) -> None:
     (source / name).write_text(content)
-    copy_competition(local(source), raw, hidden)
-    assert names(raw) == ["notes.json", "train.csv", "train.zip"]
-    assert names(hidden) == ["solution.csv"]
-    assert (hidden / "solution.csv").read_text() == content
+    copy(source)
+    assert names(RAW) == ["notes.json", "train.csv", "train.zip"]
+    assert names(HIDDEN) == ["solution.csv"]
+    assert (HIDDEN / "solution.csv").read_text() == content
 
 
-def test_two_solutions_are_both_named(source: Path, raw: Path, hidden: Path) -> None:
+def test_two_solutions_are_both_named(source: Path) -> None:
     for name in ("answers.csv", "solution.csv"):
         (source / name).write_text("id,label,Usage\nt,1,Public\n")
-    message = error_of(source, raw, hidden)
+    message = error_of(source)
     assert "at most one solution" in message
     assert "found 2 (first: answers.csv, solution.csv). Remove the wrong ones" in message
 
 
-def test_a_missing_folder_is_named(tmp_path: Path, raw: Path, hidden: Path) -> None:
-    message = error_of(tmp_path / "nowhere", raw, hidden)
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    message = error_of(tmp_path / "nowhere")
     assert "no such folder. Set download.folder in params.yaml" in message
 
 
@@ -109,7 +107,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, raw: Path, hidden: Path) -> N
     ],
 )
 def test_a_folder_that_is_no_competition_lists_what_is_there(
-    source: Path, raw: Path, hidden: Path, removed: str, added: str, found: str
+    source: Path, removed: str, added: str, found: str
 ) -> None:
     for path in source.glob(removed):
         path.unlink()
@@ -117,28 +115,23 @@ def test_a_folder_that_is_no_competition_lists_what_is_there(
         (source / added).mkdir()
     elif added:
         (source / added).write_text("id,label\n")
-    assert error_of(source, raw, hidden).endswith(
+    assert error_of(source).endswith(
         f"{found}Put them there, or set download.folder in params.yaml to the right folder"
     )
 
 
-def test_a_damaged_zip_is_refused_before_anything_is_copied(
-    source: Path, raw: Path, hidden: Path
-) -> None:
+def test_a_damaged_zip_is_refused_before_anything_is_copied(source: Path) -> None:
     content = (source / "train.zip").read_bytes()
     (source / "train.zip").write_bytes(content.replace(b"\x10\x11", b"\x10\x10"))
     with pytest.raises(ArchiveError, match=r"source/train\.zip: expected a\.png whole"):
-        copy_competition(local(source), raw, hidden)
-    assert names(raw) == []
+        copy(source)
+    assert names(RAW) == []
 
 
 def test_the_stage_fills_both_folders_with_the_same_bytes_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(
-        sys.modules, "pipeline.download.drawn.competition", None
-    )  # importing it fails
+    monkeypatch.setitem(sys.modules, "pipeline.download.drawn.competition", None)  # not importable
     (source / "solution.csv").write_text("id,label,Usage\nt,1,Public\n")
     download.run(local(source))
     first = {path: path.read_bytes() for path in tmp_path.glob("data/*/*")}
@@ -148,27 +141,24 @@ def test_the_stage_fills_both_folders_with_the_same_bytes_again(
     assert {path: path.read_bytes() for path in tmp_path.glob("data/*/*")} == first
 
 
-def test_the_manifest_lists_each_file_and_no_time(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    contents = [path.read_bytes() for path in sorted(source.iterdir())]
-    listed = names(source)
+def test_the_manifest_lists_each_file_and_no_time(source: Path) -> None:
+    listed = [
+        {
+            "name": path.name,
+            "bytes": len(path.read_bytes()),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(source.iterdir())
+    ]
     (source / "MANIFEST.json").write_text("of another download")
     download.run(local(source))
     assert json.loads((paths.RAW / "MANIFEST.json").read_text()) == {
         "source": {"source": "local", "folder": str(source)},
-        "files": [
-            {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in zip(listed, contents, strict=True)
-        ],
+        "files": listed,
     }
 
 
-def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(source: Path) -> None:
     download.run(local(source))
     assert names(paths.HIDDEN) == ["MANIFEST.json"]
     (source / "train.csv").unlink()

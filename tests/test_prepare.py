@@ -9,10 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image as Pillow
-from project import COMPETITIONS, needs, prepare_config
+from project import prepare_config
 
 from pipeline.core import paths
 from pipeline.core.audit import Audit, Cluster, DuplicateCounts, SizeRange, SplitAudit
@@ -121,8 +120,10 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
             assert np.array_equal(pixels, decode_image(files[image_id], SIZE_PX, fit, 100).pixels)
 
 
-def test_the_tables_hold_ids_labels_groups_and_originals_in_the_competitions_order() -> None:
+def test_the_store_holds_the_competition_in_its_order() -> None:
     write_raw(clean_train(), clean_test(), labels="010011", groups="AABBCC")
+    sample = paths.RAW / "sample_submission.csv"
+    sample.write_bytes(sample.read_bytes().replace(b"\n", b"\r\n"))
     run(make_config())
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     assert train["image_id"].tolist() == [f"a{number}" for number in range(6)]
@@ -130,19 +131,11 @@ def test_the_tables_hold_ids_labels_groups_and_originals_in_the_competitions_ord
     assert "".join(train["group"]) == "AABBCC"
     assert train["duplicate"].tolist() == train["image_id"].tolist()
     assert train["file"][3] == "train/a3.png"
-    assert set(zip(train["width"], train["height"], train["mode"], strict=True)) == {
-        ("30", "20", "RGB")
-    }
+    originals = set(zip(train["width"], train["height"], train["mode"], strict=True))
+    assert originals == {("30", "20", "RGB")}
     test = read_table(paths.TEST_TABLE, IMAGE_COLUMNS)
     assert test["image_id"].tolist() == ["t2", "t0", "t1"]
     assert set(test["label"]) == set(test["group"]) == {""}
-
-
-def test_the_sample_submission_is_copied_byte_by_byte_and_the_competition_written() -> None:
-    write_raw(clean_train(), clean_test())
-    sample = paths.RAW / "sample_submission.csv"
-    sample.write_bytes(sample.read_bytes().replace(b"\n", b"\r\n"))
-    run(make_config())
     assert paths.SAMPLE_SUBMISSION.read_bytes() == sample.read_bytes()
     assert json.loads(paths.COMPETITION.read_text()) == {
         "id_column": "id", "label_column": "label", "classes": ["0", "1"],
@@ -200,17 +193,16 @@ def test_excluded_images_leave_no_gap_and_are_listed(capfd: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("unreadable", ["stop", "exclude"])
-@pytest.mark.parametrize("bad", [b"", BAD["JPEG cut short: no end marker"]])
-def test_an_unreadable_test_image_always_stops(unreadable: str, bad: bytes) -> None:
-    write_raw(clean_train() | {"b": b""}, clean_test() | {"bad": bad})
-    message = message_of(make_config(unreadable=unreadable))
-    reason = "JPEG cut short: no end marker" if bad else "zero bytes"
-    assert message.splitlines()[-1] == (
+@pytest.mark.parametrize("reason", ["zero bytes", "JPEG cut short: no end marker"])
+def test_an_unreadable_test_image_always_stops(unreadable: str, reason: str) -> None:
+    write_raw(clean_train() | {"b": b""}, clean_test() | {"bad": BAD[reason] or b""})
+    lines = message_of(make_config(unreadable=unreadable)).splitlines()
+    assert lines[-1] == (
         f"data/raw/test.zip: 1 of 4 images cannot be read: 1 × {reason} (first: bad). A test image "
         "can never be left out, since a submission needs its row. Get the archive from its "
         "source again"
     )
-    assert len(message.splitlines()) == (2 if unreadable == "stop" else 1)
+    assert len(lines) == (2 if unreadable == "stop" else 1)
 
 
 def test_excluding_every_image_stops() -> None:
@@ -267,20 +259,13 @@ def test_a_full_disk_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_memory_does_not_grow_with_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded, taken, most = 0, 0, 0
-
-    def work(job: int) -> int:
-        nonlocal decoded
-        decoded += 1
-        return job
-
+    decoded: list[int] = []
     monkeypatch.setattr(store.os, "cpu_count", lambda: 2)
-    for result in store._in_order(work, range(500)):
-        assert result == taken
-        taken += 1
-        most = max(most, decoded - taken)
-    assert (taken, decoded) == (500, 500)
-    assert most <= 8
+    ahead = []
+    for taken, _ in enumerate(store._in_order(decoded.append, range(500)), start=1):
+        ahead.append(len(decoded) - taken)
+    assert (len(ahead), len(decoded)) == (500, 500)
+    assert max(ahead) <= 8
 
 
 def clusters_after(
@@ -291,15 +276,19 @@ def clusters_after(
     return read_audit().clusters
 
 
-def test_equal_files_in_train_are_one_cluster() -> None:
-    same = encode(draw())
-    (cluster,) = clusters_after(
-        clean_train() | {"b": same, "c": same}, clean_test(), groups="ABCDEFXX"
-    )
-    assert cluster == Cluster(
+def flags(cluster: Cluster) -> tuple[bool, bool]:
+    return cluster.conflicting_labels, cluster.spans_groups
+
+
+def test_equal_files_are_one_cluster_of_train_or_of_test() -> None:
+    one, other = encode(draw()), encode(draw())
+    train, test = clean_train() | {"b": one, "c": one}, clean_test() | {"u": other, "v": other}
+    in_train, in_test = clusters_after(train, test, groups="ABCDEFXX")
+    assert in_train == Cluster(
         image_ids=["b", "c"], kind="file", where="train", labels=["0", "1"], groups=["X"]
     )
-    assert (cluster.conflicting_labels, cluster.spans_groups) == (True, False)
+    assert (in_test.image_ids, in_test.where) == (["u", "v"], "test")
+    assert (flags(in_train), flags(in_test)) == ((True, False), (False, False))
 
 
 def test_a_duplicate_in_another_group_or_in_test_is_flagged(
@@ -311,7 +300,7 @@ def test_a_duplicate_in_another_group_or_in_test_is_flagged(
     assert cluster == Cluster(
         image_ids=["b", "c", "u"], kind="pixels", where="both", labels=["1"], groups=["G", "H"]
     )
-    assert (cluster.conflicting_labels, cluster.spans_groups) == (False, True)
+    assert flags(cluster) == (False, True)
     assert read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["duplicate"].tolist()[-1] == "b"
     assert read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["duplicate"].tolist()[-2:] == ["b", "b"]
     assert (
@@ -329,14 +318,6 @@ def test_near_duplicates_count_up_to_the_configured_difference() -> None:
     assert read_audit().clusters == []
     run(make_config(near_duplicate=2.0))
     assert read_audit().clusters[0].image_ids == ["b", "c", "d"]
-
-
-def test_two_test_images_may_be_one() -> None:
-    same = encode(draw())
-    (cluster,) = clusters_after(clean_train(), clean_test() | {"u": same, "v": same})
-    assert (cluster.image_ids, cluster.where) == (["u", "v"], "test")
-    assert not cluster.conflicting_labels
-    assert not cluster.spans_groups
 
 
 def test_the_audit_counts_what_is_there() -> None:
@@ -366,16 +347,3 @@ def test_the_audit_counts_what_is_there() -> None:
         where={"train": 1, "test": 0, "both": 0},
         conflicting_labels=1, spans_groups=0,
     )  # fmt: skip
-
-
-@needs(COMPETITIONS / "chest-xray")
-@pytest.mark.slow
-def test_the_known_identical_chest_films_are_found() -> None:
-    paths.RAW.parent.mkdir()
-    paths.RAW.symlink_to(COMPETITIONS / "chest-xray")
-    run(make_config(max_side_px=4096))
-    audit = read_audit()
-    assert audit.duplicates.kind == {"file": 30, "pixels": 0, "near": 0}
-    table = pd.concat(read_table(p, IMAGE_COLUMNS) for p in (paths.TRAIN_TABLE, paths.TEST_TABLE))
-    assert table.groupby("sha256")["duplicate"].nunique().max() == 1
-    assert table["duplicate"].nunique() == table["sha256"].nunique()

@@ -42,11 +42,6 @@ SUM_OFF = 1e-4
 """How far the sum of a row's probabilities may be from 1."""
 
 
-_NO_CSV = (
-    pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError,
-)  # fmt: skip
-
-
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order.
 
@@ -73,7 +68,8 @@ def read_csv(path: Path) -> pd.DataFrame:
             return pd.read_csv(
                 path, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False
             )
-        except _NO_CSV as error:
+        # ValueError: pandas' parser errors and an encoding that is not UTF-8.
+        except (ValueError, pd.errors.ParserWarning) as error:
             reason = " ".join(str(error).split())
             raise TableError(f"{path}: not a CSV file with a header: {reason}") from error
 
@@ -85,10 +81,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def class_indices(place: Path, labels: Iterable[str], classes: list[str]) -> Labels:
-    """The index in [0, classes) of each label's class; place: the file that the labels are in.
-
-    Raises TableError for a label that is not one of the classes.
-    """
+    """The index of each label's class. Raises TableError, with `place`, for any other label."""
     index_of = {name: index for index, name in enumerate(classes)}
     labels = list(labels)
     if unknown := sorted(set(labels) - set(classes)):
@@ -99,7 +92,6 @@ def class_indices(place: Path, labels: Iterable[str], classes: list[str]) -> Lab
 
 
 def probability_columns(classes: list[str]) -> list[str]:
-    """Column names of predictions: `p_` and the class."""
     return [f"p_{name}" for name in classes]
 
 
@@ -114,11 +106,7 @@ def write_predictions(
 
 
 def read_predictions(path: Path, image_ids: list[str], classes: list[str]) -> Probabilities:
-    """Read predictions in the order of `image_ids`, joined by id.
-
-    Raises TableError unless the file has each of these ids exactly once and no other,
-    and as parse_probabilities does.
-    """
+    """Read predictions in the order of `image_ids`; raises as check_ids, parse_probabilities."""
     table = read_table(path, ["image_id", *probability_columns(classes)])
     check_ids(path, list(table["image_id"]), image_ids)
     return parse_probabilities(path, table, image_ids, classes)

@@ -2,15 +2,13 @@
 
 Made for `iarunava/cell-images-for-detecting-malaria`: 27,558 PNGs in the folders `Parasitized`
 and `Uninfected`, the whole tree twice. Everyone who rebuilds it from the same dataset, seed and
-share gets the same bytes and so the same leaderboard. To keep that so over the years, every
-order is that of SHA-256 hashes, and none comes from a library's random numbers; for the split,
-which is scikit-learn's, tests/test_rebuild.py has golden hashes.
+share gets the same bytes and so the same leaderboard: every order is that of SHA-256 hashes, and
+none comes from a library's random numbers; for the split, which is scikit-learn's,
+tests/test_rebuild.py has golden hashes.
 
-The patient is the number after the `C` with which each file name begins. What follows names the
-slide: `C61P22N_ThinF`, `C167P128ReThinF`, `C3thin_original`; and the patient C47P8 has slides from
-two microscopes, `thinOriginalOlympusCX21` and `thin_Original_Motic`. So the publisher's tables list
-201 slides of 150 infected and 50 healthy patients (ceb.nlm.nih.gov/repositories/malaria-datasets),
-and the numbers give these 200. A patient with two numbers would be split: no name could show it.
+The patient is the number after the `C` with which each file name begins; what follows names the
+slide. The publisher's tables list 201 slides of 200 patients
+(ceb.nlm.nih.gov/repositories/malaria-datasets), and the numbers give these 200.
 """
 
 import re
@@ -40,7 +38,10 @@ MOST_PARTS = 20
 51 % parasitized cells; each of 20 has up to 60 %."""
 
 _SLIDE = re.compile(r"C([0-9]+)[A-Z0-9_]*?thin.*\.png", re.IGNORECASE | re.ASCII)
-_NAME = "C39P4thinF_original_IMG_20150622_110115_cell_130.png"
+_NAMED = (
+    "names that begin with the patient, as C39 in "
+    "C39P4thinF_original_IMG_20150622_110115_cell_130.png"
+)
 _ANOTHER = (
     "Set download.dataset in params.yaml to a dataset in the layout of "
     "iarunava/cell-images-for-detecting-malaria"
@@ -62,19 +63,20 @@ def rebuild_competition(archive: Path, config: RebuildSource, raw: Path, hidden:
         test = _number("test", cells[in_test], config.seed)
         # Private and Public in turn over the shuffled rows of one class, then of the other.
         dealt = test.set_index("name").loc[_shuffled(test["name"], "usage", config.seed)]
-        dealt = dealt.sort_values("label", kind="stable").reset_index()
-        usage = dict(zip(dealt["name"], cycle(("Private", "Public")), strict=False))
-        test["Usage"] = test["name"].map(usage)
+        names = dealt.sort_values("label", kind="stable").index
+        test["Usage"] = test["name"].map(
+            dict(zip(names, cycle(("Private", "Public")), strict=False))
+        )
         write_tables(raw, hidden, train, test)
         for rows, name in ((train, "train_data.zip"), (test, "test_data.zip")):
             pngs = (images.read(member) for member in rows["member"])
             write_images(raw / name, list(rows["id"]), pngs, f"packing {name}")
-    described = [
-        f"{name}: {len(rows)} images of {rows['patient'].nunique()} patients, "
+    train_said, test_said = (
+        f"{len(rows)} images of {rows['patient'].nunique()} patients, "
         f"{rows['label'].mean():.1%} parasitized"
-        for name, rows in (("train", train), ("test", test))
-    ]
-    say(f"{'; '.join(described)}, of other patients")
+        for rows in (train, test)
+    )
+    say(f"train: {train_said}; test: {test_said}, of other patients")
 
 
 def _list_cells(images: ImageArchive) -> pd.DataFrame:
@@ -85,9 +87,9 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
     if images.ignored:
         others = f"{len(images.ignored)} {examples(images.ignored)}"
         say(f"{images.place}: files that are no images: {others}")
-    paths = {member: PurePosixPath(member.replace("\\", "/")) for member in sorted(images.members)}
-    rows = [(path.name, path.parent.name, member) for member, path in paths.items()]
-    table = pd.DataFrame(rows, columns=["name", "folder", "member"])
+    table = pd.DataFrame({"member": sorted(images.members)})
+    paths = [PurePosixPath(member.replace("\\", "/")) for member in table["member"]]
+    table["name"], table["folder"] = [p.name for p in paths], [p.parent.name for p in paths]
     folders = set(table["folder"])
     if folders != set(LABELS):
         others_first = sorted(folders, key=lambda folder: (folder in LABELS, folder))
@@ -101,7 +103,7 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
     slides = {name: _SLIDE.fullmatch(name) for name in names}
     unknown = [name for name, slide in slides.items() if not slide]
     requirements = [
-        (f"names that begin with the patient, as C39 in {_NAME}", unknown, _ANOTHER),
+        (_NAMED, unknown, _ANOTHER),
         ("each name in one class", first_repeated(names), _ANOTHER),
     ]
     require(CompetitionError, images.place, f"{len(slides)} names", *requirements)
@@ -133,8 +135,8 @@ def _check_copies(images: ImageArchive, table: pd.DataFrame) -> None:
 def _choose_test(place: str, cells: pd.DataFrame, config: RebuildSource) -> Bool[ndarray, " rows"]:
     """Which rows are in test: whole patients, balanced over the classes.
 
-    scikit-learn's StratifiedGroupKFold deals the patients into parts, the least balanced first
-    and always into part 0, whatever the seed; so the seed also says which parts are test.
+    StratifiedGroupKFold deals the least balanced patient into part 0 whatever the seed; so the
+    seed also says which parts are test.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # 1.3 s: only for those who rebuild
 
@@ -150,13 +152,10 @@ def _choose_test(place: str, cells: pd.DataFrame, config: RebuildSource) -> Bool
                 "download.dataset to one with more patients"
             )
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=config.seed)
-    dealt = np.zeros(len(cells), np.int64)
-    for part, (_, rows) in enumerate(
-        splitter.split(np.zeros(len(cells)), cells["label"], cells["patient"])
-    ):
-        dealt[rows] = part
-    chosen = _shuffled(map(str, range(parts)), "parts", config.seed)[: share.numerator]
-    in_test = np.isin(dealt, [int(part) for part in chosen])
+    dealt = [rows for _, rows in splitter.split(cells, cells["label"], cells["patient"])]
+    in_test = np.zeros(len(cells), bool)
+    for part in _shuffled(map(str, range(parts)), "parts", config.seed)[: share.numerator]:
+        in_test[dealt[int(part)]] = True
     for split, labels in (("train", cells["label"][~in_test]), ("test", cells["label"][in_test])):
         if absent := [folder for folder, label in LABELS.items() if label not in set(labels)]:
             raise CompetitionError(

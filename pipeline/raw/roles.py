@@ -1,12 +1,11 @@
 """Which file of the raw folder is the sample submission, the labels, the groups, the images.
 
-Every file lies directly in the folder. A CSV with a column `Usage`, or whose name begins with
-`solution`, is a solution and never a candidate for anything. `auto` means, in this order:
+A CSV with a column `Usage`, or whose name begins with `solution`, is a solution and never a
+candidate for anything. `auto` means, in this order:
 
 1. `prepare.sample_submission`: the only CSV whose name contains both "sample" and "submission",
    in any case and with any separators. Its first column is the id. Either one more follows, the
-   label column; or one for each class, named like the class, in any order. Its other values
-   (0, 0.5, …) have no meaning.
+   label column; or one for each class, named like the class, in any order.
 2. `prepare.labels`: the only other CSV that has both the id and the label column; it may have
    more. One that is set by name may have other column names: if it has exactly two columns, the
    first is the id and the second the label. Beside a sample submission with a column a class it
@@ -32,8 +31,6 @@ from typing import Literal, Self
 from pipeline.core.errors import CompetitionError, examples
 from pipeline.core.tables import read_csv
 
-_AUTO = "auto"
-
 
 @dataclass(frozen=True)
 class RawFolder:
@@ -50,35 +47,27 @@ class RawFolder:
             raise CompetitionError(f"{path}: no such folder. Run: dvc repro download")
         names = sorted(file.name for file in path.iterdir() if file.is_file())
         csvs = [name for name in names if is_csv(path / name) and not is_solution(path / name)]
-        return cls(
-            path,
-            {name: csv_columns(path / name) for name in csvs},
-            [name for name in names if is_zip(path / name)],
-        )
+        zips = [name for name in names if is_zip(path / name)]
+        return cls(path, {name: csv_columns(path / name) for name in csvs}, zips)
+
+    # Each of the following raises CompetitionError unless exactly one file fits.
 
     def sample_submission(self, value: str) -> Path:
-        """Choose the sample submission. Raises CompetitionError unless exactly one fits."""
         letters = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in self.csvs}
         candidates = [n for n in letters if "sample" in letters[n] and "submission" in letters[n]]
         rule = 'a CSV whose name contains "sample" and "submission"'
         return self._choose("prepare.sample_submission", value, self._described(), candidates, rule)
 
     def labels(self, value: str, sample: Path, columns: list[str]) -> Path:
-        """Choose the labels file. Raises CompetitionError unless exactly one fits.
-
-        columns: the sample submission's.
-        """
+        """columns: the sample submission's."""
         rest = self._described(sample)
         id_column, *classes = columns
         if len(classes) == 1:
             candidates = [name for name in rest if set(columns) <= set(self.csvs[name])]
             rule = f"a CSV beside {sample.name} with its columns {columns}"
         else:
-            candidates = [
-                name
-                for name in rest
-                if id_column in self.csvs[name] and find_class_columns(self.path / name, classes)
-            ]
+            with_id = [name for name in rest if id_column in self.csvs[name]]
+            candidates = [n for n in with_id if find_class_columns(self.path / n, classes)]
             rule = (
                 f"a CSV beside {sample.name} with its column {id_column} and one of the "
                 f"{len(classes)} classes that its other columns name {examples(classes)} (or, if "
@@ -87,13 +76,9 @@ class RawFolder:
         return self._choose("prepare.labels", value, rest, candidates, rule)
 
     def groups(self, value: str, sample: Path, labels: Path, id_columns: list[str]) -> Path:
-        """Choose the groups file. Raises CompetitionError unless exactly one fits."""
         rest = self._described(sample, labels)
-        candidates = [
-            name
-            for name in rest
-            if len(self.csvs[name]) == 2 and set(id_columns) & set(self.csvs[name])
-        ]
+        pairs = [name for name in rest if len(self.csvs[name]) == 2]
+        candidates = [name for name in pairs if set(id_columns) & set(self.csvs[name])]
         rule = (
             f"a CSV beside {sample.name} and {labels.name} with two columns, one of them "
             f"{' or '.join(dict.fromkeys(id_columns))} (or set prepare.groups to {{source: none}})"
@@ -101,7 +86,7 @@ class RawFolder:
         return self._choose("prepare.groups.file", value, rest, candidates, rule)
 
     def images(self, value: str, split: Literal["train", "test"]) -> tuple[Path, str]:
-        """Choose the zip and the folder in it. Raises CompetitionError unless exactly one fits."""
+        """Choose the zip and the folder in it."""
         name, _, inside = value.partition("/")
         candidates = [zip_name for zip_name in self.zips if split in zip_name.lower()]
         rule = f'a zip whose name contains "{split}" (or name a folder in a zip: NAME.zip/FOLDER)'
@@ -118,7 +103,7 @@ class RawFolder:
         if value in found:
             return self.path / value
         listed = ", ".join(found.values()) or "no file of that kind"
-        if value != _AUTO:
+        if value != "auto":
             raise CompetitionError(
                 f"{self.path}: {parameter} names {value}, which is not one of the files to choose "
                 f"from: {listed}. Set {parameter} in params.yaml to one of them, or to auto"

@@ -1,10 +1,7 @@
 """Draws one stained red blood cell, as the screening set of the National Library of Medicine
 shows them: cut out along a coarse mask on pure black, 80 to 170 pixels a side.
 
-The figures for colours, sizes, noise and stains are those of 200 original cells: median
-colours (RGB) between (123, 121, 176) and (217, 148, 142), sides of 100 to 170 px (5 to
-95 %), noise with a standard deviation of 1.2 to 3 of 255; on a parasite's nucleus 0.86, 0.5
-and 0.92 of the cell's red, green and blue are left.
+The figures for colours, sizes, noise and stains are those of 200 original cells.
 """
 
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pipeline.core.shapes import Image
-from pipeline.download.drawn.marks import ARTEFACTS, PARASITES, Layers, empty_layers, pick_place
+from pipeline.download.drawn.marks import ARTEFACTS, PARASITES, Layers, pick_place
 from pipeline.download.drawn.outlines import Plane, blurred, fill, lobed_outline, smooth_noise
 
 Colour = Float[ndarray, "3"]
@@ -84,10 +81,9 @@ def draw_cell(
 ) -> Image:
     """One cell, cropped to its mask, with these marks (names in PARASITES and ARTEFACTS)."""
     diameter = float(np.clip(stain.diameter_px * rng.normal(1, 0.07), 86, 158))
-    side = LARGEST_PX + 20
-    body = _draw_body(rng, side, diameter)
+    body = _draw_body(rng, LARGEST_PX + 20, diameter)
     body = body[_bounds(body)]
-    layers = empty_layers((body.shape[0], body.shape[1]))
+    layers = Layers(*np.zeros((4, *body.shape), np.float32))
     marks = [*(ARTEFACTS[name] for name in artefacts), *(PARASITES[name] for name in parasites)]
     for draw, _ in marks:
         draw(rng, layers, pick_place(rng, body, diameter))

@@ -4,10 +4,8 @@ The same config gives the same bytes in every file: each image has its own rando
 the zips carry no times. (Bytes may differ between versions or builds of NumPy and OpenCV.)
 
 Parasites and artefacts share their colours and areas (`pipeline/download/drawn/marks.py`), and a
-patient's stain changes a cell's colour more than a parasite does. Measured with 1,600 training
-images of 40 patients, seeds 1 and 2, 5 folds by patient: gradient boosting on colour histograms
-is right for 0.77 to 0.82 of the images; a VGG-like net at 48 px after 10 epochs for 0.94 to 0.95
-(seed 1, 3 folds). 2,400 images take 6.5 s on one core.
+patient's stain changes a cell's colour more than a parasite does: of 1,600 images, gradient
+boosting on colour histograms is right for 0.77 to 0.82, a VGG-like net at 48 px for 0.94 to 0.95.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,6 @@
 """Parasites, and the artefacts that look like them to a colour threshold.
 
-Both are drawn in the same stains, at the same strengths, over similar areas: they differ only in
-shape and texture, so that a classifier has to see these.
+They have the same stains, strengths and areas, so that only shape and texture distinguish them.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pipeline.download.drawn.outlines import (
     smooth_noise,
     stroke,
     turned,
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,6 @@ class Layers:
         """Height and width in pixels."""
         height, width = self.chromatin.shape
         return height, width
-
-
-def empty_layers(shape: tuple[int, int]) -> Layers:
-    """Layers with nothing on them."""
-    return Layers(*(np.zeros(shape, np.float32) for _ in range(4)))
 
 
 @dataclass(frozen=True)
