@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
@@ -191,18 +190,11 @@ LEDGER = [
 @pytest.mark.parametrize(
     ("what", "place"),
     [
-        ("101", 0),
-        ("103", 2),
-        ("tiny", 2),
-        ("submissions/tiny", 2),
-        ("submissions/tiny.csv", 2),
-        ("./submissions/../submissions/tiny.csv", 2),
-        (str(Path(FILE).absolute()), 2),
-        ("v1.2", 1),
-        ("late", 3),
-        ("never", 6),
+        ("101", 0), ("103", 2), ("tiny", 2), ("submissions/tiny", 2), ("submissions/tiny.csv", 2),
+        ("./submissions/../submissions/tiny.csv", 2), (str(Path(FILE).absolute()), 2),
+        ("v1.2", 1), ("late", 3), ("never", 6),
     ],
-)
+)  # fmt: skip
 def test_a_submission_is_found_by_its_number_and_by_its_file(what: str, place: int) -> None:
     assert find_entry(what, LEDGER) == LEDGER[place]
 
@@ -528,9 +520,10 @@ def test_another_requirements_lock_gets_its_own_environment(
     assert (real / "dvc").is_file()
 
 
-@pytest.fixture
-def halted(ran: Path) -> Iterator[Path]:
-    """The small project while it is rebuilt without a cache, when Ctrl-C has come half-way."""
+@pytest.mark.slow
+def test_after_ctrl_c_the_same_call_continues_but_from_scratch_with_nothing_that_was_left(
+    ran: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(ran / ".dvc" / "cache")
     (ran.parent / "halt").touch()
     code = (
@@ -551,28 +544,19 @@ def halted(ran: Path) -> Iterator[Path]:
         assert (ran.parent / "ended").exists()  # it waited for what it had started
     assert process.returncode == -signal.SIGINT
     (ran.parent / "halt").unlink()
-    (ran.parent / "ended").unlink()
-    return ran
-
-
-@pytest.mark.slow
-def test_after_ctrl_c_the_same_call_continues_where_it_was(
-    halted: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert rebuild(halted, "101").identical
+    folder = ran.parent / "project-reproduce-101"
+    left = folder / ".resume" / "half"
+    assert left.exists()
+    assert rebuild(ran, "101", keep=True).identical
     assert "\ncontinuing\n" in capfd.readouterr().err
-    assert [path.name for path in halted.parent.iterdir()] == ["project"]
-
-
-@pytest.mark.slow
-def test_from_scratch_continues_with_nothing_that_was_left(
-    halted: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert rebuild(halted, "101", from_scratch=True).identical
+    shutil.rmtree(ran / ".dvc" / "cache")
+    left.touch()
+    assert rebuild(ran, "101", from_scratch=True).identical
     heard = capfd.readouterr().err
     assert "Running stage 'train'" in heard
     assert "continuing\n" not in heard
-    assert not (halted / ".dvc" / "cache").exists()
+    assert not (ran / ".dvc" / "cache").exists()
+    assert not folder.exists()
 
 
 # Real networks
