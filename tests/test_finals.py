@@ -39,13 +39,9 @@ def card_of(mean: float, right: Any = None, metric: str = "accuracy") -> Card:
 
 
 def made(
-    name: str,
-    mean: float,
-    differs: int,
-    right: Any = None,
-    public: float | None = None,
+    name: str, mean: float, differs: int, right: Any = None, public: float | None = None,
     metric: str = "accuracy",
-) -> PastSubmission:
+) -> PastSubmission:  # fmt: skip
     """A submission that labels its first rows otherwise."""
     answers = {image_id: (str(int(row < differs)),) for row, image_id in enumerate(TEST)}
     return PastSubmission(name, public, card_of(mean, right, metric), "", answers)
@@ -94,9 +90,10 @@ def test_equal_files_are_no_second_choice_and_of_equal_forecasts_the_earlier_is_
     assert describe_finals(found)[1] == none
 
 
-@pytest.mark.parametrize("public", [0.89, 0.92])
-def test_a_higher_public_score_chooses_nothing(public: float) -> None:
-    assert choose(made("a", 0.9, 0, public=public), made("b", 0.91, 5, public=0.91)) == ("b", "a")
+def test_a_higher_public_score_chooses_nothing() -> None:
+    for public in (0.89, 0.92):
+        files = [made("a", 0.9, 0, public=public), made("b", 0.91, 5, public=0.91)]
+        assert choose(*files) == ("b", "a")
 
 
 def test_a_file_whose_public_score_refutes_its_forecast_is_set_aside() -> None:
@@ -210,11 +207,8 @@ def write(folder: Path, private: list[str], metric: str = "accuracy") -> list[En
     """Three scored submissions with their cards, a solution and a local leaderboard."""
     (folder / "submissions").mkdir(exist_ok=True)
     entries = []
-    for (name, mean, differs, public), score in zip(
-        [("a", 0.91, 0, "0.90"), ("b", 0.905, 12, "0.92"), ("c", 0.9, 30, "0.70")],
-        private,
-        strict=True,
-    ):
+    known = [("a", 0.91, 0, "0.90"), ("b", 0.905, 12, "0.92"), ("c", 0.9, 30, "0.70")]
+    for (name, mean, differs, public), score in zip(known, private, strict=True):
         submission = made(name, mean, differs)
         entries.append(entry(submission.name, text_of(submission), public, score))
         path = folder / entries[-1].file
