@@ -9,7 +9,6 @@ from competing import LEVELS, normal_card
 from scipy import stats
 
 from pipeline.core.audit import Audit
-from pipeline.core.errors import SubmissionError
 from pipeline.ledger.explain import chance_of, expect_private, explain_score
 from pipeline.ledger.history import Answers, PastSubmission
 from pipeline.ledger.review import compare_scores, review, share_of_differences
@@ -115,13 +114,13 @@ def test_the_lines_carry_the_figures() -> None:
     lines = explain_score(normal_card(), 0.1, FACTS)
     assert lines == [
         "public 0.10000: below the forecast 0.8835 to 0.9165 (90%); as far off by chance: under 0.1 %",
-        "fits: format: 1 - 0.1000 = 0.9000 was to be expected: the two labels are swapped",
-        "fits: luck: under 0.1 % of such competitions; one score in 10 is outside",
+        "fits: format: 0.9000 was to be expected: the two labels are swapped",
+        "fits: luck: under 0.1 % of such competitions",
     ]
     one_label = normal_card(test={"labels": {"0": 0, "1": 2000}})
     assert explain_score(one_label, 0.5, FACTS)[1] == "fits: format: every row is labelled 1"
     assert explain_score(normal_card(), 95.0, FACTS)[1] == (
-        "fits: format: accuracy is from 0 to 1: Kaggle scores by another metric"
+        "fits: format: no score by accuracy: Kaggle scores by another metric"
     )
     assert explain_score(normal_card(forecast={"drift": DRIFT}), 0.86, FACTS)[1] == (
         "fits: drift: test can be distinguished from train (AUC 0.810, p 0.025), most by sharpness "
@@ -161,12 +160,7 @@ def test_files_differ_by_their_share_of_other_labels() -> None:
     ]
     assert share_of_differences([one, other]) == pytest.approx(shares[0])
     assert share_of_differences([one, other, third]) == pytest.approx(np.mean(shares))
-    other.pop("t00000")
-    with pytest.raises(
-        SubmissionError,
-        match="file 2 of 2: expected the 4000 ids of the first file, found 3999, 0 ",
-    ):
-        share_of_differences([one, other])
+    assert share_of_differences([{"x": ("0",)}, {"y": ("0",)}]) == 1
 
 
 def test_the_noise_between_two_files_is_that_of_fair_coins_where_they_differ() -> None:
@@ -194,14 +188,11 @@ def test_the_noise_between_two_files_is_that_of_fair_coins_where_they_differ() -
 def test_the_review_counts_and_correlates() -> None:
     forecasts = [normal_card(mean).forecast for mean in (0.88, 0.89, 0.9, 0.91)]
     public = [0.885, 0.88, 0.905, 0.99]
-    found = compare_scores(forecasts, public, 0.002)
-    assert found == (
+    assert compare_scores(forecasts, public) == (
         "cross-validation against public: 3 of 4 inside their forecast (3.6 expected); rank "
-        "correlation 0.80, by the forecasts and noise 1.00 to 1.00"
+        "correlation 0.80"
     )
-    low = float(compare_scores(forecasts, public, 0.1).split()[-3])
-    assert low < 0
-    assert compare_scores(forecasts, [0.9] * 4, 0.1).endswith(
+    assert compare_scores(forecasts, [0.9] * 4).endswith(
         "; no rank correlation, as all scores are equal"
     )
     assert review([PastSubmission("a", 0.9, normal_card(), "", {"t": ("0",)})] * 2) == []

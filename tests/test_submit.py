@@ -65,7 +65,9 @@ def test_a_submission_is_scored_and_recorded(site: Site) -> None:
     assert "0.9" in done.stdout
 
 
-def test_the_same_file_is_not_submitted_twice_nor_under_another_name(site: Site) -> None:
+def test_the_same_file_is_not_submitted_twice_nor_under_another_name_nor_from_another_clone(
+    site: Site, tmp_path: Path
+) -> None:
     site.submit()
     again = site.submit()
     ref = site.server.submissions[0].ref
@@ -77,17 +79,9 @@ def test_the_same_file_is_not_submitted_twice_nor_under_another_name(site: Site)
     write_submission(site.folder, "copy", ones=20)
     commit(site.folder)
     assert site.run("submit", "submissions/copy.csv", "--yes").returncode == 1
-    assert len(site.server.submissions) == 1
-
-
-def test_a_file_that_another_clone_submitted_is_known_by_its_mark(
-    site: Site, tmp_path: Path
-) -> None:
-    site.submit()
-    clone = make_ready(tmp_path / "clone")
-    done = Site(site.server, clone).submit()
-    assert done.returncode == 1
-    assert "was submitted before: Kaggle has it as submission" in done.stderr
+    elsewhere = Site(site.server, make_ready(tmp_path / "clone")).submit()
+    assert elsewhere.returncode == 1
+    assert "was submitted before: Kaggle has it as submission" in elsewhere.stderr
     assert len(site.server.submissions) == 1
 
 
@@ -126,15 +120,14 @@ def test_a_metric_of_probabilities_has_them_checked_and_named(site: Site) -> Non
     )
 
 
-def test_at_the_daily_limit_nothing_is_uploaded(site: Site) -> None:
+def test_the_daily_limit_stops_before_the_upload_or_is_recorded_as_refused(site: Site) -> None:
+    """The second where only the server knows it."""
     site.server.daily_limit = 0
     done = site.submit()
     assert done.returncode == 1
     assert "today's limit is reached after 0 submissions. Kaggle allows new ones" in done.stderr
     assert not site.server.called("PUT upload")
-
-
-def test_a_limit_that_only_the_server_knows_is_recorded_as_refused(site: Site) -> None:
+    site.server.daily_limit = 5
     site.server.fault("CreateSubmission", "status", status=400, message="Submission allowance used")
     done = site.submit()
     assert done.returncode == 1
@@ -211,7 +204,6 @@ def test_an_upload_that_fails_is_repeated_and_submitted_once(site: Site) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", ["ListSubmissions", "GetSubmissionLimits", "GetSubmission"])
 @pytest.mark.parametrize(
     "fault",
     [
@@ -223,12 +215,15 @@ def test_an_upload_that_fails_is_repeated_and_submitted_once(site: Site) -> None
     ],
     ids=lambda fault: str(fault.get("status", fault["kind"])),
 )
-def test_a_passing_fault_of_a_harmless_call_is_repeated(
-    site: Site, call: str, fault: dict[str, object]
+def test_a_passing_fault_of_harmless_calls_is_repeated(
+    site: Site, fault: dict[str, object]
 ) -> None:
-    site.server.fault(call, **fault)  # type: ignore[arg-type]
+    calls = ["ListSubmissions", "GetSubmissionLimits", "GetSubmission"]
+    for call in calls:
+        site.server.fault(call, **fault)  # type: ignore[arg-type]
     done = site.submit()
     assert done.returncode == 0, done.stderr
+    assert all(len(site.server.called(call)) >= 2 for call in calls)
     assert len(site.server.submissions) == 1
     assert site.ledger()[-1].status == "complete"
 
@@ -252,21 +247,17 @@ def test_a_submission_without_a_score_in_time_is_completed_by_either_command(
     assert site.ledger()[-1].public == "0.9"
 
 
-def test_a_score_outside_its_forecast_is_explained_with_the_audit(site: Site) -> None:
-    site.server.score = lambda _: ("COMPLETE", "0.8", "", "")
-    site.submit()
+def test_private_scores_are_added_when_the_competition_ends(site: Site) -> None:
+    """And a score outside its forecast is explained, with the audit."""
     ids = ["a", "b", "c", "d"]
     write_record(site.folder / paths.AUDIT, make_audit(100, ("0", "1"), ids, grouped=True))
-    assert "  fits: leak in cross-validation: 1 clusters of duplicates span groups" in (
-        site.run("scores").stdout
-    )
-
-
-def test_private_scores_are_added_when_the_competition_ends(site: Site) -> None:
+    site.server.score = lambda _: ("COMPLETE", "0.8", "", "")
     site.submit()
     before = (site.folder / LEDGER).read_bytes()
     site.server.submissions[0].private_score = "0.8765"
-    assert "0.8765" in site.run("scores").stdout
+    shown = site.run("scores").stdout
+    assert "0.8765" in shown
+    assert "  fits: leak in cross-validation: 1 clusters of duplicates span groups" in shown
     after = (site.folder / LEDGER).read_bytes()
     assert after.startswith(before)
     assert site.ledger()[-1].private == "0.8765"
@@ -294,43 +285,35 @@ def test_a_submission_by_the_plain_client_comes_into_the_ledger(site: Site) -> N
 
 
 KILL = """
-import itertools
-counter = itertools.count()
-def deadly(function):
-    def before_and_after(*arguments):
-        if next(counter) == {step}: os._exit(9)
-        result = function(*arguments)
-        if next(counter) == {step}: os._exit(9)
-        return result
-    return before_and_after
-for owner, names in (
-    (submit, ["append"]),
-    (client.Kaggle, ["upload", "create_submission", "limits", "list_submissions", "get_submission"]),
-):
-    for name in names:
-        setattr(owner, name, deadly(getattr(owner, name)))
+left = {nth}
+def deadly(*arguments, function={owner}.{name}):
+    global left
+    result, left = function(*arguments), left - 1
+    return result if left else os._exit(9)
+{owner}.{name} = deadly
 """
 
 
 @pytest.mark.slow
-def test_killed_at_any_step_it_ends_as_one_submission(site: Site) -> None:
+def test_killed_after_any_step_it_ends_as_one_submission(site: Site) -> None:
+    """The steps that write, here or on Kaggle; either command continues after them."""
+    upload, create = ("client.Kaggle", "upload", 1), ("client.Kaggle", "create_submission", 1)
+    first, second, third = (("submit", "append", nth) for nth in (1, 2, 3))
     path = site.folder / LEDGER
-    for step in range(100):
+    for number, (owner, name, nth) in enumerate([first, upload, create, create, second, third]):
         site.server.submissions.clear()
         path.unlink(missing_ok=True)
-        killed = site.submit(more=KILL.format(step=step))
-        if killed.returncode == 0:
-            break
+        killed = site.submit(more=KILL.format(owner=owner, name=name, nth=nth))
         assert killed.returncode == 9, killed.stderr
-        after_kill = path.read_bytes() if path.exists() else b""
-        if step % 2:  # either command continues from there
+        after_kill = path.read_bytes()
+        if number % 2:
             site.run("scores")
-        done = site.submit()
-        assert len(site.server.submissions) == 1, f"step {step}: {done.stderr}"
+        if site.statuses()[-1] != "complete":
+            assert site.submit().returncode == 0
+        assert len(site.server.submissions) == 1, (name, nth)
         assert path.read_bytes().startswith(after_kill)
         last = latest(site.ledger())[-1]
-        assert (last.status, last.ref) == ("complete", str(site.server.submissions[0].ref)), step
-    assert step >= 16  # append ×3, limits, list, upload, create, get: before and after each
+        assert (last.status, last.ref) == ("complete", str(site.server.submissions[0].ref)), name
 
 
 def test_two_at_once_make_one_submission(site: Site) -> None:
@@ -345,32 +328,23 @@ def test_two_at_once_make_one_submission(site: Site) -> None:
 @pytest.mark.parametrize(
     ("metric", "score", "others", "lines"),
     [
-        (
-            "accuracy",
-            "0.95",
-            ["0.99", "0.97", "0.95", "0.60"],
-            [
-                "Team Tester: place 3 of 5, public score 0.95000",
-                "leader: 0.99000, 0.04000 above; next better: 0.02000 above",
-                "noise: ±0.09552 (95 %, with 50% of the 40 test rows as public): places 1 to 4 "
-                "cannot be distinguished from ours",
-            ],
-        ),
-        (
-            "log_loss",
-            "1.25",
-            ["0.5", "1.125", "2.5"],
-            [
-                "Team Tester: place 3 of 4, public score 1.25000",
-                "leader: 0.50000, 0.75000 below; next better: 0.12500 below",
-                "noise: known for accuracy only, and params.yaml: ensemble.metric is log_loss",
-            ],
-        ),
+        ("accuracy", "0.95", ["0.99", "0.97", "0.95", "0.60"], [
+            "Team Tester: place 3 of 5, public score 0.95000",
+            "leader: 0.99000, 0.04000 above; next better: 0.02000 above",
+            "noise: ±0.09552 (95 %, with 50% of the 40 test rows as public): places 1 to 4 cannot be distinguished from ours",
+        ]),
+        ("log_loss", "1.25", ["0.5", "1.125", "2.5"], [
+            "Team Tester: place 3 of 4, public score 1.25000",
+            "leader: 0.50000, 0.75000 below; next better: 0.12500 below",
+            "noise: known for accuracy only, and params.yaml: ensemble.metric is log_loss",
+        ]),
     ],
-)
+)  # fmt: skip
 def test_the_leaderboard_shows_place_gap_and_noise(
     site: Site, metric: str, score: str, others: list[str], lines: list[str]
 ) -> None:
+    site.server.leaderboard = [("A", "0.99")]
+    assert "our team is none of the 1 on the public leaderboard" in site.run("leaderboard").stderr
     site.server.score = lambda _: ("COMPLETE", score, "", "")
     site.submit()
     params = site.folder / "params.yaml"
@@ -380,13 +354,6 @@ def test_the_leaderboard_shows_place_gap_and_noise(
     done = site.run("leaderboard")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == lines
-
-
-def test_before_a_submission_the_leaderboard_says_so(site: Site) -> None:
-    site.server.leaderboard = [("A", "0.99")]
-    done = site.run("leaderboard")
-    assert done.returncode == 1
-    assert "our team is none of the 1 on the public leaderboard" in done.stderr
 
 
 def test_a_source_without_a_competition_asks_for_one(site: Site) -> None:

@@ -73,8 +73,6 @@ def finals(competition: str) -> None:
 
 def leaderboard(competition: str, metric: str, public_share: float) -> None:
     """Print our rank on the public leaderboard, and how much of it is luck."""
-    if not paths.SAMPLE_SUBMISSION.is_file():
-        raise SubmissionError(f"{paths.SAMPLE_SUBMISSION}: no such file. Run: dvc repro prepare")
     test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
     for line in describe_rank(competition, Kaggle(), METRICS[metric], test_rows, public_share):
         print(line)

@@ -1,10 +1,8 @@
 """After a score came in: was it to be expected, and if not, what could explain it.
 
-Explanations follow rules, not taste. A score outside its interval is first compared with what a
-wrong file would get (format), then with what is known of this competition: drift, duplicates in
-the audit, missing groups, a blend whose choice was not nested. Luck always remains, with its
-chance. Private scores are printed here once Kaggle shows them; nothing reads these lines, and the
-finals are chosen without them.
+A score outside its interval is first compared with what a wrong file would get (format), then with
+what is known of this competition: drift, leaks, an overfitted blend; luck always remains. Private
+scores are printed here once Kaggle shows them; the finals are chosen without these lines.
 """
 
 from statistics import NormalDist
@@ -55,17 +53,7 @@ def _explain(each: PastSubmission, private: float | None, audit: Audit | None) -
 def explain_score(card: Card, public: float, audit: Audit | None) -> list[str]:
     """Compare a public score with its forecast: one line, then what fits it, likeliest first.
 
-    The rules, for a score outside the interval:
-
-    format: outside the metric's range. Where the metric is a mean of rows also: one label only; or
-    two classes and one minus the score inside the interval (swapped labels); or what the same
-    labels in another order would score (exact binomial test at REFUTED).
-    drift: worse than forecast, and train and test can be distinguished.
-    leak in cross-validation: worse, and duplicates span groups, or there are no groups.
-    overfitted blend: worse, and the blend's score without nesting differs from the nested one by a
-    quarter of the miss or more.
-    leak into test: better than forecast, and duplicates are in both train and test.
-    luck: always, with its chance.
+    The rules are the table of docs/FORECAST.md, "After a score came in".
     """
     forecast = card.forecast
     low, high = forecast.public
@@ -84,15 +72,9 @@ def explain_score(card: Card, public: float, audit: Audit | None) -> list[str]:
             "in both train and test"
         )
     if chance < REFUTED and not reasons:
-        reasons = [
-            "nothing known explains it; what remains is a test set of another kind than train, or "
-            "a leak that nothing here looks for"
-        ]
-    luck = (
-        f"luck: {_percent(chance)} of such competitions; one score in "
-        f"{1 / (1 - forecast.confidence):.0f} is outside"
-    )
-    return [first, *(f"fits: {reason}" for reason in [*reasons, luck])]
+        reasons = ["nothing known explains it"]
+    reasons.append(f"luck: {_percent(chance)} of such competitions")
+    return [first, *(f"fits: {reason}" for reason in reasons)]
 
 
 def chance_of(score: float, levels: list[float], quantiles: list[float]) -> float:
@@ -126,12 +108,10 @@ def expect_private(forecast: Forecast, public: float) -> tuple[float, float, flo
 
 
 def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str]:
+    """What a wrong file would have scored, if that fits; random order by an exact binomial test."""
     metric, labels = METRICS[card.metric.name], card.test.labels
     if not metric.lowest <= public <= metric.highest:
-        return [
-            f"format: {metric.name} is from {metric.lowest:g} to {metric.highest:g}: Kaggle scores "
-            "by another metric"
-        ]
+        return [f"format: no score by {metric.name}: Kaggle scores by another metric"]
     if not metric.is_mean_of_rows:
         return []
     used = [name for name, count in labels.items() if count]
@@ -139,10 +119,7 @@ def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str
         return [f"format: every row is labelled {used[0]}"]
     low, high = card.forecast.public
     if len(labels) == 2 and low <= 1 - public <= high:
-        return [
-            f"format: 1 - {public:.4f} = {1 - public:.4f} was to be expected: the two labels are "
-            "swapped"
-        ]
+        return [f"format: {1 - public:.4f} was to be expected: the two labels are swapped"]
     if audit is None:
         return []
     train = audit.train.classes
@@ -151,10 +128,7 @@ def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str
     rows = card.forecast.rows.public
     if stats.binomtest(round(public * rows), rows, shuffled).pvalue < REFUTED:
         return []
-    return [
-        f"format: the same labels in random order score {shuffled:.4f}: ids and labels do not "
-        "belong together"
-    ]
+    return [f"format: the same labels in random order score {shuffled:.4f}"]
 
 
 def _find_optimism(card: Card, public: float, audit: Audit | None) -> list[str]:
@@ -168,18 +142,12 @@ def _find_optimism(card: Card, public: float, audit: Audit | None) -> list[str]:
     if audit is not None and audit.duplicates.spans_groups:
         found.append(
             f"leak in cross-validation: {audit.duplicates.spans_groups} clusters of duplicates "
-            "span groups: the groups may not be patients"
+            "span groups"
         )
     elif card.out_of_fold.groups == card.out_of_fold.rows:
-        found.append(
-            "leak in cross-validation: the folds have no groups; where rows are related (patient, "
-            "site), the out-of-fold score is too good"
-        )
+        found.append("leak in cross-validation: the folds have no groups")
     if abs(claimed - nested) >= abs(public - card.forecast.mean) / 4:
-        found.append(
-            "overfitted blend: chosen on the rows that it was scored on, which is worth "
-            f"{abs(claimed - nested):.4f} (claimed {claimed:.4f}, nested {nested:.4f})"
-        )
+        found.append(f"overfitted blend: claimed {claimed:.4f}, nested {nested:.4f}")
     return found
 
 

@@ -9,7 +9,7 @@ forecast is set aside, since it is not what was cross-validated. No private scor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from numpy import ndarray
 from scipy.special import stdtr
 
@@ -37,13 +37,10 @@ class Finalist:
 class Rival:
     """A submission compared with the first choice."""
 
-    name: str
-    expected: float
+    file: Finalist
     differs: float
     """Share of the test rows with another label; for probabilities half the sum of their
     differences in a row, on average over the rows, which is the same where all are 0 and 1."""
-    difference: str
-    """`differs` in words."""
     worse: bool
     reason: str
     """The test behind `worse`, and its figures."""
@@ -68,13 +65,9 @@ def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> 
     submission is chosen; among equally different files the better forecast. Raises SubmissionError
     where no submission has a card and its file, or their cards are of different metrics.
     """
-    finalists, aside = [], []
-    for each in submissions:
-        checked = _check(each)
-        if isinstance(checked, str):
-            aside.append(f"{each.name}: {checked}")
-        else:
-            finalists.append(checked)
+    checked = [_check(each) for each in submissions]
+    finalists = [each for each in checked if isinstance(each, Finalist)]
+    aside = [reason for reason in checked if isinstance(reason, str)]
     if not finalists:
         raise SubmissionError(
             f"{paths.LEDGER}: expected a submission whose card has a forecast, found none of "
@@ -85,9 +78,17 @@ def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> 
         raise SubmissionError(f"submissions: forecasts of different metrics: {', '.join(metrics)}")
     gain = METRICS[metrics[0]].gain
     first = max(finalists, key=lambda each: gain(each.card.forecast.mean))
-    rivals = [_compare(each, first, groups) for each in finalists if each is not first]
+    rivals = [
+        Rival(each, _measure_difference(each, first), *_test_worse(each, first, groups))
+        for each in finalists
+        if each is not first
+    ]
     able = [rival for rival in rivals if not rival.worse and rival.differs > 0]
-    second = max(able, key=lambda rival: (rival.differs, gain(rival.expected)), default=None)
+    second = max(
+        able,
+        key=lambda rival: (rival.differs, gain(rival.file.card.forecast.mean)),
+        default=None,
+    )
     return Finals(first, second, rivals, aside)
 
 
@@ -99,12 +100,12 @@ def describe_finals(finals: Finals) -> list[str]:
         lines.append("second  none: no other file is different and not significantly worse")
     else:
         lines.append(
-            f"second  {second.name}: differs most, {second.difference}, and is not significantly "
-            f"worse ({second.reason})"
+            f"second  {second.file.name}: differs most, by {second.differs:.2%}, and is not "
+            f"significantly worse ({second.reason})"
         )
     lines += [
-        f"        {rival.name}: {'worse' if rival.worse else 'not worse'} ({rival.reason}), "
-        f"differs {rival.difference}"
+        f"        {rival.file.name}: {'worse' if rival.worse else 'not worse'} ({rival.reason}), "
+        f"differs by {rival.differs:.2%}"
         for rival in finals.rivals
         if rival is not second
     ]
@@ -114,50 +115,32 @@ def describe_finals(finals: Finals) -> list[str]:
 def _check(each: PastSubmission) -> Finalist | str:
     """The submission as a finalist, or why it cannot be one."""
     if each.card is None:
-        return f"no card with a forecast: {each.no_card}"
+        return f"{each.name}: no card with a forecast: {each.no_card}"
     if each.answers is None:
-        return "its file is neither here nor in its commit"
+        return f"{each.name}: its file is neither here nor in its commit"
     if each.public is not None:
         forecast = each.card.forecast
-        chance = chance_of(each.public, forecast.levels, forecast.quantiles.public)
-        if chance < REFUTED:
+        if chance_of(each.public, forecast.levels, forecast.quantiles.public) < REFUTED:
             return (
-                f"its public score {each.public:.5f} refutes its forecast (chance {chance:.1g}). "
+                f"{each.name}: its public score {each.public:.5f} refutes its forecast. "
                 "See what fits: python -m pipeline scores"
             )
     return Finalist(each.name, each.card, each.answers)
 
 
-def _compare(each: Finalist, first: Finalist, groups: dict[str, str]) -> Rival:
-    worse, reason = _test_worse(each, first, groups)
-    differs, difference = _measure_difference(each, first)
-    return Rival(each.name, each.card.forecast.mean, differs, difference, worse, reason)
-
-
-def _measure_difference(each: Finalist, first: Finalist) -> tuple[float, str]:
-    """How far two files differ, as a number and in words."""
+def _measure_difference(each: Finalist, first: Finalist) -> float:
+    """`Rival.differs` of a file and the first."""
     ids = common_ids(first.answers, each.answers, each.name)
     if METRICS[first.card.metric.name].needs == "labels":
-        share = len(find_differences(first.answers, each.answers)) / len(ids)
-        return share, f"on {share:.2%} of the test rows"
-    ours, theirs = _probabilities(first, ids), _probabilities(each, ids)
-    columns = ours.shape[1]
-    if columns != theirs.shape[1]:
-        raise SubmissionError(
-            f"{each.name}: expected {columns} probabilities a row as {first.name} has, "
-            f"found {theirs.shape[1]}"
-        )
-    distance = float(np.abs(ours - theirs).sum(axis=1).mean()) / min(columns, 2)
-    return distance, f"by {distance:.4f} of probability on average"
-
-
-def _probabilities(each: Finalist, ids: list[str]) -> Float[ndarray, "rows columns"]:
+        return len(find_differences(first.answers, each.answers)) / len(ids)
     try:
-        return np.array([each.answers[name] for name in ids], np.float64)
+        rows = [[file.answers[name] for name in ids] for file in (first, each)]
+        ours, theirs = np.array(rows, np.float64)
     except ValueError as error:
         raise SubmissionError(
-            f"{each.name}: expected probabilities, as its card's metric asks for: {error}"
+            f"{each.name}: expected as many probabilities a row as {first.name} has: {error}"
         ) from error
+    return float(np.abs(ours - theirs).sum(axis=1).mean() / min(ours.shape[1], 2))
 
 
 def _test_worse(each: Finalist, first: Finalist, groups: dict[str, str]) -> tuple[bool, str]:

@@ -2,9 +2,8 @@
 
 The commit is checked out into a worktree and runs there with its own code, in the environment of
 its own requirements.lock. The submission's file is in git, so it is deleted first: the file that
-appears was made. DVC 3.67's `repro --pull` is not used: it counts a deleted file that is no cached
-output as pulled, and stops at one object that the remote lacks. `dvc fetch` of what there is and
-then a plain `dvc repro` make the file, and whatever is missing.
+appears was made. DVC 3.67's `repro --pull` counts a deleted file that is no cached output as
+pulled, and stops at one object that the remote lacks; so `dvc fetch` comes before a plain `repro`.
 """
 
 import contextlib
@@ -38,10 +37,6 @@ def find_entry(what: str, entries: list[Entry]) -> Entry:
     files.
     """
     known = latest(entries)
-    if not known:
-        raise ReproduceError(
-            f"{paths.LEDGER}: expected a submission, found none. Run: python -m pipeline submit"
-        )
     found = [entry for entry in known if what and entry.ref == what]
     found = found or [entry for entry in known if _is_named(entry, what)]
     found = [entry for entry in found if entry.status not in ("refused", "lost")] or found
@@ -49,7 +44,7 @@ def find_entry(what: str, entries: list[Entry]) -> Entry:
         problem = f"{what!r} may be any of" if found else f"no submission {what!r}. The last are"
         last = [f"{entry.ref or 'no number'} {entry.file}" for entry in (found or known)[-10:]]
         raise ReproduceError(
-            f"{paths.LEDGER}: {problem}: {', '.join(last)}. "
+            f"{paths.LEDGER}: {problem}: {', '.join(last) or 'none'}. "
             "Run: python -m pipeline reproduce NUMBER"
         )
     return max(found, key=lambda entry: entry.submitted)
@@ -98,15 +93,6 @@ def _is_named(entry: Entry, what: str) -> bool:
 
 def _find_commit(entry: Entry) -> str:
     """The full hash of the entry's commit."""
-    try:
-        is_root = git("rev-parse", "--show-prefix") == ""
-    except GitError:
-        is_root = False
-    if not is_root:
-        raise ReproduceError(
-            f"{Path().absolute()}: expected the root of a git repository. "
-            "Run it in the clone whose ledger has the submission"
-        )
     if not entry.base_commit:
         raise ReproduceError(
             f"{paths.LEDGER}: {entry.title} was submitted from no commit: it cannot be "
@@ -122,9 +108,9 @@ def _find_commit(entry: Entry) -> str:
 
 
 def _find_stages(file: str, commit: str) -> list[str]:
-    """The stages of the commit's dvc.yaml, in its order, up to the one that makes the file.
+    """All stages of the commit's dvc.yaml, in its order, up to the one that makes the file.
 
-    All of them, since a commit's stage may need files that it does not name.
+    All, since a commit's stage may need files that it does not name.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -134,14 +120,12 @@ def _find_stages(file: str, commit: str) -> list[str]:
             stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
     except DvcException as error:
         raise ReproduceError(f"dvc.yaml: DVC cannot read that of {commit[:12]}: {error}") from error
-    made = [(place, out.def_path) for place, stage in enumerate(stages) for out in stage.outs]
-    for place, out in made:
-        if out == file:
-            return [stage.name for stage in stages[: place + 1]]
-    similar = [out for _, out in made if Path(out).suffix == Path(file).suffix]
+    for place, stage in enumerate(stages, start=1):
+        if file in [out.def_path for out in stage.outs]:
+            return [each.name for each in stages[:place]]
     raise ReproduceError(
-        f"dvc.yaml: expected a stage of commit {commit[:12]} that makes {file}, found those that "
-        f"make {', '.join(similar) or 'no such file'}. See: git show {commit[:12]}:{paths.PARAMS}"
+        f"dvc.yaml: expected a stage of commit {commit[:12]} that makes {file}, found none. "
+        f"See: git show {commit[:12]}:{paths.PARAMS}"
     )
 
 
@@ -183,18 +167,17 @@ def _check_out(commit: str, folder: Path, from_scratch: bool) -> None:
         (folder / "competitions").symlink_to(data)
 
 
+def _marker(folder: Path) -> Path:
+    """A file in git's own folder of the worktree, deleted with it: the commit it was made for."""
+    return Path(git("rev-parse", "--absolute-git-dir", folder=folder)) / "reproduces"
+
+
 def _is_left_over(folder: Path, commit: str) -> bool:
     """Whether an earlier call made the folder for that commit, and it is still checked out."""
-    if not (folder / ".git").is_file():
+    if not (folder / ".git").is_file() or not _marker(folder).is_file():
         return False
-    marker = _marker(folder)
-    head = git("rev-parse", "HEAD", folder=folder)
-    return marker.is_file() and marker.read_text(encoding="utf-8") == commit == head
-
-
-def _marker(folder: Path) -> Path:
-    """A file in git's own folder of the worktree, deleted with it."""
-    return Path(git("rev-parse", "--absolute-git-dir", folder=folder)) / "reproduces"
+    marked = _marker(folder).read_text(encoding="utf-8")
+    return marked == commit == git("rev-parse", "HEAD", folder=folder)
 
 
 def _find_programs(folder: Path) -> Path:
@@ -234,16 +217,10 @@ def _run(command: list[str], folder: Path, programs: Path, stdout: int = _STDERR
     """Run a command; what it prints goes to standard error, or with subprocess.PIPE is returned.
 
     programs: the folder put first in PATH. The command receives Ctrl-C too; it is left to end by
-    itself first. Raises ReproduceError.
+    itself first. Raises ReproduceError, FileNotFoundError where the program is not installed.
     """
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    try:
-        started = subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout)
-    except FileNotFoundError as error:
-        raise ReproduceError(
-            f"{folder.absolute()}: {' '.join(command)}: no program {command[0]} in PATH. Install it"
-        ) from error
-    with started as process:
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout) as process:
         try:
             printed, _ = process.communicate()
         except KeyboardInterrupt:

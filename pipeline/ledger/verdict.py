@@ -1,7 +1,6 @@
-"""Comparing a rebuilt submission with the submitted one, and what a difference can change."""
+"""Comparing a rebuilt submission with the submitted one."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,65 +40,40 @@ def compare(entry: Entry, rebuilt: Path) -> Verdict:
     if submitted is None:
         return Verdict(entry, rebuilt, sha256, 0, [], None)
     wanted, found = parse_answers(submitted), parse_answers(content)
-    metric = METRICS.get(entry.metric)
+    metric, different = METRICS.get(entry.metric), find_differences(wanted, found)
     compares_numbers = metric is not None and metric.needs == "probabilities"
     farthest = _find_farthest(wanted, found) if compares_numbers else None
-    different = find_differences(wanted, found)
     return Verdict(entry, rebuilt, sha256, len(wanted | found), different, farthest)
 
 
 def report(verdict: Verdict) -> str:
     """The verdict in sentences."""
-    entry, rows, count = verdict.entry, verdict.rows, len(verdict.different)
+    entry, rows, different = verdict.entry, verdict.rows, verdict.different
     if verdict.identical:
         found = f"byte for byte what was submitted: {rows} rows, SHA-256 {verdict.sha256[:16]}."
     elif not rows:
         found = (
             f"not the bytes that were submitted: SHA-256 {verdict.sha256[:16]}, the ledger has "
-            f"{entry.sha256[:16]}. The submitted file is neither in the folder nor in the commit, "
-            "so its rows cannot be compared."
+            f"{entry.sha256[:16]}. The submitted file is neither in the folder nor in the commit."
         )
-    elif not count:
-        found = (
-            f"other bytes, but all {rows} rows say the same, so the score is the same: the order, "
-            "the header, quotes or line ends differ."
-        )
+    elif not different:
+        found = f"other bytes, but all {rows} rows say the same, so the score is the same."
     else:
-        found = f"but {count} of {rows} rows differ {examples(verdict.different)}"
-        found += _describe_effect(verdict)
+        found = f"but {len(different)} of {rows} rows differ {examples(different)}"
+        found += "." if verdict.farthest is None else f", by at most {verdict.farthest:.2g}."
     if entry.commit != entry.base_commit:
         found += " It was made with changes that no commit holds."
     place = f" It is {verdict.rebuilt}." if verdict.rebuilt else ""
     return f"{entry.title}: rebuilt from commit {entry.base_commit[:12]}, {found}{place}"
 
 
-def _describe_effect(verdict: Verdict) -> str:
-    """What the differing rows can change in the score, where a bound is known."""
-    if verdict.farthest is not None:
-        return f", by at most {verdict.farthest:.2g}."
-    metric = METRICS.get(verdict.entry.metric)
-    if metric is None or not metric.is_mean_of_rows:
-        return "."
-    count, rows = len(verdict.different), verdict.rows
-    whole, half = (min(1.0, math.ceil(1e4 * part * count / rows) / 1e4) for part in (1, 2))
-    return (
-        f". Its {metric.name} can differ by at most {whole:.4f}, on half of the test images by at "
-        f"most {half:.4f}."
-    )
-
-
 def _find_farthest(wanted: Answers, found: Answers) -> float | None:
-    """The largest difference of two numbers of one id and column; 1 where a row has no pair.
-
-    None where the two files are not as many numbers a row.
-    """
-    if wanted.keys() != found.keys():
-        return 1.0
+    """The largest difference of two numbers; None where the files have other rows or columns."""
     try:
         return max(
             abs(float(one) - float(other))
-            for name, row in wanted.items()
-            for one, other in zip(row, found[name], strict=True)
+            for name in wanted | found
+            for one, other in zip(wanted[name], found[name], strict=True)
         )
-    except ValueError:
+    except (KeyError, ValueError):
         return None
