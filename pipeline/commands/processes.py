@@ -14,13 +14,13 @@ from pipeline.core.progress import say
 
 _TURN_S = 0.2
 _GRACE_S = 20.0
-"""From Ctrl-C to the end of a command's own clearing up; then it is killed."""
+"""How long a command may clean up after Ctrl-C; then it is killed."""
 
 
 class Processes:
     """Commands at work. Each leads a process group, so that a signal reaches its children too.
 
-    A signal to this program is only noted when it comes, and raised by `wait`: so it cannot fall
+    A signal to this program is only noted when it comes, and raised by `wait`: it cannot interrupt
     between the start of a command and its entry in `running`.
     """
 
@@ -99,7 +99,7 @@ class Processes:
 
 
 def _signal(group: int, number: int) -> bool:
-    """Whether any process of the group was there to receive it."""
+    """Send a signal; whether the group had a process to receive it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
         return True

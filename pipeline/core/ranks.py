@@ -8,9 +8,9 @@ from numpy import ndarray
 def ordered_pairs(
     positive: Float[ndarray, "*shape values"], negative: Float[ndarray, "*shape values"]
 ) -> Float[ndarray, "*shape"]:
-    """How many pairs of a positive and a negative row are in order; of one value, half of them.
+    """In how many pairs the positive row has a larger value than the negative; ties count half.
 
-    positive, negative: how many rows of each kind have each value, the values ascending. Over the
-    number of all pairs this is the area under the ROC curve (the statistic of Mann and Whitney).
+    positive, negative: how many rows of each kind have each value, the values ascending. Divided by
+    the number of all pairs it is the area under the ROC curve (the statistic of Mann and Whitney).
     """
     return np.asarray(np.vecdot(positive, np.cumsum(negative, axis=-1) - negative / 2))

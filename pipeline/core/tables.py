@@ -148,5 +148,5 @@ def check_ids(place: Path | str, found: list[str], expected: list[str]) -> None:
 
 
 def first_repeated(ids: list[str]) -> list[str]:
-    """The ids that are there more than once, in the order of their first place."""
+    """The ids that appear more than once, in the order of their first appearance."""
     return [image_id for image_id, count in Counter(ids).items() if count > 1]

@@ -1,8 +1,8 @@
 """Several models' predictions into one: what is fitted, and how it is applied to other rows.
 
-weighted and stack maximise the likelihood whatever the metric is: most metrics are constant between
-jumps, and among weights that tie on them the likelihood still distinguishes better from worse.
-greedy uses the metric itself, and the likelihood where it ties.
+weighted and stack maximise the likelihood whatever the metric is: most metrics move only in jumps,
+and among weights with equal scores the likelihood still shows which are better. greedy uses the
+metric itself, and between equal scores the likelihood.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Stacked = Float[ndarray, "models rows classes"]
 """The models' probabilities for the same rows."""
 
 _FLATTEST = 1e-6
-"""Probabilities are clipped to this for logits as features: a few rows of 1e-30 would otherwise
+"""Lower bound of the probabilities whose logits are features: a few rows of 1e-30 would otherwise
 decide a linear model."""
 
 
@@ -177,8 +177,8 @@ def fit_blend(recipe: Recipe, members: Stacked, labels: Labels) -> WeightedMean 
 def fit_weights(members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
     """The weighted mean of the smallest log loss, which is convex in the weights.
 
-    weights: not negative, adding up to one. At the optimum no model's likelihood is, on average
-    over the rows, more than one times the blend's (tests/test_blends.py).
+    weights: not negative, adding up to one. At the optimum the ratio of each model's
+    likelihood to the blend's is at most 1, averaged over the rows (tests/test_blends.py).
     """
     from scipy.optimize import minimize  # 0.3 s
 

@@ -61,7 +61,7 @@ class ScoredRows:
 def resampled_scores(
     scorers: list[Scorer], groups: int, resamples: int, seed: int
 ) -> Float[ndarray, "resamples scorers"]:
-    """Scores over as many groups as there are, drawn with replacement; one row is of one draw.
+    """Scores of as many groups as there are, drawn with replacement; each draw gives one row.
 
     scorers: functions of the groups' weights. Resamples on which a score is not defined (no row of
     a class) are left out. Raises EnsembleError where these are more than one in twenty, and for

@@ -65,7 +65,7 @@ def _mcnemar(one: Prediction, other: Prediction, rows: ScoredRows) -> float:
 def mcnemar(one: Bool[ndarray, " rows"], other: Bool[ndarray, " rows"]) -> float:
     """Exact two-sided p-value for two predictions' correctness on the same rows.
 
-    Each row that only one prediction has right would be either's with even chances (McNemar 1947).
+    By chance alone, a row that only one has right is as likely to be either's (McNemar 1947).
     Same as scipy.stats.binomtest (tests/test_blends.py).
     """
     from scipy.special import bdtr  # 0.1 s
@@ -77,7 +77,7 @@ def mcnemar(one: Bool[ndarray, " rows"], other: Bool[ndarray, " rows"]) -> float
 def bootstrap_p(differences: ndarray) -> float:
     """Two-sided p-value of resampled differences (Davison and Hinkley 1997, section 4.2.3).
 
-    Each tail is counted with one more, so that p is never 0; a difference of 0 is in both tails.
+    Each tail's count is raised by one, so that p is never 0; a difference of 0 is in both tails.
     """
     count = len(differences)
     tails = (differences <= 0).sum(), (differences >= 0).sum()

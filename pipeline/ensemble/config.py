@@ -32,8 +32,8 @@ class ExternalMember(Section):
     unchecked: it may be missing; then nothing shows that its models never saw the images that
     they predict, and the card says so."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Both files' together, as `cat OOF TEST | sha256sum` prints it: DVC does not know the files,
-    but it records this, and so which tables were blended."""
+    """Of both files, as `cat OOF TEST | sha256sum` prints it: DVC does not track the files, but
+    records this hash, and so which tables were blended."""
 
 
 class ForecastConfig(Section):
@@ -42,7 +42,7 @@ class ForecastConfig(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
     """Share of the intervals that should contain the score."""
     resamples: Annotated[int, Field(ge=200, le=100_000)]
-    """How many competitions are drawn."""
+    """Number of simulated competitions."""
     seed: Annotated[int, Field(ge=0)]
     public_share: Annotated[float, Field(gt=0, lt=1)]
     """Share of the test rows that are public; Kaggle does not tell it for every competition.

@@ -120,7 +120,7 @@ def _choose_without_each_fold(
 ) -> dict[int, Kind]:
     """For each fold the blend that the other folds choose, nested among themselves.
 
-    A fit without two folds is used twice: one of them is left out, the other is scored.
+    A fit without two folds is used twice: each of them in turn is the one that it predicts.
     """
     names = [int(name) for name in np.unique(rows.folds)]
     inner: dict[int, dict[Kind, Prediction]] = {

@@ -25,7 +25,7 @@ score yet. complete: scored. error: Kaggle could not score it. refused: Kaggle d
 lost: it never reached Kaggle."""
 
 COUNTED: tuple[Status, ...] = ("uploading", "pending", "complete")
-"""The submission may have used up one of the day's: the same file is not sent again."""
+"""In these states it may count towards the day's limit: the same file is not sent again."""
 
 DIRTY = "-dirty"
 """Follows the commit where files of the working tree differed from it."""

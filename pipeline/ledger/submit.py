@@ -49,7 +49,7 @@ class Order:
 def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Callable[[str], bool]) -> Entry:
     """Submit a file and wait for its score; returns the ledger's last line about it.
 
-    The caller holds the ledger's lock. sign_in is called once nothing local forbids to submit;
+    The caller holds the ledger's lock. sign_in is called after all local checks have passed;
     confirm asks the user a question and returns whether to submit.
     Raises SubmissionError where the file was submitted before, cannot be rebuilt, the day's limit
     is reached or the user declines; KaggleError where Kaggle refuses; LostReplyError where Kaggle's

@@ -68,7 +68,7 @@ def count_clusters(clusters: list[Cluster]) -> DuplicateCounts:
 def find_twins(train: pd.DataFrame, test: pd.DataFrame) -> Twins:
     """The test images that are in a cluster with training images, each with all of these."""
     copies = test[test["duplicate"].isin(train["duplicate"])]
-    # Only of these clusters: a table a cluster is 8 kB, and nearly all images are alone in theirs.
+    # Only of these clusters: a table takes 8 kB, and nearly all images are alone in their cluster.
     twinned = train[train["duplicate"].isin(copies["duplicate"])]
     of_cluster = dict(tuple(twinned.groupby("duplicate", sort=False)))
     pairs = []

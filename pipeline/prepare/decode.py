@@ -5,7 +5,7 @@ with grey. Pillow refuses a JPEG or PNG cut at any byte, except where only the e
 missing, which is looked for here.
 
 How images become RGB: grey and black-and-white are three equal channels; 16-bit channels keep
-their high byte (the nearest for 16-bit files made of 8-bit ones, by 257 or by a shift); a palette
+their high byte (exact for 16-bit files made of 8-bit ones, times 257 or shifted); a palette
 is looked up; CMYK is converted without a colour profile; transparent images are laid on black.
 The EXIF orientation is applied, since the image was labelled upright.
 """
@@ -138,7 +138,7 @@ def _load(image: ImageFile.ImageFile, encoded: bytes) -> None:
         raise ImageError(f"{image.format} cut short: no end marker")
     try:
         if image.format == "PNG":
-            # Loading leaves out the checksums, and verifying leaves nothing to load.
+            # Loading does not check the checksums; verify() does, but then nothing can be loaded.
             Pillow.open(io.BytesIO(encoded), formats=["PNG"]).verify()
         image.load()
     except _DAMAGE as error:

@@ -84,7 +84,7 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
 
 
 def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
-    """Remove the other rows from an array of store_images."""
+    """Keep only these rows of an array that store_images wrote."""
     images = np.load(path, mmap_mode="r")
     kept = path.with_name(f"{path.name}.kept")
     with kept.open("wb") as file:

@@ -8,9 +8,9 @@ candidate for anything. `auto` means, in this order:
    label column; or one for each class, named like the class, in any order.
 2. `prepare.labels`: the only other CSV that has both the id and the label column; it may have
    more. One that is set by name may have other column names: if it has exactly two columns, the
-   first is the id and the second the label. Beside a sample submission with a column a class it
-   is the only other CSV that has the id column and, as its label column, one that holds exactly
-   these classes (labels as a column of 0 and 1 for each class are not understood).
+   first is the id and the second the label. If the sample submission has one column per class,
+   the labels file is the only other CSV that has the id column and, as its label column, one that
+   holds exactly these classes (labels as a column of 0 and 1 for each class are not understood).
 3. `prepare.groups.file`: the only remaining CSV of exactly two columns, one of which is the id
    column (the sample submission's or the labels file's); the other is the group. In one that is
    set by name the first is the id, if neither column has the id's name. It covers each labelled

@@ -5,8 +5,8 @@
     probabilities        one column, of two classes          the second class's probability
     probabilities        one column per class, in any order  the probability of each
 
-Every other combination is an error. A submission that Kaggle refuses for its format still costs
-one of the day's, so everything that Kaggle checks, and the order, is checked here first.
+Every other combination is an error. A submission that Kaggle refuses for its format still counts
+towards the day's limit, so everything that Kaggle checks, and the order, is checked here first.
 """
 
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ def deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
-    # A debugging aid that writes over every new tensor: a sixth of a ResNet-18's step on a CPU.
+    # A debugging aid that fills every new tensor: it takes a sixth of a ResNet-18's CPU step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 

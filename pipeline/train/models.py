@@ -251,7 +251,7 @@ def load_model(path: Path) -> tuple[Classifier, list[str]]:
 
 
 _ANY_SIZE_PX = 2**16
-"""A weights file does not tell the size of its images: passes the check of the stages."""
+"""Large enough for any network: a weights file does not tell the size of its images."""
 
 
 class _Description(pydantic.BaseModel):

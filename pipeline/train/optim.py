@@ -36,7 +36,7 @@ def build_optimizer(model: Classifier, config: ModelConfig) -> torch.optim.AdamW
 def _group_by_layer(
     network: nn.Module, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """timm's layers, from the stem up, at layer_decay to the power of the layers above.
+    """timm's layers, from the stem up; lr_scale is layer_decay ** (number of layers above).
 
     After BEiT (Bao et al. 2021, arXiv:2106.08254). The same parameters decay as without layers.
     """

@@ -145,7 +145,7 @@ def _draw_rows(rng: np.random.Generator, split: str, patients: list[_Patient]) -
 
 
 def _choose_parasitized(rng: np.random.Generator, pulls: ndarray) -> Bool[ndarray, " rows"]:
-    """Half of the images, or all that can be, drawn without replacement by their pull."""
+    """Half of the images, or all that can be, drawn with chances proportional to `pulls`."""
     able = np.flatnonzero(pulls > 0)
     count = min(len(pulls) // 2, len(able))
     chosen = np.zeros(len(pulls), bool)

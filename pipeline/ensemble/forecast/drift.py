@@ -3,7 +3,7 @@
 A classifier that predicts which split a row is from is better than chance even without drift, since
 the test patients are other patients. So its AUC is compared with the AUCs for random whole training
 groups that are treated as test, with as large a share of the rows as test has. Only an AUC beyond
-that band is drift. 2,000 rows per split take 2.5 s, most of it for the band.
+their range, the band, is drift. 2,000 rows per split take 2.5 s, most of it for the band.
 """
 
 from pathlib import Path
@@ -21,17 +21,17 @@ _MOST_ROWS = 2000
 """Rows of each split that are used, drawn at random: patients are scarce, not rows."""
 
 _MOST_VALUES = 1024
-"""Values of a row and channel that quantiles are computed from, evenly spaced."""
+"""Evenly spaced values of each row and channel, for its quantiles."""
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FOLDS = 3
 _LEAST_GROUPS = 2 * _FOLDS
 _CHUNK = 256
 _CLIP = 10.0
-"""Density ratios are clipped to a tenth and ten, so that no few rows have all the weight."""
+"""Density ratios are clipped to [0.1, 10], so that a few rows cannot have all the weight."""
 
 _MATERIAL = 0.05
-"""The training groups are weighted where chance reaches the AUC at most this often."""
+"""The training groups are weighted if chance alone gives such an AUC at most this often."""
 
 
 def measure_drift(

@@ -17,7 +17,7 @@ from numpy import ndarray
 from pipeline.scoring.metrics import Scorer
 
 _MOST_STRETCH = 3.0
-"""The most for either reason: few groups that are all alike have hardly any spread."""
+"""The limit of either ratio: a few groups that are alike have hardly any spread."""
 
 _MOST_BLOCKS = 400
 """The spread is measured by leaving out each group, or each of this many sets of groups."""

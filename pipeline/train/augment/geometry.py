@@ -1,6 +1,6 @@
 """Flips, quarter turns and affine maps of whole batches, each image sampled once.
 
-The maps that follow each other in a policy are multiplied to one an image. So nothing is
+The maps that follow each other in a policy are multiplied into one per image. So nothing is
 interpolated twice, and what one map moves out of the picture the next can bring back, unlike in
 albumentations. Flips and quarter turns alone only pick pixels: they are exact.
 
