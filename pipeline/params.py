@@ -82,6 +82,8 @@ def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
             return f"{where}missing: every parameter stands in params.yaml"
         case "value_error":
             return f"{where}{detail['ctx']['error']}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{where}expected a mapping of parameters, found {detail['input']!r}"
         case "union_tag_not_found":
             tag = detail["ctx"]["discriminator"]
             return f"{where}missing the key {tag} that says which kind this is"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import PARAMS, digests, environment, make_project, run, stage
+from project import PARAMS, ROOT, digests, environment, make_project, run, stage
 from zc.lockfile import LockFile
 
 from pipeline.commands import board
@@ -311,6 +311,27 @@ def interrupted(
     left = processes_with(mark)
     yield project, process.returncode, lines
     assert not left
+
+
+def test_commands_end_even_where_nobody_reads_standard_error(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.commands.processes import Processes
+with Processes() as processes:
+    processes.start("sleeper", ["sleep", "60"], {}, None)
+    Path(sys.argv[1]).write_text(str(processes.running["sleeper"].pid))
+    os.kill(os.getpid(), signal.SIGINT)
+    processes.wait()
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", code, str(tmp_path / "pid")]
+    done = subprocess.run(command, cwd=ROOT, stderr=writer, check=False, timeout=30)
+    os.close(writer)
+    assert done.returncode != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 @pytest.mark.slow

@@ -309,7 +309,7 @@ def test_what_was_submitted_from_no_commit_or_an_unknown_one_is_refused(
     title = "submissions/ledger.csv: submissions/tiny.csv (submission 101) was"
     assert refused(small, {"commit": suffix}) == (
         f"{title} submitted from no commit: it cannot be rebuilt. Before the next one, run: git "
-        "commit -a, then dvc repro"
+        "add --all && git commit, then dvc repro"
     )
     unknown = "0123456789" * 4
     assert refused(small, {"commit": unknown + suffix}) == (

@@ -81,11 +81,13 @@ class Processes:
         """Send Ctrl-C to each group; after the grace, or a second signal, kill it."""
         if not self.running:
             return
-        say(f"stopping {', '.join(self.running)}")
         for number in (signal.SIGINT, signal.SIGKILL):
             groups = [process.pid for process in self.running.values() if _signal(process.pid, 0)]
             for group in groups:
                 _signal(group, number)
+            if number == signal.SIGINT:
+                with contextlib.suppress(OSError, SystemExit):  # nobody reads standard error
+                    say(f"stopping {', '.join(self.running)}")
             deadline = time.monotonic() + _GRACE_S
             while any(_signal(group, 0) for group in groups) and time.monotonic() < deadline:
                 for process in self.running.values():

@@ -26,6 +26,8 @@ def reproduce(stages: list[str]) -> None:
         with Repo(_wait_for_lock=True) as repo:
             rebuilt = repo.reproduce(stages or None)
     except DvcException as error:
+        if str(error.__cause__).endswith("exited with 130"):  # Ctrl-C, which the stage has told
+            raise SystemExit(130) from error
         reason = f": {error.__cause__}" if error.__cause__ else ""
         raise PipelineError(f"dvc repro: {error}{reason}") from error
     if not rebuilt:

@@ -77,5 +77,5 @@ def _next_command(config: Config) -> str:
         )
     path = paths.submission(config.ensemble.name)
     if config.download.source == "kaggle":
-        return f"git commit -a, then: make submit  ({path}, after a question)"
+        return f"git add --all && git commit, then: make submit  ({path}, after a question)"
     return f"python -m pipeline submit {path} --competition SLUG"

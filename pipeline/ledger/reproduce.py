@@ -96,7 +96,7 @@ def _find_commit(entry: Entry) -> str:
     if not entry.base_commit:
         raise ReproduceError(
             f"{paths.LEDGER}: {entry.title} was submitted from no commit: it cannot be "
-            "rebuilt. Before the next one, run: git commit -a, then dvc repro"
+            "rebuilt. Before the next one, run: git add --all && git commit, then dvc repro"
         )
     try:
         return git("rev-parse", "--verify", "--quiet", f"{entry.base_commit}^{{commit}}")

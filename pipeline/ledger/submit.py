@@ -59,8 +59,8 @@ def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Callable[[str],
     if provenance.obstacles and not order.unreproducible:
         raise SubmissionError(
             f"{order.file}: could not be rebuilt from a commit: "
-            f"{'; '.join(provenance.obstacles)}. Run: dvc repro, then git commit -a; or submit it "
-            "anyway with --unreproducible"
+            f"{'; '.join(provenance.obstacles)}. Run: dvc repro, then git add --all && git commit; "
+            "or submit it anyway with --unreproducible"
         )
     before = [
         entry
