@@ -6,8 +6,6 @@ rerun `prepare` nor look like reviewed ones; a person copies the rows that are r
 
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import TableError
@@ -36,9 +34,14 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
     classes = read_competition(paths.COMPETITION).classes
     noise = find_label_noise(read_rows(classes, threshold=None))
     ranking = noise.ranking
-    corrected = ranking["image_id"].isin(_corrected(config))
+    reviewed: list[str] = []
+    if config.corrections is not None:
+        reviewed = list(read_corrections(Path(config.corrections))["image_id"])
+    corrected = ranking["image_id"].isin(reviewed)
     suggested = ranking[(ranking["margin"] < 0) & ~corrected].head(top)
-    write_table(output, _as_corrections(suggested))
+    reasons = [f"out-of-fold p(label)={value:.2f}" for value in suggested["probability_of_label"]]
+    rows = suggested[["image_id", "label", "suggested"]].assign(reason=reasons)
+    write_table(output, rows.set_axis(CORRECTION_COLUMNS, axis=1))
     say(
         f"{len(ranking)} labels: {ranking['doubtful'].sum()} contradicted by the out-of-fold "
         f"predictions; about {noise.wrong:.0f} are wrong ({noise.low:.0f} to {noise.high:.0f} over "
@@ -53,15 +56,3 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
         "image, and copy the rows whose label is wrong, each with its reason, into a file that "
         "prepare.corrections names: corrections/NAME.csv"
     )
-
-
-def _corrected(config: PrepareConfig) -> list[str]:
-    if config.corrections is None:
-        return []
-    return list(read_corrections(Path(config.corrections))["image_id"])
-
-
-def _as_corrections(suggested: pd.DataFrame) -> pd.DataFrame:
-    reasons = [f"out-of-fold p(label)={value:.2f}" for value in suggested["probability_of_label"]]
-    columns = suggested[["image_id", "label", "suggested"]]
-    return columns.assign(reason=reasons).set_axis(CORRECTION_COLUMNS, axis=1)

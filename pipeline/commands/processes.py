@@ -46,10 +46,7 @@ class Processes:
     def start(
         self, name: str, command: list[str], own: Mapping[str, str], log: Path | None
     ) -> None:
-        """Start a command with `own` added to the environment; all its output goes to the log.
-
-        Without a log it goes where this program's own output goes.
-        """
+        """Start a command with `own` added to the environment; its output: to log, or to ours."""
         with log.open("wb") if log else contextlib.nullcontext() as output:
             self.running[name] = subprocess.Popen(
                 command,
@@ -61,10 +58,7 @@ class Processes:
             )
 
     def wait(self) -> dict[str, int]:
-        """Wait a little; the exit codes of those that have ended since.
-
-        Raises KeyboardInterrupt, or SystemExit, after a signal.
-        """
+        """Wait a little; who ended since. Raises KeyboardInterrupt or SystemExit on a signal."""
         time.sleep(_TURN_S)
         if self._received:
             number = self._received.pop()

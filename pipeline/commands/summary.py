@@ -14,10 +14,7 @@ from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
 
 
 def run(config: Config) -> None:
-    """Print the result on standard output.
-
-    Raises PipelineError before the first run, TableError where card and leaderboard differ.
-    """
+    """Print the result. Raises PipelineError before a run, TableError on files that disagree."""
     if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
         raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
     card = read_card(paths.card(config.ensemble.name))

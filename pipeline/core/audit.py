@@ -77,10 +77,7 @@ class DuplicateCounts(Record):
 
 
 class TwinPair(Record):
-    """A test image and all training images of its cluster.
-
-    kind: that of the test image and the training image most like it.
-    """
+    """A test image and the training images of its cluster; kind: that of the most alike one."""
 
     test: str
     train: list[str]

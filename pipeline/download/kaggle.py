@@ -129,10 +129,7 @@ def _verify(path: Path, file: RemoteFile) -> None:
 
 
 def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
-    """Check that a bundle holds the listed files, and copy its CSVs out beside it.
-
-    The images stay in the zip, which prepare reads as NAME.zip/FOLDER.
-    """
+    """Check a bundle's list of files; copy its CSVs beside it (prepare reads images in the zip)."""
     with zipfile.ZipFile(bundle) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         missing = [

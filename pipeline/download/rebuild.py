@@ -80,10 +80,7 @@ def rebuild_competition(archive: Path, config: RebuildSource, raw: Path, hidden:
 
 
 def _list_cells(images: ImageArchive) -> pd.DataFrame:
-    """One row an image, by name: name, label, patient, and a member that holds it.
-
-    All slides of a number are one patient, since a half would leak.
-    """
+    """One row an image, by name. Slides of a number are one patient, since a half would leak."""
     if images.ignored:
         others = f"{len(images.ignored)} {examples(images.ignored)}"
         say(f"{images.place}: files that are no images: {others}")
@@ -102,11 +99,9 @@ def _list_cells(images: ImageArchive) -> pd.DataFrame:
     names = list(cells["name"])
     slides = {name: _SLIDE.fullmatch(name) for name in names}
     unknown = [name for name, slide in slides.items() if not slide]
-    requirements = [
-        (_NAMED, unknown, _ANOTHER),
-        ("each name in one class", first_repeated(names), _ANOTHER),
-    ]
-    require(CompetitionError, images.place, f"{len(slides)} names", *requirements)
+    named = (_NAMED, unknown, _ANOTHER)
+    once = ("each name in one class", first_repeated(names), _ANOTHER)
+    require(CompetitionError, images.place, f"{len(slides)} names", named, once)
     _check_copies(images, table)
     cells["label"] = cells["folder"].map(LABELS)
     cells["patient"] = [f"C{slide[1].lstrip('0')}" for slide in slides.values() if slide]

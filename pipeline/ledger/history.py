@@ -39,10 +39,7 @@ class PastSubmission:
 
 
 def recall(entries: list[Entry]) -> list[PastSubmission]:
-    """What is left of each submission that counts, in the ledger's order.
-
-    Raises SubmissionError where a public score is not a number.
-    """
+    """What is left of each counted submission, in order. Raises SubmissionError on a bad score."""
     submissions = []
     for entry in entries:
         if entry.status in COUNTED:

@@ -81,11 +81,7 @@ COLUMNS = [field.name for field in fields(Entry)]
 
 
 def read_ledger(path: Path) -> list[Entry]:
-    """All lines, oldest first; empty where there is no file.
-
-    Raises SubmissionError where the file is not a valid ledger: edited by hand, or a merge
-    conflict.
-    """
+    """All lines, oldest first; none without a file. Raises SubmissionError on an invalid ledger."""
     if not path.exists():
         return []
     rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
@@ -110,20 +106,14 @@ def append(path: Path, entry: Entry) -> None:
 
 
 def latest(entries: list[Entry], competition: str | None = None) -> list[Entry]:
-    """What is known of each submission, in the order of their first lines.
-
-    competition: only its submissions; None: those of every competition.
-    """
+    """What is known of each submission, in the order of first lines; competition None: of all."""
     last = {(entry.competition, entry.mark): entry for entry in entries}
     return [entry for entry in last.values() if competition in (None, entry.competition)]
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time submit or update the ledger.
-
-    Raises SubmissionError where another process does so now.
-    """
+    """Let one process at a time submit or update. Raises SubmissionError while another does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):

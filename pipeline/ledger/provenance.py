@@ -32,10 +32,7 @@ class Provenance:
 
 
 def trace(file: Path) -> Provenance:
-    """Find out what a submission was made from. Runs in the repository's root.
-
-    Raises TableError where the card beside the file cannot be read.
-    """
+    """What a file was made from, by the repository's root. Raises TableError on a bad card."""
     sha256 = sha256_of(file)
     commit, obstacles = _find_commit()
     path = file.with_suffix(".json")

@@ -87,10 +87,7 @@ def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Callable[[str],
 
 
 def settle(entry: Entry, kaggle: Kaggle) -> Entry:
-    """Find out whether Kaggle has a submission that was about to be sent, and record it.
-
-    Looks again for SETTLE_S before it is recorded as lost: Kaggle's list may be late.
-    """
+    """Record whether Kaggle has a submission; looks for SETTLE_S, since its list may be late."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         for found in kaggle.list_submissions(entry.competition):

@@ -98,11 +98,7 @@ def run(config: Config, source: Path, output: Path) -> None:
 
 
 def load_ensemble(config: Config) -> Ensemble:
-    """Load the submission's networks, on the device and in the precision that params.yaml names.
-
-    Raises EnsembleError or TrainError where a network is missing or is not the one that made the
-    submission.
-    """
+    """The submission's networks. Raises EnsembleError or TrainError on a missing or wrong one."""
     deterministic(config.train.threads)
     card, weights = find_weights(config)
     networks = {}
@@ -127,10 +123,7 @@ def load_ensemble(config: Config) -> Ensemble:
 
 
 def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
-    """Find the submission's card, and the weights of its networks: files by model, in its order.
-
-    Raises EnsembleError where the card, params.yaml and models/ do not agree.
-    """
+    """The submission's card, and weights by model. Raises EnsembleError where they disagree."""
     path, submission = paths.card(config.ensemble.name), paths.submission(config.ensemble.name)
     card = read_card(path)
     if card.external:

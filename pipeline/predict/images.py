@@ -80,10 +80,7 @@ class DecodedBatch:
 
 
 def open_images(source: Path) -> ImageFolder | ImageArchive:
-    """Open the images of a folder, a zip, or a folder inside a zip (NAME.zip/FOLDER).
-
-    Raises ImageError where there are none, ArchiveError on a zip as ImageArchive does.
-    """
+    """Open a folder, a zip or NAME.zip/FOLDER. Raises ImageError on no images, or ArchiveError."""
     opened = _open(source)
     if opened.members:
         return opened
@@ -101,10 +98,7 @@ def have_suffix(image_ids: list[str]) -> bool:
 
 
 def name_images(members: list[str], with_suffix: bool) -> list[str]:
-    """Give each image an id of its own: file names, or else paths (see above).
-
-    Raises ImageError for names that are not UTF-8, which a CSV cannot hold.
-    """
+    """Each image's id: its file name, or else its path. Raises ImageError on names not in UTF-8."""
     foreign = [ascii(name) for name in members if name.encode(errors="ignore").decode() != name]
     if foreign:
         raise ImageError(

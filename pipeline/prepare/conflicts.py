@@ -42,11 +42,7 @@ def find_conflicts(train: pd.DataFrame) -> list[SamePixels]:
 def apply_rule(
     train: pd.DataFrame, conflicts: list[SamePixels], rule: Rule, labels_file: Path
 ) -> Bool[ndarray, " rows"]:
-    """Which rows stay in training.
-
-    Raises CompetitionError with `stop` where there is a conflict, and with `exclude` where a
-    class would lose its last image.
-    """
+    """Which rows stay. Raises CompetitionError on conflicts with `stop`, or a class left empty."""
     if rule == "stop" and conflicts:
         lines = [
             " and ".join(

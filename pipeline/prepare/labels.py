@@ -30,10 +30,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels file. image_ids and labels are parallel; classes are in their order.
-
-    classes: sorted by number where all are integers, else as text.
-    """
+    """The labels file: image_ids and labels in parallel; classes sorted, by number if integers."""
 
     path: Path
     id_column: str
@@ -44,11 +41,7 @@ class Labelled:
 
 
 def read_sample(path: Path) -> Sample:
-    """Read the sample submission.
-
-    Raises CompetitionError on fewer than two columns, and on an id that is empty, has blanks
-    around it or appears twice.
-    """
+    """The ids to predict. Raises CompetitionError on one column, or an invalid or repeated id."""
     table = read_csv(path)
     columns = list(table.columns)
     if len(columns) < 2:

@@ -95,10 +95,7 @@ def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
 
 
 def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareConfig) -> None:
-    """Raise ImageError with everything that cannot be read, unless it may be left out.
-
-    In train it may with `unreadable: exclude`, as long as an image remains; in test never.
-    """
+    """Raise ImageError on what cannot be read; `exclude` allows it in train, never in test."""
     problems = []
     again = "Get the archive from its source again"
     if train.unreadable and (config.unreadable == "stop" or train.table.empty):

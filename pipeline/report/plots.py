@@ -88,11 +88,7 @@ def draw_curves(model: str, curves: Sequence[Curve], column: str) -> Markup:
     return chart.markup()
 
 
-_COLUMN_NAMES = {
-    "loss": "training loss",
-    "accuracy": "training accuracy",
-    "lr": "learning rate",
-}
+_COLUMN_NAMES = {"loss": "training loss", "accuracy": "training accuracy", "lr": "learning rate"}
 
 
 def draw_reliability(reliability: Reliability) -> Markup:

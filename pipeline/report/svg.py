@@ -39,10 +39,7 @@ class Scale:
 
 
 def scale(values: Iterable[float], label: str, whole: bool = False) -> Scale:
-    """About five ticks at round numbers (1, 2 or 5 times a power of ten) around the values.
-
-    whole: ticks at integers only.
-    """
+    """About five ticks at 1, 2 or 5 times a power of ten around the values; whole: integers."""
     known = [value for value in values if math.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     if high - low < 1e-9:
@@ -58,10 +55,7 @@ def scale(values: Iterable[float], label: str, whole: bool = False) -> Scale:
 
 
 class Chart:
-    """Axes, and shapes in the units of the axes; `style` is always a class of the style sheet.
-
-    A vertical axis without ticks is not marked.
-    """
+    """Axes, and shapes in the units of the axes; `style` is always a class of the style sheet."""
 
     def __init__(
         self, what: str, x: Scale, y: Scale, height: float = 230.0, left: float | None = None

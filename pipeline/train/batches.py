@@ -28,8 +28,7 @@ from pipeline.train.config import ModelConfig
 from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
 
 Batch = tuple[
-    Num[Tensor, "batch 3 height width"],
-    Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
+    Num[Tensor, "batch 3 height width"], Int[Tensor, " batch"] | Float[Tensor, "batch classes"]
 ]
 """Images of 0 to 255, and their classes or, where images are mixed, the share of each class."""
 

@@ -48,10 +48,7 @@ class Classifier(nn.Module):
 
 
 def vgg(network: SmallNetwork, classes: int) -> nn.Module:
-    """Stages of two 3 × 3 convolutions and a 2 × 2 maximum.
-
-    After Simonyan and Zisserman 2014 (arXiv:1409.1556), with batch normalisation.
-    """
+    """Stages of two 3 × 3 convolutions and a 2 × 2 maximum, with batch norm (arXiv:1409.1556)."""
     layers: list[nn.Module] = []
     channels = 3
     for stage in range(network.stages):
@@ -64,10 +61,7 @@ def vgg(network: SmallNetwork, classes: int) -> nn.Module:
 
 
 def resnet(network: SmallNetwork, classes: int) -> nn.Module:
-    """A stem and one residual block a stage; each stage but the first halves the map.
-
-    After He et al. 2015 (arXiv:1512.03385), basic blocks.
-    """
+    """A stem and a basic residual block a stage, all but the first halving (arXiv:1512.03385)."""
     widths = [network.width * 2**stage for stage in range(network.stages)]
     stem = nn.Sequential(*_conv_bn_relu(3, widths[0]), nn.MaxPool2d(2))
     blocks = [_Block(widths[0], widths[0], stride=1)]
@@ -95,10 +89,7 @@ class _Block(nn.Module):
 
 
 class _Head(nn.Sequential):
-    """The classifier, from the average and the maximum of each channel over the map.
-
-    The maximum beside the average lets one small parasite decide, wherever it lies.
-    """
+    """The classifier; the maximum beside the average lets one small parasite decide, anywhere."""
 
     def __init__(self, channels: int, dropout: float, classes: int) -> None:
         super().__init__(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
@@ -174,10 +165,7 @@ def _build_timm(
 
 
 def _load_backbone(network: Any, path: Path) -> None:
-    """Load all weights but those of a classifier of another size, which stays fresh.
-
-    timm itself only logs tensors that do not fit, and trains on from random ones.
-    """
+    """Load all but a classifier of another size; timm itself only logs tensors that do not fit."""
     if not path.is_file():
         raise TrainError(f"network: weights: no such file: {path}")
     try:

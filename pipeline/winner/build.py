@@ -52,7 +52,13 @@ def run(config: Config, output: Path) -> None:
     """
     name = config.ensemble.name
     folder, zipped = output / name, output / f"{name}.zip"
-    _check_place(folder, zipped)
+    is_package = (folder / ENTRY_POINTS).is_file()
+    for place in (folder, zipped):
+        if place.exists() and not is_package:
+            raise SubmissionError(
+                f"{place}: expected nothing or an earlier package, found something else there. "
+                "Name another place: --output FOLDER"
+            )
     submission = paths.submission(name)
     if not submission.is_file():
         raise SubmissionError(f"{submission}: no such file. Run: dvc repro")
@@ -68,16 +74,6 @@ def run(config: Config, output: Path) -> None:
     with new_file(zipped) as partial:
         _zip(folder, partial)
     say(f"{zipped}: {zipped.stat().st_size / 1e6:.1f} MB, the same as {folder}/")
-
-
-def _check_place(folder: Path, zipped: Path) -> None:
-    is_package = (folder / ENTRY_POINTS).is_file()
-    for place in (folder, zipped):
-        if place.exists() and not is_package:
-            raise SubmissionError(
-                f"{place}: expected nothing or an earlier package, found something else there. "
-                "Name another place: --output FOLDER"
-            )
 
 
 def _find_obstacles(submission: Path) -> list[str]:

@@ -73,8 +73,12 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
     source = Path(images).resolve() if images else None
     try:
         settings = read_settings(root / SETTINGS)
-        if source is None and step != "train":
-            _check_raw(Path(settings.RAW_DATA_DIR))
+        raw = Path(settings.RAW_DATA_DIR)
+        if source is None and step != "train" and not (raw.is_dir() and any(raw.iterdir())):
+            raise CompetitionError(
+                f"{raw}: expected the competition's files, found none. Put them there, or set "
+                f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
+            )
         _enter(root, settings)
         config = read_config(paths.PARAMS)
         match step:
@@ -94,10 +98,7 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
 
 
 def read_settings(path: Path) -> Settings:
-    """Read SETTINGS.json; the folders become absolute.
-
-    Raises ConfigError unless it names exactly the five folders, none of them in CLEAN_DATA_DIR.
-    """
+    """SETTINGS.json, made absolute. Raises ConfigError on other folders, or in CLEAN_DATA_DIR."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file. Unpack the package again")
     try:
@@ -120,14 +121,6 @@ def read_settings(path: Path) -> Settings:
                 "files. Name another folder"
             )
     return Settings.model_validate({name: str(folder) for name, folder in folders.items()})
-
-
-def _check_raw(raw: Path) -> None:
-    if not raw.is_dir() or not any(raw.iterdir()):
-        raise CompetitionError(
-            f"{raw}: expected the competition's files, found none. Put them there, or set "
-            f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
-        )
 
 
 def _enter(root: Path, settings: Settings) -> None:

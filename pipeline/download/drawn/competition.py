@@ -55,11 +55,7 @@ class _Patient:
 
 
 def draw_competition(config: SyntheticSource, raw: Path, hidden: Path) -> None:
-    """Write the competition's files to the folder `raw`, solution and truth to `hidden`.
-
-    Both folders exist and are empty. Raises ConfigError where there are too few images for the
-    patients or copies.
-    """
+    """Write to two empty folders. Raises ConfigError on too few images for patients or copies."""
     train, test, stains = _plan(config)
     splits = [(train, _TRAIN_CELLS, "train_data"), (test, _TEST_CELLS, "test_data")]
     for rows, stream, name in splits:
@@ -162,10 +158,7 @@ def _draw_names(rng: np.random.Generator, kinds: dict[str, tuple[Mark, float]]) 
 
 
 def _choose_copies(rng: np.random.Generator, train: pd.DataFrame, count: int) -> list[str]:
-    """For each row the id that it copies, or nothing; `count` rows are copies.
-
-    A copy has its original's patient and true label, and no original is itself a copy.
-    """
+    """The id that each row copies, or none: of the same patient and true label, itself no copy."""
     originals = {
         key: list(rows) for key, rows in train.groupby(["patient", "true_label"]).groups.items()
     }

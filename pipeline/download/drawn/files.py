@@ -15,10 +15,7 @@ from pipeline.core.tables import write_table
 
 
 def write_tables(raw: Path, hidden: Path, train: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Write labels, groups and sample submission to `raw`, the solution to `hidden`.
-
-    train: columns id, label, patient. test: id, label (the true one), Usage.
-    """
+    """Write the CSVs. train: columns id, label, patient. test: id, label (the true one), Usage."""
     write_table(raw / "train_labels.csv", train[["id", "label"]])
     write_table(raw / "train_groups.csv", train[["id", "patient"]])
     write_table(raw / "sample_submission.csv", test[["id"]].assign(label=0))
@@ -26,10 +23,7 @@ def write_tables(raw: Path, hidden: Path, train: pd.DataFrame, test: pd.DataFram
 
 
 def write_images(path: Path, ids: list[str], pngs: Iterable[bytes], what: str) -> None:
-    """Write a zip with a PNG for each id, in their order, in a folder named as the zip.
-
-    pngs: whole files, taken one at a time. what: for the progress.
-    """
+    """Zip a PNG file for each id, in order, in a folder named as the zip. what: for progress."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for image_id, png in track(zip(ids, pngs, strict=True), what, len(ids)):
             member = zipfile.ZipInfo(f"{path.stem}/{image_id}.png", (1980, 1, 1, 0, 0, 0))

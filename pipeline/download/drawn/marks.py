@@ -201,10 +201,7 @@ ARTEFACTS: dict[str, tuple[Mark, float]] = {
 
 
 def pick_place(rng: np.random.Generator, inside: Plane, diameter_px: float) -> MarkPlace:
-    """A place on the cell: mostly well inside, at its edge about one time in seven.
-
-    inside: not 0 on the cell.
-    """
+    """A place on the cell, where `inside` is not 0: at its edge about one time in seven."""
     depth = cv2.distanceTransform((inside > 0).astype(np.uint8), cv2.DIST_L2, 3)
     at_edge = rng.random() < 0.15
     low, high = (0.03, 0.08) if at_edge else (0.13, 1.0)
