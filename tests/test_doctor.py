@@ -220,7 +220,7 @@ def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
     git, dvc = ask_in(repository)
     assert dvc == ("ok", "remote shelf https://example.org/shelf (default)")
     assert git[1].endswith(
-        ", 1 files not committed (first: .dvc/config): a score that is sent now cannot be "
+        ", files not committed: 1 (first: .dvc/config); a score that is sent now cannot be "
         "reproduced from a commit. Run: git status"
     )
 

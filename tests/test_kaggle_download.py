@@ -220,7 +220,7 @@ def test_every_refusal_is_a_sentence_that_says_what_to_do(
         ),
         (
             {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None},
-            "no credentials that Kaggle's client can use: no credentials for Kaggle. Run: kaggle auth "
+            "no credentials for Kaggle. Run: kaggle auth "
             "login; or press Generate New Token on https://www.kaggle.com/settings/api and save the "
             "token in {folder}/home/.kaggle/access_token (then chmod 600), or export "
             "KAGGLE_API_TOKEN=TOKEN. A legacy kaggle.json belongs in {folder}/home/.config/kaggle",

@@ -281,7 +281,7 @@ def test_a_broken_image_has_no_row_and_is_named_with_its_reason(
         assert float(row["p_1"]) == pytest.approx(float(expected["p_1"]), abs=1e-6)
     assert [row["file"] for row in rows_of(Path("out.broken.csv"))] == sorted(broken)
     assert rows_of(Path("out.broken.csv"))[0]["reason"] == "zero bytes"
-    assert "some: 1 other files ignored (first: notes.txt)" in capsys.readouterr().err
+    assert "some: other files ignored: 1 (first: notes.txt)" in capsys.readouterr().err
 
 
 def damaged_member() -> str:

@@ -156,7 +156,7 @@ def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
         return "note", f"no commit yet. {fix}"
     if changed := [line[3:] for line in status.splitlines()]:
         return "note", (
-            f"commit {commit}, {len(changed)} files not committed {examples(changed)}: a score "
+            f"commit {commit}, files not committed: {len(changed)} {examples(changed)}; a score "
             "that is sent now cannot be reproduced from a commit. Run: git status"
         )
     return "ok", f"commit {commit}, nothing uncommitted"

@@ -46,7 +46,10 @@ class Processes:
     def start(
         self, name: str, command: list[str], own: Mapping[str, str], log: Path | None
     ) -> None:
-        """Start a command with `own` added to the environment; its output: to log, or to ours."""
+        """Start a command with `own` added to the environment.
+
+        Its output goes to the log; without one, to where this program's own output goes.
+        """
         with log.open("wb") if log else contextlib.nullcontext() as output:
             self.running[name] = subprocess.Popen(
                 command,
@@ -58,7 +61,10 @@ class Processes:
             )
 
     def wait(self) -> dict[str, int]:
-        """Wait a little; who ended since. Raises KeyboardInterrupt or SystemExit on a signal."""
+        """Wait a little; the exit codes of those that have ended since.
+
+        Raises KeyboardInterrupt or SystemExit after a signal.
+        """
         time.sleep(_TURN_S)
         if self._received:
             number = self._received.pop()

@@ -8,7 +8,7 @@ from numpy import ndarray
 def ordered_pairs(
     positive: Float[ndarray, "*shape values"], negative: Float[ndarray, "*shape values"]
 ) -> Float[ndarray, "*shape"]:
-    """In how many pairs the positive row has a larger value than the negative; ties count half.
+    """The number of pairs whose positive row has the larger value; ties count half.
 
     positive, negative: how many rows of each kind have each value, the values ascending. Divided by
     the number of all pairs it is the area under the ROC curve (the statistic of Mann and Whitney).

@@ -32,8 +32,8 @@ class ExternalMember(Section):
     unchecked: it may be missing; then nothing shows that its models never saw the images that
     they predict, and the card says so."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """Of both files, as `cat OOF TEST | sha256sum` prints it: DVC does not track the files, but
-    records this hash, and so which tables were blended."""
+    """Hash of both files, as `cat OOF TEST | sha256sum` prints it. DVC does not track the files,
+    but records this hash, and so which tables were blended."""
 
 
 class ForecastConfig(Section):

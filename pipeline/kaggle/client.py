@@ -105,8 +105,7 @@ class Kaggle:
         """Sign in. Raises KaggleError if there are no credentials, or none that work."""
         self._credentials = find_credentials(os.environ, Path.home())
         if self._credentials.used is None:
-            problems = "; ".join(self._credentials.problems)
-            raise KaggleError(f"no credentials that Kaggle's client can use: {problems}")
+            raise KaggleError("; ".join(self._credentials.problems))
         try:
             self._api: Any = self._call("signing in", "settings", _sign_in)
         except PipelineError:

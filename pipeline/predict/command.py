@@ -74,7 +74,7 @@ def run(config: Config, source: Path, output: Path) -> None:
     with open_images(source) as images:
         image_ids = name_images(images.members, ensemble.with_suffix)
         if images.ignored:
-            say(f"{source}: {len(images.ignored)} other files ignored {examples(images.ignored)}")
+            say(f"{source}: other files ignored: {len(images.ignored)} {examples(images.ignored)}")
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
         found = score(ensemble, images, images.members, image_ids, config.prepare)

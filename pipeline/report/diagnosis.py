@@ -26,7 +26,7 @@ class PredictedRows:
     probabilities: Probabilities
     predicted: Labels
     classes: list[str]
-    """In the order of the labels and probabilities."""
+    """The names, in the order of the indices and of the columns."""
 
 
 @dataclass(frozen=True)

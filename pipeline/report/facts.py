@@ -73,9 +73,9 @@ class ReportFacts:
     audit: Audit
     folds: FoldSummary
     fold_scores: dict[int, float | None]
-    """By fold; None where the score is not defined or the fold was not trained."""
+    """The score of each fold; None where the score is not defined or the fold was not trained."""
     curves: dict[str, list[Curve]]
-    """By model."""
+    """The learning curves of each model."""
     rows: PredictedRows
     confusion: Int[ndarray, "classes classes"]
     class_reports: list[ClassReport]

@@ -129,7 +129,7 @@ def _columns(facts: ReportFacts) -> dict[str, list[str]]:
 
 
 def _list_models(card: Card) -> list[ModelRow]:
-    """In the order of the blend's models: those that were trained here, then external ones."""
+    """A row for each model of the blend: those that were trained here, then external ones."""
     blend = card.blend.fitted.blend
     weight_of: dict[str, float] = {}
     if isinstance(blend, FittedMean):
