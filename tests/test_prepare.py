@@ -104,7 +104,7 @@ BAD = {
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(store, "cores", lambda: 4)
     train = {f"a{number}": encode(draw()) for number in range(60)}
     write_raw(dict(sorted(train.items(), reverse=True)), test := clean_test(), groups="AB" * 30)
     run(make_config(fit=fit))
@@ -149,7 +149,7 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_threads(
     write_raw(clean_train() | {"b": same, "c": same}, clean_test())
     written = []
     for threads in (1, 4):
-        monkeypatch.setattr(store.os, "cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr(store, "cores", lambda threads=threads: threads)
         run(make_config())
         files = [*paths.STORE.iterdir(), paths.AUDIT]
         written.append({path.name: path.read_bytes() for path in files})
@@ -260,7 +260,7 @@ def test_a_full_disk_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -
 
 def test_memory_does_not_grow_with_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    monkeypatch.setattr(store.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(store, "cores", lambda: 2)
     ahead = []
     for taken, _ in enumerate(store._in_order(decoded.append, range(500)), start=1):
         ahead.append(len(decoded) - taken)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from project import copy_project, digests, run, stage
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, SubmissionError
 from pipeline.core.files import sha256_of
+from pipeline.core.machine import cores
 from pipeline.core.record import write_record
 from pipeline.download.config import (
     DownloadConfig,
@@ -180,7 +180,7 @@ def test_the_readme_says_where_the_data_came_from(source: DownloadConfig, said: 
 def test_the_machine_is_described_the_same_twice() -> None:
     facts = describe_machine()
     assert facts == describe_machine()
-    assert facts["CPU cores"] == str(os.cpu_count())
+    assert facts["CPU cores"] == str(cores())
     assert all(facts.values())
     assert facts["Python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
 

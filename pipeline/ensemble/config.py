@@ -107,9 +107,10 @@ class EnsembleConfig(Section):
                 f"threshold: {self.metric} scores probabilities, which no threshold changes: "
                 "expected none"
             )
-        if self.blend == "rank_mean" and self.metric != "roc_auc":
+        if self.blend == "rank_mean" and not METRICS[self.metric].scores_order:
+            fit = " or ".join(name for name, metric in METRICS.items() if metric.scores_order)
             raise ValueError(
-                f"blend: rank_mean keeps only the order: expected the metric roc_auc, "
+                f"blend: rank_mean keeps only the order: expected the metric {fit}, "
                 f"found {self.metric}"
             )
         return self

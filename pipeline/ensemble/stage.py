@@ -149,7 +149,7 @@ def _recipes(config: EnsembleConfig, names: list[str], metric: Metric) -> list[R
     if len(names) == 1:
         kinds = ["mean"]
     elif config.blend == "auto":
-        kinds = [kind for kind in KINDS if kind != "rank_mean" or config.metric == "roc_auc"]
+        kinds = [kind for kind in KINDS if kind != "rank_mean" or metric.scores_order]
     else:
         kinds = [config.blend]
     return [

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipeline.core.errors import ArchiveError, ImageError, examples
+from pipeline.core.machine import cores
 from pipeline.core.shapes import Images
 from pipeline.core.tables import first_repeated
 from pipeline.prepare.config import PrepareConfig
@@ -130,7 +131,7 @@ def decode_batches(
         except (ImageError, ArchiveError) as error:
             return BrokenImage(member, str(error))
 
-    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    threads = min(MOST_THREADS, cores())
     with ThreadPoolExecutor(threads) as pool:
         try:
             ahead = pool.map(decode, members[:size])

@@ -7,7 +7,6 @@ memory map would do the same until the disk is full, and then kill the process.
 """
 
 import hashlib
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ from numpy import ndarray
 
 from pipeline.core.audit import Unreadable
 from pipeline.core.errors import ImageError, examples
+from pipeline.core.machine import cores
 from pipeline.core.progress import track
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, decode_image
@@ -154,7 +154,7 @@ def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:
 
 def _in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
     """Results in the order of the jobs, from threads that are only a few jobs ahead."""
-    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    threads = min(MOST_THREADS, cores())
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -97,6 +97,8 @@ class Metric(ABC):
     """Whether it is for two classes only; the second is then the positive one."""
     lowest: float = 0.0
     highest: float = 1.0
+    scores_order: bool = False
+    """Whether only the order of the second class's probabilities counts, so that ranks do too."""
     is_mean_of_rows: bool = False
     """Whether it is the mean over rows of right (1) or wrong (0), so that tests for counts fit."""
 
@@ -291,7 +293,7 @@ METRICS: dict[str, Metric] = {
         LabelMetric("accuracy", _accuracy, is_mean_of_rows=True),
         LabelMetric("balanced_accuracy", _balanced_accuracy),
         ProbabilityMetric("log_loss", _log_loss, greater_is_better=False, highest=math.inf),
-        ProbabilityMetric("roc_auc", _roc_auc, two_classes=True),
+        ProbabilityMetric("roc_auc", _roc_auc, two_classes=True, scores_order=True),
         LabelMetric("f1", _f1, two_classes=True),
         LabelMetric("macro_f1", _macro_f1),
         ProbabilityMetric("macro_roc_auc", _macro_roc_auc),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from pipeline.core.machine import cores
+
 _CPUINFO = Path("/proc/cpuinfo")
 _PACKAGES = ("torch", "timm", "albumentations", "numpy", "pillow", "opencv-python-headless", "dvc")
 
@@ -16,7 +18,7 @@ def describe_machine() -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "CPU": _cpu(),
-        "CPU cores": str(os.cpu_count() or 1),
+        "CPU cores": str(cores()),
         "Memory": f"{memory / 2**30:.0f} GiB",
         "GPU": _gpus(),
         "Operating system": _system(),
