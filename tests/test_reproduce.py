@@ -249,6 +249,8 @@ START = "submissions/tiny.csv (submission 101): rebuilt from commit aaaaaaaaaaaa
          "submissions/tiny.csv: rebuilt from commit aaaaaaaaaaaa, byte for byte what was submitted: 9 rows, SHA-256 bbbbbbbbbbbbbbbb. It was made with changes that no commit holds. It is /f/submissions/tiny.csv."),
         (Verdict(MADE, KEPT, "c" * 64, 9, list("123456"), None),
          START + "but 6 of 9 rows differ (first: 1, 2, 3). It is /f/submissions/tiny.csv."),
+        (Verdict(dataclasses.replace(MADE, metric="accuracy"), None, "c" * 64, 8, ["t1", "t2"], None),
+         START + "but 2 of 8 rows differ (first: t1, t2): accuracy moves by at most 0.2500."),
         (Verdict(MADE, None, "c" * 64, 9, ["t1", "t2"], 1.25e-7),
          START + "but 2 of 9 rows differ (first: t1, t2), by at most 1.2e-07."),
         (Verdict(MADE, None, "c" * 64, 9, [], None),

@@ -27,10 +27,7 @@ def git_bytes(*arguments: str, folder: Path = Path()) -> bytes:
 
 
 def file_at(commit: str, path: Path) -> bytes | None:
-    """A file's bytes at a commit; None where git does not have them, or there is no git.
-
-    path: relative to the current folder.
-    """
+    """A file's bytes at a commit, by its path from here; None where git or the file is missing."""
     try:
         return git_bytes("show", f"{commit}:./{path.as_posix()}")
     except GitError:

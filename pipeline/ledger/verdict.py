@@ -60,11 +60,14 @@ def report(verdict: Verdict) -> str:
         found = f"other bytes, but all {rows} rows say the same, so the score is the same."
     else:
         found = f"but {len(different)} of {rows} rows differ {examples(different)}"
-        found += "." if verdict.farthest is None else f", by at most {verdict.farthest:.2g}."
+        found += "" if verdict.farthest is None else f", by at most {verdict.farthest:.2g}"
+        if (metric := METRICS.get(entry.metric)) and metric.is_mean_of_rows:
+            found += f": {metric.name} moves by at most {len(different) / rows:.4f}"
+        found += "."
     if entry.commit != entry.base_commit:
         found += " It was made with changes that no commit holds."
-    place = f" It is {verdict.rebuilt}." if verdict.rebuilt else ""
-    return f"{entry.title}: rebuilt from commit {entry.base_commit[:12]}, {found}{place}"
+    found += f" It is {verdict.rebuilt}." if verdict.rebuilt else ""
+    return f"{entry.title}: rebuilt from commit {entry.base_commit[:12]}, {found}"
 
 
 def _find_farthest(wanted: Answers, found: Answers) -> float | None:
