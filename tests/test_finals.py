@@ -285,16 +285,18 @@ def test_a_card_in_another_form_is_said_to_be_unreadable(folder: Path) -> None:
     known = recall([dataclasses.replace(entries[0], commit=head), *entries[1:]])
     assert known[0].answers is not None
     assert choose_finals(known, {}).aside[0] == (
-        f"a submissions/a.csv: no card with a forecast: {head[:12]}:submissions/a.json: this "
-        "version of the pipeline cannot read the card"
+        f"a submissions/a.csv: no card with a forecast: {head[:12]}:submissions/a.json: name: Field "
+        "required, found {}: this version of the pipeline cannot read the card"
     )
     path.write_text("<<<<<<< HEAD")
     assert recall(entries)[0].no_card.endswith("this version of the pipeline cannot read the card")
 
 
 def test_a_card_of_a_metric_that_is_not_known_is_named(folder: Path) -> None:
-    entries = write(folder, ["0.9"] * 3, metric="dice")
-    assert explain_entries(entries[:1], None)[0].endswith("quadratic_kappa, found 'dice'")
+    entries = write(folder, ["0.9"] * 3)
+    for path in (folder / "submissions").glob("*.json"):
+        path.write_text(path.read_text().replace('"name": "accuracy"', '"name": "dice"'))
+    assert "quadratic_kappa, found 'dice'" in explain_entries(entries[:1], None)[0]
     with pytest.raises(SubmissionError, match="found none of 3: a .* found 'dice'"):
         choose_finals(recall(entries), GROUPS)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.scoring.metrics import METRICS
+
 ROOT = Path(__file__).parent.parent
 PIPELINE = ROOT / "pipeline"
 FLOORS = [
@@ -57,6 +59,29 @@ def test_no_module_lies_loose_and_no_room_is_unknown() -> None:
     assert loose == {"__init__", "__main__", "params"}
     rooms = {path.parent.name for path in PIPELINE.glob("*/__init__.py")}
     assert rooms | {"params", "__main__"} == set(FLOOR)
+
+
+def test_a_type_has_a_name_of_its_own() -> None:
+    names = [
+        node.name
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name in sorted(set(names)) if names.count(name) > 1] == []
+
+
+def test_no_module_asks_for_a_metrics_name() -> None:
+    """What depends on the metric is an attribute of the metric."""
+    asked = [
+        f"{file}: {ast.unparse(node)}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Compare)
+        for side in [node.left, *node.comparators]
+        if isinstance(side, ast.Constant) and side.value in METRICS
+    ]
+    assert asked == []
 
 
 @pytest.mark.parametrize("library", ["torch", "timm", "albumentations", "sklearn", "kaggle", "dvc"])

@@ -382,14 +382,17 @@ def a_model_less(_: Config) -> None:
 
 
 THEIRS = {"model": "theirs", "folds": "checked", "sha256": {}}
-OF_THREE = {"fitted": {"blend": {"kind": "weighted_mean", "weights": [0.5, 0.25, 0.25]}}}
 
 
-def a_broken_blend(_: Config) -> None:
-    card = paths.card("tiny")
-    broken = json.loads(card.read_text())
-    broken["blend"]["fitted"]["blend"]["weights"] = [0.5, "x"]
-    card.write_text(json.dumps(broken))
+def weights_of(*weights: object) -> Callable[[Config], object]:
+    """A card with these weights, whatever they are."""
+
+    def write(_: Config) -> None:
+        broken = json.loads(paths.card("tiny").read_text())
+        broken["blend"]["fitted"]["blend"]["weights"] = weights
+        paths.card("tiny").write_text(json.dumps(broken))
+
+    return write
 
 
 def other_weights(_: Config) -> None:
@@ -408,8 +411,8 @@ def other_classes(config: Config) -> None:
         (lambda _: paths.card("tiny").unlink(), "submissions/tiny.json: no such file. Run: dvc repro ensemble"),
         (a_model_less, "submissions/tiny.json: expected the networks of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
         (a_card(external=[THEIRS]), "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
-        (a_card(blend=OF_THREE), "submissions/tiny.json: blend.fitted.blend: expected the numbers of 2 models: cannot reshape array of size 3 into shape (2,). Run: dvc repro --force ensemble"),
-        (a_broken_blend, "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, unable to parse string as a number, found 'x'. Run: dvc repro --force ensemble"),
+        (weights_of(0.5, 0.25, 0.25), "submissions/tiny.json: blend: Value error, expected 2 weights, as many as models, found {'asked': 'mean', 'chosen': 'mean', 'why': '', 'models': ['one', 'two'], 'calibr. Run: dvc repro --force ensemble"),
+        (weights_of(0.5, "x"), "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, unable to parse string as a number, found 'x'. Run: dvc repro --force ensemble"),
         (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (other_classes, "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),

@@ -46,10 +46,7 @@ class Processes:
     def start(
         self, name: str, command: list[str], own: Mapping[str, str], log: Path | None
     ) -> None:
-        """Start a command with `own` added to the environment.
-
-        Its output goes to the log; without one, to where this program's own output goes.
-        """
+        """Start a command with `own` in its environment; without a log it shares our output."""
         with log.open("wb") if log else contextlib.nullcontext() as output:
             self.running[name] = subprocess.Popen(
                 command,

@@ -17,11 +17,13 @@ PROFILES = Path("profiles")
 
 def list_profiles() -> list[tuple[str, str, bool]]:
     """Name, measured result (the file's first comment), and whether it is the one in use."""
-    current = paths.PARAMS.read_bytes() if paths.PARAMS.is_file() else b""
-    return [
-        (path.stem, _measured(path), path.read_bytes() == current)
-        for path in sorted(PROFILES.glob("*.yaml"))
-    ]
+    current = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.is_file() else ""
+    found = []
+    for path in sorted(PROFILES.glob("*.yaml")):
+        first = (text := path.read_text(encoding="utf-8")).partition("\n")[0]
+        measured = first.removeprefix("#").strip() if first.startswith("#") else "not measured"
+        found.append((path.stem, measured, text == current))
+    return found
 
 
 def use_profile(name: str) -> None:
@@ -49,8 +51,3 @@ def _is_kept(content: bytes) -> bool:
     if any(path.read_bytes() == content for path in PROFILES.glob("*.yaml")):
         return True
     return file_at("HEAD", paths.PARAMS) == content
-
-
-def _measured(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else "not measured"

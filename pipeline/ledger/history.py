@@ -18,7 +18,6 @@ from pipeline.core.tables import read_csv
 from pipeline.ledger.git import file_at
 from pipeline.ledger.ledger import COUNTED, Entry
 from pipeline.scoring.card import Card, parse_card
-from pipeline.scoring.metrics import METRICS
 
 Answers = dict[str, tuple[str, ...]]
 """What a file says of each id: a label, or probabilities."""
@@ -111,14 +110,12 @@ def _find_card(entry: Entry) -> tuple[Card | None, str]:
     for place, content in _versions(entry, Path(entry.file).with_suffix(".json")).items():
         try:
             card = parse_card(place, content)
-        except TableError:
-            reason = f"{place}: this version of the pipeline cannot read the card"
+        except TableError as error:
+            fault = str(error).partition(". Run: ")[0]
+            reason = f"{fault}: this version of the pipeline cannot read the card"
             continue
-        if card.sha256.submission != entry.sha256:
-            continue
-        if card.metric.name in METRICS:
+        if card.sha256.submission == entry.sha256:
             return card, ""
-        reason = f"{place}: expected a metric of {', '.join(METRICS)}, found {card.metric.name!r}"
     return None, reason
 
 

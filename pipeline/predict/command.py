@@ -69,7 +69,12 @@ def run(config: Config, source: Path, output: Path) -> None:
     no row: they are listed with their reasons in OUTPUT.broken.csv, and raise ImageError after all
     others are written.
     """
-    _check_output(output, source, paths.submission(config.ensemble.name))
+    if output.is_dir():
+        raise TableError(f"{output}: expected a file to write, found a folder. Set --output")
+    submission = paths.submission(config.ensemble.name)
+    for kept, what in ((source, "the images"), (submission, "the submission")):
+        if output.resolve() == kept.resolve():
+            raise TableError(f"{output}: would overwrite {what}. Set --output to another file")
     ensemble = load_ensemble(config)
     with open_images(source) as images:
         image_ids = name_images(images.members, ensemble.with_suffix)
@@ -191,14 +196,6 @@ def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:
         table[column] = [f"{value:.9g}" for value in found.prediction.probabilities[:, place]]
     table[ensemble.label_column] = [ensemble.classes[place] for place in found.prediction.predicted]
     return table
-
-
-def _check_output(output: Path, source: Path, submission: Path) -> None:
-    if output.is_dir():
-        raise TableError(f"{output}: expected a file to write, found a folder. Set --output")
-    for kept, what in ((source, "the images"), (submission, "the submission")):
-        if output.resolve() == kept.resolve():
-            raise TableError(f"{output}: would overwrite {what}. Set --output to another file")
 
 
 def _named(networks: list[tuple[str, int]]) -> str:

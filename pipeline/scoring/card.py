@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.core.record import Figure, Interval, Record, parse_record, read_record
+from pipeline.scoring.metrics import METRICS
 
 Holds = Literal["labels", "probability", "probabilities"]
 """labels. probability: of the second of two classes. probabilities: of each class."""
@@ -39,10 +40,16 @@ class OutOfFold(Record):
     groups: int
 
 
+def _known(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"expected a metric of {', '.join(METRICS)}")
+    return metric
+
+
 class Score(Record):
     """The competition's metric on the nested out-of-fold prediction."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_known)]
     value: Figure
     interval: Interval
 
@@ -210,6 +217,13 @@ class Blend(Record):
     candidates: list[Candidate]
     chosen_without_fold: dict[str, str]
     """The blend that the other folds choose, by fold."""
+
+    @model_validator(mode="after")
+    def _a_weight_for_each_model(self) -> "Blend":
+        blend = self.fitted.blend
+        if isinstance(blend, FittedMean) and len(blend.weights) != len(self.models):
+            raise ValueError(f"expected {len(self.models)} weights, as many as models")
+        return self
 
 
 class Pair(Record):

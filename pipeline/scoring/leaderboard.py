@@ -46,10 +46,7 @@ class Leaderboard(Record):
 
 
 def read_leaderboard(path: Path, metric: str) -> Leaderboard:
-    """What stage `check` wrote, by that metric.
-
-    Raises TableError where it is missing, in another shape, or by another metric.
-    """
+    """What stage `check` wrote. Raises TableError unless it is there, whole, and by this metric."""
     leaderboard = read_record(path, Leaderboard, "check")
     if leaderboard.metric != metric:
         raise TableError(
