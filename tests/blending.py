@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray
+from tasks import one_of
 
 from pipeline.ensemble.blend import Prediction, Recipe
 from pipeline.ensemble.bootstrap import ScoredRows
@@ -41,7 +42,8 @@ def rows_of(
     """Rows of one fold; every row its own group where there are no groups."""
     names = [str(name) for name in (np.arange(len(labels)) if groups is None else groups)]
     folds = np.zeros(len(labels), int)
-    return ScoredRows(labels, names, folds, confidence, resamples, seed)
+    task = one_of(max(2, int(labels.max()) + 1))
+    return ScoredRows(task, labels, names, folds, confidence, resamples, seed)
 
 
 def draw(
@@ -70,10 +72,11 @@ def draw(
     return Drawn(as_of_networks.astype(np.float64), labels, group)
 
 
-def recipe(kind: Kind, metric: str = "accuracy", **changes: object) -> Recipe:
+def recipe(kind: Kind, metric: str = "accuracy", classes: int = 2, **changes: object) -> Recipe:
     choices = {"calibration": "none", "threshold": "none", "greedy_rounds": 20, "stack_l2": 1.0}
-    return Recipe(kind=kind, metric=METRICS[metric], **(choices | changes))  # type: ignore[arg-type]
+    task = one_of(classes)
+    return Recipe(kind=kind, task=task, metric=METRICS[metric], **(choices | changes))  # type: ignore[arg-type]
 
 
 def accuracy_of(prediction: Prediction, labels: ndarray) -> float:
-    return float((prediction.predicted == labels).mean())
+    return float((prediction.decided == labels).mean())

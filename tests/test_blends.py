@@ -9,6 +9,7 @@ from numpy import ndarray
 from scipy import stats
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
+from tasks import one_of
 
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import (
@@ -21,10 +22,12 @@ from pipeline.ensemble.blend import (
     logit_features,
     select_greedily,
 )
-from pipeline.ensemble.calibrate import fit_temperature, fit_threshold, sharpen
+from pipeline.ensemble.calibrate import fit_cuts, fit_temperature, sharpen
 from pipeline.ensemble.compare import bootstrap_p, compare, is_significantly_worse, mcnemar
 from pipeline.ensemble.config import KINDS
-from pipeline.scoring.metrics import METRICS, LabelMetric, decide, log_loss
+from pipeline.scoring.metrics import METRICS
+
+TWO = one_of(2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -131,7 +134,7 @@ def test_the_mean_rank_orders_as_scipys_ranks_do() -> None:
 def test_the_mean_rank_does_not_see_a_models_scale(seed: int, power: float) -> None:
     drawn = draw(seed, UNEVEN, groups=10)
     powered = drawn.members.copy()
-    powered[0] = sharpen(drawn.members[0], 1 / power)
+    powered[0] = sharpen(TWO, drawn.members[0], 1 / power)
     ranks = [
         fit_blend(recipe("rank_mean", "roc_auc"), members, drawn.labels).apply(members)
         for members in (drawn.members, powered)
@@ -147,14 +150,14 @@ def test_a_rows_prediction_does_not_depend_on_the_other_rows(kind: str) -> None:
         drawn.members, drawn.labels,
     )  # fmt: skip
     whole, some = fitted.apply(drawn.members), fitted.apply(drawn.members[:, 5:9])
-    np.testing.assert_allclose(some.probabilities, whole.probabilities[5:9], rtol=1e-12)
+    np.testing.assert_allclose(some.values, whole.values[5:9], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        (recipe("rank_mean", "roc_auc"), "ensemble.blend: rank_mean is for two classes, found 3"),
-        (recipe("mean", threshold="fitted"), "ensemble.threshold: fitted is for two classes, found 3; expected none"),
+        (recipe("rank_mean", "roc_auc", 3), "ensemble.blend: rank_mean is for two classes, found 3"),
+        (recipe("mean", classes=3, threshold="fitted"), "ensemble.threshold: fitted is for two classes, ordered classes or several labels, found 3 outputs of kind one_of; expected none"),
     ],
 )  # fmt: skip
 def test_what_is_for_two_classes_is_refused_for_three(chosen: Recipe, message: str) -> None:
@@ -176,8 +179,8 @@ def test_single_is_the_model_that_scores_best() -> None:
 def test_every_blend_of_one_model_is_that_model(kind: str) -> None:
     drawn = draw(1, UNEVEN[:1])
     applied = fit(recipe(kind), drawn.members, drawn.labels).apply(drawn.members)
-    np.testing.assert_array_equal(applied.probabilities, drawn.members[0])
-    np.testing.assert_array_equal(applied.predicted, drawn.members[0].argmax(1))
+    np.testing.assert_array_equal(applied.values, drawn.members[0])
+    np.testing.assert_array_equal(applied.decided, drawn.members[0].argmax(1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,7 +190,7 @@ def test_every_blend_gives_probabilities(kind: str, seed: int) -> None:
     drawn = draw(seed, UNEVEN, groups=10)
     metric = "roc_auc" if kind == "rank_mean" else "accuracy"
     fitted = fit(recipe(kind, metric, calibration="temperature"), drawn.members, drawn.labels)
-    probabilities = fitted.apply(draw(seed + 1, UNEVEN).members).probabilities
+    probabilities = fitted.apply(draw(seed + 1, UNEVEN).members).values
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-9)
 
@@ -196,26 +199,28 @@ def test_every_blend_gives_probabilities(kind: str, seed: int) -> None:
 @given(seed=st.integers(0, 10_000), sharpness=st.floats(0.3, 4), classes=st.integers(2, 4))
 def test_the_temperature_is_scipys_minimum(seed: int, sharpness: float, classes: int) -> None:
     drawn = draw(seed, [(0.7, sharpness)], classes=classes)
-    probabilities = drawn.members[0]
+    probabilities, task = drawn.members[0], one_of(classes)
     oracle = minimize_scalar(
-        lambda t: log_loss(sharpen(probabilities, np.exp(t)), drawn.labels),
+        lambda t: task.losses(sharpen(task, probabilities, np.exp(t)), drawn.labels).mean(),
         bounds=(-2.9, 2.9), method="bounded", options={"xatol": 1e-9},
     )  # fmt: skip
-    assert fit_temperature(probabilities, drawn.labels) == pytest.approx(np.exp(oracle.x), rel=1e-4)
+    assert fit_temperature(task, probabilities, drawn.labels) == pytest.approx(
+        np.exp(oracle.x), rel=1e-4
+    )
 
 
 def test_the_temperature_undoes_a_sharpening_and_moves_no_decision() -> None:
     drawn = draw(1, [(0.7, 1.0)])
-    before = fit_temperature(drawn.members[0], drawn.labels)
-    sharpened = sharpen(drawn.members[0], 1 / 3)
-    assert fit_temperature(sharpened, drawn.labels) == pytest.approx(3 * before, rel=1e-6)
+    before = fit_temperature(TWO, drawn.members[0], drawn.labels)
+    sharpened = sharpen(TWO, drawn.members[0], 1 / 3)
+    assert fit_temperature(TWO, sharpened, drawn.labels) == pytest.approx(3 * before, rel=1e-6)
     np.testing.assert_array_equal(sharpened.argmax(1), drawn.members[0].argmax(1))
 
 
 def test_the_temperature_stays_within_its_bounds() -> None:
     sure = np.array([[0.9, 0.1], [0.2, 0.8]])
-    assert fit_temperature(sure, np.array([0, 1])) == pytest.approx(1 / 20)
-    assert fit_temperature(sure, np.array([1, 0])) == pytest.approx(20)
+    assert fit_temperature(TWO, sure, np.array([0, 1])) == pytest.approx(1 / 20)
+    assert fit_temperature(TWO, sure, np.array([1, 0])) == pytest.approx(20)
 
 
 @pytest.mark.parametrize("name", [n for n, m in METRICS.items() if m.needs == "labels"])
@@ -225,15 +230,14 @@ def test_the_threshold_is_the_best_of_all(name: str, seed: int) -> None:
     drawn = draw(seed, [(0.4, 2.0)], groups=6)
     probabilities = drawn.members[0].round(2)
     metric = METRICS[name]
-    assert isinstance(metric, LabelMetric)
 
     def score(threshold: float) -> float:
-        return metric.score(probabilities, decide(probabilities, threshold), drawn.labels)
+        return metric.score(probabilities, TWO.decide(probabilities, [threshold]), drawn.labels)
 
     values = np.unique(probabilities[:, 1])
     tried = [0.5, *((values[1:] + values[:-1]) / 2)]
     best = max(score(threshold) for threshold in tried)
-    found = fit_threshold(probabilities, drawn.labels, metric)
+    found = fit_cuts(TWO, probabilities, drawn.labels, metric)[0]
     assert score(found) == best
     assert abs(found - 0.5) == min(abs(t - 0.5) for t in tried if score(t) == best)
 
@@ -242,11 +246,10 @@ def test_a_row_on_the_threshold_is_counted_as_it_is_decided() -> None:
     chance = np.array([0.2, 0.5, 0.8])
     probabilities = np.stack([1 - chance, chance], axis=1)
     accuracy = METRICS["accuracy"]
-    assert isinstance(accuracy, LabelMetric)
-    assert fit_threshold(probabilities, np.array([0, 1, 1]), accuracy) == 0.5
-    assert decide(probabilities, 0.5).tolist() == [0, 1, 1]
-    assert decide(probabilities, None).tolist() == [0, 0, 1]  # the first of equal ones
-    assert fit_threshold(probabilities, np.array([0, 0, 1]), accuracy) == pytest.approx(0.65)
+    assert fit_cuts(TWO, probabilities, np.array([0, 1, 1]), accuracy)[0] == 0.5
+    assert TWO.decide(probabilities, [0.5]).tolist() == [0, 1, 1]
+    assert TWO.decide(probabilities, None).tolist() == [0, 0, 1]  # the first of equal ones
+    assert fit_cuts(TWO, probabilities, np.array([0, 0, 1]), accuracy)[0] == pytest.approx(0.65)
 
 
 def test_the_threshold_moves_where_one_class_is_rare() -> None:
@@ -255,11 +258,10 @@ def test_the_threshold_moves_where_one_class_is_rare() -> None:
     chance = 1 / (1 + np.exp(-(1.5 * labels - 3 + generator.normal(size=2000))))
     probabilities = np.stack([1 - chance, chance], axis=1)
     f1 = METRICS["f1"]
-    assert isinstance(f1, LabelMetric)
-    threshold = fit_threshold(probabilities, labels, f1)
+    threshold = fit_cuts(TWO, probabilities, labels, f1)[0]
     assert threshold < 0.3
-    assert f1.score(probabilities, decide(probabilities, threshold), labels) > 1.5 * f1.score(
-        probabilities, decide(probabilities, None), labels
+    assert f1.score(probabilities, TWO.decide(probabilities, [threshold]), labels) > 1.5 * f1.score(
+        probabilities, TWO.decide(probabilities, None), labels
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from project import COMPETITIONS, needs, prepare_config
 from psutil import Process
+from tasks import one_of
 
 from pipeline.core.competition import Competition, read_competition
 from pipeline.core.errors import CompetitionError, TableError
@@ -38,7 +39,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def competition_of(id_column: str, label_column: str, *classes: str) -> Competition:
-    return Competition(id_column=id_column, label_column=label_column, classes=list(classes))
+    return Competition(id_column=id_column, label_column=label_column, task=one_of(classes))
 
 
 def layout_of(raw: Path, **changes: Any) -> Layout:
@@ -238,7 +239,7 @@ def test_classes_are_ordered_by_number_only_if_all_are_integers(
 ) -> None:
     rows = [f"{image_id},{label}\n" for image_id, label in zip("abcd", labels, strict=True)]
     (raw / LABELS).write_text("id,label\n" + "".join(rows))
-    assert layout_of(raw).competition.classes == classes
+    assert layout_of(raw).competition.task.outputs == classes
 
 
 @pytest.mark.parametrize(

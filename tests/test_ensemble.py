@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from blending import rows_of
 from numpy import ndarray
+from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, TableError
@@ -53,7 +54,7 @@ def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = paths.model_folder("vgg", fold)
         for name, ids in (("oof.csv", FOLD_OF[fold]), ("test.csv", ["t0", "t1"])):
             values = np.array([[1 - chance[i], chance[i]] for i in ids[::-1]])
-            write_predictions(folder / name, ids[::-1], values, ["0", "1"])
+            write_predictions(folder / name, ids[::-1], values, one_of(2))
         write_text(folder / "weights.safetensors", str(fold))
 
 

@@ -10,6 +10,7 @@ import pytest
 from blending import UNEVEN, draw
 from numpy import ndarray
 from pydantic import ValidationError
+from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition
@@ -42,7 +43,7 @@ class Competing:
         self.test = draw(2, UNEVEN, groups=5, rows_a_group=6, classes=classes)
         write_record(
             paths.COMPETITION,
-            Competition(id_column="id", label_column="label", classes=self.classes),
+            Competition(id_column="id", label_column="label", task=one_of(self.classes)),
         )
         self._write_tables(seeds, folds)
         self.folds = read_csv(paths.FOLDS)
@@ -56,7 +57,7 @@ class Competing:
         images["image_id"] = images["duplicate"] = self.ids
         images["label"] = [self.classes[label] for label in self.drawn.labels]
         images["group"] = [f"p{group}" for group in self.drawn.groups]
-        table = make_folds(images, self.classes, folds, list(range(1, seeds + 1)))
+        table = make_folds(images, one_of(self.classes), folds, list(range(1, seeds + 1)))
         write_table(paths.FOLDS, table.sort_values("fold", kind="stable"))
         test = pd.DataFrame("4", index=range(len(TEST_IDS)), columns=IMAGE_COLUMNS)
         test["image_id"] = TEST_IDS
@@ -72,8 +73,12 @@ class Competing:
         scored = set(self.folds.loc[self.folds["fold"] == str(fold), "image_id"])
         rows = [row for row, image_id in enumerate(self.ids) if image_id in scored][::-1]
         ids = [self.ids[row] for row in rows]
-        write_predictions(folder / "oof.csv", ids, self.drawn.members[place, rows], self.classes)
-        write_predictions(folder / "test.csv", TEST_IDS, self.test.members[place], self.classes)
+        write_predictions(
+            folder / "oof.csv", ids, self.drawn.members[place, rows], one_of(self.classes)
+        )
+        write_predictions(
+            folder / "test.csv", TEST_IDS, self.test.members[place], one_of(self.classes)
+        )
         write_text(folder / "weights.safetensors", f"{place} {fold}")
 
     def run(

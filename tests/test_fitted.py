@@ -13,6 +13,7 @@ import torch
 from blending import draw, recipe
 from pictures import pack, png, rows_of
 from project import PARAMS, ROOT, run
+from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition
@@ -57,10 +58,10 @@ def test_a_blend_comes_back_from_json_and_gives_the_same_bits(kind: Any, classes
     back = read_fitted(Path("card.json"), kept, len(SKILLS))
     assert (back.temperature, back.threshold) == (fitted.temperature, fitted.threshold)
     expected, found = fitted.apply(new), back.apply(new)
-    assert np.array_equal(found.probabilities, expected.probabilities)
-    assert np.array_equal(found.predicted, expected.predicted)
-    by_row = [back.apply(new[:, row : row + 1]).probabilities for row in range(40)]
-    assert np.array_equal(np.concatenate(by_row), expected.probabilities[:40])
+    assert np.array_equal(found.values, expected.values)
+    assert np.array_equal(found.decided, expected.decided)
+    by_row = [back.apply(new[:, row : row + 1]).values for row in range(40)]
+    assert np.array_equal(np.concatenate(by_row), expected.values[:40])
     with pytest.raises(EnsembleError, match="card.json: blend.fitted.blend: .*Run: dvc repro"):
         read_fitted(Path("card.json"), kept, 3)
 
@@ -74,14 +75,15 @@ def make_trained(classes: list[str], each: bool) -> None:
     drawn = draw(1, SKILLS, groups=30, rows_a_group=4, classes=len(classes))
     ids = [f"i{row:03}" for row in range(120)]
     write_record(
-        paths.COMPETITION, Competition(id_column="cell", label_column="kind", classes=classes)
+        paths.COMPETITION,
+        Competition(id_column="cell", label_column="kind", task=one_of(classes)),
     )
     images = pd.DataFrame("4", index=range(120), columns=IMAGE_COLUMNS)
     images["image_id"] = images["duplicate"] = ids
     images["label"] = [classes[label] for label in drawn.labels]
     images["group"] = [f"p{group}" for group in drawn.groups]
     write_table(paths.TRAIN_TABLE, images)
-    folds = make_folds(images, classes, 2, [1])
+    folds = make_folds(images, one_of(classes), 2, [1])
     write_table(paths.FOLDS, folds)
     write_table(paths.TEST_TABLE, images.iloc[: len(TEST_IDS)].assign(image_id=TEST_IDS))
     sample = pd.DataFrame({"cell": TEST_IDS})
@@ -104,9 +106,9 @@ def make_trained(classes: list[str], each: bool) -> None:
             scored = set(folds.loc[folds["fold"] == fold, "image_id"])
             rows = [row for row, name in enumerate(ids) if name in scored]
             own = [ids[row] for row in rows]
-            write_predictions(folder / "oof.csv", own, drawn.members[place, rows], classes)
+            write_predictions(folder / "oof.csv", own, drawn.members[place, rows], one_of(classes))
             chances = save_network(folder, config.models[model], 2 * place + fold, classes, pixels)
-            write_predictions(folder / "test.csv", TEST_IDS, chances, classes)
+            write_predictions(folder / "test.csv", TEST_IDS, chances, one_of(classes))
 
 
 def save_network(
@@ -114,9 +116,9 @@ def save_network(
 ) -> np.ndarray:
     """A random network that finds each class in some of the pictures; its probabilities."""
     torch.manual_seed(seed)
-    network = build_model(config.network, len(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
+    network = build_model(config.network, one_of(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
     file, compute = folder / "weights.safetensors", choose_compute("cpu", "float32")
-    save_model(file, network, config, classes)
+    save_model(file, network, config)
     logits = np.log(load_network(file, compute, True).predict(pixels))
     middle = logits.mean(axis=0)
     weight, bias = list(network.parameters())[-2:]
@@ -124,7 +126,7 @@ def save_network(
         sharpness = 2 / (logits - middle).std()
         weight *= sharpness
         bias.copy_(sharpness * (bias - torch.tensor(middle)))
-    save_model(file, network, config, classes)
+    save_model(file, network, config)
     return load_network(file, compute, True).predict(pixels)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tasks import one_of
 
 from pipeline.core.errors import FoldError
 from pipeline.split.folds import assign_folds, check_folds, join_groups, make_folds, summarise_folds
@@ -40,14 +41,14 @@ def drawn_images(seed: int, groups: int = 60) -> pd.DataFrame:
 @given(seed=st.integers(0, 10_000), folds=st.integers(2, 7))
 def test_no_patient_and_no_duplicate_is_in_two_folds(seed: int, folds: int) -> None:
     images = drawn_images(seed)
-    table = make_folds(images, CLASSES, folds, [seed])
+    table = make_folds(images, one_of(CLASSES), folds, [seed])
     joined = table.merge(images, on="image_id", suffixes=("_joined", ""))
     for column in ("group", "duplicate", "group_joined"):
         assert (joined.groupby(column)["fold"].nunique() == 1).all()
 
 
 def test_each_image_is_scored_once_in_each_repeat_and_folds_number_on() -> None:
-    table = make_folds(drawn_images(1), CLASSES, 4, [5, 6, 7])
+    table = make_folds(drawn_images(1), one_of(CLASSES), 4, [5, 6, 7])
     assert sorted(table["fold"].unique()) == list(range(12))
     for repeat, part in table.groupby("repeat"):
         assert part["image_id"].is_unique
@@ -58,7 +59,7 @@ def test_each_image_is_scored_once_in_each_repeat_and_folds_number_on() -> None:
 def test_folds_are_stratified() -> None:
     spreads = []
     for seed in range(10):
-        table = make_folds(drawn_images(seed, groups=200), CLASSES, 5, [seed])
+        table = make_folds(drawn_images(seed, groups=200), one_of(CLASSES), 5, [seed])
         rates = (table["label"] == "1").groupby(table["fold"]).mean()
         spreads.append(rates.max() - rates.min())
     assert np.mean(spreads) < 0.03  # scikit-learn 1.7, which does not stratify here, has 0.1
@@ -66,9 +67,9 @@ def test_folds_are_stratified() -> None:
 
 def test_the_same_seed_gives_the_same_folds_and_another_gives_others() -> None:
     images = drawn_images(1)
-    first = make_folds(images, CLASSES, 5, [1])
-    assert first.equals(make_folds(images, CLASSES, 5, [1]))
-    assert (first["fold"] != make_folds(images, CLASSES, 5, [2])["fold"]).any()
+    first = make_folds(images, one_of(CLASSES), 5, [1])
+    assert first.equals(make_folds(images, one_of(CLASSES), 5, [1]))
+    assert (first["fold"] != make_folds(images, one_of(CLASSES), 5, [2])["fold"]).any()
 
 
 @settings(max_examples=100, deadline=None)
@@ -104,7 +105,7 @@ def test_a_class_with_fewer_groups_than_folds_is_refused() -> None:
 
 def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     images = drawn_images(1)
-    table = make_folds(images, CLASSES, 5, [1])
+    table = make_folds(images, one_of(CLASSES), 5, [1])
     match change:
         case "patient":
             place = table.index[0]
@@ -133,14 +134,14 @@ def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_a_broken_invariant_is_found(change: str, message: str) -> None:
     table, images = break_folds(change)
     with pytest.raises(FoldError) as caught:
-        check_folds(table, images, CLASSES)
+        check_folds(table, images, one_of(CLASSES))
     assert message in str(caught.value)
 
 
 def test_the_summary_counts_what_is_there() -> None:
     images = drawn_images(1)
-    table = make_folds(images, CLASSES, 5, [1])
-    summary = summarise_folds(table, images, CLASSES)
+    table = make_folds(images, one_of(CLASSES), 5, [1])
+    summary = summarise_folds(table, images, one_of(CLASSES))
     assert (summary.images, summary.groups, summary.grouped) == (600, 60, True)
     assert summary.groups_joined_by_duplicates == 60 - table["group"].nunique() > 0
     assert sum(fold.rows for fold in summary.folds) == 600

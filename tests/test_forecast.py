@@ -333,8 +333,8 @@ def test_the_gain_is_the_disagreement_times_how_sure_the_mean_is() -> None:
     logits = rng.normal(1, 1, 20_000) + rng.normal(0, 0.7, (3, 20_000))
     tables = [np.stack([1 / (1 + np.exp(z)), 1 / (1 + np.exp(-z))], axis=1) for z in logits]
     mean, folds = predictions(tables)
-    sure = 2 * mean.probabilities.max(axis=1) - 1
-    differ = np.array([fold.predicted != mean.predicted for fold in folds])
+    sure = 2 * mean.values.max(axis=1) - 1
+    differ = np.array([fold.decided != mean.decided for fold in folds])
     found = estimate_gain(ACCURACY, mean, folds, 1.0, 1)
     assert found.mean == pytest.approx((differ * sure).mean(), rel=1e-9)
     assert found.disagreement == pytest.approx(differ.mean())
@@ -397,7 +397,7 @@ def test_the_forecast_states_its_assumptions() -> None:
     found = build_forecast(ACCURACY, oof, test, folds, drift(0.4, {}), CONFIG)
     text = "\n".join(found.assumptions)
     assert "drawn like the 24 training groups: about" in text
-    assert f"public are {found.rows.public} of the {len(test.predicted)} test rows" in text
+    assert f"public are {found.rows.public} of the {len(test.decided)} test rows" in text
     assert "averaging 5 folds shifts the score by +0.0" in text
     assert "of one kind: AUC 0.800, among training groups 0.400 to 0.600 (p 0.40)" in text
     assert found.drift is not None
@@ -409,7 +409,7 @@ def test_the_forecast_states_its_assumptions() -> None:
 
 def test_only_material_drift_weighs_the_training_groups() -> None:
     oof, test, folds = scored()
-    correct, groups = oof.prediction.predicted == oof.labels, np.array(oof.groups)
+    correct, groups = oof.prediction.decided == oof.labels, np.array(oof.groups)
     rates = {group: correct[groups == group].mean() for group in oof.groups}
     median = np.median(list(rates.values()))
     worst = {group: 5.0 if rate < median else 0.2 for group, rate in rates.items()}

@@ -52,10 +52,10 @@ def test_the_labels_of_a_fold_change_nothing_that_is_applied_to_it(
         predict_nested(chosen, drawn.members, each.rows) for each in (drawn, permuted(drawn, fold))
     )
     scored = drawn.folds == fold
-    np.testing.assert_array_equal(before.probabilities[scored], after.probabilities[scored])
-    np.testing.assert_array_equal(before.predicted[scored], after.predicted[scored])
+    np.testing.assert_array_equal(before.values[scored], after.values[scored])
+    np.testing.assert_array_equal(before.decided[scored], after.decided[scored])
     if kind != "single":  # the same model may be the best either way
-        assert (before.probabilities[~scored] != after.probabilities[~scored]).any()
+        assert (before.values[~scored] != after.values[~scored]).any()
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
@@ -68,9 +68,7 @@ def test_the_labels_of_a_fold_have_no_say_in_the_blend_chosen_for_it(
     after = judged(permuted(drawn, fold), all_kinds(metric), metric)
     scored = drawn.folds == fold
     assert before.chosen_without[fold] == after.chosen_without[fold]
-    np.testing.assert_array_equal(
-        before.nested.probabilities[scored], after.nested.probabilities[scored]
-    )
+    np.testing.assert_array_equal(before.nested.values[scored], after.nested.values[scored])
 
 
 def test_a_model_that_knows_one_folds_answers_wins_nothing_there() -> None:
@@ -84,7 +82,7 @@ def test_a_model_that_knows_one_folds_answers_wins_nothing_there() -> None:
     seen = fit(recipe("weighted"), members, drawn.labels).apply(members)
     alone, of_nested, of_seen = (
         float((predicted == drawn.labels)[scored].mean())
-        for predicted in (drawn.members[0].argmax(1), nested.predicted, seen.predicted)
+        for predicted in (drawn.members[0].argmax(1), nested.decided, seen.decided)
     )
     assert of_nested == alone
     assert of_seen > alone + 0.1
@@ -186,8 +184,8 @@ def test_the_choice_inside_a_fold_is_what_a_judge_without_that_fold_chooses() ->
         assert found.chosen_without[fold] == judged(apart, kinds).recipe.kind
         expected = fit(recipe(found.chosen_without[fold]), apart.members, apart.labels)
         np.testing.assert_allclose(
-            found.nested.probabilities[~others],
-            expected.apply(drawn.members[:, ~others]).probabilities,
+            found.nested.values[~others],
+            expected.apply(drawn.members[:, ~others]).values,
             rtol=1e-9,
         )
 
@@ -196,8 +194,8 @@ def test_the_mean_needs_no_second_fold_and_nesting_leaves_it_alone() -> None:
     drawn = draw(1, UNEVEN)
     for rows in (drawn.rows, rows_of(drawn.labels)):
         found = judge([recipe("mean")], drawn.members, rows)
-        np.testing.assert_array_equal(found.nested.probabilities, found.fitted.apply(drawn.members).probabilities)  # fmt: skip
-        assert found.nested.probabilities == pytest.approx(drawn.members.mean(axis=0), abs=1e-12)
+        np.testing.assert_array_equal(found.nested.values, found.fitted.apply(drawn.members).values)  # fmt: skip
+        assert found.nested.values == pytest.approx(drawn.members.mean(axis=0), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +218,7 @@ def test_fitting_needs_two_folds_and_choosing_three(
 def test_judging_twice_gives_the_same_bits() -> None:
     drawn = draw(1, UNEVEN)
     one, two = (judged(drawn, all_kinds("accuracy")) for _ in range(2))
-    np.testing.assert_array_equal(one.nested.probabilities, two.nested.probabilities)
+    np.testing.assert_array_equal(one.nested.values, two.nested.values)
     assert describe_fitted(one.fitted) == describe_fitted(two.fitted)
 
 

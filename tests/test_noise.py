@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from project import prepare_config
 from sklearn.metrics import roc_auc_score
+from tasks import one_of
 
 from pipeline.commands import noise
 from pipeline.core import paths
@@ -170,9 +171,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     table["group"] = [f"P{row // 6}" for row in range(60)]
     write_table(paths.TRAIN_TABLE, table)
     write_record(
-        paths.COMPETITION, Competition(id_column="id", label_column="label", classes=["0", "1"])
+        paths.COMPETITION,
+        Competition(id_column="id", label_column="label", task=one_of(2)),
     )
-    write_predictions(paths.ENSEMBLE_OOF, ids[::-1], probabilities[::-1], ["0", "1"])
+    write_predictions(paths.ENSEMBLE_OOF, ids[::-1], probabilities[::-1], one_of(2))
     return given
 
 
@@ -217,7 +219,7 @@ def test_reviewed_corrections_and_a_table_of_another_store_stop_it() -> None:
         "Name another one with --output, or remove it"
     )
     assert path.read_bytes() == before
-    write_predictions(paths.ENSEMBLE_OOF, ["a0001", "zzz"], np.full((2, 2), 0.5), ["0", "1"])
+    write_predictions(paths.ENSEMBLE_OOF, ["a0001", "zzz"], np.full((2, 2), 0.5), one_of(2))
     with pytest.raises(TableError) as caught:
         noise.run(prepare_config(), 2, noise.SUGGESTIONS)
     assert str(caught.value) == (
@@ -231,7 +233,7 @@ def test_where_nothing_is_doubtful_nothing_is_suggested(
 ) -> None:
     noise.run(prepare_config(), 2, noise.SUGGESTIONS)
     sure = np.eye(2)[store]
-    write_predictions(paths.ENSEMBLE_OOF, names(60), sure, ["0", "1"])
+    write_predictions(paths.ENSEMBLE_OOF, names(60), sure, one_of(2))
     noise.run(prepare_config(), 2, noise.SUGGESTIONS)
     assert noise.SUGGESTIONS.read_text() == "image_id,old,new,reason\n"
     assert (

@@ -13,6 +13,7 @@ import torch
 from cards import make_card
 from pictures import fill, pack, png, rows_of
 from project import PARAMS, prepare_config, stage
+from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.errors import (
@@ -58,10 +59,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     for number, (name, fold) in enumerate([("one", 0), ("one", 1), ("two", 0), ("two", 1)]):
         torch.manual_seed(number)
         model_config = config.train.models[name]
-        model = build_model(model_config.network, 2, SIZE_PX, [120.0] * 3, [60.0 + number] * 3)
+        model = build_model(
+            model_config.network, one_of(2), SIZE_PX, [120.0] * 3, [60.0 + number] * 3
+        )
         file = paths.model_folder(name, fold) / predict.WEIGHTS
         file.parent.mkdir(parents=True)
-        save_model(file, model, model_config, CLASSES)
+        save_model(file, model, model_config)
         networks.append(describe_network(name, fold))
     Path("submissions").mkdir()
     paths.submission("tiny").write_text("cell,infected\ntest_1,0\ntest_2,1\n")
@@ -192,7 +195,7 @@ def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) ->
     members = []
     for model in ("one", "two"):
         for fold in (0, 1):
-            network, _ = load_model(paths.model_folder(model, fold) / "weights.safetensors")
+            network = load_model(paths.model_folder(model, fold) / "weights.safetensors")
             network = network.to(memory_format=torch.channels_last)  # as it was trained
             compute = choose_compute("cpu", "float32")
             members.append(predict_rows(network, pixels, np.arange(count), compute, True))
@@ -213,7 +216,7 @@ def test_batches_predict_the_bits_of_training() -> None:
         for tta in (True, False):
             compute = choose_compute("cpu", precision)
             network = load_network(file, compute, tta)
-            trained = load_model(file)[0].to(memory_format=torch.channels_last)
+            trained = load_model(file).to(memory_format=torch.channels_last)
             expected = predict_rows(trained, images, np.arange(40), compute, tta)
             assert np.array_equal(network.predict(images), expected)
 
@@ -401,7 +404,7 @@ def other_weights(_: Config) -> None:
 
 def other_classes(config: Config) -> None:
     file = Path("models/two/fold1/weights.safetensors")
-    save_model(file, load_model(file)[0], config.train.models["two"], ["1", "0"])
+    save_model(file, load_model(file), config.train.models["two"])
     write_card(networks=[*networks_of()[:3], describe_network("two", 1)])
 
 

@@ -21,6 +21,7 @@ from cards import make_audit, make_card, make_leaderboard
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
+from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition
@@ -69,12 +70,12 @@ def make_outputs(
     np.save(folder / paths.TRAIN_IMAGES, images)
     write_record(
         folder / paths.COMPETITION,
-        Competition(id_column="id", label_column="label", classes=list(classes)),
+        Competition(id_column="id", label_column="label", task=one_of(classes)),
     )
     table = train[["image_id", "label", "group"]].assign(repeat=0, fold=folds)[FOLD_COLUMNS]
     write_table(folder / paths.FOLDS, table)
-    write_record(folder / paths.FOLDS_SUMMARY, summarise_folds(table, train, list(classes)))
-    write_predictions(folder / paths.ENSEMBLE_OOF, ids, blended, list(classes))
+    write_record(folder / paths.FOLDS_SUMMARY, summarise_folds(table, train, one_of(classes)))
+    write_predictions(folder / paths.ENSEMBLE_OOF, ids, blended, one_of(classes))
     for model in models:
         for fold in range(3):
             epochs = np.arange(1, 9)

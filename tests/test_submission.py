@@ -7,6 +7,7 @@ import pytest
 from cards import make_card
 from numpy import ndarray
 from oracles import by_scikit_learn
+from tasks import one_of
 
 from pipeline.check import stage as check
 from pipeline.check.score import score_submission
@@ -36,7 +37,7 @@ IDS = ["test_0", "test_1", "test_2"]
 def form_of(tmp_path: Path, text: str, metric: str, classes: list[str]) -> Form:
     sample = tmp_path / "sample.csv"
     sample.write_text(text)
-    return read_form(sample, METRICS[metric], classes)
+    return read_form(sample, METRICS[metric], one_of(classes, ordered=True))
 
 
 def written(tmp_path: Path, form: Form, probabilities: ndarray, predicted: ndarray) -> str:
@@ -73,16 +74,16 @@ def test_a_column_a_class_gets_the_probability_of_the_class_that_it_names(tmp_pa
         "test_1,0.7,0.1,0.2\n"
     )
     found = read_submission(tmp_path / "mine.csv", form)
-    np.testing.assert_allclose(found.probabilities, probabilities[[2, 0, 1]], atol=1e-9)
+    np.testing.assert_allclose(found.values, probabilities[[2, 0, 1]], atol=1e-9)
     assert check_submission(tmp_path / "mine.csv", form) == {"cat": 2, "dog": 0, "owl": 1}
 
 
 @pytest.mark.parametrize(
     ("sample", "metric", "classes", "message"),
     [
-        ("id,label\na,0\n", "log_loss", THREE, "sample.csv: expected a column for each of the 3 classes (first: cat, dog, owl), since params.yaml: ensemble.metric: log_loss scores probabilities; found the columns ['id', 'label'], which hold one number a row. Set ensemble.metric to one that scores labels, or prepare.sample_submission to a file with those columns"),
+        ("id,label\na,0\n", "log_loss", THREE, "sample.csv: expected a column for each of the 3 classes (first: cat, dog, owl), since params.yaml: ensemble.metric: log_loss scores predictions; found the columns ['id', 'label'], which hold one number a row. Set ensemble.metric to one that scores labels, or prepare.sample_submission to a file with those columns"),
         (EACH, "accuracy", THREE, "params.yaml: ensemble.metric: accuracy scores labels, but "),
-        (EACH, "macro_f1", THREE, "has a column for each class: expected a metric that scores probabilities (log_loss, macro_roc_auc; with two classes roc_auc)"),
+        (EACH, "macro_f1", THREE, "has a column for each class: expected a metric that scores predictions (log_loss, macro_roc_auc; with two classes roc_auc)"),
         ("id,cat,dog,ant\na,0,0,0\n", "log_loss", THREE, "sample.csv: expected the id and one column, or one for each class ['cat', 'dog', 'owl'], found ['id', 'cat', 'dog', 'ant']. Set prepare.sample_submission"),
         ("id,cat,dog\na,0,0\n", "log_loss", THREE, "sample.csv: expected the id and one column, or one for each class"),
     ],
@@ -144,7 +145,7 @@ def test_any_way_to_write_a_probability_is_read(tmp_path: Path, number: str) -> 
     form = form_of(tmp_path, LABELS, "log_loss", TWO)
     (tmp_path / "mine.csv").write_text(f"id,label\ntest_2,{number}\ntest_0,0\ntest_1,0\n")
     found = read_submission(tmp_path / "mine.csv", form)
-    assert found.probabilities[0].tolist() == [1 - float(number), float(number)]
+    assert found.values[0].tolist() == [1 - float(number), float(number)]
 
 
 def test_a_missing_submission_names_the_next_command(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ class Drawn:
         sample = folder / "sample.csv"
         rows = [",".join([name, *("0" for _ in columns)]) for name in self.ids]
         sample.write_text("\n".join([",".join(["id", *columns]), *rows]) + "\n")
-        self.form = read_form(sample, METRICS[metric], classes)
+        self.form = read_form(sample, METRICS[metric], one_of(classes, ordered=True))
         self.submission, self.solution = folder / "mine.csv", folder / "solution.csv"
         write_submission(
             self.submission, self.form, self.ids, self.probabilities, self.predicted
@@ -192,7 +193,7 @@ class Drawn:
         *((name, TWO, False) for name in METRICS),
         ("log_loss", TWO, True),
         ("roc_auc", TWO, True),
-        *((name, THREE, METRICS[name].needs == "probabilities") for name in METRICS if not METRICS[name].two_classes),
+        *((name, THREE, METRICS[name].needs == "predictions") for name in METRICS if not METRICS[name].two_classes),
     ],
 )  # fmt: skip
 def test_both_halves_score_as_scikit_learn_scores_them(
@@ -245,7 +246,10 @@ def test_check_reports_the_score_by_the_metric_of_the_parameters(
     drawn = Drawn(tmp_path, 1, "log_loss", THREE, each=True)
     drawn.submission.rename(paths.submission("tiny"))
     (tmp_path / "sample.csv").rename(paths.SAMPLE_SUBMISSION)
-    write_record(paths.COMPETITION, Competition(id_column="id", label_column="kind", classes=THREE))
+    write_record(
+        paths.COMPETITION,
+        Competition(id_column="id", label_column="kind", task=one_of(THREE)),
+    )
     card = make_card(metric={"name": "log_loss", "value": 0.9, "interval": [0.8, 1.0]})
     write_record(paths.card("tiny"), card)
     check.run("tiny", "log_loss")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tasks import one_of
 
 from pipeline.core.errors import TableError
 from pipeline.core.tables import (
@@ -24,8 +25,8 @@ VALUES = np.array([[0.25, 0.75], [1.0, 0.0], [1 / 3, 2 / 3]])
 
 def test_predictions_come_back_by_id_whatever_the_order(tmp_path: Path) -> None:
     path = tmp_path / "oof.csv"
-    write_predictions(path, IDS, VALUES, CLASSES)
-    back = read_predictions(path, ["c", "a", "b"], CLASSES)
+    write_predictions(path, IDS, VALUES, one_of(CLASSES))
+    back = read_predictions(path, ["c", "a", "b"], one_of(CLASSES))
     np.testing.assert_allclose(back, VALUES[[2, 0, 1]], rtol=1e-8)
 
 
@@ -63,7 +64,7 @@ def test_a_bad_table_of_predictions_is_refused(tmp_path: Path, text: str, messag
     path = tmp_path / "oof.csv"
     path.write_text(text)
     with pytest.raises(TableError) as caught:
-        read_predictions(path, IDS, CLASSES)
+        read_predictions(path, IDS, one_of(CLASSES))
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
 

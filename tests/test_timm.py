@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from tasks import one_of
 
 from pipeline.core.errors import TrainError
 from pipeline.train.config import TimmNetwork
@@ -36,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_fresh_weights_use_the_training_rows_colours() -> None:
-    model = build_model(network_of(), 3, 32, MEAN, STD)
+    model = build_model(network_of(), one_of(3), 32, MEAN, STD)
     assert model.mean.flatten().tolist() == MEAN
     assert model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 3)
 
@@ -56,12 +57,12 @@ def test_a_weights_file_fills_the_backbone_and_brings_its_own_colours(weights: P
 
 def test_an_unknown_name_brings_close_ones() -> None:
     with pytest.raises(TrainError, match=r"timm has no model 'resnet10'; close names: resnet1"):
-        build_model(network_of(name="resnet10"), 2, 32, MEAN, STD)
+        build_model(network_of(name="resnet10"), one_of(2), 32, MEAN, STD)
 
 
 def test_a_weights_file_that_is_not_there_is_named() -> None:
     with pytest.raises(TrainError, match=r"weights: no such file: nowhere\.safetensors"):
-        build_model(network_of(weights="nowhere.safetensors"), 2, 32, MEAN, STD)
+        build_model(network_of(weights="nowhere.safetensors"), one_of(2), 32, MEAN, STD)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,6 @@ def test_pretrained_without_a_network_is_one_sentence(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(TrainError) as caught:
-        build_model(network_of(name="resnet18", pretrained=True), 2, 32, MEAN, STD)
+        build_model(network_of(name="resnet18", pretrained=True), one_of(2), 32, MEAN, STD)
     assert "resnet18: its pretrained weights cannot be downloaded" in str(caught.value)
     assert "set `pretrained: false`, or `weights` to a local .safetensors file" in str(caught.value)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 from safetensors.torch import load_file, save_file
+from tasks import one_of
 
 from pipeline.core.errors import TrainError
 from pipeline.train import checkpoint
@@ -84,7 +85,7 @@ def start(config: ModelConfig) -> Classifier:
     """The network before its training."""
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(IMAGES, TRAINING)
-    return build_model(config.network, 2, 16, list(mean), list(std))
+    return build_model(config.network, one_of(2), 16, list(mean), list(std))
 
 
 def train(
@@ -324,7 +325,7 @@ def test_the_eight_symmetries_are_all_different_and_undo_each_other() -> None:
 
 def test_tta_makes_a_prediction_that_no_symmetry_changes() -> None:
     torch.manual_seed(0)
-    model = build_model(config_of().network, 2, 16, [90.0] * 3, [20.0] * 3)
+    model = build_model(config_of().network, one_of(2), 16, [90.0] * 3, [20.0] * 3)
     turned = np.ascontiguousarray(np.rot90(IMAGES, axes=(1, 2))[:, :, ::-1])
     straight = predict(model, IMAGES, SCORED, CPU, tta=True)
     np.testing.assert_allclose(predict(model, turned, SCORED, CPU, tta=True), straight, atol=1e-6)
@@ -375,9 +376,9 @@ def test_no_average_means_the_last_weights() -> None:
 def test_a_weights_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     """The library's own metadata comes in a random order where it has several keys."""
     config = config_of()
-    model = build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3)
+    model = build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3)
     for number in range(8):
-        save_model(tmp_path / str(number), model, config, ["0", "1"])
+        save_model(tmp_path / str(number), model, config)
     assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
 
 
@@ -386,8 +387,8 @@ def test_too_many_stages_for_the_image_are_refused() -> None:
     with pytest.raises(
         TrainError, match=r"5 stages leave nothing of an image of 16 px.*size_px to 32"
     ):
-        build_model(network, 2, 16, [0.0] * 3, [1.0] * 3)
-    assert build_model(network, 2, 32, [0.0] * 3, [1.0] * 3)(
+        build_model(network, one_of(2), 16, [0.0] * 3, [1.0] * 3)
+    assert build_model(network, one_of(2), 32, [0.0] * 3, [1.0] * 3)(
         torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     ).shape == (2, 2)
 
@@ -448,9 +449,9 @@ def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
     tmp_path: Path, network: dict[str, Any]
 ) -> None:
     config = config_of(network=network)
-    model = build_model(config.network, 3, 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
+    model = build_model(config.network, one_of(3), 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
     model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))  # moves the running means
-    save_model(tmp_path / "kept.safetensors", model, config, ["a", "b", "007"])
+    save_model(tmp_path / "kept.safetensors", model, config)
     again, classes = load_model(tmp_path / "kept.safetensors")
     assert classes == ["a", "b", "007"]
     assert not again.training
@@ -463,15 +464,15 @@ def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
 def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: dict[str, Any]
 ) -> None:
-    model = build_model(config_of(network=TIMM).network, 2, 32, [0.0] * 3, [1.0] * 3)
-    save_model(tmp_path / "kept.safetensors", model, config_of(network=TIMM | start), ["0", "1"])
+    model = build_model(config_of(network=TIMM).network, one_of(2), 32, [0.0] * 3, [1.0] * 3)
+    save_model(tmp_path / "kept.safetensors", model, config_of(network=TIMM | start))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     load_model(tmp_path / "kept.safetensors")
 
 
 def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path: Path) -> None:
     config, path = config_of(network=VGG), tmp_path / "some.safetensors"
-    save_model(path, build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3), config, ["0", "1"])
+    save_model(path, build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3), config)
     whole, tensors = path.read_bytes(), load_file(path)
     expected = f"{path}: expected a network of this pipeline, found "
 

@@ -10,7 +10,7 @@ from pipeline.core.progress import say
 from pipeline.core.record import write_record
 from pipeline.scoring.card import read_card
 from pipeline.scoring.leaderboard import ExpectedScore, Leaderboard
-from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.metrics import metric_for
 from pipeline.scoring.submission import check_submission, read_form
 
 
@@ -21,8 +21,8 @@ def run(name: str, metric_name: str) -> None:
     """
     submission = paths.submission(name)
     competition = read_competition(paths.COMPETITION)
-    metric = metric_named(metric_name, len(competition.classes))
-    form = read_form(paths.SAMPLE_SUBMISSION, metric, competition.classes)
+    metric = metric_for(metric_name, competition.task)
+    form = read_form(paths.SAMPLE_SUBMISSION, metric, competition.task)
     counts = check_submission(submission, form)
     card = read_card(paths.card(name))
     solution = None

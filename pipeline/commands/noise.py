@@ -31,8 +31,8 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
             f"{output}: this file exists already, and it may contain reviewed corrections. Name "
             "another one with --output, or remove it"
         )
-    classes = read_competition(paths.COMPETITION).classes
-    noise = find_label_noise(read_rows(classes, threshold=None))
+    task = read_competition(paths.COMPETITION).task
+    noise = find_label_noise(read_rows(task, cuts=None))
     ranking = noise.ranking
     reviewed: list[str] = []
     if config.corrections is not None:

@@ -1,23 +1,20 @@
-"""data/store/competition.json: the competition's columns and classes, for all later stages."""
+"""data/store/competition.json: the competition's columns and task, for all later stages."""
 
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from pipeline.core.record import Record, read_record
+from pipeline.core.task import Task
 
 
 class Competition(Record):
     """What every later stage knows of the competition.
 
-    id_column, label_column: of the sample submission. classes: as the labels file writes them,
-    in the order of the probabilities: by number where all are integers, else as text.
+    id_column, label_column: of the sample submission.
     """
 
     id_column: str
     label_column: str
-    classes: Annotated[list[str], Field(min_length=2)]
+    task: Task
 
 
 def read_competition(path: Path) -> Competition:

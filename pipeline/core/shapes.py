@@ -1,6 +1,6 @@
 """Array types that recur, with their axes named; checked at run time in the tests only."""
 
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 Images = UInt8[ndarray, "images height width 3"]
@@ -12,5 +12,8 @@ Image = UInt8[ndarray, "height width 3"]
 Probabilities = Float[ndarray, "rows classes"]
 """After softmax: in [0, 1], each row adds up to 1."""
 
-Labels = Int[ndarray, " rows"]
-"""Class indices in [0, classes)."""
+Outputs = Float[ndarray, "rows outputs"]
+"""Predictions, one column for each output of the task (core/task.py)."""
+
+Labels = Int[ndarray, " rows"] | Bool[ndarray, "rows outputs"] | Float[ndarray, "rows outputs"]
+"""Class indices in [0, classes); whether each of several labels holds; or numbers."""

@@ -7,7 +7,6 @@ class NA stay what they are.
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ import pandas as pd
 
 from pipeline.core.errors import TableError, examples
 from pipeline.core.files import new_file
-from pipeline.core.shapes import Labels, Probabilities
+from pipeline.core.shapes import Outputs
+from pipeline.core.task import Task
 
 IMAGE_COLUMNS = [
     "image_id", "label", "group", "duplicate", "file", "width", "height", "mode", "sha256",
@@ -37,9 +37,6 @@ FOLD_COLUMNS = ["image_id", "label", "group", "repeat", "fold"]
 Fold numbers are unique over the repeats. The rows with fold k are those that fold k's models
 are scored on; they are trained on the other rows of the same repeat.
 """
-
-SUM_OFF = 1e-4
-"""How far the sum of a row's probabilities may be from 1."""
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -80,58 +77,41 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def class_indices(place: Path, labels: Iterable[str], classes: list[str]) -> Labels:
-    """The index of each label's class. Raises TableError, with `place`, for any other label."""
-    index_of = {name: index for index, name in enumerate(classes)}
-    labels = list(labels)
-    if unknown := sorted(set(labels) - set(classes)):
-        raise TableError(
-            f"{place}: expected labels of the training images, {classes}, found {unknown[0]!r}"
-        )
-    return np.array([index_of[label] for label in labels], np.int64)
-
-
-def probability_columns(classes: list[str]) -> list[str]:
-    return [f"p_{name}" for name in classes]
-
-
-def write_predictions(
-    path: Path, image_ids: list[str], probabilities: Probabilities, classes: list[str]
-) -> None:
-    """Write one probability in [0, 1] a class, keyed by image id, with 9 significant digits."""
-    table = pd.DataFrame(probabilities, columns=probability_columns(classes))
-    table = table.map("{:.9g}".format)
+def write_predictions(path: Path, image_ids: list[str], values: Outputs, task: Task) -> None:
+    """Write one number an output, keyed by image id, with 9 significant digits."""
+    table = pd.DataFrame(values, columns=task.columns).map("{:.9g}".format)
     table.insert(0, "image_id", image_ids)
     write_table(path, table)
 
 
-def read_predictions(path: Path, image_ids: list[str], classes: list[str]) -> Probabilities:
-    """Read predictions in the order of `image_ids`; raises as check_ids, parse_probabilities."""
-    table = read_table(path, ["image_id", *probability_columns(classes)])
+def read_predictions(path: Path, image_ids: list[str], task: Task) -> Outputs:
+    """Read predictions in the order of `image_ids`; raises as check_ids, parse_predictions."""
+    table = read_table(path, ["image_id", *task.columns])
     check_ids(path, list(table["image_id"]), image_ids)
-    return parse_probabilities(path, table, image_ids, classes)
+    return parse_predictions(path, table, image_ids, task)
 
 
-def parse_probabilities(
-    place: Path | str, table: pd.DataFrame, image_ids: list[str], classes: list[str]
-) -> Probabilities:
-    """The probabilities of these ids, in their order; the table may have more rows and columns.
+def parse_predictions(
+    place: Path | str, table: pd.DataFrame, image_ids: list[str], task: Task
+) -> Outputs:
+    """The predictions of these ids, in their order; the table may have more rows and columns.
 
-    Raises TableError unless each row's probabilities are in [0, 1] and add up to 1 within SUM_OFF.
+    Raises TableError for a row that is no prediction of the task.
     """
     try:
-        values = table[probability_columns(classes)].to_numpy(np.float64)
+        values = table[task.columns].to_numpy(np.float64)
     except ValueError as error:
-        raise TableError(f"{place}: expected numbers as probabilities: {error}") from error
-    bad = ~((values >= 0) & (values <= 1)).all(axis=1) | (abs(values.sum(axis=1) - 1) > SUM_OFF)
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
+        raise TableError(f"{place}: expected numbers as predictions: {error}") from error
+    valid = task.valid(values)
+    if not valid.all():
+        first = int(np.flatnonzero(~valid)[0])
         raise TableError(
-            f"{place}: {int(bad.sum())} of {len(bad)} rows are no probabilities in [0, 1] that add "
-            f"up to 1 (first: {table['image_id'].iloc[first]} with {values[first].tolist()})"
+            f"{place}: expected {task.expected} in each row, found {int((~valid).sum())} of "
+            f"{len(valid)} rows with others (first: {table['image_id'].iloc[first]} with "
+            f"{values[first].tolist()})"
         )
     row_of = pd.Series(np.arange(len(table)), index=table["image_id"])
-    ordered: Probabilities = values[row_of.loc[image_ids].to_numpy()]
+    ordered: Outputs = values[row_of.loc[image_ids].to_numpy()]
     return ordered
 
 

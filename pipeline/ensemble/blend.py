@@ -1,8 +1,8 @@
 """Several models' predictions into one: what is fitted, and how it is applied to other rows.
 
-weighted and stack maximise the likelihood whatever the metric is: most metrics move only in jumps,
-and among weights with equal scores the likelihood still shows which are better. greedy uses the
-metric itself, and between equal scores the likelihood.
+weighted and stack minimise the loss that networks are trained by, whatever the metric is: most
+metrics move only in jumps, and among weights with equal scores the loss still shows which are
+better. greedy uses the metric itself, and between equal scores the loss.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,17 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
-from pipeline.core.shapes import Labels, Probabilities
-from pipeline.ensemble.calibrate import fit_temperature, fit_threshold, sharpen
+from pipeline.core.shapes import Labels, Outputs
+from pipeline.core.task import AnyOf, OneOf, Task
+from pipeline.ensemble.calibrate import fit_cuts, fit_temperature, sharpen
 from pipeline.ensemble.config import Kind
-from pipeline.scoring.metrics import LabelMetric, Metric, decide, log_loss
+from pipeline.scoring.metric import Metric
 
-Stacked = Float[ndarray, "models rows classes"]
-"""The models' probabilities for the same rows."""
+Stacked = Float[ndarray, "models rows outputs"]
+"""The models' predictions of the same rows."""
+
+Loss = Callable[[ndarray], tuple[float, ndarray]]
+"""A loss of the weights, and its gradient."""
 
 _FLATTEST = 1e-6
 """Lower bound of the probabilities whose logits are features: a few rows of 1e-30 would otherwise
@@ -32,6 +36,7 @@ class Recipe:
     """What to fit: params.yaml's choices, with one kind of blend."""
 
     kind: Kind
+    task: Task
     metric: Metric
     calibration: Literal["none", "temperature"]
     threshold: Literal["none", "fitted"]
@@ -46,26 +51,26 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities, and the classes decided from them."""
+    """Predictions, and the labels decided from them."""
 
-    probabilities: Probabilities
-    predicted: Labels
+    values: Outputs
+    decided: Labels
 
     def subset(self, chosen: Bool[ndarray, " rows"]) -> "Prediction":
         """Some of the rows."""
-        return Prediction(self.probabilities[chosen], self.predicted[chosen])
+        return Prediction(self.values[chosen], self.decided[chosen])
 
 
 @dataclass(frozen=True)
 class WeightedMean:
-    """The weighted mean of the probabilities."""
+    """The weighted mean of the predictions."""
 
     weights: Float[ndarray, " models"]
     """Not negative, adding up to one."""
 
-    def apply(self, members: Stacked) -> Probabilities:
+    def apply(self, members: Stacked) -> Outputs:
         """The sum over the models, one after the other: the same bits on every machine."""
-        total: Probabilities = sum(
+        total: Outputs = sum(
             (weight * member for weight, member in zip(self.weights, members, strict=True)),
             np.zeros(members.shape[1:]),
         )
@@ -103,7 +108,7 @@ class Logistic:
     intercepts: Float[ndarray, " outputs"]
     """One output for two classes (the second's log-odds), else one per class."""
 
-    def apply(self, members: Stacked) -> Probabilities:
+    def apply(self, members: Stacked) -> Outputs:
         """The softmax of the linear functions.
 
         The features are added one after the other: a row has the same bits whatever the other rows
@@ -122,36 +127,37 @@ class Logistic:
 
 @dataclass(frozen=True)
 class FittedBlend:
-    """A blend with its temperature and threshold, if any."""
+    """A blend with its temperature and cuts, if any."""
 
+    task: Task
     blend: WeightedMean | Logistic
     temperature: float | None
-    threshold: float | None
+    cuts: list[float] | None
+    """As the task's `decide` takes them."""
 
     def apply(self, members: Stacked) -> Prediction:
         """Blend, calibrate, decide."""
-        probabilities = self.blend.apply(members)
+        values = self.blend.apply(members)
         if self.temperature is not None:
-            probabilities = sharpen(probabilities, self.temperature)
-        return Prediction(probabilities, decide(probabilities, self.threshold))
+            values = sharpen(self.task, values, self.temperature)
+        return Prediction(values, self.task.decide(values, self.cuts))
 
 
 def fit(recipe: Recipe, members: Stacked, labels: Labels) -> FittedBlend:
-    """Fit the recipe's blend, then its temperature, then its threshold, on the same rows.
+    """Fit the recipe's blend, then its temperature, then its cuts, on the same rows.
 
     With one model every kind is the mean, which is that model. Raises EnsembleError where the
-    metric or the threshold is for two classes and there are more.
+    recipe is not for such a task.
     """
     blend = fit_blend(recipe, members, labels)
-    probabilities = blend.apply(members)
-    temperature = None
+    values = blend.apply(members)
+    temperature = cuts = None
     if recipe.calibration == "temperature":
-        temperature = fit_temperature(probabilities, labels)
-        probabilities = sharpen(probabilities, temperature)
-    threshold = None
-    if recipe.threshold == "fitted" and isinstance(recipe.metric, LabelMetric):
-        threshold = fit_threshold(probabilities, labels, recipe.metric)
-    return FittedBlend(blend, temperature, threshold)
+        temperature = fit_temperature(recipe.task, values, labels)
+        values = sharpen(recipe.task, values, temperature)
+    if recipe.threshold == "fitted":
+        cuts = fit_cuts(recipe.task, values, labels, recipe.metric)
+    return FittedBlend(recipe.task, blend, temperature, cuts)
 
 
 def fit_blend(recipe: Recipe, members: Stacked, labels: Labels) -> WeightedMean | Logistic:
@@ -161,33 +167,31 @@ def fit_blend(recipe: Recipe, members: Stacked, labels: Labels) -> WeightedMean 
         return WeightedMean(np.full(count, 1 / count))
     match recipe.kind:
         case "single":
-            return WeightedMean(np.eye(count)[_order(members, labels, recipe.metric)[0]])
+            return WeightedMean(np.eye(count)[_order(recipe, members, labels)[0]])
         case "weighted":
-            return WeightedMean(fit_weights(members, labels))
+            return WeightedMean(fit_weights(recipe.task, members, labels))
         case "greedy":
-            return WeightedMean(
-                select_greedily(members, labels, recipe.metric, recipe.greedy_rounds)
-            )
+            return WeightedMean(select_greedily(recipe, members, labels))
         case "rank_mean":
-            return _fit_logistic(rank_features(members), members, labels, recipe.stack_l2)
+            return _fit_logistic(recipe, rank_features(members), members, labels)
         case "stack":
-            return _fit_logistic(logit_features, members, labels, recipe.stack_l2)
+            return _fit_logistic(recipe, logit_features, members, labels)
 
 
-def fit_weights(members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
-    """The weighted mean of the smallest log loss, which is convex in the weights.
+def fit_weights(task: Task, members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
+    """The weighted mean of the smallest loss of the task, which is convex in the weights.
 
-    weights: not negative, adding up to one. At the optimum the ratio of each model's
-    likelihood to the blend's is at most 1, averaged over the rows (tests/test_blends.py).
+    weights: not negative, adding up to one. With classes the ratio of each model's likelihood to
+    the blend's is, at the optimum, at most 1, averaged over the rows (tests/test_blends.py).
     """
     from scipy.optimize import minimize  # 0.3 s
 
-    of_label = np.maximum(members[:, np.arange(len(labels)), labels], 2.0**-52)
-
-    def loss(weights: ndarray) -> tuple[float, ndarray]:
-        mixture = weights @ of_label
-        return -float(np.log(mixture).mean()), -(of_label / mixture).mean(axis=1)
-
+    if isinstance(task, OneOf):
+        loss = _log_loss(members[:, np.arange(len(labels)), labels])
+    elif isinstance(task, AnyOf):
+        loss = _log_loss(np.where(labels, members, 1 - members).reshape(len(members), -1))
+    else:
+        loss = _squared_error((members - labels).reshape(len(members), -1))
     count = len(members)
     found = minimize(
         loss,
@@ -202,9 +206,25 @@ def fit_weights(members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
     return np.asarray(weights / weights.sum())
 
 
-def select_greedily(
-    members: Stacked, labels: Labels, metric: Metric, rounds: int
-) -> Float[ndarray, " models"]:
+def _log_loss(of_label: Float[ndarray, "models events"]) -> Loss:
+    of_label = np.maximum(of_label, 2.0**-52)
+
+    def loss(weights: ndarray) -> tuple[float, ndarray]:
+        mixture = weights @ of_label
+        return -float(np.log(mixture).mean()), -(of_label / mixture).mean(axis=1)
+
+    return loss
+
+
+def _squared_error(errors: Float[ndarray, "models numbers"]) -> Loss:
+    def loss(weights: ndarray) -> tuple[float, ndarray]:
+        error = weights @ errors  # the blend's, as the weights add up to one
+        return float((error**2).mean()), 2 * (errors * error).mean(axis=1)
+
+    return loss
+
+
+def select_greedily(recipe: Recipe, members: Stacked, labels: Labels) -> Float[ndarray, " models"]:
     """Ensemble selection (Caruana, Niculescu-Mizil, Crew and Ksikes 2004): each model's share.
 
     The start is the best of the means of the one, two, … best models (their sorted
@@ -214,14 +234,14 @@ def select_greedily(
     """
 
     def merit(taken: ndarray) -> tuple[float, float]:
-        return _merit(WeightedMean(taken / taken.sum()).apply(members), labels, metric)
+        return _merit(recipe, WeightedMean(taken / taken.sum()).apply(members), labels)
 
     count = len(members)
-    order = _order(members, labels, metric)
+    order = _order(recipe, members, labels)
     starts = [np.bincount(order[:size], minlength=count) for size in range(1, count + 1)]
     best = taken = max(starts, key=merit)
     best_merit = merit(best)
-    for _ in range(rounds):
+    for _ in range(recipe.greedy_rounds):
         additions = taken + np.eye(count, dtype=np.int64)
         merits = [merit(row) for row in additions]
         place = max(range(count), key=merits.__getitem__)
@@ -250,28 +270,33 @@ def rank_features(fitted_on: Stacked) -> Ranks:
 
 
 def _fit_logistic(
-    features: Callable[[Stacked], ndarray], members: Stacked, labels: Labels, l2: float
+    recipe: Recipe, features: Callable[[Stacked], ndarray], members: Stacked, labels: Labels
 ) -> Logistic:
     from sklearn.linear_model import LogisticRegression  # 1.3 s
 
+    if not isinstance(recipe.task, OneOf):
+        raise EnsembleError(
+            f"params.yaml: ensemble.blend: {recipe.kind} is for one class of several, found a task "
+            f"of kind {recipe.task.kind}; expected mean, single, weighted or greedy"
+        )
     present = np.bincount(labels, minlength=members.shape[2])
     if not present.all():
         raise EnsembleError(
             f"logistic regression over {len(labels)} rows: expected rows of each class, found "
             f"{present.tolist()} (in the order of the classes)"
         )
-    model = LogisticRegression(C=1 / l2, tol=1e-8, max_iter=10_000)
+    model = LogisticRegression(C=1 / recipe.stack_l2, tol=1e-8, max_iter=10_000)
     model.fit(features(members), labels)
     return Logistic(features, model.coef_, model.intercept_)
 
 
-def _order(members: Stacked, labels: Labels, metric: Metric) -> list[int]:
+def _order(recipe: Recipe, members: Stacked, labels: Labels) -> list[int]:
     """The models from best to worst; equal ones in their own order."""
-    merits = [_merit(member, labels, metric) for member in members]
+    merits = [_merit(recipe, member, labels) for member in members]
     return sorted(range(len(members)), key=merits.__getitem__, reverse=True)
 
 
-def _merit(probabilities: Probabilities, labels: Labels, metric: Metric) -> tuple[float, float]:
-    """What to maximise: the metric, then the likelihood."""
-    score = metric.score(probabilities, decide(probabilities, None), labels)
-    return metric.gain(score), -log_loss(probabilities, labels)
+def _merit(recipe: Recipe, values: Outputs, labels: Labels) -> tuple[float, float]:
+    """What to maximise: the metric, then minus the loss."""
+    score = recipe.metric.score(values, recipe.task.decide(values, None), labels)
+    return recipe.metric.gain(score), -float(recipe.task.losses(values, labels).mean())

@@ -13,8 +13,9 @@ from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels
+from pipeline.core.task import Task
 from pipeline.ensemble.blend import Prediction
-from pipeline.scoring.metrics import Metric, Scorer
+from pipeline.scoring.metric import Metric, Scorer
 
 _MOST_UNDEFINED = 0.05
 """Share of resamples that may miss a class; beyond it an interval would describe other data."""
@@ -24,6 +25,7 @@ _MOST_UNDEFINED = 0.05
 class ScoredRows:
     """The rows that predictions are scored on, and how intervals of the scores are made."""
 
+    task: Task
     labels: Labels
     groups: list[str]
     folds: Int[ndarray, " rows"]
@@ -35,7 +37,11 @@ class ScoredRows:
 
     def score(self, metric: Metric, prediction: Prediction) -> float:
         """The prediction's score over all rows."""
-        return metric.score(prediction.probabilities, prediction.predicted, self.labels)
+        return metric.score(prediction.values, prediction.decided, self.labels)
+
+    def right(self, prediction: Prediction) -> Bool[ndarray, " rows"]:
+        """Which rows are decided as labelled."""
+        return self.task.right(prediction.decided, self.labels)
 
     def interval(self, metric: Metric, prediction: Prediction) -> tuple[float, float]:
         """The score's percentile bootstrap interval."""
@@ -47,8 +53,7 @@ class ScoredRows:
         """The predictions' scores by resampled_scores, which may raise EnsembleError."""
         units = np.unique(self.groups, return_inverse=True)[1]
         scorers = [
-            metric.scorer(each.probabilities, each.predicted, self.labels, units)
-            for each in predictions
+            metric.scorer(each.values, each.decided, self.labels, units) for each in predictions
         ]
         return resampled_scores(scorers, int(units.max()) + 1, self.resamples, self.seed)
 

@@ -1,42 +1,58 @@
-"""Two numbers fitted on top of a blend: a temperature for its probabilities, and a threshold.
+"""Numbers fitted on top of a blend: a temperature for its probabilities, and cuts for its labels.
 
 Both are fitted on out-of-fold rows, which one network predicted; on the test images the mean of
 several networks is a little less confident.
 """
 
 import numpy as np
+from jaxtyping import Float
 from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
-from pipeline.core.shapes import Labels, Probabilities
-from pipeline.scoring.metrics import LabelMetric
+from pipeline.core.shapes import Labels, Outputs
+from pipeline.core.task import AnyOf, OneOf, Task, expected_place
+from pipeline.scoring.metric import ClassCounts, Metric
 
 _SMALLEST = 1e-12
 """Probabilities are clipped to this before the logarithm."""
 
+_MOST_TRIED = 50
+"""Values tried for each of several cuts, evenly spaced among the rows."""
 
-def log_probabilities(probabilities: Probabilities) -> Probabilities:
+_ROUNDS = 3
+"""How often each of several cuts is moved, the others staying."""
+
+
+def log_probabilities(probabilities: Outputs) -> Outputs:
     """Natural logarithms, finite: the logits, up to a constant per row."""
     return np.asarray(np.log(np.clip(probabilities, _SMALLEST, 1)))
 
 
-def sharpen(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """The softmax of the logits divided by the temperature: above 1 flatter, below 1 sharper."""
-    logits = log_probabilities(probabilities) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+def sharpen(task: Task, values: Outputs, temperature: float) -> Outputs:
+    """The predictions of logits divided by the temperature: above 1 flatter, below 1 sharper."""
+    if isinstance(task, AnyOf):
+        return _sharpen(_pairs(values), temperature)[:, 1].reshape(values.shape)
+    return _sharpen(values, temperature)
 
 
-def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
+def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
     """The temperature in [1/20, 20] of the smallest log loss (Guo et al. 2017, section 4.2).
 
     The log loss is convex in one over the temperature, so its slope has one zero: bisection.
+    Raises EnsembleError for numbers.
     """
-    logits = log_probabilities(probabilities)
+    if isinstance(task, AnyOf):
+        values, labels = _pairs(values), labels.ravel().astype(np.int64)
+    elif not isinstance(task, OneOf):
+        raise EnsembleError(
+            "params.yaml: ensemble.calibration: temperature is for probabilities, found a task of "
+            f"kind {task.kind}; expected none"
+        )
+    logits = log_probabilities(values)
     of_label = logits[np.arange(len(labels)), labels]
 
     def slope(sharpness: float) -> float:
-        return float(((sharpen(probabilities, 1 / sharpness) * logits).sum(1) - of_label).mean())
+        return float(((_sharpen(values, 1 / sharpness) * logits).sum(1) - of_label).mean())
 
     low, high = 1 / 20, 20.0
     if slope(low) >= 0:
@@ -49,30 +65,87 @@ def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
     return 1 / float(np.sqrt(low * high))
 
 
-def fit_threshold(probabilities: Probabilities, labels: Labels, metric: LabelMetric) -> float:
-    """The probability from which the second class is predicted, for the best score.
+def _sharpen(probabilities: Outputs, temperature: float) -> Outputs:
+    logits = log_probabilities(probabilities) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
-    The candidates are one half, and half-way between each two neighbouring probabilities; of those
-    with the best score the nearest to one half is taken. Raises EnsembleError for more than two
-    classes.
+
+def _pairs(values: Outputs) -> Outputs:
+    """Each label of each row as a row of two classes: it does not hold, it holds."""
+    return np.stack([1 - values.ravel(), values.ravel()], axis=1)
+
+
+def fit_cuts(task: Task, values: Outputs, labels: Labels, metric: Metric) -> list[float]:
+    """The cuts of `task.decide` that score best.
+
+    Two classes: one half, and half-way between each two neighbouring probabilities, are all tried;
+    of those with the best score the nearest to one half is taken. Ordered classes and several
+    labels: each cut in turn, the others staying, from the middle; a cut moves for a better score
+    alone. Raises EnsembleError for other tasks.
     """
-    if probabilities.shape[1] != 2:
+    if isinstance(task, OneOf) and len(task.classes) == 2:
+        return [_fit_threshold(values[:, 1], labels, metric)]
+    if isinstance(task, OneOf) and task.ordered:
+        place = expected_place(values)
+        cuts = [at + 0.5 for at in range(len(task.classes) - 1)]
+        tried = [_spread_out(place)] * len(cuts)
+    elif isinstance(task, AnyOf):
+        cuts = [0.5] * len(task.classes)
+        tried = [_spread_out(column) for column in values.T]
+    else:
         raise EnsembleError(
-            f"params.yaml: ensemble.threshold: fitted is for two classes, found "
-            f"{probabilities.shape[1]}; expected none"
+            "params.yaml: ensemble.threshold: fitted is for two classes, ordered classes or "
+            f"several labels, found {len(task.outputs)} outputs of kind {task.kind}; expected none"
         )
-    values = np.sort(np.unique(probabilities[:, 1]))
+
+    def gain(moved: list[float]) -> float:
+        return metric.gain(metric.score(values, task.decide(values, moved), labels))
+
+    best = gain(cuts)
+    for _ in range(_ROUNDS):
+        before = cuts
+        for at in range(len(cuts)):
+            for value in tried[at]:
+                moved = [*cuts[:at], float(value), *cuts[at + 1 :]]
+                rises = isinstance(task, AnyOf) or moved == sorted(moved)
+                if rises and (score := gain(moved)) > best:
+                    best, cuts = score, moved
+        if cuts == before:
+            break
+    return cuts
+
+
+def _spread_out(values: Float[ndarray, " rows"]) -> Float[ndarray, " tried"]:
+    """At most _MOST_TRIED values half-way between neighbouring ones, evenly among the rows."""
+    known = np.unique(values)
+    between = (known[1:] + known[:-1]) / 2
+    places = np.linspace(0, len(between) - 1, min(len(between), _MOST_TRIED)).round()
+    return np.asarray(between[places.astype(np.int64)])
+
+
+def _fit_threshold(probability: Float[ndarray, " rows"], labels: Labels, metric: Metric) -> float:
+    values = np.unique(probability)
     tried = np.append((values[1:] + values[:-1]) / 2, 0.5)
-    scores = metric.of_counts(_counts_at(tried, probabilities[:, 1], labels))
+    assert metric.of_counts is not None, metric.name  # params.yaml: only metrics of labels
+    scores = metric.of_counts(_counts_at(tried, probability, labels))
     best = tried[scores == np.nanmax(scores)]
     return float(best[np.abs(best - 0.5).argmin()])
 
 
-def _counts_at(thresholds: ndarray, values: ndarray, labels: Labels) -> ndarray:
-    """The confusion matrix of each threshold."""
-    counts = np.empty((len(thresholds), 2, 2))
-    for label in (0, 1):
-        of_label = np.sort(values[labels == label])
-        counts[:, label, 0] = np.searchsorted(of_label, thresholds, side="left")
-        counts[:, label, 1] = len(of_label) - counts[:, label, 0]
-    return counts
+def _counts_at(
+    thresholds: Float[ndarray, " tried"], values: Float[ndarray, " rows"], labels: Labels
+) -> ClassCounts:
+    """The counts at each threshold."""
+    had = np.bincount(labels, minlength=2).astype(np.float64)
+    below = np.stack(
+        [
+            np.searchsorted(np.sort(values[labels == label]), thresholds, side="left")
+            for label in (0, 1)
+        ],
+        axis=1,
+    ).astype(np.float64)
+    right = np.stack([below[:, 0], had[1] - below[:, 1]], axis=1)
+    decided = np.stack([below.sum(1), had.sum() - below.sum(1)], axis=1)
+    distance = had.sum() - right.sum(1)  # two classes are one place apart
+    return ClassCounts(np.broadcast_to(had, decided.shape), decided, right, True, distance)

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.bootstrap import ScoredRows, interval_of
-from pipeline.scoring.metrics import Metric
+from pipeline.scoring.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def is_significantly_worse(
 
 
 def _mcnemar(one: Prediction, other: Prediction, rows: ScoredRows) -> float:
-    return mcnemar(one.predicted == rows.labels, other.predicted == rows.labels)
+    return mcnemar(rows.right(one), rows.right(other))
 
 
 def mcnemar(one: Bool[ndarray, " rows"], other: Bool[ndarray, " rows"]) -> float:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.core.errors import EnsembleError
 from pipeline.core.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -84,10 +85,12 @@ class EnsembleConfig(Section):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        from pipeline.scoring.metrics import METRICS  # with NumPy 0.2 s: not for --help
+        from pipeline.scoring.metrics import metric_named  # with NumPy 0.2 s: not for --help
 
-        if metric not in METRICS:
-            raise ValueError(f"expected one of {', '.join(METRICS)}; found {metric!r}")
+        try:
+            metric_named(metric)
+        except EnsembleError as error:
+            raise ValueError(str(error)) from error
         return metric
 
     @field_validator("external")
@@ -100,14 +103,15 @@ class EnsembleConfig(Section):
 
     @model_validator(mode="after")
     def _choices_fit_the_metric(self) -> Self:
-        from pipeline.scoring.metrics import METRICS
+        from pipeline.scoring.metrics import METRICS, metric_named
 
-        if self.threshold == "fitted" and METRICS[self.metric].needs == "probabilities":
+        metric = metric_named(self.metric)
+        if self.threshold == "fitted" and metric.needs == "predictions":
             raise ValueError(
-                f"threshold: {self.metric} scores probabilities, which no threshold changes: "
+                f"threshold: {self.metric} scores predictions, which no threshold changes: "
                 "expected none"
             )
-        if self.blend == "rank_mean" and not METRICS[self.metric].scores_order:
+        if self.blend == "rank_mean" and not metric.scores_order:
             fit = " or ".join(name for name, metric in METRICS.items() if metric.scores_order)
             raise ValueError(
                 f"blend: rank_mean keeps only the order: expected the metric {fit}, "

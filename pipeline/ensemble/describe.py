@@ -1,27 +1,31 @@
 """What the card says about the score and the blend."""
 
+from pipeline.core.task import Number
 from pipeline.ensemble.blend import Prediction, Recipe, Stacked, fit
 from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.compare import compare, name_of_test
 from pipeline.ensemble.nested import Judgement
 from pipeline.ensemble.saved import describe_fitted
 from pipeline.scoring.card import Blend, Candidate, OutOfFold
-from pipeline.scoring.metrics import METRICS, log_loss, recalls
+from pipeline.scoring.metrics import METRICS, recalls
 
 
-def describe_out_of_fold(
-    nested: Prediction, rows: ScoredRows, classes: list[str], of_images: int
-) -> OutOfFold:
-    """Accuracy, its interval, log loss and recalls of the nested prediction."""
-    accuracy = METRICS["accuracy"]
-    recall = recalls(nested.predicted, rows.labels, len(classes))
+def describe_out_of_fold(nested: Prediction, rows: ScoredRows, of_images: int) -> OutOfFold:
+    """What the nested prediction is worth, whatever the competition's metric is."""
+    accuracy = interval = log_loss = None
+    recall: list[float | None] = []
+    if not isinstance(rows.task, Number):
+        accuracy = rows.score(METRICS["accuracy"], nested)
+        interval = rows.interval(METRICS["accuracy"], nested)
+        log_loss = float(rows.task.losses(nested.values, rows.labels).mean())
+        recall = recalls(nested.decided, rows.labels, len(rows.task.classes))
     return OutOfFold(
-        accuracy=rows.score(accuracy, nested),
-        interval=rows.interval(accuracy, nested),
+        accuracy=accuracy,
+        interval=interval,
         confidence=rows.confidence,
         interval_method=f"percentile bootstrap of whole groups, {rows.resamples} resamples",
-        log_loss=log_loss(nested.probabilities, rows.labels),
-        recall=dict(zip(classes, recall, strict=True)),
+        log_loss=log_loss,
+        recall=dict(zip(rows.task.outputs, recall, strict=False)),
         rows=len(rows.labels),
         of_images=of_images,
         groups=len(set(rows.groups)),

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from pipeline.core.task import Number
 from pipeline.ensemble.blend import Recipe, Stacked
 from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.nested import predict_nested
@@ -15,19 +16,22 @@ from pipeline.scoring.card import Contribution, Pair
 
 def compare_pairs(names: list[str], members: Stacked, rows: ScoredRows) -> list[Pair]:
     """For each two models: on how many rows they disagree, and how their errors go together."""
-    predicted = members.argmax(axis=2)
-    wrong = predicted != rows.labels
+    task = rows.task
+    decided = [task.decide(member, None) for member in members]
+    right = np.stack([task.right(each, rows.labels) for each in decided])
+    # Numbers are never right; their errors have a size and a sign instead.
+    errors = (members - rows.labels).mean(axis=2) if isinstance(task, Number) else ~right
     pairs = []
     for one, other in combinations(range(len(names)), 2):
-        varied = wrong[one].std() > 0 and wrong[other].std() > 0
+        varied = errors[one].std() > 0 and errors[other].std() > 0
         pairs.append(
             Pair(
                 models=(names[one], names[other]),
-                disagreement=float((predicted[one] != predicted[other]).mean()),
-                error_correlation=float(np.corrcoef(wrong[one], wrong[other])[0, 1])
+                disagreement=float((~task.right(decided[one], decided[other])).mean()),
+                error_correlation=float(np.corrcoef(errors[one], errors[other])[0, 1])
                 if varied
                 else None,
-                both_wrong=float((wrong[one] & wrong[other]).mean()),
+                both_wrong=float((~right[one] & ~right[other]).mean()),
             )
         )
     return pairs

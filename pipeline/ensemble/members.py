@@ -17,21 +17,14 @@ from numpy import ndarray
 from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, TableError
 from pipeline.core.files import sha256_of
-from pipeline.core.shapes import Probabilities
-from pipeline.core.tables import (
-    check_ids,
-    class_indices,
-    parse_probabilities,
-    probability_columns,
-    read_csv,
-    read_predictions,
-)
+from pipeline.core.shapes import Outputs
+from pipeline.core.tables import check_ids, parse_predictions, read_csv, read_predictions
+from pipeline.core.task import Number, Task
 from pipeline.ensemble.blend import Stacked
 from pipeline.ensemble.config import ExternalMember
 from pipeline.scoring.card import Network
-from pipeline.scoring.metrics import accuracy
 
-TestProbabilities = Float[ndarray, "test_rows classes"]
+TestOutputs = Float[ndarray, "test_rows outputs"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class PredictedImages:
     test_ids: list[str]
     folds: pd.DataFrame
     """folds/folds.csv: tables.FOLD_COLUMNS, with images that are not scored as well."""
-    classes: list[str]
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -51,9 +44,9 @@ class ModelPredictions:
     """One model's predictions of the training images that are scored, and of the test images."""
 
     name: str
-    out_of_fold: Probabilities
-    test: TestProbabilities
-    test_by_fold: dict[int, TestProbabilities] = field(default_factory=dict)
+    out_of_fold: Outputs
+    test: TestOutputs
+    test_by_fold: dict[int, TestOutputs] = field(default_factory=dict)
     """What each fold's network says about the test images; empty for a model from elsewhere."""
     networks: list[Network] = field(default_factory=list)
     """The same networks as the card describes them."""
@@ -67,36 +60,37 @@ def read_model(model: str, trained: list[int], images: PredictedImages) -> Model
     file is missing, or has other ids than its fold.
     """
     row_of = {image_id: row for row, image_id in enumerate(images.image_ids)}
-    total = np.zeros((len(row_of), len(images.classes)))
+    total = np.zeros((len(row_of), len(images.task.outputs)))
     count = np.zeros(len(row_of), np.int64)
     test_by_fold, networks = {}, []
     for fold in trained:
         folder = paths.model_folder(model, fold)
         scored = images.folds[images.folds["fold"] == str(fold)]
         ids = list(scored["image_id"])
-        found = _read_network(folder / "oof.csv", ids, images.classes)
+        found = _read_network(folder / "oof.csv", ids, images.task)
         rows = [row_of[image_id] for image_id in ids]
         total[rows] += found
         count[rows] += 1
-        test_by_fold[fold] = _read_network(folder / "test.csv", images.test_ids, images.classes)
-        labels = class_indices(paths.FOLDS, scored["label"], images.classes)
+        test_by_fold[fold] = _read_network(folder / "test.csv", images.test_ids, images.task)
+        labels = images.task.encode(paths.FOLDS, scored["label"])
+        right = images.task.right(images.task.decide(found, None), labels)
         files = ("weights.safetensors", "oof.csv", "test.csv")
         networks.append(
             Network(
                 model=model,
                 fold=fold,
-                accuracy=accuracy(found, labels),
+                accuracy=None if isinstance(images.task, Number) else float(right.mean()),
                 rows=len(ids),
                 sha256={name: sha256_of(folder / name) for name in files},
             )
         )
-    test: TestProbabilities = np.stack(list(test_by_fold.values())).mean(axis=0)
+    test: TestOutputs = np.stack(list(test_by_fold.values())).mean(axis=0)
     return ModelPredictions(model, total / count[:, None], test, test_by_fold, networks)
 
 
-def _read_network(path: Path, image_ids: list[str], classes: list[str]) -> Probabilities:
+def _read_network(path: Path, image_ids: list[str], task: Task) -> Outputs:
     """A network's predictions, which are float32: nine digits give them back exactly."""
-    predictions = read_predictions(path, image_ids, classes).astype(np.float32)
+    predictions = read_predictions(path, image_ids, task).astype(np.float32)
     return predictions.astype(np.float64)
 
 
@@ -144,12 +138,12 @@ def read_external(external: ExternalMember, images: PredictedImages) -> ModelPre
 
     Raises EnsembleError where the files are not those of params.yaml, or where the folds are not
     ours or not stated; TableError where a file does not have every training image (every test
-    image) exactly once, or has other columns or invalid probabilities.
+    image) exactly once, or has other columns or invalid predictions.
     """
     oof, test = Path(external.oof), Path(external.test)
     _check_bytes(external)
     table = read_csv(oof)
-    columns = ["image_id", *probability_columns(images.classes)]
+    columns = ["image_id", *images.task.columns]
     if list(table.columns.drop("fold", errors="ignore")) != columns:
         raise TableError(
             f"{oof}: expected the columns {columns}, and `fold` among them or not, "
@@ -167,8 +161,8 @@ def read_external(external: ExternalMember, images: PredictedImages) -> ModelPre
         )
     return ModelPredictions(
         external.name,
-        parse_probabilities(oof, table, images.image_ids, images.classes),
-        read_predictions(test, images.test_ids, images.classes),
+        parse_predictions(oof, table, images.image_ids, images.task),
+        read_predictions(test, images.test_ids, images.task),
     )
 
 

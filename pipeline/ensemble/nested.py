@@ -26,7 +26,7 @@ from pipeline.ensemble.blend import FittedBlend, Prediction, Recipe, Stacked, fi
 from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.compare import is_significantly_worse
 from pipeline.ensemble.config import Kind
-from pipeline.scoring.metrics import Metric
+from pipeline.scoring.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def judge(recipes: list[Recipe], members: Stacked, rows: ScoredRows) -> Judgemen
     prediction = nested[chosen]
     if len(recipes) > 1:
         chosen_without = _choose_without_each_fold(recipes, members, rows)
-        prediction = _nothing(members)
+        prediction = _nothing(members, rows)
         for name, kind in chosen_without.items():
             scored = rows.folds == name
             _write(prediction, scored, nested[kind].subset(scored))
@@ -90,7 +90,7 @@ def predict_nested(recipe: Recipe, members: Stacked, rows: ScoredRows) -> Predic
             f"expected two trained folds or more, found {len(names)}. Train more (train.folds), "
             "or set mean, none and none"
         )
-    prediction = _nothing(members)
+    prediction = _nothing(members, rows)
     for name in names:
         scored = rows.folds == name
         fitted = fit(recipe, members[:, ~scored], rows.labels[~scored])
@@ -124,7 +124,7 @@ def _choose_without_each_fold(
     """
     names = [int(name) for name in np.unique(rows.folds)]
     inner: dict[int, dict[Kind, Prediction]] = {
-        name: {recipe.kind: _nothing(members) for recipe in recipes} for name in names
+        name: {recipe.kind: _nothing(members, rows) for recipe in recipes} for name in names
     }
     for one, other in combinations(names, 2):
         seen = (rows.folds != one) & (rows.folds != other)
@@ -140,11 +140,10 @@ def _choose_without_each_fold(
     return chosen
 
 
-def _nothing(members: Stacked) -> Prediction:
-    rows, classes = members.shape[1:]
-    return Prediction(np.full((rows, classes), np.nan), np.full(rows, -1))
+def _nothing(members: Stacked, rows: ScoredRows) -> Prediction:
+    return Prediction(np.full(members.shape[1:], np.nan), np.zeros_like(rows.labels))
 
 
 def _write(prediction: Prediction, scored: Bool[ndarray, " rows"], part: Prediction) -> None:
-    prediction.probabilities[scored] = part.probabilities
-    prediction.predicted[scored] = part.predicted
+    prediction.values[scored] = part.values
+    prediction.decided[scored] = part.decided

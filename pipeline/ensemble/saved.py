@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import EnsembleError
+from pipeline.core.task import OneOf, Task
 from pipeline.ensemble.blend import FittedBlend, Logistic, Ranks, WeightedMean, logit_features
 from pipeline.scoring.card import Fitted, FittedLogistic, FittedMean
 
@@ -35,10 +36,13 @@ def describe_fitted(fitted: FittedBlend) -> Fitted:
             coefficients=blend.coefficients.tolist(),
             intercepts=blend.intercepts.tolist(),
         )
-    return Fitted(blend=part, temperature=fitted.temperature, threshold=fitted.threshold)
+    threshold: float | list[float] | None = fitted.cuts
+    if fitted.cuts is not None and isinstance(fitted.task, OneOf) and len(fitted.cuts) == 1:
+        (threshold,) = fitted.cuts
+    return Fitted(blend=part, temperature=fitted.temperature, threshold=threshold)
 
 
-def read_fitted(card: Path, fitted: Fitted, models: int) -> FittedBlend:
+def read_fitted(card: Path, fitted: Fitted, models: int, task: Task) -> FittedBlend:
     """What describe_fitted described: the card's `blend.fitted`, for so many models.
 
     Raises EnsembleError, which names the card, where its numbers are not for so many models.
@@ -50,7 +54,7 @@ def read_fitted(card: Path, fitted: Fitted, models: int) -> FittedBlend:
             f"{card}: blend.fitted.blend: expected the numbers of {models} models: {error}. "
             "Run: dvc repro --force ensemble"
         ) from error
-    return FittedBlend(blend, fitted.temperature, fitted.threshold)
+    return FittedBlend(task, blend, fitted.temperature, fitted.cuts)
 
 
 def _read_blend(part: FittedMean | FittedLogistic, models: int) -> WeightedMean | Logistic:

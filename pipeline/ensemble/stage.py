@@ -18,10 +18,10 @@ from pipeline.core.record import write_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
-    class_indices,
     read_table,
     write_predictions,
 )
+from pipeline.core.task import OneOf, Task
 from pipeline.ensemble.blend import Recipe
 from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.config import KINDS, EnsembleConfig, Kind
@@ -38,7 +38,8 @@ from pipeline.ensemble.members import (
 )
 from pipeline.ensemble.nested import judge
 from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, Score, TestLabels
-from pipeline.scoring.metrics import Metric, metric_named
+from pipeline.scoring.metric import Metric
+from pipeline.scoring.metrics import metric_for
 from pipeline.scoring.submission import check_submission, read_form, write_submission
 
 _DRIFT_SPLITS = 39
@@ -57,12 +58,12 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
                 f"params.yaml: ensemble.external: {external.name} is also one of train.members "
                 f"{models}: expected another name"
             )
-    classes = read_competition(paths.COMPETITION).classes
-    metric = metric_named(config.metric, len(classes))
-    form = read_form(paths.SAMPLE_SUBMISSION, metric, classes)
+    task = read_competition(paths.COMPETITION).task
+    metric = metric_for(config.metric, task)
+    form = read_form(paths.SAMPLE_SUBMISSION, metric, task)
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
-    images = PredictedImages(covered_images(table, folds), test_ids, table, classes)
+    images = PredictedImages(covered_images(table, folds), test_ids, table, task)
     members = [
         *(read_model(model, folds, images) for model in models),
         *(read_external(external, images) for external in config.external),
@@ -71,15 +72,15 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     out_of_fold = np.stack([member.out_of_fold for member in members])
 
     rows = _scored_rows(config, images, folds)
-    recipes = _recipes(config, names, metric)
+    recipes = _recipes(config, names, task, metric)
     judged = judge(recipes, out_of_fold, rows)
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
 
     submission = paths.submission(config.name)
-    write_predictions(paths.ENSEMBLE_OOF, images.image_ids, judged.nested.probabilities, classes)
-    write_submission(submission, form, test_ids, test.probabilities, test.predicted)
-    scored = OutOfFoldRows(images.image_ids, judged.nested, rows.labels, rows.groups)
+    write_predictions(paths.ENSEMBLE_OOF, images.image_ids, judged.nested.values, task)
+    write_submission(submission, form, test_ids, test.values, test.decided)
+    scored = OutOfFoldRows(task, images.image_ids, judged.nested, rows.labels, rows.groups)
     card = Card(
         name=config.name,
         metric=Score(
@@ -87,9 +88,7 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             value=rows.score(metric, judged.nested),
             interval=rows.interval(metric, judged.nested),
         ),
-        out_of_fold=describe_out_of_fold(
-            judged.nested, rows, classes, of_images=table["image_id"].nunique()
-        ),
+        out_of_fold=describe_out_of_fold(judged.nested, rows, table["image_id"].nunique()),
         forecast=build_forecast(
             metric, scored, test, by_fold, _measure_drift(table, config), config.forecast
         ),
@@ -134,7 +133,8 @@ def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[
     first = table[table["repeat"] == min(repeats, key=int)]
     known = first.set_index("image_id").loc[images.image_ids]
     return ScoredRows(
-        labels=class_indices(paths.FOLDS, known["label"], images.classes),
+        task=images.task,
+        labels=images.task.encode(paths.FOLDS, known["label"]),
         groups=list(known["group"]),
         folds=known["fold"].to_numpy(np.int64),
         confidence=config.confidence,
@@ -143,18 +143,24 @@ def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[
     )
 
 
-def _recipes(config: EnsembleConfig, names: list[str], metric: Metric) -> list[Recipe]:
+def _recipes(config: EnsembleConfig, names: list[str], task: Task, metric: Metric) -> list[Recipe]:
     """What is fitted and judged: one kind of blend, or for auto all that the metric allows."""
     kinds: list[Kind]
     if len(names) == 1:
         kinds = ["mean"]
     elif config.blend == "auto":
-        kinds = [kind for kind in KINDS if kind != "rank_mean" or metric.scores_order]
+        kinds = [
+            kind
+            for kind in KINDS
+            if (kind != "rank_mean" or metric.scores_order)
+            and (kind not in ("rank_mean", "stack") or isinstance(task, OneOf))
+        ]
     else:
         kinds = [config.blend]
     return [
         Recipe(
             kind,
+            task,
             metric,
             config.calibration,
             config.threshold,

@@ -27,7 +27,7 @@ from pipeline.ledger.rank import describe_rank
 from pipeline.ledger.scores import update_scores
 from pipeline.ledger.submit import Order
 from pipeline.ledger.submit import submit as submit_order
-from pipeline.scoring.metrics import METRICS, metric_named
+from pipeline.scoring.metrics import metric_for, metric_named
 from pipeline.scoring.submission import check_submission, read_form
 
 
@@ -37,8 +37,8 @@ def submit(order: Order, metric: str, yes: bool) -> None:
     metric: the name in params.yaml, which decides what the file must hold.
     """
     order = replace(order, file=Path(os.path.relpath(order.file)))
-    classes = read_competition(paths.COMPETITION).classes
-    form = read_form(paths.SAMPLE_SUBMISSION, metric_named(metric, len(classes)), classes)
+    task = read_competition(paths.COMPETITION).task
+    form = read_form(paths.SAMPLE_SUBMISSION, metric_for(metric, task), task)
     check_submission(order.file, form)
     say(f"{order.file}: columns, ids, order and {form.holds} are as the sample submission asks")
     with locked(paths.LEDGER):
@@ -74,7 +74,7 @@ def finals(competition: str) -> None:
 def leaderboard(competition: str, metric: str, public_share: float) -> None:
     """Print our rank on the public leaderboard, and how much of it is luck."""
     test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
-    for line in describe_rank(competition, Kaggle(), METRICS[metric], test_rows, public_share):
+    for line in describe_rank(competition, Kaggle(), metric_named(metric), test_rows, public_share):
         print(line)
 
 

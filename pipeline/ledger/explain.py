@@ -15,7 +15,7 @@ from pipeline.ledger.history import PastSubmission, parse_score, recall
 from pipeline.ledger.ledger import COUNTED, Entry
 from pipeline.ledger.review import review
 from pipeline.scoring.card import Card, Forecast
-from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.metrics import metric_named
 
 REFUTED = 0.01
 """A score with a smaller chance speaks against the file or the cross-validation, not for luck."""
@@ -62,7 +62,7 @@ def explain_score(card: Card, public: float, audit: Audit | None) -> list[str]:
     if low <= public <= high:
         mean, low, high = expect_private(forecast, public)
         return [first, f"private to expect now: {mean:.4f} ({low:.4f} to {high:.4f})"]
-    is_worse = (public < low) == METRICS[card.metric.name].greater_is_better
+    is_worse = (public < low) == metric_named(card.metric.name).greater_is_better
     reasons = _find_wrong_file(card, public, audit)
     if is_worse:
         reasons += _find_optimism(card, public, audit)
@@ -109,7 +109,7 @@ def expect_private(forecast: Forecast, public: float) -> tuple[float, float, flo
 
 def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str]:
     """What a wrong file would have scored, if that fits; random order by an exact binomial test."""
-    metric, labels = METRICS[card.metric.name], card.test.labels
+    metric, labels = metric_named(card.metric.name), card.test.labels
     if not metric.lowest <= public <= metric.highest:
         return [f"format: no score by {metric.name}: Kaggle scores by another metric"]
     if not metric.is_mean_of_rows:

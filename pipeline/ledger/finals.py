@@ -18,7 +18,7 @@ from pipeline.core.errors import SubmissionError
 from pipeline.ledger.explain import REFUTED, chance_of
 from pipeline.ledger.history import Answers, PastSubmission, common_ids, find_differences
 from pipeline.scoring.card import Card
-from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.metrics import metric_named
 
 LEVEL = 0.05
 """Significance level of the one-sided test for being worse."""
@@ -76,7 +76,7 @@ def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> 
     metrics = sorted({each.card.metric.name for each in finalists})
     if len(metrics) > 1:
         raise SubmissionError(f"submissions: forecasts of different metrics: {', '.join(metrics)}")
-    gain = METRICS[metrics[0]].gain
+    gain = metric_named(metrics[0]).gain
     first = max(finalists, key=lambda each: gain(each.card.forecast.mean))
     rivals = [
         Rival(each, _measure_difference(each, first), *_test_worse(each, first, groups))
@@ -131,7 +131,7 @@ def _check(each: PastSubmission) -> Finalist | str:
 def _measure_difference(each: Finalist, first: Finalist) -> float:
     """`Rival.differs` of a file and the first."""
     ids = common_ids(first.answers, each.answers, each.name)
-    if METRICS[first.card.metric.name].needs == "labels":
+    if metric_named(first.card.metric.name).needs == "labels":
         return len(find_differences(first.answers, each.answers)) / len(ids)
     try:
         rows = [[file.answers[name] for name in ids] for file in (first, each)]
@@ -150,8 +150,10 @@ def _test_worse(each: Finalist, first: Finalist, groups: dict[str, str]) -> tupl
     where its forecast is outside the first one's interval for private.
     """
     ids = sorted(groups)
-    ours, theirs = (card.forecast.correct.unpack(ids) for card in (first.card, each.card))
-    if METRICS[first.card.metric.name].is_mean_of_rows and ours is not None and theirs is not None:
+    packed = (card.forecast.correct for card in (first.card, each.card))
+    ours, theirs = (correct.unpack(ids) if correct else None for correct in packed)
+    is_mean = metric_named(first.card.metric.name).is_mean_of_rows
+    if is_mean and ours is not None and theirs is not None:
         group_of_row = np.unique([groups[image_id] for image_id in ids], return_inverse=True)[1]
         difference, p = compare_correct(ours, theirs, group_of_row)
         return p < LEVEL, f"{-difference:+.4f} on the same {len(ids)} out-of-fold rows, p {p:.3f}"

@@ -4,7 +4,7 @@ import math
 
 from pipeline.core.errors import KaggleError
 from pipeline.kaggle.client import Kaggle
-from pipeline.scoring.metrics import Metric
+from pipeline.scoring.metric import Metric
 
 
 def describe_rank(

@@ -12,7 +12,7 @@ from scipy import stats
 
 from pipeline.ledger.history import Answers, PastSubmission, find_differences
 from pipeline.scoring.card import Forecast
-from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.metrics import metric_named
 
 
 def review(submissions: list[PastSubmission]) -> list[str]:
@@ -26,7 +26,7 @@ def review(submissions: list[PastSubmission]) -> list[str]:
         return []
     cards, public, files = (list(column) for column in zip(*scored, strict=True))
     lines = [compare_scores([card.forecast for card in cards], public)]
-    if all(METRICS[card.metric.name].needs == "labels" for card in cards):
+    if all(metric_named(card.metric.name).needs == "labels" for card in cards):
         rows = cards[0].forecast.rows
         noise = (share_of_differences(files) * (1 / rows.public + 1 / rows.private)) ** 0.5
         lines.append(

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.core.errors import examples
 from pipeline.ledger.history import Answers, find_differences, parse_answers, submitted_bytes
 from pipeline.ledger.ledger import Entry
-from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.metrics import find_metric
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def compare(entry: Entry, rebuilt: Path) -> Verdict:
     if submitted is None:
         return Verdict(entry, rebuilt, sha256, 0, [], None)
     wanted, found = parse_answers(submitted), parse_answers(content)
-    metric, different = METRICS.get(entry.metric), find_differences(wanted, found)
-    compares_numbers = metric is not None and metric.needs == "probabilities"
+    metric, different = find_metric(entry.metric), find_differences(wanted, found)
+    compares_numbers = metric is not None and metric.needs == "predictions"
     farthest = _find_farthest(wanted, found) if compares_numbers else None
     return Verdict(entry, rebuilt, sha256, len(wanted | found), different, farthest)
 
@@ -61,7 +61,7 @@ def report(verdict: Verdict) -> str:
     else:
         found = f"but {len(different)} of {rows} rows differ {examples(different)}"
         found += "" if verdict.farthest is None else f", by at most {verdict.farthest:.2g}"
-        if (metric := METRICS.get(entry.metric)) and metric.is_mean_of_rows:
+        if (metric := find_metric(entry.metric)) and metric.is_mean_of_rows:
             found += f": {metric.name} moves by at most {len(different) / rows:.4f}"
         found += "."
     if entry.commit != entry.base_commit:

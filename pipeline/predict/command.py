@@ -16,7 +16,8 @@ from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
 from pipeline.core.progress import say, track
-from pipeline.core.tables import probability_columns, read_csv, write_table
+from pipeline.core.tables import read_csv, write_table
+from pipeline.core.task import Number, Task
 from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
@@ -43,7 +44,7 @@ class Ensemble:
 
     networks: dict[str, list[TrainedNetwork]]
     """Each model's networks, one for each fold, in the order of the card."""
-    classes: list[str]
+    task: Task
     blend: FittedBlend
     id_column: str
     label_column: str
@@ -65,9 +66,9 @@ def run(config: Config, source: Path, output: Path) -> None:
     """Write a row for each image of a folder, a zip or NAME.zip/FOLDER: id, probabilities, label.
 
     The columns are the submission's id, one `p_CLASS` for each class, and the label, called as in
-    a submission of labels; the rows are in the order of the files. Images that cannot be read have
-    no row: they are listed with their reasons in OUTPUT.broken.csv, and raise ImageError after all
-    others are written.
+    a submission of labels (of numbers, one `y_NAME` for each); the rows are in the order of the
+    files. Images that cannot be read have no row: they are listed with their reasons in
+    OUTPUT.broken.csv, and raise ImageError after all others are written.
     """
     if output.is_dir():
         raise TableError(f"{output}: expected a file to write, found a folder. Set --output")
@@ -112,19 +113,19 @@ def load_ensemble(config: Config) -> Ensemble:
         tta = config.train.models[model].tta
         networks[model] = [load_network(file, compute, tta) for file in files]
     every = [network for several in networks.values() for network in several]
-    classes = every[0].classes
+    task = every[0].task
     for network in every:
-        if network.classes != classes:
+        if network.task != task:
             raise EnsembleError(
-                f"models: expected networks of the same classes, found {classes} and "
-                f"{network.classes}. Run: dvc repro"
+                f"models: expected networks of the same classes, found {task.outputs} and "
+                f"{network.task.outputs}. Run: dvc repro"
             )
-    blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks))
+    blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks), task)
     submission = read_csv(paths.submission(config.ensemble.name))
     id_column = submission.columns[0]
     label_column = submission.columns[1] if card.test.holds == "labels" else "label"
     with_suffix = have_suffix(list(submission[id_column]))
-    return Ensemble(networks, classes, blend, id_column, label_column, with_suffix)
+    return Ensemble(networks, task, blend, id_column, label_column, with_suffix)
 
 
 def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
@@ -173,7 +174,7 @@ def score(
     """
     found: list[str] = []
     broken: list[BrokenImage] = []
-    by_batch = [np.empty((len(ensemble.networks), 0, len(ensemble.classes)))]
+    by_batch = [np.empty((len(ensemble.networks), 0, len(ensemble.task.outputs)))]
     with warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
@@ -192,9 +193,10 @@ def score(
 
 def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:
     table = pd.DataFrame({ensemble.id_column: found.image_ids})
-    for place, column in enumerate(probability_columns(ensemble.classes)):
-        table[column] = [f"{value:.9g}" for value in found.prediction.probabilities[:, place]]
-    table[ensemble.label_column] = [ensemble.classes[place] for place in found.prediction.predicted]
+    for column, values in zip(ensemble.task.columns, found.prediction.values.T, strict=True):
+        table[column] = [f"{value:.9g}" for value in values]
+    if not isinstance(ensemble.task, Number):
+        table[ensemble.label_column] = ensemble.task.decode(found.prediction.decided)
     return table
 
 

@@ -67,7 +67,7 @@ def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Correctio
         return layout, Corrections(file=None, count=0, by_class={}, rows=[])
     rows = [Correction.model_validate(row) for row in read_corrections(path).to_dict("records")]
     label_of = dict(zip(layout.train.image_ids, layout.train.labels, strict=True))
-    tested, classes = set(layout.test.image_ids), layout.competition.classes
+    tested, classes = set(layout.test.image_ids), layout.competition.task.outputs
     require(
         TableError,
         path,

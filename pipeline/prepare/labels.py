@@ -85,7 +85,7 @@ def read_labels(path: Path, sample: Sample) -> Labelled:
             f"{path}: expected at least two classes, found only {classes[0]}. Set "
             "prepare.labels in params.yaml if this is the wrong file"
         )
-    if all(re.fullmatch(r"[+-]?[0-9]+", name) for name in classes):
+    if all(map(is_integer, classes)):
         classes.sort(key=int)
     columns = sample.columns[1:]
     if len(columns) > 1:
@@ -95,6 +95,11 @@ def read_labels(path: Path, sample: Sample) -> Labelled:
         requirement = (expected, unlabelled + unnamed, _EITHER_FILE)
         require(CompetitionError, sample.path, f"{len({*columns, *classes})} classes", requirement)
     return Labelled(path, id_column, label_column, image_ids, labels, classes)
+
+
+def is_integer(text: str) -> bool:
+    """Whether a class is a whole number."""
+    return re.fullmatch(r"[+-]?[0-9]+", text) is not None
 
 
 def read_values(path: Path, table: pd.DataFrame, column: str) -> list[str]:

@@ -13,9 +13,10 @@ from typing import Literal
 
 from pipeline.core.competition import Competition
 from pipeline.core.errors import CompetitionError, examples, require
+from pipeline.core.task import OneOf
 from pipeline.prepare.config import GroupsFromFile, GroupsFromName, PrepareConfig
 from pipeline.prepare.groups import groups_from_file, groups_from_names
-from pipeline.prepare.labels import Labelled, Sample, read_labels, read_sample
+from pipeline.prepare.labels import Labelled, Sample, is_integer, read_labels, read_sample
 from pipeline.raw.archive import IMAGE_SUFFIXES, ImageArchive
 from pipeline.raw.roles import RawFolder
 
@@ -67,7 +68,7 @@ def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
     competition = Competition(
         id_column=sample.columns[0],
         label_column=sample.columns[1] if len(sample.columns) == 2 else labelled.label_column,
-        classes=labelled.classes,
+        task=OneOf(classes=labelled.classes, ordered=all(map(is_integer, labelled.classes))),
     )
     with (
         ImageArchive(*folder.images(config.train_images, "train")) as train_images,

@@ -78,7 +78,7 @@ def run(config: PrepareConfig) -> None:
         left_out = {image.image_id for image in stored.unreadable}
         left_out |= set(stored.table["image_id"][~stays])
         kept = [image_id for image_id in layout.train.image_ids if image_id not in left_out]
-        classes = layout.competition.classes
+        classes = layout.competition.task.outputs
         _check_written(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept, classes)
         _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, [""])
     write_record(paths.AUDIT, audit)

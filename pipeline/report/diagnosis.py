@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from pipeline.core.shapes import Labels, Probabilities
+from pipeline.core.shapes import Labels, Outputs
+from pipeline.core.task import Number, OneOf, Task
 from pipeline.scoring.metrics import area_under_roc
 
 BINS = 10
@@ -22,11 +23,20 @@ class PredictedRows:
 
     image_ids: list[str]
     groups: list[str]
+    task: Task
     labels: Labels
-    probabilities: Probabilities
-    predicted: Labels
-    classes: list[str]
-    """The names, in the order of the indices and of the columns."""
+    values: Outputs
+    decided: Labels
+
+    @property
+    def right(self) -> Bool[ndarray, " rows"]:
+        """Which rows are decided as labelled; of numbers hardly any."""
+        return self.task.right(self.decided, self.labels)
+
+    @property
+    def losses(self) -> Float[ndarray, " rows"]:
+        """What each row loses: log loss or squared error."""
+        return self.task.losses(self.values, self.labels)
 
 
 @dataclass(frozen=True)
@@ -79,18 +89,23 @@ class Roc:
 
 def count_confusion(rows: PredictedRows) -> Int[ndarray, "classes classes"]:
     """Rows by label (first axis) and prediction. Same as sklearn.metrics.confusion_matrix."""
-    classes = len(rows.classes)
-    counts = np.bincount(rows.labels * classes + rows.predicted, minlength=classes**2)
+    classes = len(rows.task.outputs)
+    counts = np.bincount(rows.labels * classes + rows.decided, minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
 def report_classes(of: PredictedRows) -> list[ClassReport]:
-    """Each class against the rest. Same as scikit-learn's recall, precision and roc_auc_score."""
-    confusion = count_confusion(of)
+    """Each class against the rest; nothing of numbers.
+
+    Same as scikit-learn's recall, precision and roc_auc_score.
+    """
+    if isinstance(of.task, Number):
+        return []
     reports = []
-    for place, name in enumerate(of.classes):
-        rows, predicted = float(confusion[place].sum()), float(confusion[:, place].sum())
-        correct, others = float(confusion[place, place]), float(confusion.sum()) - rows
+    for place, name in enumerate(of.task.classes):
+        has, decided = has_class(of.labels, place), has_class(of.decided, place)
+        rows, predicted, others = has.sum(), decided.sum(), (~has).sum()
+        correct = (has & decided).sum()
         reports.append(
             ClassReport(
                 name,
@@ -99,27 +114,36 @@ def report_classes(of: PredictedRows) -> list[ClassReport]:
                 sensitivity=_ratio(correct, rows),
                 specificity=_ratio(others - (predicted - correct), others),
                 precision=_ratio(correct, predicted),
-                roc_auc=area_under_roc(of.probabilities[:, place], of.labels == place),
+                roc_auc=area_under_roc(of.values[:, place], has),
             )
         )
     return reports
+
+
+def has_class(labels: Labels, place: int) -> Bool[ndarray, " rows"]:
+    """Which rows have the class, alone or among others."""
+    return np.asarray(labels == place if labels.ndim == 1 else labels[:, place])
 
 
 def measure_reliability(of: PredictedRows) -> Reliability:
     """Compare probabilities with observed frequencies in BINS bins.
 
     Two classes: the probability of the second. More: the probability of the predicted class.
+    Several labels: the probabilities of all of them.
     Naeini, Cooper and Hauskrecht 2015, section 2. Same as sklearn.calibration.calibration_curve
     with strategy="uniform".
     """
-    if len(of.classes) == 2:
-        what = f"probability of {of.classes[1]}"
-        probability = of.probabilities[:, 1]
+    names = of.task.outputs
+    if not isinstance(of.task, OneOf):
+        what, probability, is_true = "probability of a label", of.values.ravel(), of.labels.ravel()
+    elif len(names) == 2:
+        what = f"probability of {names[1]}"
+        probability = of.values[:, 1]
         is_true = of.labels == 1
     else:
         what = "probability of the predicted class"
-        probability = of.probabilities[np.arange(len(of.labels)), of.predicted]
-        is_true = of.labels == of.predicted
+        probability = of.values[np.arange(len(of.labels)), of.decided]
+        is_true = of.right
     place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     rows = np.bincount(place, minlength=BINS).astype(np.float64)
     sums = np.bincount(place, probability, minlength=BINS)
@@ -134,7 +158,7 @@ def measure_reliability(of: PredictedRows) -> Reliability:
         )
         for number in range(BINS)
     ]
-    return Reliability(what, bins, float(np.abs(sums - trues).sum() / len(of.labels)))
+    return Reliability(what, bins, float(np.abs(sums - trues).sum() / len(probability)))
 
 
 def trace_roc(probability: Float[ndarray, " rows"], positive: Bool[ndarray, " rows"]) -> Roc:

@@ -21,11 +21,11 @@ from pipeline.core.record import read_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
-    class_indices,
     read_csv,
     read_predictions,
     read_table,
 )
+from pipeline.core.task import Number, OneOf, Task
 from pipeline.report.diagnosis import (
     ClassReport,
     PredictedRows,
@@ -39,7 +39,7 @@ from pipeline.report.diagnosis import (
 from pipeline.report.label_noise import LabelNoise, find_label_noise
 from pipeline.scoring.card import Card, Network, read_card
 from pipeline.scoring.leaderboard import read_leaderboard
-from pipeline.scoring.metrics import METRICS, decide
+from pipeline.scoring.metrics import metric_named
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,18 @@ class ReportFacts:
     curves: dict[str, list[Curve]]
     """The learning curves of each model."""
     rows: PredictedRows
-    confusion: Int[ndarray, "classes classes"]
+    confusion: Int[ndarray, "classes classes"] | None
+    """None where an image has not exactly one class."""
     class_reports: list[ClassReport]
-    reliability: Reliability
+    """Empty of numbers."""
+    reliability: Reliability | None
+    """None of numbers."""
     roc: Roc | None
     """For the second of two classes; None with more classes, or where one has no row."""
     hardest_groups: pd.DataFrame
     """How many `rows` of each `group` are `wrong`, most wrong ones first; empty without groups."""
     noise: LabelNoise | None
-    """None where a class has no out-of-fold row."""
+    """None where a class has no out-of-fold row, or an image has not exactly one class."""
 
 
 def read_facts(name: str) -> ReportFacts:
@@ -94,13 +97,14 @@ def read_facts(name: str) -> ReportFacts:
     Raises TableError where a file is missing, is not what its stage writes, or does not belong
     to the others.
     """
-    classes = read_competition(paths.COMPETITION).classes
+    task = read_competition(paths.COMPETITION).task
     card = read_card(paths.card(name))
     folds = read_record(paths.FOLDS_SUMMARY, FoldSummary, "split")
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
-    rows = read_rows(classes, card.blend.fitted.threshold)
+    rows = read_rows(task, card.blend.fitted.cuts)
     _check_card(card, rows)
-    every_class = len(np.unique(rows.labels)) == len(classes)
+    one_of = isinstance(task, OneOf)
+    every_class = one_of and len(np.unique(rows.labels)) == len(task.outputs)
     return ReportFacts(
         card=card,
         halves=_read_halves(card),
@@ -109,26 +113,28 @@ def read_facts(name: str) -> ReportFacts:
         fold_scores=_score_folds(folds, table, rows, card.metric.name),
         curves=_read_curves(card.networks, folds),
         rows=rows,
-        confusion=count_confusion(rows),
+        confusion=count_confusion(rows) if one_of else None,
         class_reports=report_classes(rows),
-        reliability=measure_reliability(rows),
-        roc=trace_roc(rows.probabilities[:, 1], rows.labels == 1)
-        if len(classes) == 2 and every_class
+        reliability=None if isinstance(task, Number) else measure_reliability(rows),
+        roc=trace_roc(rows.values[:, 1], rows.labels == 1)
+        if len(task.outputs) == 2 and every_class
         else None,
-        hardest_groups=_rank_groups(rows) if folds.grouped else pd.DataFrame(),
+        hardest_groups=_rank_groups(rows)
+        if folds.grouped and not isinstance(task, Number)
+        else pd.DataFrame(),
         noise=find_label_noise(rows) if every_class else None,
     )
 
 
-def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
+def read_rows(task: Task, cuts: list[float] | None) -> PredictedRows:
     """Read the out-of-fold table, and join labels and groups to it by image id.
 
-    threshold: from which probability on the second of two classes is predicted; None for the most
-    probable class. Raises TableError where the table and the store do not belong together.
+    cuts: as the task's `decide` takes them. Raises TableError where the table and the store do
+    not belong together.
     """
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")
     image_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
-    probabilities = read_predictions(paths.ENSEMBLE_OOF, image_ids, classes)
+    values = read_predictions(paths.ENSEMBLE_OOF, image_ids, task)
     known = set(train.index)
     if unknown := [image_id for image_id in image_ids if image_id not in known]:
         raise TableError(
@@ -139,10 +145,10 @@ def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
     return PredictedRows(
         image_ids=image_ids,
         groups=list(scored["group"]),
-        labels=class_indices(paths.TRAIN_TABLE, scored["label"], classes),
-        probabilities=probabilities,
-        predicted=decide(probabilities, threshold),
-        classes=classes,
+        task=task,
+        labels=task.encode(paths.TRAIN_TABLE, scored["label"]),
+        values=values,
+        decided=task.decide(values, cuts),
     )
 
 
@@ -156,8 +162,9 @@ def list_figures(facts: ReportFacts) -> dict[str, Any]:
         "sensitivity": {each.name: each.sensitivity for each in facts.class_reports},
         "specificity": {each.name: each.specificity for each in facts.class_reports},
         "roc_auc": {each.name: each.roc_auc for each in facts.class_reports},
-        "expected_calibration_error": facts.reliability.error,
     }
+    if facts.reliability:
+        figures["expected_calibration_error"] = facts.reliability.error
     if facts.noise:
         figures["estimated_wrong_labels"] = facts.noise.wrong
     cleaned: dict[str, Any] = _rounded(figures)
@@ -178,13 +185,13 @@ def _check_card(card: Card, rows: PredictedRows) -> None:
     their number can be compared: the card's accuracy is nested, by thresholds of other folds.
     """
     on_card, count = card.out_of_fold, len(rows.labels)
-    accuracy = float((rows.predicted == rows.labels).mean())
+    accuracy, known = float(rows.right.mean()), on_card.accuracy
     is_fitted = card.blend.fitted.threshold is not None
-    differs = not is_fitted and abs(accuracy - on_card.accuracy) * count > 2
+    differs = known is not None and not is_fitted and abs(accuracy - known) * count > 2
     if count != on_card.rows or differs:
         raise TableError(
             f"{paths.card(card.name)}: expected the accuracy of {paths.ENSEMBLE_OOF}, "
-            f"{accuracy:.6f} on {count} rows, found {on_card.accuracy:.6f} on {on_card.rows}: they "
+            f"{accuracy:.6f} on {count} rows, found {known or 0:.6f} on {on_card.rows}: they "
             "are of different runs. Run: dvc repro --force ensemble"
         )
 
@@ -215,8 +222,8 @@ def _score_folds(
         if len(ids) == fold.rows:
             places = np.array([place_of[image_id] for image_id in ids], np.int64)
             with suppress(EnsembleError):  # a metric that needs rows of each class
-                scores[fold.fold] = METRICS[metric].score(
-                    rows.probabilities[places], rows.predicted[places], rows.labels[places]
+                scores[fold.fold] = metric_named(metric).score(
+                    rows.values[places], rows.decided[places], rows.labels[places]
                 )
     return scores
 
@@ -242,6 +249,6 @@ def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[
 
 
 def _rank_groups(rows: PredictedRows) -> pd.DataFrame:
-    wrong = pd.Series(rows.predicted != rows.labels).groupby(rows.groups)
+    wrong = pd.Series(~rows.right).groupby(rows.groups)
     counts = wrong.agg(rows="size", wrong="sum").rename_axis("group").reset_index()
     return counts.sort_values(["wrong", "rows", "group"], ascending=[False, True, True])

@@ -8,6 +8,7 @@ chosen among the out-of-fold rows.
 import io
 from base64 import b64encode
 from dataclasses import dataclass
+from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
@@ -16,6 +17,7 @@ from markupsafe import Markup
 from numpy import ndarray
 from PIL import Image as Pillow
 
+from pipeline.core.task import SEPARATOR, AnyOf, Number, OneOf, Task, expected_place
 from pipeline.report.diagnosis import PredictedRows
 from pipeline.report.facts import ReportFacts
 
@@ -36,8 +38,9 @@ class Tile:
     group: str
     given: str
     predicted: str
-    probability_of_given: float
-    probability_of_predicted: float
+    probability_of_given: float | None
+    probability_of_predicted: float | None
+    """None where an image has not exactly one class."""
     label_rank: int | None
     """The place among the doubtful labels, from 1 on; None for a label that is not doubtful."""
     picture: Markup | str
@@ -58,19 +61,20 @@ def show_galleries(
         rank_of = dict(zip(ranking["image_id"], ranking["rank"].tolist(), strict=True))
     place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
     mistakes = confident_mistakes(rows)[:MOST].tolist()
-    closest = closest_decisions(rows, facts.card.blend.fitted.threshold)[:MOST].tolist()
+    closest = closest_decisions(rows, facts.card.blend.fitted.cuts)[:MOST].tolist()
     doubtful = [place_of[image_id] for image_id in rank_of if place_of[image_id] not in mistakes]
 
     def describe(place: int) -> Tile:
         image_id = rows.image_ids[place]
-        given, predicted = rows.labels[place], rows.predicted[place]
+        given, predicted = rows.labels[place], rows.decided[place]
+        one_of = isinstance(rows.task, OneOf)
         return Tile(
             image_id,
             rows.groups[place],
-            rows.classes[given],
-            rows.classes[predicted],
-            float(rows.probabilities[place, given]),
-            float(rows.probabilities[place, predicted]),
+            describe_label(rows.task, given),
+            describe_label(rows.task, predicted),
+            float(rows.values[place, given]) if one_of else None,
+            float(rows.values[place, predicted]) if one_of else None,
             rank_of.get(image_id),
             picture(np.asarray(images[row_of[image_id]])),
         )
@@ -79,22 +83,37 @@ def show_galleries(
     return {name: [describe(place) for place in places] for name, places in chosen.items()}
 
 
+def describe_label(task: Task, label: Any) -> str:
+    """A label for people: numbers with four digits, no label as a dash."""
+    if isinstance(task, Number):
+        return ", ".join(f"{value:.4g}" for value in label)
+    return task.decode(np.array([label]))[0].replace(SEPARATOR, ", ") or "–"
+
+
 def confident_mistakes(rows: PredictedRows) -> Places:
-    """The wrong rows, the most confident first; equal ones by id."""
-    wrong = np.flatnonzero(rows.predicted != rows.labels)
-    return _sort(wrong, -rows.probabilities[wrong, rows.predicted[wrong]], rows)
+    """The wrong rows, the most confident first, or those of the largest loss; equal ones by id."""
+    wrong = np.flatnonzero(~rows.right)
+    if not isinstance(rows.task, OneOf):
+        return _sort(wrong, -rows.losses[wrong], rows)
+    return _sort(wrong, -rows.values[wrong, rows.decided[wrong]], rows)
 
 
-def closest_decisions(rows: PredictedRows, threshold: float | None) -> Places:
-    """All rows, by the distance of the probability from another decision; equal ones by id.
+def closest_decisions(rows: PredictedRows, cuts: list[float] | None) -> Places:
+    """All rows, by the distance of the predictions from another decision; equal ones by id.
 
-    threshold: for the second of two classes; None where the most probable class is predicted.
+    cuts: as the task's `decide` takes them. Numbers are no decisions: none.
     """
-    if threshold is None:
-        ordered = np.sort(rows.probabilities, axis=1)
+    if isinstance(rows.task, Number):
+        return np.empty(0, np.int64)
+    if isinstance(rows.task, AnyOf):
+        distance = np.abs(rows.values - (0.5 if cuts is None else np.array(cuts))).min(axis=1)
+    elif cuts is None:
+        ordered = np.sort(rows.values, axis=1)
         distance = ordered[:, -1] - ordered[:, -2]
+    elif len(rows.task.classes) == 2:
+        distance = np.abs(rows.values[:, 1] - cuts[0])
     else:
-        distance = np.abs(rows.probabilities[:, 1] - threshold)
+        distance = np.abs(expected_place(rows.values)[:, None] - np.array(cuts)).min(axis=1)
     return _sort(np.arange(len(distance)), distance, rows)
 
 

@@ -18,8 +18,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from pipeline.core import paths
 from pipeline.core.errors import TableError
 from pipeline.core.shapes import Labels, Probabilities
+from pipeline.core.task import OneOf
 from pipeline.report.diagnosis import PredictedRows
 
 NOISE_COLUMNS = [
@@ -55,31 +57,37 @@ def find_label_noise(rows: PredictedRows) -> LabelNoise:
     """Rank all labels, and estimate how many are wrong (section 3.1 of the paper).
 
     The rows' networks must not have seen the image, nor another one of its group: those learn a
-    wrong label by heart. Raises TableError on a class without images.
+    wrong label by heart. Raises TableError on a class without images, and where an image has not
+    exactly one class.
     """
-    labels, classes = rows.labels, rows.classes
+    if not isinstance(rows.task, OneOf):
+        raise TableError(
+            "label noise: is for one class an image, and these labels are of kind "
+            f"{rows.task.kind}. {paths.REPORT} shows the images with the largest loss"
+        )
+    labels, classes = rows.labels, rows.task.outputs
     absent = [name for place, name in enumerate(classes) if not (labels == place).any()]
     if absent:
         raise TableError(
             f"label noise: expected out-of-fold images of each of {len(classes)} classes, found "
             f"none of {absent[0]!r}. Train more folds (train.folds in params.yaml)"
         )
-    wrong = _estimate_wrong(labels, rows.probabilities, np.ones(len(labels)))
-    resampled = _resample_wrong(labels, rows.probabilities, rows.groups)
+    wrong = _estimate_wrong(labels, rows.values, np.ones(len(labels)))
+    resampled = _resample_wrong(labels, rows.values, rows.groups)
     low, high = np.quantile(resampled, [0.025, 0.975]) if resampled else (wrong, wrong)
     return LabelNoise(wrong, float(low), float(high), _rank(rows))
 
 
 def _rank(of: PredictedRows) -> pd.DataFrame:
     """NOISE_COLUMNS; images with equal margins keep their order."""
-    labels, probabilities = of.labels, of.probabilities
+    labels, probabilities = of.labels, of.values
     rows = np.arange(len(labels))
     above, counted = _count_as(labels, probabilities, np.ones(len(labels)))
     others = above.copy()
     others[rows, labels] = -np.inf
     suggested = others.argmax(axis=1)
     margins = above[rows, labels] - others[rows, suggested]
-    names = np.array(of.classes, dtype=object)
+    names = np.array(of.task.outputs, dtype=object)
     table = pd.DataFrame(
         {
             "image_id": of.image_ids,

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.core import paths
+from pipeline.core.task import Number
 from pipeline.report import plots
 from pipeline.report.facts import ReportFacts
 from pipeline.report.gallery import Tile
@@ -33,7 +34,7 @@ class ModelRow:
     """A model with all its folds."""
 
     name: str
-    by_fold: dict[int, float]
+    by_fold: dict[int, float | None]
     accuracy: float | None
     """Over the rows of all its folds; None for an external model."""
     external_folds: str | None
@@ -47,11 +48,11 @@ class ModelRow:
 def render_page(facts: ReportFacts, galleries: dict[str, list[Tile]]) -> str:
     """The whole page as HTML."""
     card, oof = facts.card, facts.card.out_of_fold
-    low, high = oof.interval
-    other_scores = {
-        "accuracy": f"{oof.accuracy:.4f}, {oof.confidence:.0%} interval {low:.4f} to {high:.4f}",
-        "log_loss": f"{oof.log_loss:.4f}",
-    }
+    other_scores = {}
+    if oof.accuracy is not None and oof.interval is not None and oof.log_loss is not None:
+        between = f"{oof.confidence:.0%} interval {oof.interval[0]:.4f} to {oof.interval[1]:.4f}"
+        other_scores["accuracy"] = f"{oof.accuracy:.4f}, {between}"
+        other_scores["log_loss"] = f"{oof.log_loss:.4f}"
     other_scores.pop(card.metric.name, None)
     page: str = _template().render(
         facts=facts,
@@ -61,7 +62,7 @@ def render_page(facts: ReportFacts, galleries: dict[str, list[Tile]]) -> str:
         audit=facts.audit,
         galleries=galleries,
         charts=_draw(facts),
-        errors=int((facts.rows.labels != facts.rows.predicted).sum()),
+        errors=int((~facts.rows.right).sum()),
         submission=paths.submission(card.name).as_posix(),
         card_path=paths.card(card.name).as_posix(),
         audit_path=paths.AUDIT.as_posix(),
@@ -105,9 +106,15 @@ def _draw(facts: ReportFacts) -> dict[str, Any]:
             model: [plots.draw_curves(model, curves, column) for column in _columns(facts)[model]]
             for model, curves in facts.curves.items()
         },
-        "reliability": plots.draw_reliability(facts.reliability),
-        "counts": plots.draw_counts(facts.reliability.bins, facts.reliability.what),
     }
+    if facts.reliability:
+        charts["reliability"] = plots.draw_reliability(facts.reliability)
+        charts["counts"] = plots.draw_counts(facts.reliability.bins, facts.reliability.what)
+    if isinstance(facts.rows.task, Number):
+        charts["numbers"] = [
+            plots.draw_numbers(name, facts.rows.labels[:, place], facts.rows.values[:, place])
+            for place, name in enumerate(facts.rows.task.names)
+        ]
     if facts.roc:
         second = facts.class_reports[1]
         point = (1 - second.specificity, second.sensitivity)
@@ -144,7 +151,9 @@ def _list_models(card: Card) -> list[ModelRow]:
             ModelRow(
                 name,
                 {network.fold: network.accuracy for network in own},
-                sum(network.accuracy * network.rows for network in own) / rows if rows else None,
+                sum((network.accuracy or 0.0) * network.rows for network in own) / rows
+                if rows and own[0].accuracy is not None
+                else None,
                 folds_of.get(name),
                 weight_of.get(name),
                 contribution_of.get(name),

@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+from jaxtyping import Float
 from markupsafe import Markup
+from numpy import ndarray
 
 from pipeline.report.diagnosis import Bin, Reliability, Roc
 from pipeline.report.facts import Curve
 from pipeline.report.svg import BOTTOM, DIGIT, RIGHT, TOP, WIDTH, Chart, Scale, scale
 
 _FIFTHS = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+
+_MOST_DOTS = 1000
 
 COLOURS = 8
 """How many classes s0, s1, … the style sheet has."""
@@ -118,6 +123,22 @@ def draw_counts(bins: Sequence[Bin], label: str) -> Markup:
         middle = chart.across((each.low + each.high) / 2)
         rows = f"{each.rows:,}" if each.rows < 10_000 else f"{each.rows / 1000:.1f}k"
         chart.text(middle, chart.down(float(each.rows)) - 4, rows, "count middle")
+    return chart.markup()
+
+
+def draw_numbers(
+    name: str, labels: Float[ndarray, " rows"], predicted: Float[ndarray, " rows"]
+) -> Markup:
+    """A dot for each image at its label and its prediction; of many images every so many-th."""
+    step = -(-len(labels) // _MOST_DOTS)
+    across, up = labels[::step].tolist(), predicted[::step].tolist()
+    both = scale([*across, *up], "")
+    x, y = replace(both, label=f"given {name}"), replace(both, label="predicted, out of fold")
+    correlation = float(np.corrcoef(labels, predicted)[0, 1]) if len(set(up)) > 1 else 0.0
+    chart = Chart(f"{name}: predicted against given; correlation {correlation:.3f}", x, y, 300.0)
+    chart.segment((both.low, both.low), (both.high, both.high), "diagonal")
+    for place in zip(across, up, strict=True):
+        chart.dot(*place, 1.5, "dot s0")
     return chart.markup()
 
 

@@ -11,6 +11,7 @@ from pipeline.core.errors import TableError
 from pipeline.core.files import write_text
 from pipeline.core.progress import say
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
+from pipeline.core.task import OneOf
 from pipeline.report.facts import list_figures, read_facts
 from pipeline.report.gallery import show_galleries
 from pipeline.report.page import render_page
@@ -37,10 +38,13 @@ def run(name: str) -> None:
     page = render_page(facts, show_galleries(facts, images, row_of))
     write_text(paths.REPORT, page)
     write_text(FIGURES, json.dumps(list_figures(facts), indent=2) + "\n")
-    rows, names = facts.rows, np.array(facts.rows.classes, dtype=object)
-    confusion = pd.DataFrame({"actual": names[rows.labels], "predicted": names[rows.predicted]})
+    rows, task = facts.rows, facts.rows.task
+    confusion = pd.DataFrame({"actual": [], "predicted": []})
+    if isinstance(task, OneOf):
+        actual, predicted = task.decode(rows.labels), task.decode(rows.decided)
+        confusion = pd.DataFrame({"actual": actual, "predicted": predicted})
     write_table(CONFUSION, confusion)
-    filled = [each for each in facts.reliability.bins if each.rows]
+    filled = [each for each in facts.reliability.bins if each.rows] if facts.reliability else []
     reliability = pd.DataFrame(
         {
             "probability": [round(each.mean, 6) for each in filled],

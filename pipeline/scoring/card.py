@@ -16,22 +16,25 @@ from jaxtyping import Bool
 from numpy import ndarray
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.core.errors import EnsembleError
 from pipeline.core.record import Figure, Interval, Record, parse_record, read_record
-from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.metrics import metric_named
 
-Holds = Literal["labels", "probability", "probabilities"]
-"""labels. probability: of the second of two classes. probabilities: of each class."""
+Holds = Literal["labels", "flags", "probability", "probabilities", "chances", "best", "numbers"]
+"""What a row of a submission holds: scoring/submission.py has the list."""
 
 
 class OutOfFold(Record):
     """How good the nested out-of-fold prediction is, whatever the competition's metric is."""
 
-    accuracy: Figure
-    interval: Interval
+    accuracy: Figure | None
+    """Of several labels the share of rows whose every label is right; None of numbers."""
+    interval: Interval | None
     """The accuracy's, over resampled groups."""
     confidence: float
     interval_method: str
-    log_loss: Figure
+    log_loss: Figure | None
+    """None of numbers."""
     recall: dict[str, Figure | None]
     """The recall by class; None for a class without rows."""
     rows: int
@@ -41,8 +44,10 @@ class OutOfFold(Record):
 
 
 def _known(metric: str) -> str:
-    if metric not in METRICS:
-        raise ValueError(f"expected a metric of {', '.join(METRICS)}")
+    try:
+        metric_named(metric)
+    except EnsembleError as error:
+        raise ValueError(str(error)) from error
     return metric
 
 
@@ -149,7 +154,8 @@ class Forecast(Record):
     quantiles: Quantiles
     gain: Gain
     drift: Drift | None
-    correct: CorrectRows
+    correct: CorrectRows | None
+    """None of numbers."""
     assumptions: list[str]
 
 
@@ -159,6 +165,7 @@ class TestLabels(Record):
     rows: int
     holds: Holds
     labels: dict[str, int]
+    """Empty of numbers."""
 
 
 class FittedMean(Record):
@@ -185,7 +192,15 @@ class Fitted(Record):
 
     blend: Annotated[FittedMean | FittedLogistic, Field(discriminator="kind")]
     temperature: float | None
-    threshold: float | None
+    threshold: float | list[float] | None
+    """The second of two classes' least probability; or as many numbers as core/task.py's `decide`
+    takes."""
+
+    @property
+    def cuts(self) -> list[float] | None:
+        """The threshold as core/task.py's `decide` takes it."""
+        cuts = self.threshold
+        return cuts if cuts is None or isinstance(cuts, list) else [cuts]
 
 
 class Candidate(Record):
@@ -231,9 +246,9 @@ class Pair(Record):
 
     models: tuple[str, str]
     disagreement: Figure
-    """Another most probable class."""
+    """Other labels decided."""
     error_correlation: Figure | None
-    """Pearson's, of their errors as 0 and 1; None where one makes no error, or only errors."""
+    """Pearson's, of their errors as 0 and 1, or of numbers' errors; None where one never varies."""
     both_wrong: Figure
 
 
@@ -258,7 +273,8 @@ class Network(Record):
 
     model: str
     fold: int
-    accuracy: Figure
+    accuracy: Figure | None
+    """None of numbers."""
     rows: int
     sha256: dict[str, str]
     """The hashes by file name in models/MODEL/foldK/."""

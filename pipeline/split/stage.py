@@ -12,9 +12,9 @@ from pipeline.split.folds import make_folds, summarise_folds
 def run(config: SplitConfig) -> None:
     """Write the table of folds and its summary. Raises FoldError as folds.py states."""
     images = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
-    classes = read_competition(paths.COMPETITION).classes
-    folds = make_folds(images, classes, config.folds, config.seeds)
-    summary = summarise_folds(folds, images, classes)
+    task = read_competition(paths.COMPETITION).task
+    folds = make_folds(images, task, config.folds, config.seeds)
+    summary = summarise_folds(folds, images, task)
     write_table(paths.FOLDS, folds)
     write_record(paths.FOLDS_SUMMARY, summary)
     for fold in summary.folds:

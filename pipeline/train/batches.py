@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Int, Num
 from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -25,12 +25,11 @@ from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
 from pipeline.train.config import ModelConfig
+from pipeline.train.objective import Targets
 from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
 
-Batch = tuple[
-    Num[Tensor, "batch 3 height width"], Int[Tensor, " batch"] | Float[Tensor, "batch classes"]
-]
-"""Images of 0 to 255, and their classes or, where images are mixed, the share of each class."""
+Batch = tuple[Num[Tensor, "batch 3 height width"], Targets]
+"""Images of 0 to 255, and their targets; where images are mixed, the share of each class."""
 
 
 class Feed:
@@ -75,7 +74,7 @@ class Feed:
             return
         classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
         for step, (images, labels) in enumerate(found, first_step):
-            targets = (labels[:, None] == classes).float()
+            targets = (labels[:, None] == classes).float() if labels.ndim == 1 else labels
             yield mix(images, targets, self._config.mix, self._steps.seed(2, step))
 
     def _on_device(self, first_step: int) -> Iterator[Batch]:
@@ -124,7 +123,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Item i is the batch of step i: images (batch, height, width, 3) uint8 and labels int64."""
+    """Item i is the batch of step i: images (batch, height, width, 3) uint8 and targets."""
 
     images: Images
     labels: Labels

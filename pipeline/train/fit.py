@@ -13,29 +13,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Num
 from numpy import ndarray
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.core.errors import TrainError
 from pipeline.core.progress import say, track
 from pipeline.core.shapes import Images, Labels
+from pipeline.core.task import Number
 from pipeline.train.batches import Batch, Feed
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import InnerEpoch, ModelConfig
 from pipeline.train.device import Compute
 from pipeline.train.infer import predict
-from pipeline.train.models import Classifier, Logits
+from pipeline.train.models import Classifier
+from pipeline.train.objective import RawOutputs, Targets, count_right, loss_of, targets_of
 from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate
 
 EpochRow = dict[str, int | float]
 History = list[EpochRow]
-"""One row an epoch: epoch (from 1), lr (at its end), loss and accuracy (on augmented training
-images, in training mode; of a mixture the class with the larger share counts), and with inner
-rows inner_loss and inner_accuracy."""
+"""One row an epoch: epoch (from 1), lr (at its end), loss and, but for numbers, accuracy (on
+augmented training images, in training mode), and with inner rows inner_loss and inner_accuracy."""
 
 Forward = Callable[[Classifier, Tensor, Tensor, float, Compute], tuple[Tensor, Tensor]]
 
@@ -64,7 +63,9 @@ def fit(
     images, labels: all that are stored; only `rows` are read. on_epoch is called with the history
     after each epoch. Raises TrainError where the loss is no longer a finite number.
     """
-    feed = Feed(images, labels, rows.training, config, compute.device)
+    model.set_scale(labels[rows.training])
+    targets = targets_of(labels, model.offset, model.spread)
+    feed = Feed(images, targets, rows.training, config, compute.device)
     model = model.to(compute.device).to(memory_format=torch.channels_last)
     state = _State(model, config, compute)
     if saved := checkpoint.load(compute.device):
@@ -124,7 +125,7 @@ def _train_epoch(
     compute: Compute,
 ) -> EpochRow:
     state.model.train()
-    device = compute.device
+    device, task = compute.device, state.model.task
     total_loss = torch.zeros((), device=device)
     correct = torch.zeros((), device=device)
     seen = 0
@@ -134,35 +135,33 @@ def _train_epoch(
         rate = learning_rate(config, step, steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        loss, logits = state.forward(state.model, images, targets, config.label_smoothing, compute)
+        loss, outputs = state.forward(state.model, images, targets, config.label_smoothing, compute)
         _update_weights(state, loss, config)
         state.moving_average.update(step + 1)
-        labels = targets if targets.ndim == 1 else targets.argmax(1)
-        total_loss += loss.detach() * len(labels)
-        correct += (logits.argmax(1) == labels).sum()
-        seen += len(labels)
+        total_loss += loss.detach() * len(targets)
+        correct += count_right(outputs, targets, task)
+        seen += len(targets)
     mean_loss = float(total_loss) / seen
     if not math.isfinite(mean_loss):
         raise TrainError(
             f"the loss is {mean_loss} in epoch {epoch + 1} of {config.epochs}: expected a finite "
             f"number. Lower lr (now {config.lr}), or set precision: float32, or clip_norm: 1.0"
         )
-    accuracy = float(correct) / seen
-    return {"epoch": epoch + 1, "lr": rate, "loss": mean_loss, "accuracy": accuracy}
+    row: EpochRow = {"epoch": epoch + 1, "lr": rate, "loss": mean_loss}
+    return row if isinstance(task, Number) else row | {"accuracy": float(correct) / seen}
 
 
 def score_batch(
     model: Classifier,
     images: Num[Tensor, "batch 3 height width"],
-    targets: Tensor,
+    targets: Targets,
     label_smoothing: float,
     compute: Compute,
-) -> tuple[Float[Tensor, ""], Logits]:
-    """The mean cross-entropy of a batch, and its logits. targets: classes, or shares of each."""
+) -> tuple[Float[Tensor, ""], RawOutputs]:
+    """The mean loss of a batch, and its outputs."""
     with compute.autocast():
-        logits = model(images)
-    loss = functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
-    return loss, logits
+        outputs = model(images)
+    return loss_of(outputs.float(), targets, model.task, label_smoothing), outputs
 
 
 def _compile(forward: Forward, compute: Compute) -> Forward:
@@ -207,10 +206,8 @@ def _score_inner(
     inner: Int[ndarray, " inner"],
     compute: Compute,
 ) -> EpochRow:
-    probabilities = predict(model, images, inner, compute, tta=False)
-    truth = labels[inner]
-    likelihood = np.clip(probabilities[np.arange(len(inner)), truth], 1e-7, 1)
-    return {
-        "inner_loss": float(-np.log(likelihood).mean()),
-        "inner_accuracy": float((probabilities.argmax(1) == truth).mean()),
-    }
+    task, truth = model.task, labels[inner]
+    values = predict(model, images, inner, compute, tta=False)
+    row: EpochRow = {"inner_loss": float(task.losses(values, truth).mean())}
+    right = task.right(task.decide(values, None), truth)
+    return row if isinstance(task, Number) else row | {"inner_accuracy": float(right.mean())}

@@ -10,7 +10,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from pipeline.core.progress import track
-from pipeline.core.shapes import Images, Probabilities
+from pipeline.core.shapes import Images, Outputs
+from pipeline.core.task import Task
 from pipeline.train.device import Compute
 from pipeline.train.models import Classifier, load_model
 
@@ -20,18 +21,18 @@ differently, in the last digits of a float32."""
 
 
 @torch.inference_mode()
-def predict_batch(model: Classifier, images: Images, compute: Compute, tta: bool) -> Probabilities:
-    """Class probabilities of one batch, as float64.
+def predict_batch(model: Classifier, images: Images, compute: Compute, tta: bool) -> Outputs:
+    """The predictions of one batch, as float64.
 
-    model: in evaluation mode. tta: the mean of the probabilities over the square's eight
+    model: in evaluation mode. tta: the mean of the predictions over the square's eight
     symmetries.
     """
     batch = torch.from_numpy(images).to(compute.device).permute(0, 3, 1, 2)
     views = symmetries(batch) if tta else [batch]
     with compute.autocast():
         logits = torch.stack([model(view).float() for view in views])
-    probabilities: Probabilities = logits.softmax(-1).mean(0).double().cpu().numpy()
-    return probabilities
+    values: Outputs = model.activate(logits).mean(0).double().cpu().numpy()
+    return values
 
 
 def predict(
@@ -40,8 +41,8 @@ def predict(
     rows: Int[ndarray, " rows"],
     compute: Compute,
     tta: bool,
-) -> Probabilities:
-    """Class probabilities of the images at `rows`, in that order, in batches of BATCH."""
+) -> Outputs:
+    """The predictions of the images at `rows`, in that order, in batches of BATCH."""
     model.eval()
     chunks = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     return np.concatenate(
@@ -54,25 +55,28 @@ def predict(
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network on its device, in its precision, with its classes."""
+    """A network on its device, in its precision."""
 
     model: Classifier
-    classes: list[str]
-    """The classes in the order of the probabilities."""
     compute: Compute
     tta: bool
     """Predict the mean over the square's eight symmetries."""
 
-    def predict(self, images: Images) -> Probabilities:
-        """Class probabilities of a batch; of the same batch the bits of stage `train`."""
+    @property
+    def task(self) -> Task:
+        return self.model.task
+
+    def predict(self, images: Images) -> Outputs:
+        """The predictions of a batch; of the same batch the bits of stage `train`."""
         return predict_batch(self.model, images, self.compute, self.tta)
 
 
 def load_network(path: Path, compute: Compute, tta: bool) -> TrainedNetwork:
     """Read a weights file. Raises TrainError as load_model does."""
-    model, classes = load_model(path)
-    model = model.to(compute.device).to(memory_format=torch.channels_last)  # as fit.py trains it
-    return TrainedNetwork(model, classes, compute, tta)
+    model = (
+        load_model(path).to(compute.device).to(memory_format=torch.channels_last)
+    )  # as fit.py trains it
+    return TrainedNetwork(model, compute, tta)
 
 
 def symmetries(

@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pydantic
 import torch
 from jaxtyping import Float, Num
@@ -24,26 +25,45 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.core.errors import TrainError, examples
+from pipeline.core.shapes import Labels
+from pipeline.core.task import Number, Task
 from pipeline.train.config import ModelConfig, SmallNetwork, TimmNetwork
-
-Logits = Float[Tensor, "batch classes"]
+from pipeline.train.objective import RawOutputs, activate
 
 
 class Classifier(nn.Module):
-    """A network with its own normalisation: images as they are stored in, logits out."""
+    """A network with its own normalisation: images as they are stored in, outputs out."""
 
     mean: Tensor
     std: Tensor
+    offset: Tensor
+    spread: Tensor
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+    def __init__(self, network: nn.Module, task: Task, mean: list[float], std: list[float]) -> None:
         """mean, std: of each colour channel, in grey levels from 0 to 255."""
         super().__init__()
         self.network = network
+        self.task = task
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+        # Mean and standard deviation of numbers, whose standardised form the network learns.
+        kept, numbers = isinstance(task, Number), len(task.outputs)
+        self.register_buffer("offset", torch.zeros(numbers), persistent=kept)
+        self.register_buffer("spread", torch.ones(numbers), persistent=kept)
 
-    def forward(self, images: Num[Tensor, "batch 3 height width"]) -> Logits:
-        """Logits of a batch of RGB images of 0 to 255, uint8 or, augmented, float32."""
+    def set_scale(self, labels: Labels) -> None:
+        """Take the scale of numbers from the training rows' labels; classes have none."""
+        if isinstance(self.task, Number):
+            spread = labels.std(axis=0)
+            self.offset.copy_(torch.from_numpy(labels.mean(axis=0)))
+            self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
+
+    def activate(self, outputs: RawOutputs) -> Float[Tensor, "batch outputs"]:
+        """The predictions that outputs stand for."""
+        return activate(outputs, self.task, self.offset, self.spread)
+
+    def forward(self, images: Num[Tensor, "batch 3 height width"]) -> RawOutputs:
+        """The outputs for a batch of RGB images of 0 to 255, uint8 or, augmented, float32."""
         return self.network((images.float() - self.mean) / self.std)  # type: ignore[no-any-return]
 
 
@@ -94,7 +114,7 @@ class _Head(nn.Sequential):
     def __init__(self, channels: int, dropout: float, classes: int) -> None:
         super().__init__(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
 
-    def forward(self, features: Tensor) -> Logits:
+    def forward(self, features: Tensor) -> RawOutputs:
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
         return super().forward(pooled)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -113,7 +133,7 @@ SMALL = {"vgg": vgg, "resnet": resnet}
 
 def build_model(
     config: SmallNetwork | TimmNetwork,
-    classes: int,
+    task: Task,
     size_px: int,
     mean: list[float],
     std: list[float],
@@ -126,18 +146,22 @@ def build_model(
     image too small for the stages.
     """
     if isinstance(config, TimmNetwork):
-        return _build_timm(config, classes, mean, std)
+        return _build_timm(config, task, mean, std)
     halvings = config.stages - (1 if config.name == "vgg" else 0)
     if size_px >> halvings < 2:
         raise TrainError(
             f"network {config.name}: {config.stages} stages leave nothing of an image of "
             f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
         )
-    return Classifier(SMALL[config.name](config, classes), mean, std)
+    network = SMALL[config.name](config, len(task.outputs))
+    return Classifier(network, task, mean, std)
 
 
 def _build_timm(
-    config: TimmNetwork, classes: int, mean: list[float], std: list[float]
+    config: TimmNetwork,
+    task: Task,
+    mean: list[float],
+    std: list[float],
 ) -> Classifier:
     import timm  # 4.5 s: only for those who use it
 
@@ -148,7 +172,10 @@ def _build_timm(
         )
     try:
         network: Any = timm.create_model(
-            config.name, pretrained=config.pretrained, num_classes=classes, drop_rate=config.dropout
+            config.name,
+            pretrained=config.pretrained,
+            num_classes=len(task.outputs),
+            drop_rate=config.dropout,
         )
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
         raise TrainError(
@@ -161,7 +188,7 @@ def _build_timm(
     if config.pretrained or config.weights is not None:
         mean = [255 * value for value in network.pretrained_cfg["mean"]]
         std = [255 * value for value in network.pretrained_cfg["std"]]
-    return Classifier(network, mean, std)
+    return Classifier(network, task, mean, std)
 
 
 def _load_backbone(network: Any, path: Path) -> None:
@@ -192,19 +219,19 @@ def _load_backbone(network: Any, path: Path) -> None:
     network.load_state_dict(found | {name: own[name] for name in fresh})
 
 
-def save_model(path: Path, model: Classifier, config: ModelConfig, classes: list[str]) -> None:
+def save_model(path: Path, model: Classifier, config: ModelConfig) -> None:
     """Write weights as safetensors (never a pickle: a downloaded model must not run code).
 
-    The file's metadata holds the network's configuration and the classes, under one key: the
+    The file's metadata holds the network's configuration and the task, under one key: the
     library writes several keys in another order each time.
     """
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    description = {"network": config.network.model_dump(), "classes": classes}
+    description = {"network": config.network.model_dump(), "task": model.task.model_dump()}
     save_file(tensors, path, {"model": json.dumps(description)})
 
 
-def load_model(path: Path) -> tuple[Classifier, list[str]]:
-    """Rebuild the network of a file that save_model wrote, ready to predict, and its classes.
+def load_model(path: Path) -> Classifier:
+    """Rebuild the network of a file that save_model wrote, ready to predict.
 
     Nothing else is needed: no params.yaml, no network, no pretrained weights.
     Raises TrainError for a file that is missing, no safetensors, or not of this pipeline.
@@ -229,13 +256,13 @@ def load_model(path: Path) -> tuple[Classifier, list[str]]:
     network = description.network
     if isinstance(network, TimmNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
-    model = build_model(network, len(description.classes), _ANY_SIZE_PX, [0.0] * 3, [1.0] * 3)
+    model = build_model(network, description.task, _ANY_SIZE_PX, [0.0] * 3, [1.0] * 3)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainError(f"{expected} tensors that are not of {network.name}: {reason}") from error
-    return model.eval(), description.classes
+    return model.eval()
 
 
 _ANY_SIZE_PX = 2**16
@@ -243,9 +270,9 @@ _ANY_SIZE_PX = 2**16
 
 
 class _Description(pydantic.BaseModel):
-    """The network and its classes, in the metadata of a weights file."""
+    """The network and its task, in the metadata of a weights file."""
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
 
     network: Annotated[SmallNetwork | TimmNetwork, pydantic.Field(discriminator="family")]
-    classes: Annotated[list[str], pydantic.Field(min_length=2)]
+    task: Task

@@ -20,11 +20,11 @@ from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
     check_ids,
-    class_indices,
     read_table,
     write_predictions,
     write_table,
 )
+from pipeline.core.task import Number, Task
 from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
 from pipeline.train.config import InnerEpoch, ModelConfig, TrainConfig
@@ -51,17 +51,17 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     name = f"{member} fold {fold}"
     deterministic(threads)
     compute = choose_compute(device, config.precision)
-    classes = read_competition(paths.COMPETITION).classes
+    task = read_competition(paths.COMPETITION).task
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     image_ids = list(table["image_id"])
-    labels = class_indices(paths.TRAIN_TABLE, table["label"], classes)
+    labels = task.encode(paths.TRAIN_TABLE, table["label"])
     images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")
-    scored, rows = _rows_of_fold(fold, image_ids, config)
+    scored, rows = _rows_of_fold(fold, image_ids, task, config)
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
 
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, len(classes), images.shape[1], list(mean), list(std))
+    model = build_model(config.network, task, images.shape[1], list(mean), list(std))
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
     if config.network.family == "timm" and config.network.weights is not None:
         inputs.append(Path(config.network.weights))
@@ -81,14 +81,17 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
 
     with new_folder(paths.model_folder(member, fold)) as folder:
-        save_model(folder / "weights.safetensors", model, config, classes)
-        write_predictions(folder / "oof.csv", [image_ids[row] for row in scored], oof, classes)
-        write_predictions(folder / "test.csv", test_ids, test, classes)
+        save_model(folder / "weights.safetensors", model, config)
+        write_predictions(folder / "oof.csv", [image_ids[row] for row in scored], oof, task)
+        write_predictions(folder / "test.csv", test_ids, test, task)
         write_table(folder / "history.csv", pd.DataFrame(history))
     checkpoint.remove()
-    accuracy = float(np.mean(oof.argmax(axis=1) == labels[scored]))
-    live.write(history, accuracy)
-    say(f"{name}: out-of-fold accuracy {accuracy:.4f} on {len(scored)} images")
+    right = task.right(task.decide(oof, None), labels[scored])
+    found, value = "accuracy", float(right.mean())
+    if isinstance(task, Number):
+        found, value = "squared error", float(task.losses(oof, labels[scored]).mean())
+    live.write(history, value)
+    say(f"{name}: out-of-fold {found} {value:.4f} on {len(scored)} images")
 
 
 class LiveTable:
@@ -122,7 +125,7 @@ class LiveTable:
 
 
 def _rows_of_fold(
-    fold: int, image_ids: list[str], config: ModelConfig
+    fold: int, image_ids: list[str], task: Task, config: ModelConfig
 ) -> tuple[np.ndarray, TrainingRows]:
     """The scored rows, and the other rows of the same repeat, split where an epoch is chosen."""
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
@@ -138,5 +141,5 @@ def _rows_of_fold(
         return scored, TrainingRows(training, inner=np.array([], np.int64))
     known = table.iloc[training]
     labels, groups = list(known["label"]), list(known["group"])
-    inner = assign_folds(labels, groups, config.epoch.folds, config.seed) == 0
+    inner = assign_folds(task, labels, groups, config.epoch.folds, config.seed) == 0
     return scored, TrainingRows(training[~inner], training[inner])

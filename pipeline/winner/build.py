@@ -30,7 +30,6 @@ from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.progress import say
 from pipeline.download.stage import MANIFEST
-from pipeline.ensemble.saved import read_fitted
 from pipeline.ledger.git import git, git_bytes
 from pipeline.ledger.provenance import trace
 from pipeline.params import Config
@@ -67,8 +66,7 @@ def run(config: Config, output: Path) -> None:
             f"{submission}: the package would not repeat it: {'; '.join(obstacles)}. "
             "Run: dvc repro, then git add --all, git commit, and this command again"
         )
-    card, weights = find_weights(config)
-    read_fitted(paths.card(name), card.blend.fitted, len(weights))
+    _, weights = find_weights(config)
     with new_folder(folder) as partial:
         _fill(partial, config, [file for files in weights.values() for file in files])
     with new_file(zipped) as partial:

@@ -22,7 +22,7 @@ from pipeline.core.tables import read_csv
 from pipeline.params import Config, read_config
 from pipeline.raw.archive import ImageArchive
 from pipeline.raw.roles import RawFolder
-from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.metrics import metric_for
 from pipeline.scoring.submission import read_form, write_submission
 
 Step = Literal["prepare_data", "train", "predict"]
@@ -186,8 +186,8 @@ def _predict(config: Config, source: Path | None) -> None:
     folder = RawFolder.of(paths.RAW)
     sample = folder.sample_submission(config.prepare.sample_submission)
     ensemble = predict.load_ensemble(config)
-    metric = metric_named(config.ensemble.metric, len(ensemble.classes))
-    form = read_form(sample, metric, ensemble.classes)
+    metric = metric_for(config.ensemble.metric, ensemble.task)
+    form = read_form(sample, metric, ensemble.task)
     with ImageArchive(*folder.images(config.prepare.test_images, "test")) as archive:
         members = archive.match_ids(form.ids)
         if missing := [image_id for image_id in form.ids if image_id not in members]:
@@ -204,7 +204,7 @@ def _predict(config: Config, source: Path | None) -> None:
         )
     again = made.with_name(f"{made.stem}.predicted.csv")
     prediction = found.prediction
-    write_submission(again, form, form.ids, prediction.probabilities, prediction.predicted)
+    write_submission(again, form, form.ids, prediction.values, prediction.decided)
     say(f"{again.resolve()}: {len(form.ids)} rows")
     _compare(again, made)
 

@@ -3,6 +3,7 @@
 An out-of-fold row is predicted by one fold's models, a test image by the mean over all folds. The
 mean of the folds, each sharpened by the temperature that fits the out-of-fold rows, gives the
 expected accuracy of both; for other metrics labels are drawn from it, and both are scored on them.
+Numbers are drawn from the mean with the errors of the out-of-fold rows.
 
 A mean of calibrated probabilities is less confident than it should be (Rahaman and Thiery 2021), so
 this finds only a part of the gain: in simulated competitions the true one is 1.3 to 2.2 times as
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.errors import EnsembleError
-from pipeline.core.shapes import Labels, Probabilities
+from pipeline.core.shapes import Labels, Outputs
+from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.ensemble.blend import Prediction
-from pipeline.ensemble.calibrate import sharpen
-from pipeline.scoring.metrics import Metric
+from pipeline.ensemble.calibrate import fit_temperature, sharpen
+from pipeline.scoring.metric import Metric
 
 _LABELLINGS = 100
 """How many sets of labels are drawn for a metric other than accuracy."""
@@ -38,56 +40,76 @@ NO_GAIN = AveragingGain(0.0, 0.0, 0.0)
 """For a single fold."""
 
 
+@dataclass(frozen=True)
+class Noise:
+    """How sure one fold's networks are, as the out-of-fold rows show it."""
+
+    temperature: float
+    """Calibrates their probabilities; 1 for numbers."""
+    errors: Outputs
+    """The out-of-fold errors of numbers; empty for classes."""
+
+    @classmethod
+    def measure(cls, task: Task, values: Outputs, labels: Labels) -> "Noise":
+        if isinstance(task, Number):
+            return cls(1.0, values - labels)
+        return cls(fit_temperature(task, values, labels), np.empty((0, len(task.classes))))
+
+    def draw(self, task: Task, values: Outputs, generator: np.random.Generator) -> Labels:
+        """Labels that such predictions could have."""
+        if isinstance(task, Number):
+            drawn: Labels = (
+                values - self.errors[generator.integers(len(self.errors), size=len(values))]
+            )
+            return drawn
+        if isinstance(task, AnyOf):
+            return np.asarray(generator.random(values.shape) < values)
+        ladder = np.cumsum(values, axis=1)
+        heights = generator.random(len(ladder))[:, None] * ladder[:, -1:]
+        return np.asarray((heights > ladder).sum(axis=1))
+
+
 def estimate_gain(
+    task: Task,
     metric: Metric,
     test: Prediction,
     test_by_fold: list[Prediction],
-    temperature: float,
+    noise: Noise,
     seed: int,
 ) -> AveragingGain:
     """The expected score of the submission minus that of one fold's models, on the test images.
 
     test: the submission's predictions. test_by_fold: each fold's predictions of the test images,
-    blended as the out-of-fold rows are. temperature: calibrates one of them. Raises EnsembleError
-    where the tables have different shapes.
+    blended as the out-of-fold rows are. Raises EnsembleError where the tables have different
+    shapes.
     """
-    shapes = sorted({fold.probabilities.shape for fold in [test, *test_by_fold]})
+    shapes = sorted({fold.values.shape for fold in [test, *test_by_fold]})
     if len(shapes) > 1:
         raise EnsembleError(f"forecast: expected test predictions of one shape, found {shapes}")
     if len(test_by_fold) < 2:
         return NO_GAIN
-    tables = [sharpen(fold.probabilities, temperature) for fold in test_by_fold]
-    chances: Probabilities = np.mean(tables, axis=0)
-    if metric.is_mean_of_rows:
-        rows = np.arange(len(chances))
-        of_folds = [chances[rows, fold.predicted] for fold in test_by_fold]
-        gained = float((chances[rows, test.predicted] - of_folds).mean())
+    tables = [fold.values for fold in test_by_fold]
+    if not isinstance(task, Number):
+        tables = [sharpen(task, table, noise.temperature) for table in tables]
+    expected: Outputs = np.mean(tables, axis=0)
+    if metric.is_mean_of_rows and isinstance(task, OneOf):
+        rows = np.arange(len(expected))
+        of_folds = [expected[rows, fold.decided] for fold in test_by_fold]
+        gained = float((expected[rows, test.decided] - of_folds).mean())
     else:
-        gained = _gain_on_drawn_labels(metric, test, test_by_fold, chances, seed)
-    differ = [fold.predicted != test.predicted for fold in test_by_fold]
+        generator = np.random.default_rng(seed)
+        gains = []
+        for _ in range(_LABELLINGS):
+            labels = noise.draw(task, expected, generator)
+            single = np.mean([_score(metric, fold, labels) for fold in test_by_fold])
+            gains.append(_score(metric, test, labels) - single)
+        # 0 where the metric is not defined on any of them
+        gained = float(np.nanmean(gains)) if not np.isnan(gains).all() else 0.0
+    differ = [~task.right(fold.decided, test.decided) for fold in test_by_fold]
     return AveragingGain(gained, abs(gained), float(np.mean(differ)))
-
-
-def _gain_on_drawn_labels(
-    metric: Metric,
-    test: Prediction,
-    test_by_fold: list[Prediction],
-    chances: Probabilities,
-    seed: int,
-) -> float:
-    """The mean over sets of labels; 0 where the metric is not defined on any of them."""
-    ladder = np.cumsum(chances, axis=1)
-    generator = np.random.default_rng(seed)
-    gains = []
-    for _ in range(_LABELLINGS):
-        heights = generator.random(len(ladder))[:, None] * ladder[:, -1:]
-        labels = (heights > ladder).sum(axis=1)
-        single = np.mean([_score(metric, fold, labels) for fold in test_by_fold])
-        gains.append(_score(metric, test, labels) - single)
-    return float(np.nanmean(gains)) if not np.isnan(gains).all() else 0.0
 
 
 def _score(metric: Metric, fold: Prediction, labels: Labels) -> float:
     """NaN where the metric needs a class that was not drawn."""
-    one = np.zeros_like(labels)
-    return metric.scorer(fold.probabilities, fold.predicted, labels, one)(np.ones(1))
+    one = np.zeros(len(labels), np.int64)
+    return metric.scorer(fold.values, fold.decided, labels, one)(np.ones(1))

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.shapes import Labels
+from pipeline.core.task import Number, Task
 from pipeline.ensemble.blend import Prediction
-from pipeline.ensemble.calibrate import fit_temperature
 from pipeline.ensemble.config import ForecastConfig
-from pipeline.ensemble.forecast.averaging import estimate_gain
+from pipeline.ensemble.forecast.averaging import Noise, estimate_gain
 from pipeline.ensemble.forecast.intervals import LEVELS, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles
-from pipeline.scoring.metrics import Metric
+from pipeline.scoring.metric import Metric
 
 
 @dataclass(frozen=True)
 class OutOfFoldRows:
     """The out-of-fold rows of the blend that is submitted."""
 
+    task: Task
     image_ids: list[str]
     prediction: Prediction
     labels: Labels
@@ -42,12 +43,12 @@ def build_forecast(
     measure_drift returns it, or None where it was not measured. Raises EnsembleError.
     """
     measured, weight_of_group = drift if drift is not None else (None, {})
-    predicted, probabilities = oof.prediction.predicted, oof.prediction.probabilities
-    temperature = fit_temperature(probabilities, oof.labels)
-    gain = estimate_gain(metric, test, test_by_fold, temperature, config.seed)
-    halves = split_rows(len(test.predicted), config.public_share)
+    task, decided, values = oof.task, oof.prediction.decided, oof.prediction.values
+    noise = Noise.measure(task, values, oof.labels)
+    gain = estimate_gain(task, metric, test, test_by_fold, noise, config.seed)
+    halves = split_rows(len(test.decided), config.public_share)
     found = forecast(
-        scorer=metric.scorer(probabilities, predicted, oof.labels),
+        scorer=metric.scorer(values, decided, oof.labels),
         groups=oof.groups,
         halves=halves,
         gain=gain,
@@ -77,13 +78,20 @@ def build_forecast(
             folds=folds,
         ),
         drift=measured,
-        correct=CorrectRows.pack(oof.image_ids, predicted == oof.labels),
+        correct=None
+        if isinstance(task, Number)
+        else CorrectRows.pack(oof.image_ids, task.right(decided, oof.labels)),
         assumptions=[
             f"test groups are new, and drawn like the {groups} training groups: about "
             f"{halves.both * groups / rows:.0f} of them, from {rows / groups:.1f} rows a group",
             f"public are {halves.public} of the {halves.both} test rows, by chance, row by row",
-            f"averaging {folds} folds shifts the score by {gain.mean:+.4f} ± {gain.spread:.4f}: "
-            f"each disagrees with their mean on {gain.disagreement:.2%} of the test images"
+            f"averaging {folds} folds shifts the score by {gain.mean:+.4f} ± {gain.spread:.4f}"
+            + (
+                ""
+                if isinstance(task, Number)
+                else f": each disagrees with their mean on {gain.disagreement:.2%} of the test "
+                "images"
+            )
             if folds > 1
             else "one fold's models predict test, as they do the out-of-fold rows: no gain",
             _assume_kind(measured, found.score),

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from pipeline.scoring.metrics import Scorer
+from pipeline.scoring.metric import Scorer
 
 _MOST_STRETCH = 3.0
 """The limit of either ratio: a few groups that are alike have hardly any spread."""

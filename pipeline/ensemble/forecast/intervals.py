@@ -21,7 +21,7 @@ from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import AveragingGain
 from pipeline.ensemble.forecast.groups import redraw_train
 from pipeline.scoring.card import Halves
-from pipeline.scoring.metrics import Scorer
+from pipeline.scoring.metric import Scorer
 
 LEVELS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995)
 """Levels of the quantiles on the card, by which a later score's chance is found."""

@@ -1,0 +1,258 @@
+"""What is predicted for an image: one class of several, any of several labels, or numbers.
+
+Everything that differs between these three is asked of the task: what a label is as an array, what
+a row of predictions must satisfy, which labels are decided from it and how much it loses.
+Predictions are always one column for each output. Tables hold labels as text.
+
+    task     labels as an array            a row of predictions
+    one_of   (rows,) class indices         probabilities that add up to 1
+    any_of   (rows, classes) of bool       a probability in [0, 1] for each class
+    number   (rows, numbers) of float      finite numbers
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from pydantic import Field
+
+from pipeline.core.errors import TableError
+from pipeline.core.record import Record
+from pipeline.core.shapes import Labels, Outputs
+
+SEPARATOR = "|"
+"""Between the labels of a row, or its numbers, in the column `label` of our tables."""
+
+SUM_OFF = 1e-4
+"""How far the sum of a row's probabilities may be from 1."""
+
+_SMALLEST = 2.0**-52
+"""Probabilities are clipped to this and one minus it before the logarithm, as scikit-learn does."""
+
+Names = Annotated[list[str], Field(min_length=1)]
+
+Kind = Literal["one_of", "any_of", "number"]
+
+
+class _Task(Record):
+    """The questions that a later stage may ask."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> list[str]:
+        """The name of each column of predictions."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The same as columns of our tables of predictions."""
+
+    @abstractmethod
+    def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
+        """The labels of our tables as an array. Raises TableError, with `place`, for any other."""
+
+    @abstractmethod
+    def decode(self, labels: Labels) -> list[str]:
+        """The text of each row's label: encode's inverse."""
+
+    @abstractmethod
+    def valid(self, values: Outputs) -> Bool[ndarray, " rows"]:
+        """Which rows are predictions of this task."""
+
+    expected: ClassVar[str]
+    """What `valid` asks of a row, for messages."""
+
+    @abstractmethod
+    def decide(self, values: Outputs, cuts: list[float] | None) -> Labels:
+        """The labels that predictions stand for; cuts: fitted thresholds, if any."""
+
+    @abstractmethod
+    def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
+        """What training minimises, by row: log loss, its mean over the labels, squared error."""
+
+    @abstractmethod
+    def right(self, decided: Labels, labels: Labels) -> Bool[ndarray, " rows"]:
+        """Whether each row is decided as labelled, wholly."""
+
+    def count(self, labels: Labels) -> dict[str, int]:
+        """How many rows have each class; nothing of numbers."""
+        counts: ndarray = np.asarray(labels).sum(axis=0)
+        return dict(zip(self.outputs, counts.tolist(), strict=True))
+
+
+class OneOf(_Task):
+    """One class of two or more."""
+
+    kind: Literal["one_of"] = "one_of"
+    classes: Annotated[list[str], Field(min_length=2)]
+    """As the labels file writes them, in the order of the probabilities."""
+    ordered: bool = False
+    """Whether their order is a scale, such as the grades of a disease."""
+
+    @property
+    def outputs(self) -> list[str]:
+        return self.classes
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"p_{name}" for name in self.classes]
+
+    def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
+        return _indices(place, list(texts), self.classes)
+
+    def decode(self, labels: Labels) -> list[str]:
+        return [self.classes[place] for place in labels]
+
+    def valid(self, values: Outputs) -> Bool[ndarray, " rows"]:
+        return np.asarray(_in_unit_interval(values) & (abs(values.sum(axis=1) - 1) <= SUM_OFF))
+
+    expected: ClassVar[str] = "probabilities in [0, 1] that add up to 1"
+
+    def decide(self, values: Outputs, cuts: list[float] | None) -> Labels:
+        """cuts: of two classes the second's least probability; else the bounds between ordered
+        classes of the expected place, in [0, classes - 1]."""
+        if cuts is None:
+            return np.asarray(values.argmax(axis=1))
+        if len(self.classes) == 2:
+            return (values[:, 1] >= cuts[0]).astype(np.int64)
+        return np.asarray(np.searchsorted(cuts, expected_place(values), side="right"))
+
+    def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
+        return _minus_log(values[np.arange(len(labels)), labels])
+
+    def right(self, decided: Labels, labels: Labels) -> Bool[ndarray, " rows"]:
+        return np.asarray(decided == labels)
+
+    def count(self, labels: Labels) -> dict[str, int]:
+        counts = np.bincount(labels, minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
+
+class AnyOf(_Task):
+    """None, one or several of one or more labels."""
+
+    kind: Literal["any_of"] = "any_of"
+    classes: Names
+    separator: str = " "
+    """Between the labels of a row, as the competition writes them in one cell."""
+    at_least_one: bool = False
+    """Whether every training image has a label, so that one is decided for each image."""
+
+    @property
+    def outputs(self) -> list[str]:
+        return self.classes
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"p_{name}" for name in self.classes]
+
+    def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
+        sets = [text.split(SEPARATOR) if text else [] for text in texts]
+        rows = np.repeat(np.arange(len(sets)), [len(names) for names in sets])
+        found = _indices(place, [name for names in sets for name in names], self.classes)
+        labels = np.zeros((len(sets), len(self.classes)), bool)
+        labels[rows, found] = True
+        return labels
+
+    def decode(self, labels: Labels) -> list[str]:
+        return [
+            SEPARATOR.join(self.classes[place] for place in np.flatnonzero(row)) for row in labels
+        ]
+
+    def valid(self, values: Outputs) -> Bool[ndarray, " rows"]:
+        return _in_unit_interval(values)
+
+    expected: ClassVar[str] = "probabilities in [0, 1]"
+
+    def decide(self, values: Outputs, cuts: list[float] | None) -> Labels:
+        """cuts: each label's least probability; one half without."""
+        least = np.full(values.shape[1], 0.5) if cuts is None else np.array(cuts)
+        decided = np.asarray(values >= least)
+        if self.at_least_one and len(none := np.flatnonzero(~decided.any(axis=1))):
+            decided[none, (values - least)[none].argmax(axis=1)] = True
+        return decided
+
+    def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
+        return np.asarray(_minus_log(np.where(labels, values, 1 - values)).mean(axis=1))
+
+    def right(self, decided: Labels, labels: Labels) -> Bool[ndarray, " rows"]:
+        return np.asarray((decided == labels).all(axis=1))
+
+
+class Number(_Task):
+    """One or more numbers."""
+
+    kind: Literal["number"] = "number"
+    names: Names
+
+    @property
+    def outputs(self) -> list[str]:
+        return self.names
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"y_{name}" for name in self.names]
+
+    def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
+        rows = [text.split(SEPARATOR) for text in texts]
+        try:
+            labels = np.array(rows, np.float64).reshape(len(rows), len(self.names))
+        except ValueError as error:
+            raise TableError(f"{place}: expected {self.expected} as labels: {error}") from error
+        if len(wrong := np.flatnonzero(~self.valid(labels))):
+            found = SEPARATOR.join(rows[wrong[0]])
+            raise TableError(f"{place}: expected {self.expected} as labels, found {found!r}")
+        return labels
+
+    def decode(self, labels: Labels) -> list[str]:
+        return [SEPARATOR.join(map(repr, row)) for row in labels.tolist()]
+
+    def valid(self, values: Outputs) -> Bool[ndarray, " rows"]:
+        return np.asarray(np.isfinite(values).all(axis=1))
+
+    expected: ClassVar[str] = "finite numbers"
+
+    def decide(self, values: Outputs, cuts: list[float] | None) -> Labels:  # noqa: ARG002
+        """The numbers themselves."""
+        return values
+
+    def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
+        return np.asarray(((values - labels) ** 2).mean(axis=1))
+
+    def right(self, decided: Labels, labels: Labels) -> Bool[ndarray, " rows"]:
+        return np.asarray((decided == labels).all(axis=1))
+
+    def count(self, labels: Labels) -> dict[str, int]:  # noqa: ARG002
+        return {}
+
+
+Task = Annotated[OneOf | AnyOf | Number, Field(discriminator="kind")]
+
+
+def expected_place(values: Outputs) -> Float[ndarray, " rows"]:
+    """The mean of the classes' places, weighted by their probabilities."""
+    total: Any = np.zeros(len(values))
+    for place, column in enumerate(values.T):  # one after the other: a row's bits are its own
+        total = total + place * column
+    return np.asarray(total)
+
+
+def _indices(place: Path | str, names: list[str], classes: list[str]) -> Labels:
+    index_of = {name: index for index, name in enumerate(classes)}
+    if unknown := sorted(set(names) - set(classes)):
+        raise TableError(
+            f"{place}: expected labels of the training images, {classes}, found {unknown[0]!r}"
+        )
+    return np.array([index_of[name] for name in names], np.int64)
+
+
+def _in_unit_interval(values: Outputs) -> Bool[ndarray, " rows"]:
+    return np.asarray(((values >= 0) & (values <= 1)).all(axis=1))
+
+
+def _minus_log(likelihood: ndarray) -> ndarray:
+    return np.asarray(-np.log(np.clip(likelihood, _SMALLEST, 1 - _SMALLEST)))
