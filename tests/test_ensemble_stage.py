@@ -239,7 +239,10 @@ def test_more_than_two_classes_are_blended() -> None:
     competing = Competing(classes=3)
     card = competing.run(blend="auto", metric="macro_f1", calibration="temperature")
     assert list(card.out_of_fold.recall) == ["0", "1", "2"]
-    with pytest.raises(EnsembleError, match="threshold: fitted is for two classes, found 3"):
+    with pytest.raises(
+        EnsembleError,
+        match="threshold: fitted is for two classes, ordered classes or several labels",
+    ):
         competing.run(threshold="fitted")
     with pytest.raises(EnsembleError, match="roc_auc is for two classes, found 3"):
         competing.run(metric="roc_auc")
@@ -343,10 +346,10 @@ def with_first(table: pd.DataFrame, value: float) -> pd.DataFrame:
         ("oof", lambda table: table.iloc[1:], "mate/oof.csv: 1 of 180 ids are missing (first: "),
         ("oof", lambda table: pd.concat([table, table.iloc[:1]]), "mate/oof.csv: 1 ids stand twice (first: "),
         ("oof", lambda table: table.rename(columns={"p_1": "p_x"}), "mate/oof.csv: expected the columns ['image_id', 'p_0', 'p_1'], and `fold` among them or not, found"),
-        ("oof", lambda table: with_first(table, 1.5), "mate/oof.csv: 1 of 180 rows are no probabilities in [0, 1] that add up to 1 (first: i"),
-        ("oof", lambda table: table.assign(p_0="high"), "mate/oof.csv: expected numbers as probabilities"),
+        ("oof", lambda table: with_first(table, 1.5), "mate/oof.csv: expected probabilities in [0, 1] that add up to 1 in each row, found 1 of 180 rows with others (first: i"),
+        ("oof", lambda table: table.assign(p_0="high"), "mate/oof.csv: expected numbers as predictions"),
         ("test", lambda table: table.iloc[1:], "mate/test.csv: 1 of 30 ids are missing (first: t0)"),
-        ("test", lambda table: with_first(table, -0.1), "mate/test.csv: 1 of 30 rows are no probabilities"),
+        ("test", lambda table: with_first(table, -0.1), "mate/test.csv: expected probabilities in [0, 1] that add up to 1 in each row, found 1 of 30 rows"),
     ],
 )  # fmt: skip
 def test_a_table_from_elsewhere_that_is_not_whole_is_refused(
@@ -387,7 +390,7 @@ def test_a_model_from_elsewhere_needs_its_own_name(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"threshold": "fitted", "metric": "log_loss"}, "threshold: log_loss scores probabilities, which no threshold changes: expected none"),
+        ({"threshold": "fitted", "metric": "log_loss"}, "threshold: log_loss scores predictions, which no threshold changes: expected none"),
         ({"blend": "rank_mean"}, "blend: rank_mean keeps only the order: expected the metric roc_auc, found accuracy"),
         ({"stack_l2": 0.0}, "greater than 0"),
         ({"metric": "auc"}, "macro_roc_auc, quadratic_kappa; found 'auc'"),

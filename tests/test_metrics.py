@@ -13,12 +13,21 @@ from sklearn import metrics as oracle
 from tasks import one_of
 
 from pipeline.core.errors import ConfigError, EnsembleError
+from pipeline.core.task import Number
 from pipeline.params import read_config
 from pipeline.scoring import metrics
-from pipeline.scoring.metrics import METRICS, metric_for
+from pipeline.scoring.metrics import METRICS, metric_for, metric_named
 
-ONE_OF = [name for name, metric in METRICS.items() if "one_of" in metric.tasks]
-BINARY = {name for name, metric in METRICS.items() if metric.two_classes}
+PARAMETRISED = ["f0.5", "macro_f2", "samples_f2", "top_2_error", "map_at_3"]
+ALL = {
+    name: metric_named(name)
+    for name in [*METRICS, *PARAMETRISED]
+    if not name.endswith("_5") and name != "top_5_error"
+}
+ONE_OF = [name for name, metric in ALL.items() if "one_of" in metric.tasks]
+ANY_OF = [name for name, metric in ALL.items() if "any_of" in metric.tasks]
+NUMBER = [name for name, metric in ALL.items() if "number" in metric.tasks]
+BINARY = {name for name, metric in ALL.items() if metric.two_classes}
 
 
 def draw(seed: int, classes: int, rows: int = 200) -> tuple[ndarray, ndarray, ndarray]:
@@ -84,16 +93,58 @@ def test_a_weight_counts_a_group_that_often_as_in_scikit_learn(
     assert metric.scorer(probabilities, predicted, labels)(weights[units]) == close
 
 
-def test_confusion_matrices_are_scored_many_at_once() -> None:
-    generator = np.random.default_rng(1)
-    counts = generator.integers(1, 20, size=(7, 3, 3)).astype(float)
-    for name in ("accuracy", "balanced_accuracy", "macro_f1", "quadratic_kappa"):
-        metric = METRICS[name]
-        assert isinstance(metric, metrics.LabelMetric)
-        together = metric.of_counts(counts)
-        np.testing.assert_array_equal(
-            together, [metric.of_counts(each[None])[0] for each in counts]
-        )
+@pytest.mark.parametrize("name", ANY_OF)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_each_metric_of_several_labels_equals_scikit_learns(name: str, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.random((120, 4)) < [0.5, 0.3, 0.1, 0.4]
+    labels[:2] = [[True] * 4, [False] * 4]
+    values = generator.random((120, 4)).round(2)
+    decided = generator.random((120, 4)) < 0.4
+    metric = metric_named(name)
+    expected = by_scikit_learn(name, values, decided, labels)
+    assert metric.score(values, decided, labels) == pytest.approx(expected, rel=1e-12)
+    units = np.concatenate([np.arange(8), generator.integers(8, size=112)])
+    weights = generator.integers(0, 4, size=8).astype(float)
+    weights[units[:2]] += 1
+    expected = by_scikit_learn(name, values, decided, labels, weights[units])
+    found = metric.scorer(values, decided, labels, units)(weights)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("name", NUMBER)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_each_metric_of_numbers_equals_scikit_learns(name: str, columns: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.random((90, columns)) * 10
+    values = np.abs(labels + generator.normal(size=(90, columns)))
+    metric = metric_named(name)
+    expected = by_scikit_learn(name, values, values, labels)
+    assert metric.score(values, values, labels) == pytest.approx(expected, rel=1e-9)
+    units = np.concatenate([np.arange(9), generator.integers(9, size=81)])
+    weights = generator.integers(0, 4, size=9).astype(float)
+    weights[:2] += 1
+    expected = by_scikit_learn(name, values, values, labels, weights[units])
+    found = metric.scorer(values, values, labels, units)(weights)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_metric_of_another_task_is_refused_with_those_that_fit() -> None:
+    with pytest.raises(EnsembleError) as caught:
+        metric_for("f1", Number(names=["age"]))
+    assert str(caught.value) == (
+        "params.yaml: ensemble.metric: f1 is for one_of, found a task of kind number; expected one "
+        "of rmse, mae, rmsle, r2"
+    )
+
+
+def test_the_order_of_words_is_not_guessed() -> None:
+    with pytest.raises(EnsembleError, match="depends on the order of the classes, which nothing"):
+        metric_for("quadratic_kappa", one_of(["mild", "none", "severe"]))
+    assert metric_for("quadratic_kappa", one_of(["no", "yes"])).name == "quadratic_kappa"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +153,7 @@ def test_confusion_matrices_are_scored_many_at_once() -> None:
 def test_a_class_without_rows_is_an_error_not_a_guess(name: str) -> None:
     probabilities = np.array([[0.3, 0.7], [0.6, 0.4], [0.8, 0.2]])
     with pytest.raises(EnsembleError) as caught:
-        METRICS[name].score(probabilities, probabilities.argmax(1), np.array([0, 0, 0]))
+        ALL[name].score(probabilities, probabilities.argmax(1), np.array([0, 0, 0]))
     assert str(caught.value) == (
         f"{name}: not defined on these 3 rows: expected rows of each class, found [3, 0] "
         "(in the order of the classes)"
@@ -112,7 +163,7 @@ def test_a_class_without_rows_is_an_error_not_a_guess(name: str) -> None:
 @pytest.mark.parametrize("name", ONE_OF)
 def test_no_rows_are_an_error(name: str) -> None:
     with pytest.raises(EnsembleError, match=f"{name}: expected rows to score, found none"):
-        METRICS[name].score(np.empty((0, 2)), np.empty(0, int), np.empty(0, int))
+        ALL[name].score(np.empty((0, 2)), np.empty(0, int), np.empty(0, int))
 
 
 def test_params_yaml_with_an_unknown_metric_is_refused_with_the_known_ones(tmp_path: Path) -> None:
@@ -121,8 +172,8 @@ def test_params_yaml_with_an_unknown_metric_is_refused_with_the_known_ones(tmp_p
     with pytest.raises(ConfigError) as caught:
         read_config(params)
     assert str(caught.value) == (
-        f"{params}: ensemble.metric: expected one of accuracy, balanced_accuracy, log_loss, "
-        "roc_auc, f1, macro_f1, macro_roc_auc, quadratic_kappa; found 'auc'"
+        f"{params}: ensemble.metric: expected a metric of {', '.join(METRICS)}, or such as macro_f2, "
+        "f0.5, top_3_error and map_at_10, found 'auc'"
     )
 
 
@@ -131,13 +182,15 @@ def test_a_metric_for_two_classes_is_refused_for_three_with_those_that_fit() -> 
         metric_for("f1", one_of(3))
     assert str(caught.value) == (
         "params.yaml: ensemble.metric: f1 is for two classes, found 3; expected one of "
-        "accuracy, balanced_accuracy, log_loss, macro_f1, macro_roc_auc, quadratic_kappa"
+        "accuracy, balanced_accuracy, macro_f1, matthews, quadratic_kappa, log_loss, macro_roc_auc, "
+        "macro_average_precision, top_5_error, map_at_5"
     )
     assert metric_for("f1", one_of(2)) is METRICS["f1"]
 
 
-def test_only_log_loss_is_better_when_smaller() -> None:
-    assert {name for name, metric in METRICS.items() if metric.gain(1.0) < 0} == {"log_loss"}
+def test_only_losses_and_errors_are_better_when_smaller() -> None:
+    smaller = {name for name, metric in METRICS.items() if metric.gain(1.0) < 0}
+    assert smaller == {"log_loss", "top_5_error", "rmse", "mae", "rmsle"}
 
 
 @pytest.mark.parametrize("name", ONE_OF)
@@ -145,8 +198,8 @@ def test_only_log_loss_is_better_when_smaller() -> None:
 @given(seed=st.integers(0, 10_000))
 def test_no_score_is_outside_the_metrics_bounds(name: str, seed: int) -> None:
     probabilities, predicted, labels = draw(seed, 2, rows=20)
-    score = METRICS[name].score(probabilities, predicted, labels)
-    assert METRICS[name].lowest <= score <= METRICS[name].highest
+    score = ALL[name].score(probabilities, predicted, labels)
+    assert ALL[name].lowest <= score <= ALL[name].highest
 
 
 def test_the_area_under_the_curve_of_any_values_is_scikit_learns() -> None:
