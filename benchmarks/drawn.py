@@ -140,9 +140,11 @@ def _store(folder: Path, archive_path: Path, labels_path: Path, size_px: int) ->
             encoded = archive.read(members[image_id])
             png = folder / "png" / str(label) / f"{image_id}.png"
             png.parent.mkdir(parents=True, exist_ok=True)
-            large = decode_image(encoded, FILE_PX, "stretch", _MOST_SIDE_PX).pixels
+            large = decode_image(encoded, FILE_PX, "stretch", _MOST_SIDE_PX, None).pixels
             Pillow.fromarray(large).save(png)
-            images[row] = decode_image(png.read_bytes(), size_px, "stretch", _MOST_SIDE_PX).pixels
+            images[row] = decode_image(
+                png.read_bytes(), size_px, "stretch", _MOST_SIDE_PX, None
+            ).pixels
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
     return Drawn(folder)

@@ -122,7 +122,7 @@ def _prepare(place: Path, config: PrepareConfig) -> Spent:
     own = OwnMemory()
     with own.watched():
         started = perf_counter()
-        prepare.run(config)
+        prepare.run(config, "accuracy")
         seconds = perf_counter() - started
     return Spent(seconds, own.peak_gb, peak_memory_gb(workers=0))
 

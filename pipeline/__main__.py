@@ -50,7 +50,8 @@ def prepare() -> None:
     """Check and decode the images into packed arrays and tables in data/store."""
     from pipeline.prepare import stage
 
-    stage.run(_config().prepare)
+    config = _config()
+    stage.run(config.prepare, config.ensemble.metric)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -38,7 +38,10 @@ def raw(tmp_path: Path) -> Path:
 
 
 def competition_of(id_column: str, label_column: str, *classes: str) -> Competition:
-    return Competition(id_column=id_column, label_column=label_column, classes=list(classes))
+    ordered = all(name.lstrip("-").isdigit() for name in classes)
+    return Competition(
+        id_column=id_column, label_column=label_column, classes=list(classes), ordered=ordered
+    )
 
 
 def layout_of(raw: Path, **changes: Any) -> Layout:
@@ -406,9 +409,18 @@ def test_a_competition_comes_back_as_written(tmp_path: Path) -> None:
         ("\udcff", "Invalid JSON"),
         ("[]", "Input should be an object"),
         ('{"id_column": "id", "classes": ["0", "1"]}', "label_column: Field required"),
-        ('{"id_column": "id", "label_column": "l", "classes": ["0", 1]}', "classes.1: "),
-        ('{"id_column": "id", "label_column": "l", "classes": ["0"]}', "classes: "),
-        ('{"id_column": "id", "label_column": "l", "classes": ["0", "1"], "x": 1}', "x: "),
+        (
+            '{"id_column": "id", "label_column": "l", "ordered": true, "classes": ["0", 1]}',
+            "classes.1: ",
+        ),
+        (
+            '{"id_column": "id", "label_column": "l", "ordered": true, "classes": ["0"]}',
+            "classes: ",
+        ),
+        (
+            '{"id_column": "id", "label_column": "l", "ordered": true, "classes": ["0", "1"], "x": 1}',
+            "x: ",
+        ),
     ],
 )
 def test_a_broken_competition_file_names_the_place(

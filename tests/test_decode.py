@@ -36,9 +36,13 @@ def encode_16(values: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 def decode(
-    encoded: bytes, size_px: int = SIDE, fit: Any = "stretch", max_side_px: int = 4096
+    encoded: bytes,
+    size_px: int = SIDE,
+    fit: Any = "stretch",
+    max_side_px: int = 4096,
+    bits: int | None = None,
 ) -> Decoded:
-    return decode_image(encoded, size_px, fit, max_side_px)
+    return decode_image(encoded, size_px, fit, max_side_px, bits)
 
 
 def reason_of(encoded: bytes, max_side_px: int = 4096) -> str:

@@ -42,7 +42,7 @@ class Competing:
         self.test = draw(2, UNEVEN, groups=5, rows_a_group=6, classes=classes)
         write_record(
             paths.COMPETITION,
-            Competition(id_column="id", label_column="label", classes=self.classes),
+            Competition(id_column="id", label_column="label", classes=self.classes, ordered=True),
         )
         self._write_tables(seeds, folds)
         self.folds = read_csv(paths.FOLDS)

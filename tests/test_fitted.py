@@ -74,7 +74,8 @@ def make_trained(classes: list[str], each: bool) -> None:
     drawn = draw(1, SKILLS, groups=30, rows_a_group=4, classes=len(classes))
     ids = [f"i{row:03}" for row in range(120)]
     write_record(
-        paths.COMPETITION, Competition(id_column="cell", label_column="kind", classes=classes)
+        paths.COMPETITION,
+        Competition(id_column="cell", label_column="kind", classes=classes, ordered=True),
     )
     images = pd.DataFrame("4", index=range(120), columns=IMAGE_COLUMNS)
     images["image_id"] = images["duplicate"] = ids
@@ -91,7 +92,7 @@ def make_trained(classes: list[str], each: bool) -> None:
     write_table(paths.RAW / "sample_submission.csv", sample)
     files = {f"{name}.png": png(row) for row, name in enumerate(TEST_IDS)}
     pack(paths.RAW / "test.zip", files)
-    decoded = [decode_image(file, SIZE_PX, "stretch", 4096).pixels for file in files.values()]
+    decoded = [decode_image(file, SIZE_PX, "stretch", 4096, None).pixels for file in files.values()]
     pixels = np.stack(decoded)
     np.save(paths.TRAIN_IMAGES, np.resize(pixels, (120, *pixels.shape[1:])))
     np.save(paths.TEST_IMAGES, pixels)

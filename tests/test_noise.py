@@ -170,7 +170,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     table["group"] = [f"P{row // 6}" for row in range(60)]
     write_table(paths.TRAIN_TABLE, table)
     write_record(
-        paths.COMPETITION, Competition(id_column="id", label_column="label", classes=["0", "1"])
+        paths.COMPETITION,
+        Competition(id_column="id", label_column="label", classes=["0", "1"], ordered=True),
     )
     write_predictions(paths.ENSEMBLE_OOF, ids[::-1], probabilities[::-1], ["0", "1"])
     return given

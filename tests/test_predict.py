@@ -159,7 +159,7 @@ def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None
         batches = list(decode_batches(images, images.members, ids, config, 7))
         assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
         assert [name for batch in batches for name in batch.image_ids] == ids
-        expected = [decode_image(content, 16, fit, 4096).pixels for content in files.values()]
+        expected = [decode_image(content, 16, fit, 4096, None).pixels for content in files.values()]
         assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), expected)
 
 
@@ -188,7 +188,9 @@ def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) ->
     count = BATCH + 44
     files = {f"cell_{number:04}.png": png(number) for number in range(count)}
     predict.run(config, fill(Path("new"), files), Path("out.csv"))
-    pixels = np.stack([decode_image(c, SIZE_PX, "stretch", 4096).pixels for c in files.values()])
+    pixels = np.stack(
+        [decode_image(c, SIZE_PX, "stretch", 4096, None).pixels for c in files.values()]
+    )
     members = []
     for model in ("one", "two"):
         for fold in (0, 1):

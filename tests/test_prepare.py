@@ -80,7 +80,7 @@ def read_audit() -> Audit:
 
 def message_of(config: PrepareConfig) -> str:
     with pytest.raises(ImageError) as caught:
-        run(config)
+        run(config, "accuracy")
     assert not paths.STORE.exists()
     assert [path.name for path in paths.STORE.parent.iterdir()] == ["raw"]
     return str(caught.value)
@@ -107,7 +107,7 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(store, "cores", lambda: 4)
     train = {f"a{number}": encode(draw()) for number in range(60)}
     write_raw(dict(sorted(train.items(), reverse=True)), test := clean_test(), groups="AB" * 30)
-    run(make_config(fit=fit))
+    run(make_config(fit=fit), "accuracy")
     for images, table, files in (
         (paths.TRAIN_IMAGES, paths.TRAIN_TABLE, train),
         (paths.TEST_IMAGES, paths.TEST_TABLE, test),
@@ -117,14 +117,16 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
         assert array.shape == (len(files), SIZE_PX, SIZE_PX, 3)
         assert array.dtype == np.uint8
         for image_id, pixels in zip(rows["image_id"], array, strict=True):
-            assert np.array_equal(pixels, decode_image(files[image_id], SIZE_PX, fit, 100).pixels)
+            assert np.array_equal(
+                pixels, decode_image(files[image_id], SIZE_PX, fit, 100, None).pixels
+            )
 
 
 def test_the_store_holds_the_competition_in_its_order() -> None:
     write_raw(clean_train(), clean_test(), labels="010011", groups="AABBCC")
     sample = paths.RAW / "sample_submission.csv"
     sample.write_bytes(sample.read_bytes().replace(b"\n", b"\r\n"))
-    run(make_config())
+    run(make_config(), "accuracy")
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     assert train["image_id"].tolist() == [f"a{number}" for number in range(6)]
     assert "".join(train["label"]) == "010011"
@@ -138,7 +140,7 @@ def test_the_store_holds_the_competition_in_its_order() -> None:
     assert set(test["label"]) == set(test["group"]) == {""}
     assert paths.SAMPLE_SUBMISSION.read_bytes() == sample.read_bytes()
     assert json.loads(paths.COMPETITION.read_text()) == {
-        "id_column": "id", "label_column": "label", "classes": ["0", "1"],
+        "id_column": "id", "label_column": "label", "classes": ["0", "1"], "ordered": True,
     }  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_threads(
     written = []
     for threads in (1, 4):
         monkeypatch.setattr(store, "cores", lambda threads=threads: threads)
-        run(make_config())
+        run(make_config(), "accuracy")
         files = [*paths.STORE.iterdir(), paths.AUDIT]
         written.append({path.name: path.read_bytes() for path in files})
     assert written[0] == written[1]
@@ -178,13 +180,13 @@ def test_excluded_images_leave_no_gap_and_are_listed(capfd: pytest.CaptureFixtur
     bad = {f"b{number}": encoded for number, encoded in enumerate(BAD.values())}
     mixed = dict(sorted((good | bad).items(), key=lambda item: item[0][1] + item[0][0]))
     write_raw(mixed, clean_test())
-    run(make_config(unreadable="exclude"))
+    run(make_config(unreadable="exclude"), "accuracy")
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     assert table["image_id"].tolist() == list(good)
     array = np.load(paths.TRAIN_IMAGES)
     for pixels, encoded in zip(array, good.values(), strict=True):
         assert encoded is not None
-        assert np.array_equal(pixels, decode_image(encoded, SIZE_PX, "stretch", 100).pixels)
+        assert np.array_equal(pixels, decode_image(encoded, SIZE_PX, "stretch", 100, None).pixels)
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     excluded = [(f"b{n}", reason) for n, reason in enumerate(BAD)]
     assert [(image.image_id, image.reason) for image in read_audit().excluded] == excluded
@@ -215,11 +217,11 @@ def test_excluding_every_image_stops() -> None:
 
 def test_an_older_store_survives_a_failure() -> None:
     write_raw(clean_train(), clean_test())
-    run(make_config())
+    run(make_config(), "accuracy")
     before = {path.name: path.read_bytes() for path in paths.STORE.iterdir()}
     write_raw(clean_train() | {"b": b""}, clean_test())
     with pytest.raises(ImageError):
-        run(make_config())
+        run(make_config(), "accuracy")
     assert {path.name: path.read_bytes() for path in paths.STORE.iterdir()} == before
 
 
@@ -230,7 +232,7 @@ def test_a_damaged_archive_stops_even_where_images_may_be_excluded() -> None:
     damaged[damaged.find(b"a3.png") + 200] ^= 255
     archive.write_bytes(damaged)
     with pytest.raises(ArchiveError, match=re.escape("expected train/a3.png whole")):
-        run(make_config(unreadable="exclude"))
+        run(make_config(unreadable="exclude"), "accuracy")
     assert not paths.STORE.exists()
 
 
@@ -242,7 +244,7 @@ def test_a_table_whose_rows_are_not_those_of_its_array_never_appears(
         "pipeline.prepare.stage.write_table", lambda path, table: write_table(path, table[::-1])
     )
     with pytest.raises(TableError) as caught:
-        run(make_config())
+        run(make_config(), "accuracy")
     assert str(caught.value) == (
         "data/store/train.csv: expected the ids in the competition's order, found otherwise"
     )
@@ -254,7 +256,7 @@ def test_a_full_disk_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -
     write_raw(clean_train(), clean_test())
     monkeypatch.setattr(paths, "TRAIN_IMAGES", SimpleNamespace(name="/dev/full"))
     with pytest.raises(DiskError, match="data/store: cannot be written: no space left"):
-        run(make_config())
+        run(make_config(), "accuracy")
     assert not paths.STORE.exists()
 
 
@@ -272,7 +274,7 @@ def clusters_after(
     train: dict[str, bytes | None], test: dict[str, bytes], **raw: Any
 ) -> list[Cluster]:
     write_raw(train, test, **raw)
-    run(make_config())
+    run(make_config(), "accuracy")
     return read_audit().clusters
 
 
@@ -314,9 +316,9 @@ def test_near_duplicates_count_up_to_the_configured_difference() -> None:
     train = clean_train() | {"b": encode(image), "c": encode(image + 1), "d": encode(image + 3)}
     (cluster,) = clusters_after(train, clean_test())
     assert (cluster.image_ids, cluster.kind) == (["b", "c"], "near")
-    run(make_config(near_duplicate=0.0))
+    run(make_config(near_duplicate=0.0), "accuracy")
     assert read_audit().clusters == []
-    run(make_config(near_duplicate=2.0))
+    run(make_config(near_duplicate=2.0), "accuracy")
     assert read_audit().clusters[0].image_ids == ["b", "c", "d"]
 
 
@@ -329,7 +331,7 @@ def test_the_audit_counts_what_is_there() -> None:
     write_raw(train, clean_test(), labels="011111101", groups="AABBCCDDD")
     with zipfile.ZipFile(paths.RAW / "train.zip", "a") as archive:
         archive.writestr("train/readme.txt", "")
-    run(make_config())
+    run(make_config(), "accuracy")
     audit = read_audit()
     assert audit.train == SplitAudit(
         rows=9,

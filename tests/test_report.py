@@ -69,7 +69,7 @@ def make_outputs(
     np.save(folder / paths.TRAIN_IMAGES, images)
     write_record(
         folder / paths.COMPETITION,
-        Competition(id_column="id", label_column="label", classes=list(classes)),
+        Competition(id_column="id", label_column="label", classes=list(classes), ordered=True),
     )
     table = train[["image_id", "label", "group"]].assign(repeat=0, fold=folds)[FOLD_COLUMNS]
     write_table(folder / paths.FOLDS, table)

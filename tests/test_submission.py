@@ -245,7 +245,10 @@ def test_check_reports_the_score_by_the_metric_of_the_parameters(
     drawn = Drawn(tmp_path, 1, "log_loss", THREE, each=True)
     drawn.submission.rename(paths.submission("tiny"))
     (tmp_path / "sample.csv").rename(paths.SAMPLE_SUBMISSION)
-    write_record(paths.COMPETITION, Competition(id_column="id", label_column="kind", classes=THREE))
+    write_record(
+        paths.COMPETITION,
+        Competition(id_column="id", label_column="kind", classes=THREE, ordered=True),
+    )
     card = make_card(metric={"name": "log_loss", "value": 0.9, "interval": [0.8, 1.0]})
     write_record(paths.card("tiny"), card)
     check.run("tiny", "log_loss")

@@ -39,7 +39,12 @@ from pipeline.ensemble.members import (
 from pipeline.ensemble.nested import judge
 from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, Score, TestLabels
 from pipeline.scoring.metrics import Metric, metric_named
-from pipeline.scoring.submission import check_submission, read_form, write_submission
+from pipeline.scoring.submission import (
+    check_submission,
+    read_form,
+    require_order,
+    write_submission,
+)
 
 _DRIFT_SPLITS = 39
 """Splits of the training groups that make the band: with the real one 40, so p can be 0.025."""
@@ -57,9 +62,11 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
                 f"params.yaml: ensemble.external: {external.name} is also one of train.members "
                 f"{models}: expected another name"
             )
-    classes = read_competition(paths.COMPETITION).classes
+    competition = read_competition(paths.COMPETITION)
+    classes = competition.classes
     metric = metric_named(config.metric, len(classes))
     form = read_form(paths.SAMPLE_SUBMISSION, metric, classes)
+    require_order(form, metric, competition.ordered)
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
     images = PredictedImages(covered_images(table, folds), test_ids, table, classes)

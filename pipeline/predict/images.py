@@ -127,7 +127,9 @@ def decode_batches(
     def decode(member: str) -> Decoded | BrokenImage:
         try:
             encoded = images.read(member)
-            return decode_image(encoded, config.size_px, config.fit, config.max_side_px)
+            return decode_image(
+                encoded, config.size_px, config.fit, config.max_side_px, config.bits
+            )
         except (ImageError, ArchiveError) as error:
             return BrokenImage(member, str(error))
 

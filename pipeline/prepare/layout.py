@@ -63,11 +63,13 @@ def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
     """
     folder = RawFolder.of(raw)
     sample = read_sample(folder.sample_submission(config.sample_submission))
-    labelled = read_labels(folder.labels(config.labels, sample.path, sample.columns), sample)
+    labels = folder.labels(config.labels, sample.path, sample.columns)
+    labelled = read_labels(labels, sample, config.classes)
     competition = Competition(
         id_column=sample.columns[0],
         label_column=sample.columns[1] if len(sample.columns) == 2 else labelled.label_column,
         classes=labelled.classes,
+        ordered=labelled.ordered,
     )
     with (
         ImageArchive(*folder.images(config.train_images, "train")) as train_images,

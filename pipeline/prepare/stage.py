@@ -20,17 +20,32 @@ from pipeline.prepare.corrections import correct_labels
 from pipeline.prepare.duplicates import find_duplicates
 from pipeline.prepare.layout import understand
 from pipeline.prepare.leaks import find_leaks
-from pipeline.prepare.store import check_readable, describe_unreadable, keep_rows, store_images
+from pipeline.prepare.store import (
+    check_range,
+    check_readable,
+    describe_unreadable,
+    keep_rows,
+    store_images,
+)
+from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.submission import read_form, require_order
 
 
-def run(config: PrepareConfig) -> None:
+def run(config: PrepareConfig, metric_name: str) -> None:
     """Write arrays, tables, audit, and what later stages need of the competition.
 
-    Raises ImageError on images that cannot be read (check_readable), TableError on corrections
-    that do not fit, CompetitionError on conflicting labels with `conflicts: stop`, and what
-    understand and store_images raise. Then data/store stays as it was.
+    metric_name: ensemble.metric, compared with the sample submission before anything is trained.
+    Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
+    be read or that use little of their range (store.py), TableError on corrections that do not fit,
+    CompetitionError on conflicting labels with `conflicts: stop`, and what understand and
+    store_images raise. Then data/store stays as it was.
     """
     with understand(paths.RAW, config) as layout, new_folder(paths.STORE) as store:
+        classes = layout.competition.classes
+        metric = metric_named(metric_name, len(classes))
+        form = read_form(layout.sample_submission, metric, classes)
+        require_order(form, metric, layout.competition.ordered)
+
         train_array, test_array = store / paths.TRAIN_IMAGES.name, store / paths.TEST_IMAGES.name
         layout, corrections = correct_labels(
             layout, Path(config.corrections) if config.corrections else None
@@ -38,6 +53,7 @@ def run(config: PrepareConfig) -> None:
 
         stored = store_images(layout.train, train_array, config, "train images")
         stored_test = store_images(layout.test, test_array, config, "test images")
+        check_range(layout.train, stored, config)
         check_readable(layout, stored, stored_test, config)
 
         images = pd.concat([stored.table, stored_test.table], ignore_index=True)
@@ -78,7 +94,6 @@ def run(config: PrepareConfig) -> None:
         left_out = {image.image_id for image in stored.unreadable}
         left_out |= set(stored.table["image_id"][~stays])
         kept = [image_id for image_id in layout.train.image_ids if image_id not in left_out]
-        classes = layout.competition.classes
         _check_written(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept, classes)
         _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, [""])
     write_record(paths.AUDIT, audit)

@@ -99,6 +99,8 @@ class Metric(ABC):
     highest: float = 1.0
     scores_order: bool = False
     """Whether only the order of the second class's probabilities counts, so that ranks do too."""
+    needs_order: bool = False
+    """Whether another order of the classes changes it: which of two is positive, which are near."""
     is_mean_of_rows: bool = False
     """Whether it is the mean over rows of right (1) or wrong (0), so that tests for counts fit."""
 
@@ -294,10 +296,10 @@ METRICS: dict[str, Metric] = {
         LabelMetric("balanced_accuracy", _balanced_accuracy),
         ProbabilityMetric("log_loss", _log_loss, greater_is_better=False, highest=math.inf),
         ProbabilityMetric("roc_auc", _roc_auc, two_classes=True, scores_order=True),
-        LabelMetric("f1", _f1, two_classes=True),
+        LabelMetric("f1", _f1, two_classes=True, needs_order=True),
         LabelMetric("macro_f1", _macro_f1),
         ProbabilityMetric("macro_roc_auc", _macro_roc_auc),
-        LabelMetric("quadratic_kappa", _quadratic_kappa, lowest=-1.0),
+        LabelMetric("quadratic_kappa", _quadratic_kappa, lowest=-1.0, needs_order=True),
     ]
 }
 """The metrics by their names in params.yaml: ensemble.metric. In scikit-learn, quadratic_kappa is

@@ -61,6 +61,25 @@ def read_form(sample: Path, metric: Metric, classes: list[str]) -> Form:
     return Form(sample, columns, list(template[columns[0]]), classes, holds)
 
 
+def require_order(form: Form, metric: Metric, ordered: bool) -> None:
+    """Raise SubmissionError where the order of the classes counts and nothing says it.
+
+    ordered: whether the order of form.classes means something (core/competition.py).
+    """
+    reasons = {
+        f"the metric {metric.name} depends on it": metric.needs_order,
+        f"{form.sample} asks for the probability of one of them": form.holds == "probability",
+    }
+    for reason, counts in reasons.items():
+        if counts and not ordered:
+            raise SubmissionError(
+                f"params.yaml: prepare.classes: expected the classes in their order, since "
+                f"{reason}; found words, whose order nothing says: {', '.join(form.classes)}. Set "
+                f"prepare.classes to [{', '.join(form.classes)}] or to another order, of two "
+                "classes the positive one last"
+            )
+
+
 def _choose_content(sample: Path, columns: list[str], metric: Metric, classes: list[str]) -> Holds:
     named = f"params.yaml: ensemble.metric: {metric.name} scores {metric.needs}"
     if len(columns) == 2:
