@@ -9,7 +9,6 @@ continues with the rest, as long as Kaggle's listing is the same.
 import json
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +20,7 @@ from pipeline.core.files import new_file, write_text
 from pipeline.core.progress import say
 from pipeline.core.tables import first_repeated
 from pipeline.kaggle.client import Kaggle, RemoteFile, competition_slug
-from pipeline.raw.archive import check_archive
+from pipeline.raw.archive import check_archive, open_archive, read_member
 from pipeline.raw.roles import is_csv, is_zip
 
 MOST_FILES = 40
@@ -106,7 +105,7 @@ def _arrived(folder: Path, file: RemoteFile) -> Path:
     (found,) = [path for path in folder.iterdir() if path.suffix != ".kaggle-partial"]
     if unquote(found.name) == f"{name}.zip":
         check_archive(found)
-        with zipfile.ZipFile(found) as wrapped, new_file(folder / name) as whole:
+        with open_archive(found) as wrapped, new_file(folder / name) as whole:
             if wrapped.namelist() != [name]:
                 raise ArchiveError(f"expected {name} alone in its zip, found {wrapped.namelist()}")
             with wrapped.open(name) as member, whole.open("wb") as out:
@@ -130,7 +129,7 @@ def _verify(path: Path, file: RemoteFile) -> None:
 
 def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
     """Check a bundle's list of files; copy its CSVs beside it (prepare reads images in the zip)."""
-    with zipfile.ZipFile(bundle) as archive:
+    with open_archive(bundle) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         missing = [
             file.name
@@ -150,4 +149,4 @@ def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
             )
         for table in tables:
             with new_file(folder / PurePosixPath(table).name) as whole:
-                whole.write_bytes(archive.read(table))
+                whole.write_bytes(read_member(bundle, archive, archive.getinfo(table)))
