@@ -5,7 +5,9 @@ values (1e-3 is a number) and a repeated key is an error.
 """
 
 import difflib
+import math
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +15,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.section import Section
@@ -21,6 +24,14 @@ from pipeline.ensemble.config import EnsembleConfig
 from pipeline.prepare.config import PrepareConfig
 from pipeline.split.config import SplitConfig
 from pipeline.train.config import TrainConfig
+
+MOST_BYTES = 100_000
+"""Of params.yaml; the profiles have 2,000 to 4,000."""
+
+MOST_VALUES = 20_000
+"""In params.yaml, those of an alias counted wherever it stands; the profiles have about 200."""
+
+_MOST_SHOWN = 200
 
 
 class Config(Section):
@@ -50,15 +61,7 @@ def read_config(path: Path) -> Config:
         raise ConfigError(
             f"{path}: no such file. Run in the repository's root, or: make use PROFILE=synthetic"
         )
-    try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        place = error.problem_mark or error.context_mark
-        line = f"line {place.line + 1}" if place else "not YAML"
-        problem = " ".join(str(error.problem).split())
-        raise ConfigError(f"{path}: {line}: {problem}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
+    tree = _read_tree(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
     try:
@@ -66,6 +69,44 @@ def read_config(path: Path) -> Config:
     except ValidationError as error:
         mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in error.errors()]
         raise ConfigError("\n".join(mistakes)) from error
+
+
+def _read_tree(path: Path) -> Any:
+    """The content of a YAML file, of bounded size. Raises ConfigError on anything else."""
+    try:
+        content = path.read_bytes()
+        yaml = YAML(typ="safe", pure=True)
+        node = yaml.compose(content.decode("utf-8")) if len(content) <= MOST_BYTES else None
+        if len(content) > MOST_BYTES or _count_values(node, {}) > MOST_VALUES:
+            raise ConfigError(
+                f"{path}: expected at most {MOST_BYTES:,} bytes and {MOST_VALUES:,} values, those "
+                "of an alias counted wherever it stands; found more"
+            )
+        return yaml.constructor.construct_document(node) if node else None
+    except ConfigError:
+        raise
+    except MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        line = f"line {place.line + 1}" if place else "not YAML"
+        problem = " ".join(str(error.problem).split())
+        raise ConfigError(f"{path}: {line}: {problem}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: expected a few levels, found far too many") from error
+    except Exception as error:  # a control character; a number or a date that is none
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def _count_values(node: Node | None, known: dict[int, float]) -> float:
+    """The values that a node stands for, with those of its aliases; infinite if it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = node.value if isinstance(node, SequenceNode) else []
+        if isinstance(node, MappingNode):
+            parts = chain.from_iterable(node.value)
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
@@ -83,7 +124,7 @@ def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
         case "value_error":
             return f"{where}{detail['ctx']['error']}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{where}expected a mapping of parameters, found {detail['input']!r}"
+            return f"{where}expected a mapping of parameters, found {_shown(detail['input'])}"
         case "union_tag_not_found":
             tag = detail["ctx"]["discriminator"]
             return f"{where}missing the key {tag} that says which kind this is"
@@ -96,7 +137,15 @@ def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
     text = re.sub(r"^(Input|String|List) should (be |have )?", "", detail["msg"])
     text = re.sub(r" after validation, not \d+$", "", text).replace("Input", "it", 1)
     text = re.sub(r"^match pattern", "text that matches", text)
-    return f"{where}expected {text}, found {detail['input']!r}"
+    return f"{where}expected {text}, found {_shown(detail['input'])}"
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} …"
 
 
 def _locate(loc: tuple[int | str, ...], tree: Any, missing: bool) -> str:
