@@ -161,7 +161,10 @@ def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         ("patient", "1 of 60 groups are in two folds (first: patient_"),
         ("duplicate", "clusters of duplicates are in two folds (first: train_0000)"),
         ("missing", "1 images without a fold (first: train_0000). Run: dvc repro split"),
-        ("class", "and none of class '1': change split.seeds, or lower split.folds if it is above 2"),
+        (
+            "class",
+            "and none of class '1': change split.seeds, or lower split.folds if it is above 2",
+        ),
     ],
 )
 def test_a_broken_invariant_is_found(change: str, message: str) -> None:

@@ -32,7 +32,7 @@ class GroupsFromName(Section):
     def _one_capture_group(cls, pattern: str) -> str:
         try:
             groups = re.compile(pattern).groups
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"not a regular expression: {error}") from error
         if groups != 1:
             raise ValueError(f"expected exactly one (capture group), found {groups}")
