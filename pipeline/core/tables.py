@@ -39,6 +39,9 @@ Fold numbers are unique over the repeats. The rows with fold k are those that fo
 are scored on; they are trained on the other rows of the same repeat.
 """
 
+_KEYS = {tuple(IMAGE_COLUMNS): ["image_id"], tuple(FOLD_COLUMNS): ["image_id", "repeat"]}
+_WHOLE_NUMBERS = {"width", "height", "repeat", "fold"}
+
 MOST_COLUMNS = 10_000
 """Of a CSV: the sample submission may have one for each class."""
 
@@ -49,13 +52,21 @@ SUM_OFF = 1e-4
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order.
 
-    Raises TableError on a missing file, other columns, no rows, or an invalid line.
+    Raises TableError on a missing file, other columns, no rows, an invalid line, and in the tables
+    above on an id that stands twice or a number that is none.
     """
     table = read_csv(path)
     if list(table.columns) != columns:
         raise TableError(f"{path}: expected the columns {columns}, found {list(table.columns)}")
     if table.empty:
         raise TableError(f"{path}: expected rows, found none")
+    for name in sorted(_WHOLE_NUMBERS & set(columns)):
+        if wrong := table[name][~table[name].str.fullmatch("[0-9]{1,9}")].tolist():
+            raise TableError(f"{path}: expected whole numbers in {name}, found {wrong[0][:80]!r}")
+    if key := _KEYS.get(tuple(columns)):
+        twice = table[table.duplicated(key)]["image_id"].tolist()
+        if twice:
+            raise TableError(f"{path}: {len(twice)} ids stand twice {examples(twice)}")
     return table
 
 
@@ -69,7 +80,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise TableError(f"{path}: no such file. Run: dvc repro")
     text = _read_text(path)
-    line, rows = 1, 0
+    sound, rows = 0, 0  # lines, and those that are not blank, without the header
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
@@ -77,20 +88,21 @@ def read_csv(path: Path) -> pd.DataFrame:
             raise ValueError(f"expected 1 to {MOST_COLUMNS:,} columns, found {len(header):,}")
         if repeated := first_repeated([name for name in header if name]):
             raise ValueError(f"expected each column name once, found {repeated[0]!r} twice")
+        sound = 1
         for row in reader:
-            line += 1
-            if reader.line_num != line:
+            if reader.line_num != sound + 1:
                 raise ValueError("a line break inside quotes: is a quote not closed?")
             if row:  # pandas skips blank lines, too
                 rows += 1
                 if len(row) != len(header):
                     raise ValueError(f"expected {len(header)} fields, found {len(row)}")
+            sound += 1
         table = pd.read_csv(io.StringIO(text), dtype=str, na_filter=False, index_col=False)
         if len(table) != rows:
             raise ValueError(f"expected {rows} rows, found {len(table)}")
     except (ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())
-        raise TableError(f"{path}: not a CSV file: line {line}: {reason}") from error
+        raise TableError(f"{path}: not a CSV file: line {sound + 1}: {reason}") from error
     return table
 
 

@@ -18,6 +18,7 @@ from pipeline.core.record import write_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
+    check_ids,
     class_indices,
     read_table,
     write_predictions,
@@ -139,7 +140,9 @@ def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[
     table = images.folds
     repeats = table.loc[table["fold"].isin([str(fold) for fold in trained]), "repeat"]
     first = table[table["repeat"] == min(repeats, key=int)]
-    known = first.set_index("image_id").loc[images.image_ids]
+    known = first[first["image_id"].isin(images.image_ids)]
+    check_ids(paths.FOLDS, list(known["image_id"]), images.image_ids)
+    known = known.set_index("image_id").loc[images.image_ids]
     return ScoredRows(
         labels=class_indices(paths.FOLDS, known["label"], images.classes),
         groups=list(known["group"]),
@@ -177,6 +180,7 @@ def _measure_drift(
 ) -> tuple[Drift, dict[str, float]] | None:
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
+    check_ids(paths.TRAIN_TABLE, list(train["image_id"]), list(group_of))
     return measure_drift(
         paths.TRAIN_IMAGES,
         paths.TEST_IMAGES,
