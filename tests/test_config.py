@@ -34,6 +34,10 @@ def read(tmp_path: Path, *changes: tuple[str, str]) -> list[str]:
 
 
 MISTAKES = [
+    ("classes: null", "classes: [a]", "prepare.classes: expected at least 2 items, found ['a']"),
+    ("classes: null", "classes: [0, 1]", "prepare.classes.1: expected a valid string, found 1"),
+    ("bits: null", "bits: 8", "prepare.bits: expected greater than or equal to 9, found 8"),
+    ("bits: null", "bits: 17", "prepare.bits: expected less than or equal to 16, found 17"),
     ("epochs: ", "epochs: 0.5 #", f"{VGG}.epochs: expected a valid integer, found 0.5"),
     ("epochs: ", "epochs: '6' #", f"{VGG}.epochs: expected a valid integer, found '6'"),
     ("epochs: ", "epochs: 0 #", f"{VGG}.epochs: expected greater than or equal to 1, found 0"),
@@ -155,3 +159,56 @@ def test_each_profile_is_valid_and_opens_with_its_result(profile: Path) -> None:
 
 def test_params_yaml_is_valid() -> None:
     read_config(ROOT / "params.yaml")
+
+
+LAUGHS = "a0: &a0 [lol]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60)
+)
+TOO_MUCH = "expected at most 100,000 bytes and 20,000 values, those of an alias counted wherever it stands; found more"
+
+
+@pytest.mark.parametrize(
+    ("content", "mistake"),
+    [
+        (LAUGHS.encode(), TOO_MUCH),
+        (MERGES.encode(), TOO_MUCH),
+        (b"a: &a [*a]", TOO_MUCH),
+        (b"a: &a {<<: *a}", TOO_MUCH),
+        (b"# " + b"x" * 200_000, TOO_MUCH),
+        (b"[" * 5_000, "expected a few levels, found far too many"),
+        (b"{a: " * 10_000, "expected a few levels, found far too many"),
+        (b"a: \x01", "not YAML: unacceptable character #x0001"),
+        ("größe: 1".encode("latin-1"), "expected UTF-8 text: "),
+        (b"a: " + b"9" * 5000, "not YAML: Exceeds the limit (4300 digits)"),
+        (b"a: 2020-13-45", "not YAML: month must be in 1..12"),
+        (b"a: 1\na: 2", 'line 2: found duplicate key "a"'),
+        (b"a: !!python/object:os.system x", "line 1: could not determine a constructor"),
+        (b"", "expected a mapping of sections, found NoneType"),
+    ],
+    ids=lambda value: value[:9] if isinstance(value, bytes) else "",
+)  # fmt: skip
+def test_what_is_no_bounded_yaml_is_one_sentence(
+    tmp_path: Path, content: bytes, mistake: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path}: {mistake}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 6000, "1" + "0" * 4000, "'" + "x" * 90_000 + "'"])
+def test_a_huge_value_is_not_shown_whole(tmp_path: Path, number: str) -> None:
+    (mistake,) = read(tmp_path, ("size_px: 48", f"size_px: {number}"))
+    assert mistake.startswith("prepare.size_px: expected ")
+    assert len(mistake) < 400
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a{1,99999999999999999999})", "(" * 5000 + ")" * 5000, "(", "(?P<a"]
+)
+def test_a_pattern_that_is_none_is_refused(tmp_path: Path, pattern: str) -> None:
+    (mistake,) = read(tmp_path, (GROUPS, f"{{source: name, pattern: '{pattern}'}}"))
+    assert mistake.startswith("prepare.groups.pattern: not a regular expression: ")

@@ -15,7 +15,15 @@ from project import prepare_config
 
 from pipeline.core import paths
 from pipeline.core.audit import Audit, Cluster, DuplicateCounts, SizeRange, SplitAudit
-from pipeline.core.errors import ArchiveError, DiskError, ImageError, TableError
+from pipeline.core.competition import read_competition
+from pipeline.core.errors import (
+    ArchiveError,
+    DiskError,
+    EnsembleError,
+    ImageError,
+    SubmissionError,
+    TableError,
+)
 from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare import store
@@ -349,3 +357,74 @@ def test_the_audit_counts_what_is_there() -> None:
         where={"train": 1, "test": 0, "both": 0},
         conflicting_labels=1, spans_groups=0,
     )  # fmt: skip
+
+
+def encode_16(pixels: np.ndarray) -> bytes:
+    return encode(pixels.astype(np.uint16))
+
+
+def test_12_bit_images_in_16_bits_stop_until_the_parameters_say_so() -> None:
+    greys = {name: draw()[..., 0].astype(np.uint16) * 16 for name in ("a0", "a1", "a2", "t0")}
+    greys["a1"][0, 0] = 4095
+    encoded = {name: encode_16(grey) for name, grey in greys.items()}
+    write_raw({name: encoded[name] for name in ("a0", "a1", "a2")}, {"t0": encoded["t0"]})
+    assert message_of(make_config()) == (
+        "data/raw/train.zip: expected 16-bit images whose white is 65535, found no value above 4095 "
+        "in train (in train/a1.png): they would be nearly black. Set prepare.bits in params.yaml to "
+        "the bits that are used (12, it seems), or to 16 if these images are as dark as that"
+    )
+    run(make_config(bits=12, size_px=20), "accuracy")
+    stored = np.load(paths.TRAIN_IMAGES)
+    expected = decode_image(encode((greys["a0"] // 16).astype(np.uint8)), 20, "stretch", 100, None)
+    assert np.array_equal(stored[0], expected.pixels)
+    assert not read_audit().duplicates.clusters
+    run(make_config(bits=16), "accuracy")
+    assert np.load(paths.TRAIN_IMAGES).max() < 16
+
+
+def test_images_of_all_16_bits_need_no_parameter() -> None:
+    train = {f"a{number}": encode_16(draw()[..., 0].astype(np.uint16) * 257) for number in range(4)}
+    write_raw(dict(train), clean_test())
+    run(make_config(), "accuracy")
+    assert np.load(paths.TRAIN_IMAGES).max() > 200
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        ("roc_auc", "since data/raw/sample_submission.csv asks for the probability of one of them"),
+        (
+            "log_loss",
+            "since data/raw/sample_submission.csv asks for the probability of one of them",
+        ),
+        ("f1", "since the metric f1 depends on it"),
+        ("quadratic_kappa", "since the metric quadratic_kappa depends on it"),
+    ],
+)
+def test_words_stop_where_their_order_counts_before_anything_is_decoded(
+    metric: str, reason: str
+) -> None:
+    write_raw(clean_train(), clean_test(), labels="cncncn")
+    with pytest.raises(SubmissionError) as caught:
+        run(make_config(), metric)
+    assert str(caught.value) == (
+        f"params.yaml: prepare.classes: expected the classes in their order, {reason}; found words, "
+        "whose order nothing says: c, n. Set prepare.classes to [c, n] or to another order, of two "
+        "classes the positive one last"
+    )
+    assert not paths.STORE.exists()
+    run(make_config(classes=["n", "c"]), metric)
+    assert read_competition(paths.COMPETITION).classes == ["n", "c"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_words_need_no_order_where_it_does_not_count(metric: str) -> None:
+    write_raw(clean_train(), clean_test(), labels="cncncn")
+    run(make_config(), metric)
+    assert read_competition(paths.COMPETITION).classes == ["c", "n"]
+
+
+def test_a_metric_that_does_not_fit_the_sample_submission_stops_before_training() -> None:
+    write_raw(clean_train(), clean_test(), labels="012012")
+    with pytest.raises(EnsembleError, match="roc_auc is for two classes, found 3"):
+        run(make_config(), "roc_auc")

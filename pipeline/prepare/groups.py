@@ -17,7 +17,7 @@ _MATCH = """
 import json, re, sys
 pattern, names = json.load(sys.stdin)
 found = [re.search(pattern, name) for name in names]
-json.dump([match and match[1] for match in found], sys.stdout)
+json.dump([match and match[1] or "" for match in found], sys.stdout)
 """
 
 _ANOTHER_FILE = "Set prepare.groups in params.yaml to the right file, or to {source: none}"
