@@ -31,7 +31,7 @@ MOST_BYTES = 100_000
 MOST_VALUES = 20_000
 """In params.yaml, those of an alias counted wherever it stands; the profiles have about 200."""
 
-_MOST_SHOWN = 200
+_MOST_SHOWN, _MOST_LISTED = 200, 30
 
 
 class Config(Section):
@@ -67,7 +67,10 @@ def read_config(path: Path) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in error.errors()]
+        details = error.errors()
+        mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in details[:_MOST_LISTED]]
+        if more := len(details) - len(mistakes):
+            mistakes.append(f"{path}: and {more} more mistakes")
         raise ConfigError("\n".join(mistakes)) from error
 
 

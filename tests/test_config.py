@@ -212,3 +212,10 @@ def test_a_huge_value_is_not_shown_whole(tmp_path: Path, number: str) -> None:
 def test_a_pattern_that_is_none_is_refused(tmp_path: Path, pattern: str) -> None:
     (mistake,) = read(tmp_path, (GROUPS, f"{{source: name, pattern: '{pattern}'}}"))
     assert mistake.startswith("prepare.groups.pattern: not a regular expression: ")
+
+
+def test_thousands_of_mistakes_are_not_all_listed(tmp_path: Path) -> None:
+    extra = "".join(f"k{number}: 1\n" for number in range(5000))
+    mistakes = read(tmp_path, ("download:", f"{extra}download:"))
+    assert len(mistakes) == 31
+    assert mistakes[-1] == "and 4970 more mistakes"
