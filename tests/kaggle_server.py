@@ -59,6 +59,7 @@ class Submission:
     private_score: str = ""
     error: str = ""
     team_name: str = "Team Tester"
+    submitted_by: str = ""
     polls: int = 0
 
 
@@ -188,6 +189,7 @@ class KaggleServer:
         self.datasets: dict[str, bytes] = {}
         self.submissions: list[Submission] = []
         self.leaderboard: list[tuple[str, str]] = []
+        self.longest_description = 1000
         self.keys = {"tester": "secret-key"}
         self.tokens = {"good-token": "tester"}
         self.daily_limit = 5
@@ -403,7 +405,7 @@ class KaggleServer:
         if token not in self._uploads:
             raise ApiError(400, f"{token}: nothing was uploaded")
         ref = max((entry.ref for entry in self.submissions), default=51000000) + 1
-        description = call.body.get("submissionDescription", "")
+        description = call.body.get("submissionDescription", "")[: self.longest_description]
         name, content = self._upload_names[token], self._uploads[token]
         self.submissions.append(Submission(ref, name, content, description, now()))
         return json_reply({"message": f"Successfully submitted to {self.title}", "ref": ref})
@@ -431,6 +433,7 @@ class KaggleServer:
             "privateScore": entry.private_score,
             "status": entry.status,
             "teamName": entry.team_name,
+            "submittedBy": entry.submitted_by,
         }
         return without_defaults(fields)
 
