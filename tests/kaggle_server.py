@@ -262,6 +262,11 @@ class KaggleServer:
         with self._lock:
             self._faults += [Fault(call, kind, **options) for _ in range(times)]
 
+    def heal(self) -> None:
+        """Forget the faults that have not happened yet."""
+        with self._lock:
+            self._faults.clear()
+
     def called(self, name: str) -> list[Call]:
         """The requests of this name so far, oldest first."""
         return [call for call in self.calls if call.name == name]

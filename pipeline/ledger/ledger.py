@@ -138,7 +138,7 @@ def parse_ledger(path: Path) -> tuple[list[Entry], list[Unknown]]:
                 f"{path}: line {number}: a merge left its conflict markers. "
                 "Run: python -m pipeline ledger merge, which keeps all lines of both sides"
             )
-    if any(lines) and not is_header(lines[0]):
+    if any(line.strip() for line in lines) and not is_header(lines[0]):
         raise SubmissionError(
             f"{path}: line 1: expected the columns {','.join(COLUMNS)}, found "
             f"{lines[0][:80].decode(errors='replace')!r}. Correct that line in an editor, as UTF-8 "
@@ -186,7 +186,7 @@ def append(path: Path, entry: Entry) -> None:
     content = path.read_bytes() if path.exists() else b""
     end = line_end(content)
     if not content.strip():
-        content += ",".join(COLUMNS).encode() + end
+        content = ",".join(COLUMNS).encode() + end
     elif not content.endswith((b"\n", b"\r")):
         content += end
     line = io.StringIO()

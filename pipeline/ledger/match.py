@@ -71,9 +71,7 @@ def read_file(found: Submission, competition: str, kaggle: Kaggle) -> bytes | No
         say(f"submission {found.ref}: its file cannot be read: {error}")
         return None
     if found.bytes not in (None, len(content)):
-        say(
-            f"submission {found.ref}: expected {found.bytes} bytes as its file, found {len(content)}"
-        )
+        say(f"submission {found.ref}: expected a file of {found.bytes} bytes, got {len(content)}")
         return None
     return content
 
