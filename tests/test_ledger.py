@@ -61,7 +61,7 @@ UNKNOWN = {
     "expected 18 fields, found 35": line(0) + line(1),
     "expected 18 fields, found 1": "what?",
     "time: Value error": line(0).replace("2026", "x2026", 1),
-    "time: String should have at least 1": line(0).replace("2026-01-01T00:00:00+00:00", "", 1),
+    "time: Value should have at least 1": line(0).replace("2026-01-01T00:00:00+00:00", "", 1),
     "status: Input should be": line(0).replace("uploading", "uploadin"),
     "ref: String should match": line(0, "9" * 5000),
     "expected Kaggle's number where the status is pending": line(0, status="pending"),
