@@ -2,8 +2,8 @@
 
 Kaggle cannot recognise that a submission is sent a second time, and only a few are allowed a day.
 So each carries a mark in its description, the ledger says beforehand that it is about to be sent,
-and whenever it is not known whether Kaggle has one, its list of submissions is searched for the
-mark.
+and whenever it is not known whether Kaggle has one, its list of submissions is searched
+(`match.py`).
 """
 
 import time
