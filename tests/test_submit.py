@@ -375,6 +375,7 @@ def test_the_same_file_sent_from_two_clones_at_once_is_said_and_recorded(
     assert {entry.ref for entry in latest(site.ledger())} == {"51000001", "51000002"}
 
 
+@pytest.mark.slow
 def test_what_kaggle_says_in_an_odd_way_stops_no_command(site: Site) -> None:
     """Scores that are no numbers, a file without a name, text that no terminal understands."""
     odd: list[Any] = ["", "1,234", "0,9", "NaN", None, math.nan, 0.5, "9" * 5000]
