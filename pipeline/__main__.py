@@ -23,9 +23,11 @@ app = typer.Typer(
     help="From a Kaggle competition's files to a validated submission. "
     "The stages run in this order; `dvc repro` runs those that are out of date.",
 )
+ledger_app = typer.Typer(no_args_is_help=True, help="Care for submissions/ledger.csv.")
 STAGES = "Stages, as dvc.yaml calls them"
 KAGGLE = "With Kaggle"
 OUTSIDE = "Outside DVC"
+app.add_typer(ledger_app, name="ledger", rich_help_panel=KAGGLE)
 
 CompetitionOption = Annotated[
     str | None,
@@ -140,6 +142,17 @@ def scores(competition: CompetitionOption = None) -> None:
     from pipeline.ledger import commands
 
     commands.scores(commands.slug(_config().download, competition))
+
+
+@ledger_app.command("merge")
+def merge_ledgers() -> None:
+    """Resolve git's conflict markers in the ledger: every line of both sides stays."""
+    from pipeline.ledger.ledger import locked
+    from pipeline.ledger.merge import merge_ledger
+
+    with locked(paths.LEDGER):
+        for line in merge_ledger(paths.LEDGER):
+            print(line)
 
 
 @app.command(rich_help_panel=KAGGLE)

@@ -59,6 +59,7 @@ class Submission:
     private_score: str = ""
     error: str = ""
     team_name: str = "Team Tester"
+    submitted_by: str = ""
     polls: int = 0
 
 
@@ -188,6 +189,7 @@ class KaggleServer:
         self.datasets: dict[str, bytes] = {}
         self.submissions: list[Submission] = []
         self.leaderboard: list[tuple[str, str]] = []
+        self.longest_description = 1000
         self.keys = {"tester": "secret-key"}
         self.tokens = {"good-token": "tester"}
         self.daily_limit = 5
@@ -259,6 +261,11 @@ class KaggleServer:
             raise ValueError(f"{call}, {kind}: no such call or kind of fault")
         with self._lock:
             self._faults += [Fault(call, kind, **options) for _ in range(times)]
+
+    def heal(self) -> None:
+        """Forget the faults that have not happened yet."""
+        with self._lock:
+            self._faults.clear()
 
     def called(self, name: str) -> list[Call]:
         """The requests of this name so far, oldest first."""
@@ -403,7 +410,7 @@ class KaggleServer:
         if token not in self._uploads:
             raise ApiError(400, f"{token}: nothing was uploaded")
         ref = max((entry.ref for entry in self.submissions), default=51000000) + 1
-        description = call.body.get("submissionDescription", "")
+        description = call.body.get("submissionDescription", "")[: self.longest_description]
         name, content = self._upload_names[token], self._uploads[token]
         self.submissions.append(Submission(ref, name, content, description, now()))
         return json_reply({"message": f"Successfully submitted to {self.title}", "ref": ref})
@@ -431,6 +438,7 @@ class KaggleServer:
             "privateScore": entry.private_score,
             "status": entry.status,
             "teamName": entry.team_name,
+            "submittedBy": entry.submitted_by,
         }
         return without_defaults(fields)
 

@@ -31,7 +31,7 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises DiskError where the disk is full or may not be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with _disk_errors_named(path):
+    with disk_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -50,7 +50,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises DiskError where the disk is full or may not be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with _disk_errors_named(path):
+    with disk_errors_named(path):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
@@ -74,7 +74,8 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def _disk_errors_named(path: Path) -> Iterator[None]:
+def disk_errors_named(path: Path) -> Iterator[None]:
+    """Raise DiskError, with the path, for an error of the disk in the block."""
     try:
         yield
     except OSError as error:

@@ -39,6 +39,7 @@ MOST_RETRY_AFTER_S = 120.0
 """If the server asks for a longer pause, the call fails at once."""
 
 _PAGE_SIZE = 100
+_MOST_REASON = 500
 _SLUG = re.compile(
     r"(?:https?://)?(?:www\.)?(?:kaggle\.com/)?(?:competitions/|c/)?([\w-]+)(?:/.*)?"
 )
@@ -77,6 +78,10 @@ class Submission:
     private: str
     error: str
     team: str
+    bytes: int | None
+    """None if Kaggle does not say."""
+    owner: str
+    """The account that sent it; "" if Kaggle does not say."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ class Kaggle:
         """The public leaderboard, best first."""
         what = f"reading the leaderboard of {slug}"
         found = self._list(what, slug, "get_leaderboard", "submissions")
-        return [Standing(entry.team_name, entry.score) for entry in found]
+        return [Standing(_text(entry.team_name), _text(entry.score)) for entry in found]
 
     def upload(self, slug: str, path: Path) -> str:
         """Upload a file, without submitting it yet. Returns Kaggle's token for it."""
@@ -322,15 +327,23 @@ def _utc(moment: datetime | None) -> str:
     return moment.replace(tzinfo=UTC).isoformat(timespec="seconds") if moment else ""
 
 
+def _text(value: object) -> str:
+    """One line of text, whatever JSON has in its place."""
+    text = "" if value is None else str(value)
+    return " ".join(text.encode(errors="replace").decode().split())
+
+
 def _submission(entry: Any) -> Submission:
     return Submission(
         ref=entry.ref,
         date=_utc(entry.date),
-        file_name=entry.file_name,
-        description=entry.description,
+        file_name=_text(entry.file_name),
+        description=_text(entry.description),
         status=entry.status.name.lower(),
-        public=entry.public_score,
-        private=entry.private_score,
-        error=" ".join((entry.error_description or "").split()),
-        team=entry.team_name,
+        public=_text(entry.public_score),
+        private=_text(entry.private_score),
+        error=_text(entry.error_description)[:_MOST_REASON],
+        team=_text(entry.team_name),
+        bytes=entry.total_bytes or None,
+        owner=_text(entry.submitted_by),
     )

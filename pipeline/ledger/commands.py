@@ -21,7 +21,7 @@ from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
 from pipeline.download.config import DownloadConfig
 from pipeline.kaggle.client import Kaggle, competition_slug
-from pipeline.ledger.history import read_groups, recall
+from pipeline.ledger.history import is_absent, number, read_groups, recall
 from pipeline.ledger.ledger import Entry, latest, locked, read_ledger
 from pipeline.ledger.rank import describe_rank
 from pipeline.ledger.scores import update_scores
@@ -29,6 +29,9 @@ from pipeline.ledger.submit import Order
 from pipeline.ledger.submit import submit as submit_order
 from pipeline.scoring.metrics import METRICS, metric_named
 from pipeline.scoring.submission import check_submission, read_form
+
+_MOST = 20
+"""Characters of a score in a table."""
 
 
 def submit(order: Order, metric: str, yes: bool) -> None:
@@ -42,10 +45,11 @@ def submit(order: Order, metric: str, yes: bool) -> None:
     check_submission(order.file, form)
     say(f"{order.file}: columns, ids, order and {form.holds} are as the sample submission asks")
     with locked(paths.LEDGER):
-        entry = submit_order(order, Kaggle, (lambda _: True) if yes else _ask)
+        entry = submit_order(order, Kaggle, (lambda _: True) if yes else _confirm, _ask)
     _print_entries([entry])
     if entry.status == "error":
-        raise SubmissionError(f"submission {entry.ref}: Kaggle could not score it: {entry.error}")
+        reason = entry.error or "it gives no reason"
+        raise SubmissionError(f"submission {entry.ref}: Kaggle could not score it: {reason}")
 
 
 def scores(competition: str) -> None:
@@ -95,9 +99,13 @@ def _check_any(entries: list[Entry], competition: str) -> None:
         raise SubmissionError(f"{competition}: nothing was submitted yet")
 
 
-def _ask(question: str) -> bool:
+def _confirm(question: str) -> bool:
+    return _ask(question, "add --yes")
+
+
+def _ask(question: str, otherwise: str = "run the same command on one") -> bool:
     if not sys.stdin.isatty():
-        raise SubmissionError(f"{question} There is no terminal to answer on: add --yes")
+        raise SubmissionError(f"{question} There is no terminal to answer on: {otherwise}")
     return typer.confirm(question, err=True)
 
 
@@ -111,15 +119,20 @@ def _print_entries(entries: list[Entry]) -> None:
         table.add_row(
             entry.ref or "–",
             entry.submitted[:16].replace("T", " "),
-            entry.file,
+            entry.file or "–",
             _short(entry.cross_validated),
             forecast if entry.forecast_low else "–",
-            entry.public or "–",
-            entry.private or "–",
-            f"{entry.status}: {entry.error}" if entry.error else entry.status,
+            "–" if is_absent(entry.public) else entry.public[:_MOST],
+            "–" if is_absent(entry.private) else entry.private[:_MOST],
+            f"{entry.status}: {entry.error[:300]}" if entry.error else entry.status,
         )
-    Console(highlight=False, width=None if Console().is_terminal else 160).print(table)
+    width = None if Console().is_terminal else 160
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
 def _short(figure: str) -> str:
-    return f"{float(figure):.4f}" if figure else "–"
+    """A figure of our own with four digits after the point."""
+    found = number(figure)
+    if found is not None:
+        return f"{found:.4f}"
+    return "–" if is_absent(figure) else figure[:_MOST]
