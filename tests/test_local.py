@@ -135,7 +135,7 @@ def test_the_stage_fills_both_folders_with_the_same_bytes_again(
     (source / "solution.csv").write_text("id,label,Usage\nt,1,Public\n")
     download.run(local(source))
     first = {path: path.read_bytes() for path in tmp_path.glob("data/*/*")}
-    assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
+    assert names(paths.RAW) == ["notes.json", "train.csv", "train.zip"]
     assert names(paths.HIDDEN) == ["MANIFEST.json", "solution.csv"]
     download.run(local(source))
     assert {path: path.read_bytes() for path in tmp_path.glob("data/*/*")} == first
@@ -150,11 +150,11 @@ def test_the_manifest_lists_each_file_and_no_time(source: Path) -> None:
         }
         for path in sorted(source.iterdir())
     ]
-    (source / "MANIFEST.json").write_text("of another download")
     download.run(local(source))
-    assert json.loads((paths.RAW / "MANIFEST.json").read_text()) == {
+    assert json.loads((paths.HIDDEN / "MANIFEST.json").read_text()) == {
         "source": {"source": "local", "folder": str(source)},
-        "files": listed,
+        "raw": listed,
+        "hidden": [],
     }
 
 
@@ -164,5 +164,5 @@ def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(source: Pa
     (source / "train.csv").unlink()
     with pytest.raises(CompetitionError):
         download.run(local(source))
-    assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
+    assert names(paths.RAW) == ["notes.json", "train.csv", "train.zip"]
     assert names(Path("data")) == ["hidden", "raw"]

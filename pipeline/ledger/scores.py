@@ -10,7 +10,8 @@ from pipeline.core import paths
 from pipeline.core.errors import KaggleError
 from pipeline.core.files import sha256_of
 from pipeline.core.progress import say
-from pipeline.kaggle.client import Kaggle, Submission
+from pipeline.kaggle.answers import Submission
+from pipeline.kaggle.client import Kaggle
 from pipeline.ledger.git import file_at, git
 from pipeline.ledger.ledger import Entry, latest, read_ledger
 from pipeline.ledger.submit import mark_of, now, record, settle, updated

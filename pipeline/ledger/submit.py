@@ -17,7 +17,8 @@ from typing import Any
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError, LostReplyError, SubmissionError
 from pipeline.core.progress import say
-from pipeline.kaggle.client import Kaggle, Limits, Submission
+from pipeline.kaggle.answers import Limits, Submission
+from pipeline.kaggle.client import Kaggle
 from pipeline.ledger.ledger import COUNTED, Entry, Status, append, latest, read_ledger
 from pipeline.ledger.provenance import Provenance, trace
 from pipeline.scoring.card import Card
