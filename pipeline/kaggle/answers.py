@@ -70,44 +70,48 @@ class Sent:
     message: Text
 
 
-def _utc(moment: datetime | None) -> str:
-    """Kaggle's times are UTC, mostly without a zone."""
-    if moment is None:
-        return ""
-    in_utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return in_utc.isoformat(timespec="seconds")
-
-
 def read_remote_file(entry: Any) -> RemoteFile:
     return RemoteFile(entry.name, entry.total_bytes or None, _utc(entry.creation_date))
 
 
 def read_submission(entry: Any) -> Submission:
+    """Raises ValidationError; a score that is no number is left out, and said."""
     status, reason = entry.status.name.lower(), " ".join((entry.error_description or "").split())
+    scores = {"public": entry.public_score, "private": entry.private_score}
+    for kind, score in scores.items():
+        scores[kind] = _number(score)
+        if score and not scores[kind]:
+            found = f"expected a number, found {str(score)[:40]!a}"
+            say(f"submission {entry.ref}, {kind} score: {found}: left out")
     return Submission(
         ref=entry.ref,
         date=_utc(entry.date),
         file_name=entry.file_name,
         description=entry.description,
         status=status,
-        public=_score(entry.public_score, f"submission {entry.ref}, public score"),
-        private=_score(entry.private_score, f"submission {entry.ref}, private score"),
         error=reason or ("Kaggle gives no reason" if status == "error" else ""),
         team=entry.team_name,
+        **scores,
     )
 
 
 def read_standing(entry: Any) -> Standing:
-    return Standing(entry.team_name, _score(entry.score, f"team {entry.team_name}, score"))
+    """score: "" where it is no number."""
+    return Standing(entry.team_name, _number(entry.score))
 
 
-def _score(value: object, what: str) -> str:
-    """A score as Kaggle writes it; "" where there is none, or said where it is no number."""
-    text = "" if value is None else str(value).strip()
+def _number(value: object) -> str:
+    """A score as Kaggle writes it; "" for what is no finite number."""
+    text = str(value).strip()
     try:
-        if not text or math.isfinite(float(text)):
-            return text
+        return text if math.isfinite(float(text)) else ""
     except ValueError:
-        pass
-    say(f"{what}: expected a number, found {text[:40]!a}: left out")
-    return ""
+        return ""
+
+
+def _utc(moment: datetime | None) -> str:
+    """Kaggle's times are UTC, mostly without a zone."""
+    if moment is None:
+        return ""
+    in_utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return in_utc.isoformat(timespec="seconds")

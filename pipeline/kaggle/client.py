@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import requests
 import urllib3
 
-from pipeline.core.errors import KaggleError, LostReplyError
+from pipeline.core.errors import KaggleError, LostReplyError, examples
 from pipeline.core.progress import say
 from pipeline.kaggle import answers
 from pipeline.kaggle.answers import Limits, RemoteFile, Sent, Standing, Submission
@@ -129,6 +129,11 @@ class Kaggle:
         """The teams with a score on the public leaderboard, best first."""
         what = f"reading the leaderboard of {slug}"
         found = self._list(what, slug, "get_leaderboard", "submissions", answers.read_standing)
+        if absent := [standing.team for standing in found if not standing.score]:
+            say(
+                f"{what}: {len(absent)} of {len(found)} teams have no number as their score "
+                f"{examples(absent)}: left out"
+            )
         return [standing for standing in found if standing.score]
 
     def upload(self, slug: str, path: Path) -> str:

@@ -1,0 +1,326 @@
+"""Whatever a server answers: a value of the right type, or one sentence, soon and in little memory."""
+
+import itertools
+import json
+import os
+import re
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from competing import COMPETITION, KEY
+from kaggle_server import KaggleServer, Reply, Submission, json_reply, serve
+
+import pipeline.kaggle.client as client
+from pipeline.core.errors import KaggleError, LostReplyError
+from pipeline.kaggle import transport
+from pipeline.kaggle.client import Kaggle
+
+FILES = {"train.csv": b"id,label\n" + b"1,0\n" * 1000, "sample_submission.csv": b"id,label\n2,0\n"}
+Change = Callable[[Reply], Reply]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KaggleServer]:
+    """A server that this process's client asks; the client reads the variables at its import."""
+    with serve() as server, pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(("KAGGLE_", "XDG_CONFIG")) or "proxy" in name.lower():
+                patch.delenv(name)
+        home = tmp_path_factory.mktemp("home")
+        for name, text in server.environment(home, **KEY).items():
+            patch.setenv(name, text)
+        yield server
+
+
+@pytest.fixture
+def server(machine: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> KaggleServer:
+    """The server with everything as it should be, and limits that suit a test."""
+    machine.forget()
+    machine.files = dict(FILES)
+    machine.leaderboard = [("Ann", "0.95"), ("Team Tester", "0.9")]
+    machine.submissions = [
+        Submission(
+            7, "a.csv", b"id,label\n", "first", "2026-01-02T03:04:05.123Z", "COMPLETE", "0.9"
+        ),
+        Submission(8, "b.csv", b"id,label\n", "second", "2026-01-03T03:04:05Z", "ERROR"),
+    ]
+    monkeypatch.setattr(client, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(client, "TRIES", 2)
+    monkeypatch.setattr(client, "MOST_PAGES", 50)
+    monkeypatch.setattr(transport, "ANSWER_S", 1.0)
+    return machine
+
+
+def ask_all(folder: Path) -> dict[str, Callable[[Kaggle], object]]:
+    """Each question to Kaggle, by the method of the API that it calls."""
+    upload = folder / "submission.csv"
+    upload.write_bytes(b"id,label\n2,0\n")
+    arriving = folder / "arriving"
+    arriving.mkdir(exist_ok=True)
+    file = client.RemoteFile("train.csv", len(FILES["train.csv"]), "")
+    return {
+        "ListDataFiles": lambda kaggle: kaggle.list_files(COMPETITION),
+        "DownloadDataFile": lambda kaggle: kaggle.download_file(COMPETITION, file, arriving),
+        "DownloadDataFiles": lambda kaggle: kaggle.download_bundle(COMPETITION, [file], arriving),
+        "GetSubmissionLimits": lambda kaggle: kaggle.limits(COMPETITION),
+        "ListSubmissions": lambda kaggle: kaggle.list_submissions(COMPETITION),
+        "GetSubmission": lambda kaggle: kaggle.get_submission(COMPETITION, 7),
+        "DownloadSubmission": lambda kaggle: kaggle.read_submission(COMPETITION, 7),
+        "GetLeaderboard": lambda kaggle: kaggle.leaderboard(COMPETITION),
+        "StartSubmissionUpload": lambda kaggle: kaggle.upload(COMPETITION, upload),
+        "CreateSubmission": lambda kaggle: kaggle.create_submission(COMPETITION, "upload-1", "x"),
+        "ListCompetitions": lambda kaggle: kaggle.user(),
+    }
+
+
+def drip(reply: Reply) -> Reply:
+    """The right reply, a byte at a time."""
+    return replace(reply, stream=slowly(reply.body))
+
+
+def drip_headers(reply: Reply) -> Reply:
+    return replace(reply, stream=slowly(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 1000), raw=True)
+
+
+def slowly(content: bytes) -> Iterator[bytes]:
+    for byte in itertools.chain(content, itertools.repeat(32)):
+        yield bytes([byte])
+        time.sleep(0.05)
+
+
+def bomb(reply: Reply) -> Reply:
+    """Four MB that unpack to four GB."""
+    return replace(reply, headers={"Content-Encoding": "gzip"}, stream=packed_blanks())
+
+
+def packed_blanks() -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=31)
+    for _ in range(1000):
+        yield packer.compress(b" " * 2**22) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+def endless(reply: Reply) -> Reply:
+    return replace(reply, stream=itertools.chain([b"{"], itertools.repeat(b'"a": 1, ' * 10_000)))
+
+
+def redirected(_: Reply) -> Reply:
+    return Reply(302, headers={"Location": "http://localhost/api/v1/again"})
+
+
+def longer(reply: Reply) -> Reply:
+    return replace(reply, headers=reply.headers | {"Content-Length": str(len(reply.body) + 10)})
+
+
+def body(content: bytes) -> Change:
+    return lambda _: Reply(200, content, "application/json")
+
+
+def with_fields(**fields: Any) -> Change:
+    """The right object, with other values in some fields, of each of its entries if it has any."""
+
+    def change(reply: Reply) -> Reply:
+        content = json.loads(reply.body)
+        for entry in next(
+            (value for value in content.values() if isinstance(value, list)), [content]
+        ):
+            entry.update(fields)
+        return json_reply(content)
+
+    return change
+
+
+def named(last: str) -> Change:
+    """The link to a file, with another last part of its path."""
+
+    def change(reply: Reply) -> Reply:
+        start, _, query = reply.headers["Location"].partition("?")
+        return Reply(302, headers={"Location": f"{start.rpartition('/')[0]}/{last}?{query}"})
+
+    return change
+
+
+LATE = "the cause is at Kaggle or on the way there; try again in some minutes"
+PAGE = "expected JSON, found another page: a sign-in page of the network, or a proxy's error?"
+FORM = "the answer has a form that this version of Kaggle's client does not know."
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "one byte at a time": (drip, "the answer comes too slowly, "),
+    "headers one byte at a time": (drip_headers, "the answer comes too slowly, "),
+    "a bomb": (bomb, "the answer is larger than the 16,777,216 bytes that were to be expected"),
+    "endless": (endless, "the answer is larger than the 16,777,216 bytes"),
+    "redirected for ever": (redirected, f"the answer is redirected 6 times in a row: {LATE}"),
+    "redirected to nowhere": (
+        lambda _: Reply(302, headers={"Location": "ftp://[::1"}),
+        "the answer is redirected to an address that is none",
+    ),
+    "a length that lies": (longer, f"the answer broke off: {LATE}"),
+    "a page": (lambda _: Reply(200, b"<html>"), PAGE),
+    "nothing": (body(b""), PAGE),
+    "not UTF-8": (body(b'{"a": "\xff"}'), PAGE),
+    "a list": (body(b"[]"), FORM),
+    "a number": (body(b"5"), FORM),
+    "null": (body(b"null"), FORM),
+    "deep": (body(b"[" * 100_000), FORM),
+    "deep, in an object": (body(b'{"files": ' + b"[" * 100_000), FORM),
+    "a digit too many": (body(b'{"a": ' + b"9" * 5000 + b"}"), PAGE),
+}
+API = [
+    "ListDataFiles",
+    "GetSubmissionLimits",
+    "ListSubmissions",
+    "GetLeaderboard",
+    "CreateSubmission",
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), HOSTILE.values(), ids=HOSTILE)
+def test_an_answer_that_is_none_is_a_sentence_soon(
+    server: KaggleServer, tmp_path: Path, change: Change, sentence: str
+) -> None:
+    kaggle = Kaggle()
+    asks = ask_all(tmp_path)
+    call = API[len(sentence) % len(API)]
+    server.fault(call, "change", times=100, change=change)
+    server.fault("GET */again", "change", times=100, change=change)
+    tracemalloc.start()
+    start = time.monotonic()
+    with pytest.raises(KaggleError) as raised:
+        asks[call](kaggle)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sentence in str(raised.value)
+    assert isinstance(raised.value, LostReplyError) == (call == "CreateSubmission")
+    assert time.monotonic() - start < 10
+    assert peak < 200e6
+
+
+BIG = f"the answer is larger than the {1.01 * len(FILES['train.csv']) + 2**16:,.0f} bytes"
+HOSTILE_FILES: dict[str, tuple[str, Change, str]] = {
+    "one byte at a time": ("GET file", drip, "the answer comes too slowly, "),
+    "a bomb": ("GET file", bomb, BIG),
+    "endless": ("GET file", endless, BIG),
+    "a length that lies": ("GET file", longer, "the answer broke off: "),
+    "redirected for ever": ("GET file", redirected, "is redirected 6 times in a row"),
+    "no name": ("DownloadDataFile", named(""), "something without the name of a file"),
+    "the folder above": (
+        "DownloadDataFile",
+        named("%2E%2E"),
+        "something without the name of a file",
+    ),
+    "a long name": ("DownloadDataFile", named("a" * 300), "something without the name of a file"),
+    "a bad date": (
+        "GET file",
+        lambda reply: replace(reply, headers={"Last-Modified": "yesterday"}),
+        "the answer broke off: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "change", "sentence"), HOSTILE_FILES.values(), ids=HOSTILE_FILES)
+def test_a_file_that_is_none_is_a_sentence_soon(
+    server: KaggleServer, tmp_path: Path, call: str, change: Change, sentence: str
+) -> None:
+    kaggle, ask = Kaggle(), ask_all(tmp_path)["DownloadDataFile"]
+    server.fault(call, "change", times=100, change=change)
+    server.fault("GET */again", "change", times=100, change=change)
+    start = time.monotonic()
+    with pytest.raises(KaggleError, match=re.escape(sentence)):
+        ask(kaggle)
+    assert time.monotonic() - start < 10
+    assert sum(path.stat().st_size for path in (tmp_path / "arriving").iterdir()) < 1e6
+
+
+def test_a_list_that_does_not_end_is_an_error(server: KaggleServer) -> None:
+    kaggle = Kaggle()
+    for tokens in (["a", "b", "a"], ["a", "a"], map(str, itertools.count())):
+        after = iter(tokens)
+        server.forget()
+        server.fault(
+            "ListDataFiles", "change", times=100,
+            change=lambda _, after=after: json_reply({"files": [], "nextPageToken": next(after)}),
+        )  # fmt: skip
+        with pytest.raises(KaggleError, match="the list does not end: [235]"):
+            kaggle.list_files(COMPETITION)
+    assert len(server.called("ListDataFiles")) == client.MOST_PAGES
+
+
+UNREADABLE: list[tuple[str, dict[str, Any], str]] = [
+    ("ListDataFiles", {"name": None}, "name: Input should be a valid string"),
+    ("ListDataFiles", {"name": ["a"]}, "name: Input should be a valid string"),
+    ("ListDataFiles", {"totalBytes": "many"}, "bytes: "),
+    ("ListDataFiles", {"totalBytes": -1}, "bytes: "),
+    ("ListDataFiles", {"creationDate": "yesterday"}, "ValueError"),
+    ("ListDataFiles", {"creationDate": None}, "AttributeError"),
+    ("GetSubmissionLimits", {"numToday": {}}, "today: "),
+    ("GetSubmissionLimits", {"numAllowedNow": None}, "allowed: "),
+    ("ListSubmissions", {"ref": "seven"}, "ref: "),
+    ("ListSubmissions", {"date": 5}, "AttributeError"),
+    ("ListSubmissions", {"status": "RUNNING"}, "the value 'RUNNING', which this version"),
+    ("ListSubmissions", {"status": 3}, "AttributeError"),
+    ("GetSubmission", {"description": {"a": 1}}, "description: "),
+    ("GetLeaderboard", {"teamName": []}, "team: "),
+    ("CreateSubmission", {"ref": "none"}, "ref: "),
+    ("CreateSubmission", {"ref": None}, "ref: "),
+]
+
+
+@pytest.mark.parametrize(("call", "fields", "sentence"), UNREADABLE)
+def test_a_field_of_another_type_is_a_sentence(
+    server: KaggleServer, tmp_path: Path, call: str, fields: dict[str, Any], sentence: str
+) -> None:
+    kaggle, asks = Kaggle(), ask_all(tmp_path)
+    asks["StartSubmissionUpload"](kaggle)
+    server.fault(call, "change", times=100, change=with_fields(**fields))
+    with pytest.raises(KaggleError, match=re.escape(sentence)) as raised:
+        asks[call](kaggle)
+    assert isinstance(raised.value, LostReplyError) == (call == "CreateSubmission")
+
+
+def test_what_is_clear_is_read_in_another_type_and_zone(server: KaggleServer) -> None:
+    kaggle = Kaggle()
+    strange = with_fields(ref="7", publicScore=0.5, teamName=None, date="2026-01-02T05:04:05+02:00")
+    server.fault("GetSubmission", "change", change=strange)
+    found = kaggle.get_submission(COMPETITION, 7)
+    assert (found.ref, found.public, found.team) == (7, "0.5", "")
+    assert found.date == "2026-01-02T03:04:05+00:00"
+
+
+def test_a_score_that_is_no_number_is_left_out_and_said(
+    server: KaggleServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.leaderboard = [("A", "0.9"), ("B", ""), ("C", "1,234"), ("D", "NaN"), ("E", "-1e3")]
+    kaggle = Kaggle()
+    assert [(row.team, row.score) for row in kaggle.leaderboard(COMPETITION)] == [
+        ("A", "0.9"),
+        ("E", "-1e3"),
+    ]
+    server.submissions[0].public_score = "1,234"
+    assert kaggle.get_submission(COMPETITION, 7).public == ""
+    said = capsys.readouterr().err
+    assert "3 of 5 teams have no number as their score (first: B, C, D): left out" in said
+    assert "submission 7, public score: expected a number, found '1,234': left out" in said
+
+
+def test_an_error_without_a_reason_says_so(server: KaggleServer) -> None:
+    assert Kaggle().get_submission(COMPETITION, 8).error == "Kaggle gives no reason"
+    server.fault("GetSubmissionLimits", "status", status=400, message="")
+    with pytest.raises(KaggleError, match=r"Kaggle refuses with 400\. See https://"):
+        Kaggle().limits(COMPETITION)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"5", b'{"code": "x"}', b"[" * 100_000, b"\xff"])
+def test_a_refusal_with_any_text_is_a_refusal(
+    server: KaggleServer, tmp_path: Path, content: bytes
+) -> None:
+    kaggle = Kaggle()
+    refusal = Reply(400, content, "application/json")
+    server.fault("CreateSubmission", "change", change=lambda _: refusal)
+    with pytest.raises(KaggleError, match="Kaggle refuses with 400") as raised:
+        ask_all(tmp_path)["CreateSubmission"](kaggle)
+    assert not isinstance(raised.value, LostReplyError)
