@@ -71,7 +71,9 @@ class Sent:
 
 
 def read_remote_file(entry: Any) -> RemoteFile:
-    return RemoteFile(entry.name, entry.total_bytes or None, _utc(entry.creation_date))
+    return RemoteFile(
+        name=entry.name, bytes=entry.total_bytes or None, created=_utc(entry.creation_date)
+    )
 
 
 def read_submission(entry: Any) -> Submission:
@@ -97,7 +99,7 @@ def read_submission(entry: Any) -> Submission:
 
 def read_standing(entry: Any) -> Standing:
     """score: "" where it is no number."""
-    return Standing(entry.team_name, _number(entry.score))
+    return Standing(team=entry.team_name, score=_number(entry.score))
 
 
 def _number(value: object) -> str:

@@ -101,7 +101,7 @@ class Kaggle:
             "asking for today's limit",
             _page(slug),
             "get_submission_limits",
-            lambda found: Limits(found.num_today, found.num_allowed_now),
+            lambda found: Limits(today=found.num_today, allowed=found.num_allowed_now),
             competition_name=slug,
         )
 
@@ -171,7 +171,7 @@ class Kaggle:
                 blob_file_tokens=token,
                 submission_description=description,
             )
-            return Sent(reply.ref, reply.message)
+            return Sent(ref=reply.ref, message=reply.message)
 
         sent = self._call(what, _page(slug), send, repeatable=False)
         if not sent.ref:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
@@ -129,7 +130,8 @@ def _limited(pieces: Iterable[bytes], most: float, deadline: float) -> Iterator[
         size += len(piece)
         if size > most:
             raise UnusableError(
-                f"the answer is larger than the {most:,.0f} bytes that were to be expected"
+                f"the answer is larger than the {most:,.0f} bytes that were to be expected",
+                transient=False,
             )
         if time.monotonic() > deadline:
             raise UnusableError(f"the answer does not end: {ON_THE_WAY}")
@@ -140,10 +142,19 @@ def _limit_file(response: Any, most: float) -> None:
     """The client writes it under the last part of its address."""
     if not is_storable(unquote(urlsplit(response.url).path.rpartition("/")[2])):
         raise UnusableError("the link leads to something without the name of a file")
+    try:
+        datetime.strptime(response.headers.get("Last-Modified", ""), "%a, %d %b %Y %H:%M:%S %Z")
+    except ValueError:
+        response.headers.pop("Last-Modified", None)  # the client fails on it
     pieces = response.iter_content
-    response.iter_content = lambda *size, **named: _limited(
-        pieces(*size, **named), most, float("inf")
-    )
+
+    def iter_content(*size: Any, **named: Any) -> Iterator[bytes]:
+        try:
+            yield from _limited(pieces(*size, **named), most, float("inf"))
+        finally:
+            response.close()  # the client leaves it open where it tries again
+
+    response.iter_content = iter_content
 
 
 def _read_answer(response: Any) -> None:
