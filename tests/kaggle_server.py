@@ -359,7 +359,10 @@ class KaggleServer:
     def _page(self, name: str, items: list[dict[str, Any]], call: Call) -> Reply:
         size = min(call.body.get("pageSize", self.page_size), self.page_size)
         token = call.body.get("pageToken")
-        start = int(base64.b64decode(token)) if token else 0
+        try:
+            start = int(base64.b64decode(token)) if token else 0
+        except ValueError:
+            raise ApiError(400, "no such page") from None
         end = start + size
         after = base64.b64encode(str(end).encode()).decode() if end < len(items) else ""
         return json_reply(without_defaults({name: items[start:end], "nextPageToken": after}))

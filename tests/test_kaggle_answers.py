@@ -4,7 +4,10 @@ import base64
 import itertools
 import json
 import os
+import random
 import re
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -16,8 +19,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from competing import COMPETITION, KEY
+from competing import COMPETITION, KEY, make_ready
 from kaggle_server import KaggleServer, Reply, Submission, json_reply, serve
+from project import ROOT
 
 import pipeline.kaggle.client as client
 from pipeline.core.errors import KaggleError, LostReplyError
@@ -333,3 +337,148 @@ def test_a_refusal_with_any_text_is_a_refusal(
     with pytest.raises(KaggleError, match="Kaggle refuses with 400") as raised:
         ask_all(tmp_path)["CreateSubmission"](kaggle)
     assert not isinstance(raised.value, LostReplyError)
+
+
+CAMPAIGN = """\
+import json, resource, sys, time, traceback
+from importlib import import_module
+from types import SimpleNamespace
+import pipeline.commands.doctor as doctor
+import pipeline.kaggle.client as client
+import pipeline.kaggle.transport as transport
+import pipeline.ledger.submit as submit
+from pipeline.core.errors import PipelineError
+from pipeline.__main__ import app
+extended = import_module("kaggle.api.kaggle_api_extended")
+extended.time = SimpleNamespace(**(vars(time) | {"sleep": lambda _: None}))
+client.TIMEOUT_S, client.BACKOFF_S, client.TRIES, client.MOST_PAGES = 0.5, 0.001, 2, 20
+client.MOST_RETRY_AFTER_S, transport.ANSWER_S = 0.0, 1.0
+submit.SETTLE_S, submit.POLL_S = 0.01, (0.01, 0.01)
+doctor._examine_device = doctor._examine_git = doctor._examine_dvc = lambda *_: ("ok", "")
+for line in sys.stdin:
+    sys.argv = ["pipeline", *json.loads(line)]
+    start, failed = time.monotonic(), ""
+    try:
+        app()
+    except (PipelineError, SystemExit) as error:
+        lines = str(error).splitlines()
+    except BaseException:
+        failed = traceback.format_exc()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print("done", json.dumps([time.monotonic() - start, memory, failed]), flush=True)
+"""
+COMMANDS = [
+    ["download"],
+    ["scores"],
+    ["leaderboard"],
+    ["doctor"],
+    ["submit", "submissions/tiny.csv", "--yes", "--unreproducible", "--wait", "0"],
+]
+
+
+class Mutation:
+    """Changes about every fourth answer at random, in its bytes, headers, status or fields."""
+
+    odd = (
+        None,
+        True,
+        -1,
+        10**30,
+        0.5,
+        "",
+        "7",
+        "NaN",
+        "1,234",
+        "..",
+        "a/b",
+        "a" * 300,
+        "\ud800",
+        "\0",
+        [],
+        [5],
+        {},
+        {"a": []},
+    )
+    texts = (
+        b"",
+        b"null",
+        b"[]",
+        b"5",
+        b"<html>",
+        b"\xff\xfe",
+        b"[" * 50_000,
+        b'{"error": [1]}',
+        b'{"code": "x"}',
+        b'{"message": 5}',
+    )
+    headers = (
+        ("Content-Encoding", "gzip"), ("Content-Length", "9"), ("Content-Length", "x"), ("Retry-After", "1e999"), ("Content-Type", "x"),
+        ("Last-Modified", "Mon, 99"), ("Location", "http://["), ("Location", "http://localhost/api/v1/again"), ("Transfer-Encoding", "chunked"),
+    )  # fmt: skip
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def __call__(self, reply: Reply) -> Reply:
+        choose = self.random.choice
+        match self.random.randrange(20):
+            case 0:
+                return replace(reply, body=choose(self.texts))
+            case 1:
+                return replace(
+                    reply, status=choose((204, 206, 302, 400, 403, 404, 408, 429, 500, 503))
+                )
+            case 2:
+                return replace(reply, headers=reply.headers | dict([choose(self.headers)]))
+            case 3:
+                return replace(reply, body=reply.body[: self.random.randrange(len(reply.body) + 1)])
+            case 4 if "Location" in reply.headers:
+                return named(choose(("", "%2E%2E", "a" * 300, "%00", "a%5Cb", "x.zip", "?")))(reply)
+        try:
+            content = json.loads(reply.body)
+        except ValueError:
+            return reply
+        entries = [
+            content,
+            *(one for value in content.values() if isinstance(value, list) for one in value),
+        ]
+        if self.random.random() < 0.2:
+            entry = choose(entries)
+            entry[choose([*entry, "nextPageToken"])] = choose(self.odd)
+        return json_reply(content, reply.status)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CAMPAIGN_SEEDS", "1"))))
+def test_no_mutated_answer_ends_a_command_with_a_traceback_late_or_in_much_memory(
+    tmp_path: Path, seed: int
+) -> None:
+    folder = make_ready(tmp_path / "project")
+    order = random.Random(seed)
+    with serve() as server:
+        environment = server.environment(folder / "home", **KEY)
+        environment["PYTHONPATH"] = f"{environment.get('PYTHONPATH', '')}:{ROOT}".strip(":")
+        with subprocess.Popen(
+            [sys.executable, "-c", CAMPAIGN], cwd=folder, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ) as child:  # fmt: skip
+            assert child.stdin
+            assert child.stdout
+            for number in range(100):
+                command = order.choice(COMMANDS)
+                server.forget()
+                server.files = dict(FILES)
+                server.leaderboard = [("Ann", "0.95"), ("Team Tester", "0.9")]
+                server.submissions = [
+                    Submission(7, "a.csv", b"id,label\n", "first", "2026-01-02T03:04:05.123Z")
+                ]
+                server.fault("*", "change", times=1000, change=Mutation(1000 * seed + number))
+                child.stdin.write(json.dumps(command) + "\n")
+                child.stdin.flush()
+                while (line := child.stdout.readline()) and not line.startswith("done "):
+                    pass
+                seconds, memory_kb, failed = json.loads(line.removeprefix("done "))
+                assert not failed, (seed, number, command, failed)
+                assert seconds < 10, (seed, number, command)
+                assert memory_kb < 1_000_000, (seed, number, command)
+            child.kill()
