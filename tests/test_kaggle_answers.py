@@ -6,8 +6,10 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import zlib
@@ -23,6 +25,7 @@ from competing import COMPETITION, KEY, make_ready
 from kaggle_server import KaggleServer, Reply, Submission, json_reply, serve
 from project import ROOT
 
+import pipeline.commands.doctor as doctor
 import pipeline.kaggle.client as client
 from pipeline.core.errors import KaggleError, LostReplyError
 from pipeline.kaggle import transport
@@ -320,6 +323,20 @@ def test_a_score_that_is_no_number_is_left_out_and_said(
     assert "submission 7, public score: expected a number, found '1,234': left out" in said
 
 
+@pytest.mark.parametrize("name", [None, "", "..", "a/b.csv", "a" * 300])
+def test_a_submissions_file_has_a_name_that_is_one(server: KaggleServer, name: str | None) -> None:
+    server.fault("GetSubmission", "change", change=with_fields(fileName=name))
+    assert Kaggle().get_submission(COMPETITION, 7).file_name == "submission-7"
+
+
+def test_no_reason_can_control_the_terminal(server: KaggleServer) -> None:
+    server.submissions[1].error = "\x1b[2J Wrong\n\tcolumn\0"
+    assert Kaggle().get_submission(COMPETITION, 8).error == "[2J Wrong column"
+    server.fault("GetSubmissionLimits", "status", status=400, message="\x1b[2J\r\nWrong")
+    with pytest.raises(KaggleError, match=r"refuses with 400 \(\[2J Wrong\)"):
+        Kaggle().limits(COMPETITION)
+
+
 def test_an_error_without_a_reason_says_so(server: KaggleServer) -> None:
     assert Kaggle().get_submission(COMPETITION, 8).error == "Kaggle gives no reason"
     server.fault("GetSubmissionLimits", "status", status=400, message="")
@@ -339,9 +356,61 @@ def test_a_refusal_with_any_text_is_a_refusal(
     assert not isinstance(raised.value, LostReplyError)
 
 
+MALFORMED = "expected a proxy as http://HOST:PORT in the variable http_proxy, found something else"
+PROXIES = {
+    "socks5://127.0.0.1:1": "the proxy in the variable http_proxy is one for SOCKS, which needs a package",
+    "garbage.invalid": "the proxy cannot be reached. Check the variable http_proxy",
+    "http://": MALFORMED,
+    "http://[::1": MALFORMED,
+    "http://a:b:c": MALFORMED,
+    "http://host:99999": MALFORMED,
+    "ftp://host:1": MALFORMED,
+    "two words": MALFORMED,
+    f"http://{'a' * 70}:1": MALFORMED,
+}
+
+
+@pytest.mark.parametrize(("proxy", "sentence"), PROXIES.items(), ids=str)
+def test_a_proxy_that_is_none_is_named_by_its_variable(
+    server: KaggleServer, monkeypatch: pytest.MonkeyPatch, proxy: str, sentence: str
+) -> None:
+    kaggle = Kaggle()
+    server.forget()
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(KaggleError, match=re.escape(sentence)):
+        kaggle.limits(COMPETITION)
+    assert not server.calls
+    state, text = doctor._examine_network(os.environ)
+    assert state == "problem"
+    assert sentence in text
+
+
+@pytest.mark.parametrize("call", ["ListDataFiles", "GET file"])
+@pytest.mark.parametrize("change", ["hang", "drip"])
+def test_an_interruption_ends_a_request_at_once(
+    server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, change: str
+) -> None:
+    kaggle, asks = Kaggle(), ask_all(tmp_path)
+    monkeypatch.setattr(client, "TIMEOUT_S", 60.0)
+    if change == "hang":
+        server.fault(call, "hang", seconds=5)
+    else:
+        server.fault(call, "change", change=drip)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            asks["DownloadDataFile" if call == "GET file" else call](kaggle)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - start < 2
+
+
 CAMPAIGN = """\
 import json, resource, sys, time, traceback
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 import pipeline.commands.doctor as doctor
 import pipeline.kaggle.client as client
@@ -357,6 +426,7 @@ submit.SETTLE_S, submit.POLL_S = 0.01, (0.01, 0.01)
 doctor._examine_device = doctor._examine_git = doctor._examine_dvc = lambda *_: ("ok", "")
 for line in sys.stdin:
     sys.argv = ["pipeline", *json.loads(line)]
+    Path("submissions/ledger.csv").unlink(missing_ok=True)
     start, failed = time.monotonic(), ""
     try:
         app()

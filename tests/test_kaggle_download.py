@@ -158,6 +158,34 @@ def test_files_in_folders_come_as_one_zip_with_the_tables_beside_it(
         assert bundle.read("images/train/a.png") == b"a"
 
 
+def test_a_file_named_as_our_manifest_arrives_beside_it(
+    server: KaggleServer, project: Path
+) -> None:
+    server.files |= {"MANIFEST.json": b"the competition's own", "manifest.csv": b"a\n"}
+    done = command(server, project, "download")
+    assert done.returncode == 0, done.stderr
+    assert raw(project) == server.files
+    manifest = json.loads((project / "data/hidden/MANIFEST.json").read_text())
+    assert [file["name"] for file in manifest["raw"]] == sorted(server.files)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([".train.csv.partial", "..", "a\0b", "NUL.csv"], "4 of 9 names otherwise (first: '..', "),
+        (["Train_Data.ZIP"], "2 of 6 names otherwise (first: Train_Data.ZIP, train_data.zip)"),
+    ],
+)
+def test_a_name_that_cannot_be_stored_is_an_error_before_any_file(
+    server: KaggleServer, project: Path, names: list[str], found: str
+) -> None:
+    server.files |= dict.fromkeys(names, b"a")
+    done = command(server, project, "download")
+    assert last_line(done).startswith(f"KaggleError: {COMPETITION}: expected names ")
+    assert found in last_line(done)
+    assert not server.called("DownloadDataFile")
+
+
 PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 NOT_JOINED = (
     "either the rules of the competition are not accepted, or no competition has this name{}. Join "
@@ -254,7 +282,10 @@ def test_a_text_that_is_no_slug_is_refused_before_any_call(
     server: KaggleServer, project: Path
 ) -> None:
     write_source(project, "{source: kaggle, competition: 'not a slug!'}")
-    assert "found 'not a slug!'" in last_line(command(server, project, "download"))
+    assert last_line(command(server, project, "download")).endswith(
+        "params.yaml: download.competition: expected a slug or an address, as titanic or "
+        "https://www.kaggle.com/competitions/titanic; found 'not a slug!'"
+    )
     assert not server.calls
 
 

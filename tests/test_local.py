@@ -158,6 +158,27 @@ def test_the_manifest_lists_each_file_and_no_time(source: Path) -> None:
     }
 
 
+def test_a_file_named_as_our_manifest_is_the_competitions(source: Path) -> None:
+    (source / "MANIFEST.json").write_text("the competition's own")
+    download.run(local(source))
+    assert (paths.RAW / "MANIFEST.json").read_text() == "the competition's own"
+
+
+def test_a_name_that_another_system_cannot_store_is_refused_and_what_is_left_out_is_said(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "folder").mkdir()
+    (source / "README.md").write_text("read me")
+    copy(source)
+    said = "source: folders, hidden files and READMEs are left out (first: README.md, folder)"
+    assert said in capsys.readouterr().err
+    (source / "Train.CSV").write_text("id,label\n")
+    with pytest.raises(
+        CompetitionError, match=r"first: Train\.CSV, train\.csv\). Rename them there"
+    ):
+        copy(source)
+
+
 def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(source: Path) -> None:
     download.run(local(source))
     assert names(paths.HIDDEN) == ["MANIFEST.json"]

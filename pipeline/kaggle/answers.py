@@ -11,7 +11,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.core.names import is_storable
 from pipeline.core.progress import say
+from pipeline.kaggle.scrub import one_line
 
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Count = Annotated[int, Field(ge=0)]
@@ -42,7 +44,8 @@ class Submission:
 
     ref: Count
     date: str
-    file_name: Text
+    file_name: str
+    """Can be stored; `submission-REF` where Kaggle's own name cannot."""
     description: Text
     status: str
     """pending, complete or error."""
@@ -78,7 +81,8 @@ def read_remote_file(entry: Any) -> RemoteFile:
 
 def read_submission(entry: Any) -> Submission:
     """Raises ValidationError; a score that is no number is left out, and said."""
-    status, reason = entry.status.name.lower(), " ".join((entry.error_description or "").split())
+    status, reason = entry.status.name.lower(), one_line(entry.error_description or "")
+    name = str(entry.file_name)
     scores = {"public": entry.public_score, "private": entry.private_score}
     for kind, score in scores.items():
         scores[kind] = _number(score)
@@ -88,7 +92,7 @@ def read_submission(entry: Any) -> Submission:
     return Submission(
         ref=entry.ref,
         date=_utc(entry.date),
-        file_name=entry.file_name,
+        file_name=name if is_storable(name) else f"submission-{entry.ref}",
         description=entry.description,
         status=status,
         error=reason or ("Kaggle gives no reason" if status == "error" else ""),

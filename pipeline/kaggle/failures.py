@@ -16,6 +16,7 @@ import urllib3
 from pydantic import ValidationError
 
 from pipeline.core.errors import PipelineError
+from pipeline.kaggle.scrub import one_line
 from pipeline.kaggle.transport import ON_THE_WAY, UNKNOWN_FORM, UnusableError
 
 _SITE = "https://www.kaggle.com"
@@ -160,8 +161,7 @@ def _reason(response: requests.Response) -> str:
         return ""
     inner = body.get("error")
     message = inner.get("message") if isinstance(inner, dict) else body.get("message")
-    words = " ".join(str(message or "").split())[:500]
-    return "".join(letter for letter in words if letter.isprintable())
+    return one_line(str(message or "")[:500])
 
 
 def _retry_after_s(response: requests.Response) -> float | None:
