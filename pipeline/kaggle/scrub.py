@@ -1,4 +1,4 @@
-"""Texts without secrets, and safe to show: whatever is printed or raised about Kaggle goes through `scrub`."""
+"""Texts that are safe to show: whatever is printed or raised about Kaggle goes through `scrub`."""
 
 import re
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
 """The limits of every request to Kaggle, in time and in size; its client has none.
 
 A server, or a proxy on the way, may send one byte a minute, unpack to gigabytes, lead in circles,
-or answer with a page. Then an exception is raised that the client does not catch to try again by
-itself. Whatever is no file is read and checked here, before the client sees it.
+or answer with a page. Then UnusableError is raised, which the client does not take for a reason to
+try again by itself. Whatever is no file is read and checked here, before the client sees it.
 """
 
 import io
@@ -29,7 +29,6 @@ MOST_ANSWER_BYTES = 16 * 2**20
 """For one answer that is no file, unpacked. A page of a listing has some 50 kB."""
 
 MOST_REDIRECTS = 5
-
 
 ON_THE_WAY = "the cause is at Kaggle or on the way there; try again in some minutes"
 UNKNOWN_FORM = (
@@ -140,7 +139,8 @@ def _limited(pieces: Iterable[bytes], most: float, deadline: float) -> Iterator[
 
 def _limit_file(response: Any, most: float) -> None:
     """The client writes it under the last part of its address."""
-    if not is_storable(unquote(urlsplit(response.url).path.rpartition("/")[2])):
+    name = urlsplit(response.url).path.rpartition("/")[2]
+    if not (is_storable(name) and is_storable(unquote(name))):
         raise UnusableError("the link leads to something without the name of a file")
     try:
         datetime.strptime(response.headers.get("Last-Modified", ""), "%a, %d %b %Y %H:%M:%S %Z")
