@@ -415,6 +415,7 @@ from types import SimpleNamespace
 import pipeline.commands.doctor as doctor
 import pipeline.kaggle.client as client
 import pipeline.kaggle.transport as transport
+import pipeline.ledger.explain  # its libraries take a while to load
 import pipeline.ledger.submit as submit
 from pipeline.core.errors import PipelineError
 from pipeline.__main__ import app
