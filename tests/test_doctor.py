@@ -241,7 +241,7 @@ def test_a_folder_without_a_repository_a_commit_or_git(tmp_path: Path) -> None:
 def test_the_host_is_reached_through_a_proxy_or_the_proxy_is_named(
     door: str, through: Through
 ) -> None:
-    unreached = "the proxy cannot be reached. Check the variables http_proxy and https_proxy"
+    unreached = "the proxy cannot be reached. Check the variable https_proxy"
     refuses = "the proxy refuses. Ask its administrator to allow Kaggle's host"
     local, real = "http://localhost", "https://api.kaggle.com"
     for environ, proxy, state, text in (

@@ -49,7 +49,7 @@ def write_source(project: Path, source: str) -> None:
 
 def raw(folder: Path) -> dict[str, bytes]:
     paths = (folder / "data" / "raw").glob("*")
-    return {path.name: path.read_bytes() for path in paths if path.name != "MANIFEST.json"}
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -65,9 +65,9 @@ def test_all_pages_of_files_arrive_and_their_hashes_are_recorded(
     done = command(server, project, "download")
     assert done.returncode == 0, done.stderr
     assert raw(project) == FILES
-    manifest = json.loads((project / "data/raw/MANIFEST.json").read_text())
+    manifest = json.loads((project / "data/hidden/MANIFEST.json").read_text())
     assert manifest["source"] == {"source": "kaggle", "competition": COMPETITION}
-    assert {file["name"]: file["sha256"] for file in manifest["files"]} == {
+    assert {file["name"]: file["sha256"] for file in manifest["raw"]} == {
         name: sha256(content).hexdigest() for name, content in FILES.items()
     }
     assert not (project / ".resume").exists() or not list((project / ".resume").iterdir())
@@ -158,19 +158,52 @@ def test_files_in_folders_come_as_one_zip_with_the_tables_beside_it(
         assert bundle.read("images/train/a.png") == b"a"
 
 
+def test_a_file_named_as_our_manifest_arrives_beside_it(
+    server: KaggleServer, project: Path
+) -> None:
+    server.files |= {"MANIFEST.json": b"the competition's own", "manifest.csv": b"a\n"}
+    done = command(server, project, "download")
+    assert done.returncode == 0, done.stderr
+    assert raw(project) == server.files
+    manifest = json.loads((project / "data/hidden/MANIFEST.json").read_text())
+    assert [file["name"] for file in manifest["raw"]] == sorted(server.files)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([".train.csv.partial", "..", "a\0b", "NUL.csv"], "4 of 9 names otherwise (first: '..', "),
+        (["Train_Data.ZIP"], "2 of 6 names otherwise (first: Train_Data.ZIP, train_data.zip)"),
+    ],
+)
+def test_a_name_that_cannot_be_stored_is_an_error_before_any_file(
+    server: KaggleServer, project: Path, names: list[str], found: str
+) -> None:
+    server.files |= dict.fromkeys(names, b"a")
+    done = command(server, project, "download")
+    assert last_line(done).startswith(f"KaggleError: {COMPETITION}: expected names ")
+    assert found in last_line(done)
+    assert not server.called("DownloadDataFile")
+
+
 PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
-NOT_ACCEPTED = "the rules of the competition are not accepted"
-ACCEPT = f"Accept them in a browser, with the same account: {PAGE}/rules"
+NOT_JOINED = (
+    "either the rules of the competition are not accepted, or no competition has this name{}. Join "
+    f"and accept them in a browser, with the same account: {PAGE}/rules; if there is no such page, "
+    "correct the name"
+)
+DENIED = "Permission 'competitions.participate' was denied"
 REFUSALS = {
     "401": (
         {"kind": "status", "status": 401, "message": "Unauthorized"},
         "Kaggle does not accept the credentials (Unauthorized). python -m pipeline doctor shows "
         "which are used; new ones: https://www.kaggle.com/settings, API",
     ),
-    "rules": ({"kind": "rules"}, f"{NOT_ACCEPTED} ({RULES}). {ACCEPT}"),
-    "403": (
-        {"kind": "status", "status": 403, "message": ""},
-        f"most likely {NOT_ACCEPTED}. {ACCEPT}",
+    "rules": ({"kind": "rules"}, NOT_JOINED.format(f" ({RULES})")),
+    "403": ({"kind": "status", "status": 403, "message": ""}, NOT_JOINED.format("")),
+    "denied": (
+        {"kind": "status", "status": 403, "message": DENIED},
+        NOT_JOINED.format(f" ({DENIED})"),
     ),
     "phone": (
         {"kind": "status", "status": 403, "message": "Phone verification required", "shape": "old"},
@@ -215,8 +248,8 @@ def test_every_refusal_is_a_sentence_that_says_what_to_do(
     [
         (
             {"http_proxy": "http://127.0.0.1:9"},
-            f"listing the files of {COMPETITION}: the proxy cannot be reached. Check the variables "
-            "http_proxy and https_proxy",
+            f"listing the files of {COMPETITION}: the proxy cannot be reached. Check the variable "
+            "http_proxy",
         ),
         (
             {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None},
@@ -249,7 +282,10 @@ def test_a_text_that_is_no_slug_is_refused_before_any_call(
     server: KaggleServer, project: Path
 ) -> None:
     write_source(project, "{source: kaggle, competition: 'not a slug!'}")
-    assert "found 'not a slug!'" in last_line(command(server, project, "download"))
+    assert last_line(command(server, project, "download")).endswith(
+        "params.yaml: download.competition: expected a slug or an address, as titanic or "
+        "https://www.kaggle.com/competitions/titanic; found 'not a slug!'"
+    )
     assert not server.calls
 
 

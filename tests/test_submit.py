@@ -314,7 +314,7 @@ def test_a_copied_description_makes_no_other_file_ours(site: Site) -> None:
         f"name is 'mate.csv' and it has 9 bytes, not {size} and 'mate' sent it, not 'tester'. See"
     )
     assert not site.server.called("StartSubmissionUpload")
-    site.server.heal()
+    site.server.forget()
     done = site.submit()
     assert done.returncode == 0, done.stderr
     site.run("scores")

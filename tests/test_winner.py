@@ -245,8 +245,7 @@ def test_the_package_holds_what_kaggle_asks_for_and_no_raw_data(built: Path, pac
         assert fact in readme
     assert git(built, "rev-parse", "HEAD") in readme
     for path in (built / "data/raw").iterdir():
-        if path.name != "MANIFEST.json":
-            assert f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" in readme
+        assert f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" in readme
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from pipeline.core.machine import cores
 from pipeline.kaggle.credentials import Credentials, find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
+from pipeline.kaggle.transport import limits
 
 State = Literal["ok", "note", "problem"]
 Finding = tuple[State, str]
@@ -203,8 +204,9 @@ def _examine_network(environ: Mapping[str, str]) -> Finding:
     if proxy:  # with a scheme, so that `scrub` recognises a password in it
         route += f", through the proxy {proxy if '://' in proxy else f'http://{proxy}'}"
     try:
-        answer = requests.head(host, timeout=REACH_TIMEOUT_S, allow_redirects=False)
-    except OSError as error:
+        with limits(REACH_TIMEOUT_S, most_file_bytes=0):
+            answer = requests.head(host, allow_redirects=False)
+    except Exception as error:  # explain raises what neither an answer nor the network causes
         return "problem", f"{route}: {explain(error, '').sentence}"
     return "ok", f"{route} answers ({answer.status_code})"
 

@@ -20,7 +20,8 @@ from pipeline.core.progress import say
 from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
 from pipeline.download.config import DownloadConfig
-from pipeline.kaggle.client import Kaggle, competition_slug
+from pipeline.kaggle.client import Kaggle
+from pipeline.kaggle.slug import competition_slug
 from pipeline.ledger.history import is_absent, number, read_groups, recall
 from pipeline.ledger.ledger import Entry, latest, locked, read_ledger
 from pipeline.ledger.rank import describe_rank

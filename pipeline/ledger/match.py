@@ -18,7 +18,8 @@ from pipeline.core import paths
 from pipeline.core.errors import KaggleError, SubmissionError
 from pipeline.core.files import sha256_of
 from pipeline.core.progress import say
-from pipeline.kaggle.client import Kaggle, Submission
+from pipeline.kaggle.answers import Submission
+from pipeline.kaggle.client import Kaggle
 from pipeline.ledger.git import file_at, git
 from pipeline.ledger.ledger import Entry, Status, moment
 

@@ -4,7 +4,6 @@ import math
 
 from pipeline.core.errors import KaggleError
 from pipeline.kaggle.client import Kaggle
-from pipeline.ledger.history import number
 from pipeline.scoring.metrics import Metric
 
 
@@ -19,15 +18,13 @@ def describe_rank(
     right rows, 1.96 sqrt(p (1 - p) / n). Raises KaggleError where we have no score on the
     leaderboard, or its scores cannot be by the metric.
     """
-    listed = [(row, number(row.score)) for row in kaggle.leaderboard(competition)]
-    board = [(row, score) for row, score in listed if score is not None]
+    board = [(row, float(row.score)) for row in kaggle.leaderboard(competition)]
     names = {submission.team for submission in kaggle.list_submissions(competition)} - {""}
     ours = next(((row.team, score) for row, score in board if row.team in names), None)
     if ours is None:
         raise KaggleError(
             f"{competition}: our team is none of the {len(board)} on the public leaderboard that "
-            "have a score. "
-            "Submit first: python -m pipeline submit submissions/NAME.csv"
+            "have a score. Submit first: python -m pipeline submit submissions/NAME.csv"
         )
     team, score = ours
     scores = [other for _, other in board]

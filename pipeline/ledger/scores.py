@@ -7,7 +7,8 @@ hash shows which file it was, and git which commit holds it.
 from pipeline.core import paths
 from pipeline.core.errors import SubmissionError
 from pipeline.core.progress import say
-from pipeline.kaggle.client import Kaggle, Submission
+from pipeline.kaggle.answers import Submission
+from pipeline.kaggle.client import Kaggle
 from pipeline.ledger.ledger import COUNTED, Entry, latest, parse_ledger, read_ledger
 from pipeline.ledger.match import adopt, is_file_of, mark_of, read_file, updated
 from pipeline.ledger.submit import record, settle

@@ -16,7 +16,8 @@ from typing import Any
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError, LostReplyError, SubmissionError
 from pipeline.core.progress import say
-from pipeline.kaggle.client import Kaggle, Limits
+from pipeline.kaggle.answers import Limits
+from pipeline.kaggle.client import Kaggle
 from pipeline.ledger.ledger import COUNTED, Entry, append, latest, parse_ledger
 from pipeline.ledger.match import (
     Ask,

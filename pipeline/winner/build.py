@@ -29,7 +29,6 @@ from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.progress import say
-from pipeline.download.stage import MANIFEST
 from pipeline.ensemble.saved import read_fitted
 from pipeline.ledger.git import git, git_bytes
 from pipeline.ledger.provenance import trace
@@ -136,11 +135,7 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
         "name": name,
         "commit": git("rev-parse", "HEAD"),
         "download": config.download,
-        "raw_files": {
-            path.name: sha256_of(path)
-            for path in sorted(paths.RAW.iterdir())
-            if path.name != MANIFEST
-        },
+        "raw_files": {path.name: sha256_of(path) for path in sorted(paths.RAW.iterdir())},
         "networks": [file.as_posix() for file in weights],
         "device": config.train.device,
         "machine": describe_machine(),
