@@ -74,7 +74,9 @@ def make_ready(folder: Path) -> Path:
     store.mkdir(parents=True)
     (store / "sample_submission.csv").write_text(labels_csv(0))
     (store / "competition.json").write_text(
-        json.dumps({"id_column": "id", "label_column": "label", "classes": ["0", "1"]})
+        json.dumps(
+            {"id_column": "id", "label_column": "label", "classes": ["0", "1"], "ordered": True}
+        )
     )
     (folder / "params.yaml").write_text(kaggle_params())
     (folder / ".gitignore").write_text("/data/\n*.lock\n!/dvc.lock\n/home/\n")
