@@ -12,6 +12,7 @@ import torch
 from jaxtyping import config as jaxtyping_config
 from safetensors.torch import load_file, save_file
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import TrainError
 from pipeline.train import checkpoint
 from pipeline.train.augment.per_image import Policy
@@ -21,7 +22,14 @@ from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict, symmetries
-from pipeline.train.models import Classifier, build_model, load_model, save_model
+from pipeline.train.models import (
+    Classifier,
+    Description,
+    build_model,
+    describe,
+    load_model,
+    save_model,
+)
 from pipeline.train.optim import MovingAverage, learning_rate
 
 POLICY: list[dict[str, Any]] = [
@@ -58,6 +66,10 @@ def config_of(**changes: Any) -> ModelConfig:
         "mix": None,
     }
     return ModelConfig.model_validate(values | changes)
+
+
+def described(config: ModelConfig, classes: list[str]) -> Description:
+    return describe(config, classes, Decoding(size_px=32, fit="stretch"), 1)
 
 
 def drawn_cells(rows: int = 100, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -377,7 +389,7 @@ def test_a_weights_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     config = config_of()
     model = build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3)
     for number in range(8):
-        save_model(tmp_path / str(number), model, config, ["0", "1"])
+        save_model(tmp_path / str(number), model, described(config, ["0", "1"]))
     assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
 
 
@@ -450,28 +462,32 @@ def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
     config = config_of(network=network)
     model = build_model(config.network, 3, 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
     model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))  # moves the running means
-    save_model(tmp_path / "kept.safetensors", model, config, ["a", "b", "007"])
-    again, classes = load_model(tmp_path / "kept.safetensors")
-    assert classes == ["a", "b", "007"]
+    save_model(tmp_path / "kept.safetensors", model, described(config, ["a", "b", "007"]))
+    again, description = load_model(tmp_path / "kept.safetensors")
+    assert description == described(config, ["a", "b", "007"])
     assert not again.training
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(again(images), model.eval()(images))
 
 
-@pytest.mark.parametrize("start", [{"pretrained": True}, {"weights": "gone.safetensors"}])
+@pytest.mark.parametrize(
+    "start", [{"pretrained": True}, {"weights": {"file": "gone.safetensors", "sha256": "0" * 64}}]
+)
 def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: dict[str, Any]
 ) -> None:
     model = build_model(config_of(network=TIMM).network, 2, 32, [0.0] * 3, [1.0] * 3)
-    save_model(tmp_path / "kept.safetensors", model, config_of(network=TIMM | start), ["0", "1"])
+    description = described(config_of(network=TIMM | start), ["0", "1"])
+    save_model(tmp_path / "kept.safetensors", model, description)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     load_model(tmp_path / "kept.safetensors")
 
 
 def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path: Path) -> None:
     config, path = config_of(network=VGG), tmp_path / "some.safetensors"
-    save_model(path, build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3), config, ["0", "1"])
+    description = described(config, ["0", "1"])
+    save_model(path, build_model(config.network, 2, 16, [0.0] * 3, [1.0] * 3), description)
     whole, tensors = path.read_bytes(), load_file(path)
     expected = f"{path}: expected a network of this pipeline, found "
 
@@ -487,14 +503,15 @@ def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path:
         assert refused().startswith(f"{expected}no safetensors file: ")
     save_file(tensors, path, {"format": "pt"})
     assert refused() == (
-        f"{expected}another network's weights (metadata: format). "
-        "Name a weights.safetensors of `python -m pipeline train`"
+        f"{expected}another network's weights (metadata: format). Train it again: dvc repro"
     )
-    wider = {"network": VGG | {"width": 8}, "classes": ["0", "1"]}
-    for described, message in (
+    wider = description.model_dump() | {"network": VGG | {"width": 8}}
+    older = {"network": VGG, "classes": ["0", "1"]}
+    for other, message in (
         ({}, "an unknown description (metadata: model)"),
+        (older, "an unknown description (metadata: model)"),
         (wider | {"more": 1}, "an unknown description (metadata: model)"),
         (wider, "tensors that are not of vgg: "),
     ):
-        save_file(tensors, path, {"model": json.dumps(described)})
+        save_file(tensors, path, {"model": json.dumps(other)})
         assert refused().startswith(f"{expected}{message}")
