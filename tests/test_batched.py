@@ -311,6 +311,20 @@ def test_arguments_and_defaults_are_albumentations(name: str) -> None:
     assert ours(**{field: theirs[field].default for field in ours.model_fields}) == ours()
 
 
+def test_each_operation_of_albumentations_is_known_with_its_arguments() -> None:
+    abstract = {"BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D"}
+    theirs: dict[str, list[str] | None] = {}
+    for name, found in vars(albumentations).items():
+        if isinstance(found, type) and issubclass(found, albumentations.BaseCompose):
+            theirs[name] = None
+        elif isinstance(found, type) and issubclass(found, albumentations.BasicTransform):
+            theirs[name] = list(inspect.signature(found).parameters)
+    ours = {name: known and known["albumentations"] for name, known in operations().items()}
+    assert ours == {name: theirs[name] for name in theirs.keys() - abstract - {"BaseCompose"}}
+    batched = {name for name, known in operations().items() if known and "batched" in known}
+    assert batched == OPERATIONS.keys()
+
+
 REFUSED = [
     (op("GridDistortion"), "the batched engine has no operation 'GridDistortion' (it has Affine, CoarseDropout, ColorJitter, D4, GaussNoise, GaussianBlur, HorizontalFlip, RandomBrightnessContrast, RandomRotate90, SquareSymmetry, Transpose, VerticalFlip)"),
     (op("Affine", border_mode=4), "Affine: the batched engine has no argument 'border_mode' (it has scale, translate_percent, rotate, shear, keep_ratio, p)"),

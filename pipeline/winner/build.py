@@ -123,6 +123,8 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     name = config.ensemble.name
     unpack_commit(folder / CODE)
     write_text(folder / CODE / ".dvc" / "config.local", "[core]\n    no_scm = true\n")
+    for start in _starts(config):
+        _copy(start, folder / CODE / start)
     for file in weights:
         _copy(file, folder / DEFAULTS.MODEL_DIR / file.relative_to("models"))
     for file in (paths.submission(name), paths.card(name)):
@@ -148,6 +150,26 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     for text in (ENTRY_POINTS, "README.md"):
         write_text(folder / text, render(text, **facts))
     write_text(folder / STRUCTURE, list_structure([*_files(folder), STRUCTURE]))
+
+
+def _starts(config: Config) -> list[Path]:
+    """The files that trainings start from, which no commit needs to hold.
+
+    Raises TrainError for one that is missing or another one, SubmissionError for one elsewhere.
+    """
+    networks = [config.train.models[member].network for member in config.train.members]
+    starts = [each.weights for each in networks if each.family == "timm" and each.weights]
+    for start in starts:
+        start.check()
+        if (
+            not Path(start.file).resolve().is_relative_to(Path.cwd())
+            or Path(start.file).is_absolute()
+        ):
+            raise SubmissionError(
+                f"{start.file}: expected a file in this folder, which the package can hold, named "
+                "relative to it. Move it, and correct network.weights.file in params.yaml"
+            )
+    return [Path(start.file) for start in starts]
 
 
 def render(text: str, **facts: object) -> str:

@@ -2,8 +2,8 @@
 
 So that a wrong name in params.yaml is said by every command, and not by the first training.
 operations.json lists, for each operation of albumentations, the arguments that it has there and in
-the batched engine; null for one that holds other operations. tests/test_augment.py compares it with
-the libraries.
+the batched engine; null for one that holds other operations. tests/test_batched.py compares it with
+both.
 """
 
 import json
@@ -51,5 +51,8 @@ def find_fault(item: dict[str, Any], engine: str) -> str | None:
 
 
 def _propose(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=3)
-    return f"close names: {', '.join(close)}" if close else f"known: {', '.join(known)}"
+    if close := get_close_matches(name, known, n=3):
+        return f"close names: {', '.join(close)}"
+    if len(known) > 20:
+        return f"none of its {len(known)} names is close"
+    return f"known: {', '.join(known)}"

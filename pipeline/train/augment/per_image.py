@@ -63,16 +63,18 @@ def _probe(items: list[dict[str, Any]], size_px: int) -> None:
         chance = _build(item).p
         if chance == 1:
             reached = {}
-        for other, _ in before * (_PROBES if chance else 0):
+        for other, culprit in before * (_PROBES if chance else 0):
             changed = _apply(always, other, name)
-            reached.setdefault(_form(changed), (changed, name))
+            is_new = _form(changed) != _form(other)
+            reached.setdefault(_form(changed), (changed, name if is_new else culprit))
     for changed, name in reached.values():
         _check_form(changed, image, name)
 
 
-def _apply(compose: albumentations.Compose, image: np.ndarray, name: str) -> np.ndarray:
+def _apply(compose: albumentations.Compose, image: Any, name: str) -> Any:
+    """What becomes of an image: an array or a tensor of any form."""
     try:
-        return compose(image=image)["image"]  # type: ignore[no-any-return]
+        return compose(image=image)["image"]
     except MemoryError:
         raise
     except Exception as error:  # whatever the operations of a library of this size raise
@@ -82,11 +84,11 @@ def _apply(compose: albumentations.Compose, image: np.ndarray, name: str) -> np.
         ) from error
 
 
-def _form(image: np.ndarray) -> str:
+def _form(image: Any) -> str:
     return f"{tuple(image.shape)} {image.dtype}"
 
 
-def _check_form(changed: np.ndarray, image: np.ndarray, name: str) -> None:
+def _check_form(changed: Any, image: Any, name: str) -> None:
     if _form(changed) != _form(image):
         raise TrainError(
             f"augment: {name}: expected images of {_form(image)} to keep their form, found "
