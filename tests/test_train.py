@@ -20,13 +20,16 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
-from project import ROOT
+from project import ROOT, digests
 from safetensors.torch import load_file, save_file
 
 from pipeline.core.competition import Decoding
-from pipeline.core.errors import DiskError, TrainError
+from pipeline.core.errors import DiskError, PipelineError, TrainError
 from pipeline.core.files import new_folder
-from pipeline.train import batches, checkpoint
+from pipeline.ensemble import stage as ensemble
+from pipeline.params import read_config
+from pipeline.predict import command as predict_command
+from pipeline.train import batches, checkpoint, stage
 from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Steps
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
@@ -784,3 +787,51 @@ def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path:
     ):
         save_file(tensors, path, {"model": json.dumps(other)})
         assert refused().startswith(f"{expected}{message}")
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "gone": lambda _: None,
+    "empty": lambda _: b"",
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "random": lambda whole: np.random.default_rng(0).bytes(len(whole)),
+}
+STORE = [f"data/store/{name}" for name in ("train.npy", "test.npy", "train.csv", "test.csv")]
+TABLES = [*STORE, "data/store/competition.json", "folds/folds.csv"]
+READ = {
+    "train": [*TABLES, "data/store/decoding.json"],
+    "ensemble": [
+        *TABLES,
+        *(f"models/two/fold1/{name}" for name in ("weights.safetensors", "oof.csv", "test.csv")),
+        "data/store/sample_submission.csv",
+    ],
+    "predict": ["models/two/fold1/weights.safetensors", "submissions/tiny.json"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", READ)
+def test_a_damaged_file_is_named_by_what_reads_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/store", "folds", "models", "submissions"):
+        shutil.copytree(trained / name, name)
+    shutil.copy(trained / "params.yaml", "params.yaml")
+    (tmp_path / "new").mkdir()
+    config = read_config(Path("params.yaml"))
+    run: dict[str, Callable[[], None]] = {
+        "train": lambda: stage.run(config.train, "one", 0),
+        "ensemble": lambda: ensemble.run(config.ensemble, ["one", "two"], [0, 1]),
+        "predict": lambda: predict_command.run(config, tmp_path / "new", tmp_path / "new.csv"),
+    }
+    outputs = digests(tmp_path, "models/**/*.*", "submissions/*")
+    for name in READ[command]:
+        file, whole = Path(name), Path(name).read_bytes()
+        for damage, change in DAMAGES.items():
+            damaged = change(whole)
+            file.unlink() if damaged is None else file.write_bytes(damaged)
+            with pytest.raises(PipelineError) as caught:
+                run[command]()
+            assert name in str(caught.value), (damage, str(caught.value))
+        file.write_bytes(whole)
+    assert digests(tmp_path, "models/**/*.*", "submissions/*") == outputs

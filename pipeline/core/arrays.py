@@ -9,7 +9,7 @@ from pipeline.core.errors import TableError
 
 
 def read_array(path: Path, rows: int) -> ndarray:
-    """An array with a row for each of so many images, memory-mapped.
+    """An array, memory-mapped, with as many rows as the table beside it, train.csv of train.npy.
 
     Raises TableError where the file is missing, damaged, or has another number of rows.
     """
@@ -23,6 +23,6 @@ def read_array(path: Path, rows: int) -> ndarray:
     if found == str(rows):
         return array
     raise TableError(
-        f"{path}: expected the {rows} rows of its table, found {found}. "
+        f"{path}: expected the {rows} rows of {path.with_suffix('.csv')}, found {found}. "
         "Run: dvc repro --force prepare"
     )

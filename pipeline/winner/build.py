@@ -158,18 +158,20 @@ def _starts(config: Config) -> list[Path]:
     Raises TrainError for one that is missing or another one, SubmissionError for one elsewhere.
     """
     networks = [config.train.models[member].network for member in config.train.members]
-    starts = [each.weights for each in networks if each.family == "timm" and each.weights]
-    for start in starts:
-        start.check()
-        if (
-            not Path(start.file).resolve().is_relative_to(Path.cwd())
-            or Path(start.file).is_absolute()
-        ):
+    found = []
+    for network in networks:
+        if network.family == "small" or network.weights is None:
+            continue
+        network.weights.check()
+        file = Path(network.weights.file)
+        if file.is_absolute() or ".." in file.parts:
             raise SubmissionError(
-                f"{start.file}: expected a file in this folder, which the package can hold, named "
-                "relative to it. Move it, and correct network.weights.file in params.yaml"
+                f"{paths.PARAMS}: network.weights: {file}: expected a file in this folder, named "
+                "relative to it, which the package can hold. Move it, correct its name, and run: "
+                "dvc repro"
             )
-    return [Path(start.file) for start in starts]
+        found.append(file)
+    return found
 
 
 def render(text: str, **facts: object) -> str:
