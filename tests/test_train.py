@@ -832,6 +832,7 @@ def test_a_damaged_file_is_named_by_what_reads_it(
             file.unlink() if damaged is None else file.write_bytes(damaged)
             with pytest.raises(PipelineError) as caught:
                 run[command]()
-            assert name in str(caught.value), (damage, str(caught.value))
+            named = name, name.replace(".csv", ".npy")  # a table with too few rows for its array
+            assert any(each in str(caught.value) for each in named), (damage, str(caught.value))
         file.write_bytes(whole)
     assert digests(tmp_path, "models/**/*.*", "submissions/*") == outputs

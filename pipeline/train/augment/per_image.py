@@ -89,7 +89,7 @@ def _form(image: Any) -> str:
 
 
 def _check_form(changed: Any, image: Any, name: str) -> None:
-    if _form(changed) != _form(image):
+    if changed.shape != image.shape or changed.dtype != image.dtype:
         raise TrainError(
             f"augment: {name}: expected images of {_form(image)} to keep their form, found "
             f"{_form(changed)}. Networks normalise by themselves: leave out what changes the size "
