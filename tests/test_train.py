@@ -661,7 +661,13 @@ def test_what_a_machine_lacks_ends_a_training_with_what_to_change(
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("a bug"), OSError(errno.EIO, "Input/output error"), RuntimeError()]
+    "error",
+    [
+        RuntimeError("a bug"),
+        ImportError("no module"),
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError(),
+    ],
 )
 def test_another_error_is_no_shortage(error: Exception) -> None:
     assert describe_shortage(error, config_of()) is None

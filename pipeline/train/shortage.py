@@ -13,6 +13,7 @@ from pipeline.train.config import ModelConfig
 _SAYS = (
     "DataLoader worker",  # was killed, mostly by the system for its memory
     "allocate memory",
+    "failed to map segment",  # a library that is loaded only now
     "out of memory",
     "shared memory",
     "start new thread",
@@ -28,7 +29,7 @@ def describe_shortage(error: Exception, config: ModelConfig) -> str | None:
     if not (
         isinstance(error, MemoryError | torch.OutOfMemoryError)
         or (isinstance(error, OSError) and error.errno in _ERRNOS)
-        or (isinstance(error, RuntimeError) and any(words in text for words in _SAYS))
+        or (isinstance(error, RuntimeError | ImportError) and any(words in text for words in _SAYS))
     ):
         return None
     lines = text.splitlines()

@@ -50,7 +50,7 @@ def run(section: TrainConfig, member: str, fold: int) -> None:
             _train(section.device, section.threads, member, config, fold)
     except TrainError as error:
         raise TrainError(f"{place}: {error}") from error
-    except (MemoryError, OSError, RuntimeError) as error:
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
         if (shortage := describe_shortage(error, config)) is None:
             raise
         raise TrainError(f"{place}: {shortage}") from error
