@@ -310,8 +310,9 @@ def main() -> int:
     """Run a command and return its exit code."""
     try:
         app()
-    except (PipelineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except (PipelineError, OSError, ImportError, MemoryError) as error:
+        text = str(error) or "no memory is left: close other programs, or raise `ulimit -v`"
+        print(f"{type(error).__name__}: {text}", file=sys.stderr)
         return 1
     except SystemExit as stop:
         if stop.code == 130:

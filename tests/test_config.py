@@ -1,5 +1,6 @@
 """params.yaml: a mistake is one line that names its path, never a silent default."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -60,12 +61,15 @@ MISTAKES = [
     ("precision: auto", "precision: half", f"{VGG}.precision: expected 'auto', 'float32', 'bfloat16' or 'float16', found 'half'"),
     ("tta: true", "tta: 1", f"{VGG}.tta: expected a valid boolean, found 1"),
     ("{op: SquareSymmetry, ", "{", f"{VGG}.augment: item 0: expected a key `op` with a name, found {{'p': 1.0}}"),
+    ("SquareSymmetry", "SquareSymetry", f"{VGG}: augment: item 0: the batched engine has no operation 'SquareSymetry'; close names: SquareSymmetry"),
+    ("SquareSymmetry", "OneOf", f"{VGG}: augment: item 0: OneOf holds other operations, and `augment` is one list of operations: write those of it one after the other, each with its own `p`"),
+    ("op: SquareSymmetry, ", "op: Affine, rotat: 3, ", f"{VGG}: augment: item 0: Affine: the batched engine has no argument 'rotat'; close names: rotate"),
     ("engine: batched", "engine: batchd", f"{VGG}.engine: expected 'albumentations' or 'batched', found 'batchd'"),
     ("mix: null", "mix: {kind: blend, alpha: 1.0, p: 1.0}", f"{VGG}.mix.kind: expected 'mixup' or 'cutmix', found 'blend'"),
     ("mix: null", "mix: {kind: mixup, alpha: 0.0, p: 1.0}", f"{VGG}.mix.alpha: expected greater than 0, found 0.0"),
     ("mix: null", "mix: {kind: cutmix, alpha: 1.0, p: 1.1}", f"{VGG}.mix.p: expected less than or equal to 1, found 1.1"),
     ("mix: null", "mix: {kind: cutmix, alpha: 1.0}", f"{VGG}.mix.p: missing: every parameter stands in params.yaml"),
-    (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: w.safetensors"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
+    (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: {file: w, sha256: " + "a" * 64 + "}"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
     (NETWORK, TIMM.replace("resnet18", "''"), f"{VGG}.network.name: expected at least 1 character, found ''"),
     (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: dropout, family, name, pretrained, weights"),
     (NETWORK, NETWORK.replace("small", "large"), f"{VGG}.network: 'family': expected one of 'small', 'timm', found 'large'"),
@@ -94,6 +98,41 @@ def test_a_mistake_is_one_sentence_with_its_path(
     tmp_path: Path, old: str, new: str, mistake: str
 ) -> None:
     assert read(tmp_path, (old, new))[-1] == mistake
+
+
+ALBUMENTATIONS = ("engine: batched", "engine: albumentations")
+
+
+@pytest.mark.parametrize(
+    ("item", "mistake"),
+    [
+        ("op: horizontalflip, ", "the albumentations engine has no operation 'horizontalflip'; close names: HorizontalFlip"),
+        ("op: OneOf, transforms: [{op: Normalize}], ", "OneOf holds other operations, and `augment` is one list of operations: write those of it one after the other, each with its own `p`"),
+        ("op: BasicTransform, ", "the albumentations engine has no operation 'BasicTransform'; close names: ElasticTransform"),
+        ("op: zzz, ", "the albumentations engine has no operation 'zzz'; none of its 118 names is close"),
+        ("op: Affine, rotates: 3, ", "Affine: the albumentations engine has no argument 'rotates'; close names: rotate"),
+        ("op: ToGray, zzz: 3, ", "ToGray: the albumentations engine has no argument 'zzz'; known: num_output_channels, method, p"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_in_a_policy_is_said_when_the_parameters_are_read(
+    tmp_path: Path, item: str, mistake: str
+) -> None:
+    (said,) = read(tmp_path, ALBUMENTATIONS, ("op: SquareSymmetry, ", item))
+    assert said.startswith(f"{VGG}: augment: item 0: {mistake}")
+
+
+def test_a_start_from_a_file_needs_its_hash_and_the_error_says_it(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    for sha256 in (f"what `sha256sum {file}` prints", hashlib.sha256(b"weights").hexdigest()):
+        for written in (str(file), f"{{file: {file}}}"):
+            network = TIMM.replace("weights: null", f"weights: {written}")
+            (said,) = read(tmp_path, (NETWORK, network))
+            expected = f"{VGG}.network.weights: expected {{file: {file}, sha256: {sha256}}}, found "
+            assert said.startswith(expected)
+        file.write_bytes(b"weights")
+    network = TIMM.replace("weights: null", f"weights: {{file: {file}, sha256: ABC}}")
+    (said,) = read(tmp_path, (NETWORK, network))
+    assert said.startswith(f"{VGG}.network.weights.sha256: expected text that matches ")
 
 
 def test_a_layer_decay_needs_layers_that_have_learned(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
     assert audit.conflicts.same_pixels == [SAME]
     assert "all left training" in audit.conflicts.sentence
     assert sorted(path.name for path in paths.STORE.iterdir()) == [
-        "competition.json", "sample_submission.csv",
+        "competition.json", "decoding.json", "sample_submission.csv",
         "test.csv", "test.npy", "train.csv", "train.npy",
     ]  # fmt: skip
     told = "left out of train: 3 images with the same pixels and different labels\n"

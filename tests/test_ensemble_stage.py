@@ -10,11 +10,11 @@ import pytest
 from blending import UNEVEN, draw
 from numpy import ndarray
 from pydantic import ValidationError
+from safetensors.numpy import save_file
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition
 from pipeline.core.errors import EnsembleError, SubmissionError, TableError
-from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_csv, write_predictions, write_table
 from pipeline.ensemble import stage as ensemble
@@ -74,7 +74,7 @@ class Competing:
         ids = [self.ids[row] for row in rows]
         write_predictions(folder / "oof.csv", ids, self.drawn.members[place, rows], self.classes)
         write_predictions(folder / "test.csv", TEST_IDS, self.test.members[place], self.classes)
-        write_text(folder / "weights.safetensors", f"{place} {fold}")
+        save_file({"bias": np.array([place, fold])}, folder / "weights.safetensors")
 
     def run(
         self, models: list[str] = MODELS, folds: list[int] | None = None, **choices: Any

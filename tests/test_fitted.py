@@ -15,7 +15,7 @@ from pictures import pack, png, rows_of
 from project import PARAMS, ROOT, run
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition
+from pipeline.core.competition import Competition, Decoding
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
@@ -31,9 +31,9 @@ from pipeline.scoring.card import Fitted, read_card
 from pipeline.scoring.metrics import METRICS
 from pipeline.split.folds import make_folds
 from pipeline.train.config import ModelConfig
-from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.device import deterministic
 from pipeline.train.infer import load_network
-from pipeline.train.models import build_model, save_model
+from pipeline.train.models import build_model, describe, save_model
 from pipeline.winner.build import render
 from pipeline.winner.run import CODE, DEFAULTS, SETTINGS
 
@@ -116,17 +116,18 @@ def save_network(
     """A random network that finds each class in some of the pictures; its probabilities."""
     torch.manual_seed(seed)
     network = build_model(config.network, len(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
-    file, compute = folder / "weights.safetensors", choose_compute("cpu", "float32")
-    save_model(file, network, config, classes)
-    logits = np.log(load_network(file, compute, True).predict(pixels))
+    file = folder / "weights.safetensors"
+    description = describe(config, classes, Decoding(size_px=SIZE_PX, fit="stretch", bits=None), 1)
+    save_model(file, network, description)
+    logits = np.log(load_network(file, "cpu").predict(pixels))
     middle = logits.mean(axis=0)
     weight, bias = list(network.parameters())[-2:]
     with torch.no_grad():
         sharpness = 2 / (logits - middle).std()
         weight *= sharpness
         bias.copy_(sharpness * (bias - torch.tensor(middle)))
-    save_model(file, network, config, classes)
-    return load_network(file, compute, True).predict(pixels)
+    save_model(file, network, description)
+    return load_network(file, "cpu").predict(pixels)
 
 
 def blend(choices: dict[str, str]) -> Config:

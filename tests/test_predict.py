@@ -12,15 +12,17 @@ import pytest
 import torch
 from cards import make_card
 from pictures import fill, pack, png, rows_of
-from project import PARAMS, prepare_config, stage
+from project import PARAMS, stage
 
 from pipeline.core import paths
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import (
     ArchiveError,
     EnsembleError,
     ImageError,
     PipelineError,
     TableError,
+    TrainError,
 )
 from pipeline.core.files import sha256_of
 from pipeline.core.record import write_record
@@ -41,10 +43,11 @@ from pipeline.scoring.card import read_card
 from pipeline.train.device import choose_compute
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 from pipeline.train.infer import predict as predict_rows
-from pipeline.train.models import build_model, load_model, save_model
+from pipeline.train.models import build_model, describe, load_model, save_model
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS
+DECODING = Decoding(size_px=SIZE_PX, fit="stretch", bits=None)
 PAIR = {"a.png": png(1), "b.png": png(2)}
 
 
@@ -61,7 +64,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         model = build_model(model_config.network, 2, SIZE_PX, [120.0] * 3, [60.0 + number] * 3)
         file = paths.model_folder(name, fold) / predict.WEIGHTS
         file.parent.mkdir(parents=True)
-        save_model(file, model, model_config, CLASSES)
+        save_model(file, model, describe(model_config, CLASSES, DECODING, 1))
         networks.append(describe_network(name, fold))
     Path("submissions").mkdir()
     paths.submission("tiny").write_text("cell,infected\ntest_1,0\ntest_2,1\n")
@@ -153,10 +156,10 @@ def test_a_source_without_images_is_refused(
 def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None:
     files = {f"{number:03}.png": png(number, (8 + number % 9, 20)) for number in range(50)}
     for fit in ("stretch", "pad"):
-        config = prepare_config(size_px=16, fit=fit)
+        decoding = Decoding.model_validate({"size_px": 16, "fit": fit})
         images = ImageFolder(fill(tmp_path / fit, files))
         ids = name_images(images.members, False)
-        batches = list(decode_batches(images, images.members, ids, config, 7))
+        batches = list(decode_batches(images, images.members, ids, decoding, 4096, 7))
         assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
         assert [name for batch in batches for name in batch.image_ids] == ids
         expected = [decode_image(content, 16, fit, 4096, None).pixels for content in files.values()]
@@ -172,8 +175,8 @@ def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) 
             return super().read(member)
 
     images = Counted(fill(tmp_path / "many", {f"{n}.png": png(n, (8, 8)) for n in range(60)}))
-    config = prepare_config(size_px=8)
-    batches = decode_batches(images, images.members, images.members, config, 5)
+    decoding = Decoding(size_px=8, fit="stretch", bits=None)
+    batches = decode_batches(images, images.members, images.members, decoding, 4096, 5)
     for taken in range(1, 6):
         next(batches)
         assert images.read_so_far <= 5 * (taken + 1)
@@ -207,17 +210,52 @@ def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) ->
     assert len({row["p_1"] for row in rows}) == count
 
 
-@pytest.mark.usefixtures("config")
-def test_batches_predict_the_bits_of_training() -> None:
+def test_batches_predict_the_bits_of_training(config: Config) -> None:
     file = paths.model_folder("one", 0) / "weights.safetensors"
     images = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), dtype=np.uint8)
     for precision in ("float32", "bfloat16"):
         for tta in (True, False):
-            compute = choose_compute("cpu", precision)
-            network = load_network(file, compute, tta)
+            changes = {"precision": precision, "tta": tta}
+            own = config.train.models["one"].model_copy(update=changes)
+            save_model(file, load_model(file)[0], describe(own, CLASSES, DECODING, 1))
             trained = load_model(file)[0].to(memory_format=torch.channels_last)
+            compute = choose_compute("cpu", precision)
             expected = predict_rows(trained, images, np.arange(40), compute, tta)
-            assert np.array_equal(network.predict(images), expected)
+            assert np.array_equal(load_network(file, "cpu").predict(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("size_px: 24", "size_px: 32"),
+        ("fit: stretch", "fit: pad"),
+        ("tta: true", "tta: false"),
+        ("precision: float32", "precision: bfloat16"),
+        ("threads: 1", "threads: 2"),
+        ("width: 4", "width: 8"),
+        ("name: vgg", "name: resnet"),
+        ("members: [one, two]", "members: [two]"),
+        ("folds: [0, 1]", "folds: [1]"),
+        ("    two: {", "    three: {"),
+        ("blend: mean", "blend: stack"),
+        ("calibration: none", "calibration: temperature"),
+        ("threshold: none", "threshold: fitted"),
+        ("metric: accuracy", "metric: log_loss"),
+        ("near_duplicate: 2.0", "near_duplicate: 0.0"),
+    ],
+)
+def test_parameters_that_have_changed_since_the_training_change_no_prediction(
+    config: Config, old: str, new: str
+) -> None:
+    new_images = fill(Path("new"), {"a.png": png(1, (40, 20)), "b.png": png(2, (20, 33))})
+    predict.run(config, new_images, Path("before.csv"))
+    assert old in PARAMS
+    text = PARAMS.replace(old, new)
+    if "three" in new:
+        text = text.replace("members: [one, two]", "members: [one, three]")
+    Path("params.yaml").write_text(text)
+    predict.run(read_config(Path("params.yaml")), new_images, Path("after.csv"))
+    assert Path("after.csv").read_bytes() == Path("before.csv").read_bytes()
 
 
 def test_the_columns_are_the_submissions_with_the_probabilities_between(config: Config) -> None:
@@ -314,7 +352,7 @@ def test_an_image_that_cannot_be_read_from_its_source_is_a_broken_image(
 def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(tmp_path: Path) -> None:
     images = ImageFolder(fill(tmp_path, PAIR))
     (tmp_path / "a.png").unlink()
-    (batch,) = decode_batches(images, images.members, ["a", "b"], prepare_config(), 2)
+    (batch,) = decode_batches(images, images.members, ["a", "b"], DECODING, 4096, 2)
     assert batch.image_ids == ["b"]
     assert batch.broken == [BrokenImage("a.png", "cannot be read (No such file or directory)")]
 
@@ -401,23 +439,44 @@ def other_weights(_: Config) -> None:
     shutil.copy("models/one/fold0/weights.safetensors", "models/two/fold1/weights.safetensors")
 
 
-def other_classes(config: Config) -> None:
+def another_last(**changes: Any) -> Callable[[Config], None]:
+    """The last network says something else of itself."""
+
+    def write(_: Config) -> None:
+        file = Path("models/two/fold1/weights.safetensors")
+        model, description = load_model(file)
+        save_model(file, model, description.model_copy(update=changes))
+        write_card(networks=[*networks_of()[:3], describe_network("two", 1)])
+
+    return write
+
+
+def cut_weights(_: Config) -> None:
     file = Path("models/two/fold1/weights.safetensors")
-    save_model(file, load_model(file)[0], config.train.models["two"], ["1", "0"])
+    file.write_bytes(file.read_bytes()[:-9])
     write_card(networks=[*networks_of()[:3], describe_network("two", 1)])
+
+
+def no_hashes(_: Config) -> None:
+    write_card(networks=[network | {"sha256": {}} for network in networks_of()])
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda _: paths.card("tiny").unlink(), "submissions/tiny.json: no such file. Run: dvc repro ensemble"),
-        (a_model_less, "submissions/tiny.json: expected the networks of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
+        (a_model_less, "submissions/tiny.json: expected the networks of its models, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro --force ensemble"),
+        (a_card(networks=[]), "submissions/tiny.json: expected the networks of its models, ; found . Run: dvc repro --force ensemble"),
+        (no_hashes, "models/one/fold0/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
+        (cut_weights, "models/two/fold1/weights.safetensors: expected a network of this pipeline, found no safetensors file: Error while deserializing header: incomplete metadata, file not fully covered. Run: dvc repro"),
+        (lambda _: paths.submission("tiny").write_text("cell\ntest_1\n"), "submissions/tiny.csv: expected an id column and another one, found ['cell']. Run: dvc repro --force ensemble"),
         (a_card(external=[THEIRS]), "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
         (weights_of(0.5, 0.25, 0.25), "submissions/tiny.json: blend: Value error, expected 2 weights, as many as models, found {'asked': 'mean', 'chosen': 'mean', 'why': '', 'models': ['one', 'two'], 'calibr. Run: dvc repro --force ensemble"),
         (weights_of(0.5, "x"), "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, unable to parse string as a number, found 'x'. Run: dvc repro --force ensemble"),
         (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
-        (other_classes, "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
+        (another_last(classes=["1", "0"]), "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
+        (another_last(decoding=Decoding(size_px=24, fit="pad", bits=None)), "models: expected networks of the same images, found size_px=24 fit='stretch' bits=None and size_px=24 fit='pad' bits=None. Run: dvc repro"),
     ],
 )  # fmt: skip
 def test_other_networks_than_the_submissions_are_refused(
@@ -427,7 +486,7 @@ def test_other_networks_than_the_submissions_are_refused(
     with pytest.raises(PipelineError) as caught:
         predict.run(config, fill(Path("new"), {"a.png": png(1)}), Path("out.csv"))
     assert str(caught.value) == message
-    assert isinstance(caught.value, EnsembleError | TableError)
+    assert isinstance(caught.value, EnsembleError | TableError | TrainError)
     assert not Path("out.csv").exists()
 
 

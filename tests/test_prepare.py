@@ -165,7 +165,7 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_threads(
         written.append({path.name: path.read_bytes() for path in files})
     assert written[0] == written[1]
     assert sorted(written[0]) == [
-        "audit.json", "competition.json", "sample_submission.csv",
+        "audit.json", "competition.json", "decoding.json", "sample_submission.csv",
         "test.csv", "test.npy", "train.csv", "train.npy",
     ]  # fmt: skip
 

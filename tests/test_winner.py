@@ -15,7 +15,7 @@ from pictures import fill, png, rows_of
 from project import copy_project, digests, run, stage
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, SubmissionError
+from pipeline.core.errors import ConfigError, SubmissionError, TrainError
 from pipeline.core.files import sha256_of
 from pipeline.core.machine import cores
 from pipeline.core.record import write_record
@@ -27,6 +27,7 @@ from pipeline.download.config import (
     SyntheticSource,
 )
 from pipeline.params import read_config
+from pipeline.train.config import TimmNetwork
 from pipeline.winner import build as winner
 from pipeline.winner.machine import describe_machine
 from pipeline.winner.run import DEFAULTS, SETTINGS, read_settings
@@ -122,6 +123,31 @@ def test_files_of_others_are_never_replaced(ready: Path, place: str) -> None:
 @pytest.mark.usefixtures("ready")
 def test_what_dvc_says_is_passed_on_where_it_cannot_answer() -> None:
     assert refused().startswith("dvc status: ERROR: ")
+
+
+def test_the_files_that_networks_start_from_are_packed_only_as_params_yaml_names_them(
+    ready: Path,
+) -> None:
+    config = read_config(paths.PARAMS)
+    assert winner._starts(config) == []
+
+    def starts(file: str, sha256: str) -> list[Path]:
+        network = {"family": "timm", "name": "resnet18", "pretrained": False, "dropout": 0.0}
+        start = TimmNetwork.model_validate(network | {"weights": {"file": file, "sha256": sha256}})
+        one = config.train.models["one"].model_copy(update={"network": start})
+        models = config.train.models | {"one": one}
+        train = config.train.model_copy(update={"models": models})
+        return winner._starts(config.model_copy(update={"train": train}))
+
+    (ready / "start").mkdir()
+    file = ready / "start/w.safetensors"
+    file.write_bytes(b"weights")
+    assert starts("start/w.safetensors", sha256_of(file)) == [Path("start/w.safetensors")]
+    with pytest.raises(TrainError, match=r"start/w.safetensors: expected the file with sha256 000"):
+        starts("start/w.safetensors", "0" * 64)
+    for outside in (str(file), "start/../start/w.safetensors"):
+        with pytest.raises(SubmissionError, match="expected a file in this folder, named relative"):
+            starts(outside, sha256_of(file))
 
 
 # The small files

@@ -24,6 +24,8 @@ import psutil
 
 from pipeline.commands.board import LOGS, Board, Training
 from pipeline.commands.processes import Processes
+from pipeline.core import paths
+from pipeline.core.competition import read_decoding
 from pipeline.core.errors import TrainError
 from pipeline.core.machine import cores
 from pipeline.core.progress import say
@@ -40,10 +42,15 @@ def run(config: TrainConfig, asked: int | None) -> None:
     Raises TrainError that names each training that failed; the others are done. Ctrl-C, SIGTERM
     and SIGHUP end all of them first.
     """
+    for member in config.members:
+        network = config.models[member].network
+        if network.family == "timm" and network.weights is not None:
+            network.weights.check()  # also where DVC finds nothing to train: it knows the hash only
     left = find_stale(config)
     if not left:
         say("nothing to train: every model and fold is up to date")
         return
+    _check_augmentation(config, {training.model for training in left})
     gpus, threads = find_gpus(config.device), config.threads
     free_bytes = psutil.virtual_memory().available
     jobs = min(asked or choose_jobs(gpus, threads, cores(), free_bytes), len(left))
@@ -58,6 +65,18 @@ def run(config: TrainConfig, asked: int | None) -> None:
             f"{len(failed)} of {len(left)} trainings failed, the others are done: {reasons}. "
             "The same command trains what is left"
         )
+
+
+def _check_augmentation(config: TrainConfig, members: set[str]) -> None:
+    """Raise TrainError for what each fold would stop at, once, before any of them trains."""
+    from pipeline.train.batches import make_policy
+
+    size_px = read_decoding(paths.DECODING).size_px
+    for member in sorted(members):
+        try:
+            make_policy(config.models[member], size_px)
+        except TrainError as error:
+            raise TrainError(f"{paths.PARAMS}: train.models.{member}: {error}") from error
 
 
 def find_stale(config: TrainConfig) -> list[Training]:

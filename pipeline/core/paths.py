@@ -20,6 +20,7 @@ TEST_IMAGES = STORE / "test.npy"
 TRAIN_TABLE = STORE / "train.csv"
 TEST_TABLE = STORE / "test.csv"
 COMPETITION = STORE / "competition.json"
+DECODING = STORE / "decoding.json"
 SAMPLE_SUBMISSION = STORE / "sample_submission.csv"
 AUDIT = Path("data/audit.json")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
+from pipeline.core.arrays import read_array
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import sha256_of
@@ -70,6 +71,12 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     require_order(form, metric, competition.ordered)
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
+    train_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
+    # The arrays are read last, for the drift: what is damaged is said before anything is written.
+    read_array(paths.TRAIN_IMAGES, len(train_ids))
+    read_array(paths.TEST_IMAGES, len(test_ids))
+    check_ids(paths.SAMPLE_SUBMISSION, form.ids, test_ids)
+    check_ids(paths.FOLDS, list(dict.fromkeys(table["image_id"])), train_ids)
     images = PredictedImages(covered_images(table, folds), test_ids, table, classes)
     members = [
         *(read_model(model, folds, images) for model in models),

@@ -1,8 +1,9 @@
 """Command `predict`: new images, scored by the networks and the blend of the submission.
 
-It is not a DVC stage. It reads params.yaml, the networks in models/, and the submission with its
-card, which say which networks there are, how they are blended, what the columns are called, and
-whether ids have a suffix. The competition's images and data/store are not needed.
+It is not a DVC stage. The submission and its card say which networks there are, how they are
+blended, what the columns are called, and whether ids have a suffix; the networks in models/ say how
+images are decoded and predicted. params.yaml, which may have changed since, chooses the submission,
+the device and the largest image. The competition's images and data/store are not needed.
 """
 
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
 from pipeline.core.progress import say, track
@@ -28,10 +30,9 @@ from pipeline.predict.images import (
     name_images,
     open_images,
 )
-from pipeline.prepare.config import PrepareConfig
 from pipeline.raw.archive import ImageArchive
 from pipeline.scoring.card import Card, read_card
-from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.device import deterministic
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 
 WEIGHTS = "weights.safetensors"
@@ -44,6 +45,7 @@ class Ensemble:
     networks: dict[str, list[TrainedNetwork]]
     """Each model's networks, one for each fold, in the order of the card."""
     classes: list[str]
+    decoding: Decoding
     blend: FittedBlend
     id_column: str
     label_column: str
@@ -82,7 +84,7 @@ def run(config: Config, source: Path, output: Path) -> None:
             say(f"{source}: other files ignored: {len(images.ignored)} {examples(images.ignored)}")
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
-        found = score(ensemble, images, images.members, image_ids, config.prepare)
+        found = score(ensemble, images, images.members, image_ids, config.prepare.max_side_px)
     listed = output.with_name(f"{output.stem}.broken.csv")
     listed.unlink(missing_ok=True)
     failure = ""
@@ -106,25 +108,34 @@ def load_ensemble(config: Config) -> Ensemble:
     """The submission's networks. Raises EnsembleError or TrainError on a missing or wrong one."""
     deterministic(config.train.threads)
     card, weights = find_weights(config)
-    networks = {}
-    for model, files in weights.items():
-        compute = choose_compute(config.train.device, config.train.models[model].precision)
-        tta = config.train.models[model].tta
-        networks[model] = [load_network(file, compute, tta) for file in files]
-    every = [network for several in networks.values() for network in several]
-    classes = every[0].classes
-    for network in every:
-        if network.classes != classes:
+    networks = {
+        model: [load_network(file, config.train.device) for file in files]
+        for model, files in weights.items()
+    }
+    every = [network.description for several in networks.values() for network in several]
+    classes, decoding = every[0].classes, every[0].decoding
+    for other in every:
+        if other.classes != classes:
             raise EnsembleError(
                 f"models: expected networks of the same classes, found {classes} and "
-                f"{network.classes}. Run: dvc repro"
+                f"{other.classes}. Run: dvc repro"
+            )
+        if other.decoding != decoding:
+            raise EnsembleError(
+                f"models: expected networks of the same images, found {decoding} and "
+                f"{other.decoding}. Run: dvc repro"
             )
     blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks))
     submission = read_csv(paths.submission(config.ensemble.name))
+    if len(submission.columns) < 2:
+        raise TableError(
+            f"{paths.submission(config.ensemble.name)}: expected an id column and another one, "
+            f"found {list(submission.columns)}. Run: dvc repro --force ensemble"
+        )
     id_column = submission.columns[0]
     label_column = submission.columns[1] if card.test.holds == "labels" else "label"
     with_suffix = have_suffix(list(submission[id_column]))
-    return Ensemble(networks, classes, blend, id_column, label_column, with_suffix)
+    return Ensemble(networks, classes, decoding, blend, id_column, label_column, with_suffix)
 
 
 def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
@@ -138,19 +149,20 @@ def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
             "no other image can be scored. Take them out of ensemble.external, and run: "
             "dvc repro ensemble"
         )
-    wanted = [(model, fold) for model in config.train.members for fold in config.train.folds]
+    folds = dict.fromkeys(network.fold for network in card.networks)
+    wanted = [(model, fold) for model in card.blend.models for fold in folds]
     found = [(network.model, network.fold) for network in card.networks]
-    if found != wanted:
+    if found != wanted or not found:
         raise EnsembleError(
-            f"{path}: expected the networks of {paths.PARAMS}, {_named(wanted)}; found "
-            f"{_named(found)}. Run: dvc repro"
+            f"{path}: expected the networks of its models, {_named(wanted)}; found "
+            f"{_named(found)}. Run: dvc repro --force ensemble"
         )
     weights: dict[str, list[Path]] = {}
     for network in card.networks:
         file = paths.model_folder(network.model, network.fold) / WEIGHTS
         if not file.is_file():
             raise EnsembleError(f"{file}: no such file. Run: dvc repro, or dvc checkout")
-        if sha256_of(file) != network.sha256[WEIGHTS]:
+        if sha256_of(file) != network.sha256.get(WEIGHTS):
             raise EnsembleError(
                 f"{file}: expected the network that made {submission}, found another one (by the "
                 f"SHA-256 in {path}). Run: dvc repro ensemble"
@@ -164,7 +176,7 @@ def score(
     images: ImageFolder | ImageArchive,
     members: list[str],
     image_ids: list[str],
-    config: PrepareConfig,
+    max_side_px: int,
 ) -> ScoredImages:
     """Decode and predict batch by batch, in the order of the members, and blend.
 
@@ -177,7 +189,8 @@ def score(
     with warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
-        batches = decode_batches(images, members, image_ids, config, BATCH)
+        decoding = ensemble.decoding
+        batches = decode_batches(images, members, image_ids, decoding, max_side_px, BATCH)
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):
             found += batch.image_ids
             broken += batch.broken

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.core import paths
 from pipeline.core.audit import Audit
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import TableError
 from pipeline.core.files import new_folder
 from pipeline.core.progress import say
@@ -77,6 +78,8 @@ def run(config: PrepareConfig, metric_name: str) -> None:
         write_table(store / paths.TRAIN_TABLE.name, train)
         write_table(store / paths.TEST_TABLE.name, test)
         write_record(store / paths.COMPETITION.name, layout.competition)
+        decoding = Decoding(size_px=config.size_px, fit=config.fit, bits=config.bits)
+        write_record(store / paths.DECODING.name, decoding)
         shutil.copyfile(layout.sample_submission, store / paths.SAMPLE_SUBMISSION.name)
 
         clusters = find_clusters(train, test)

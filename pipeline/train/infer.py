@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipeline.core.progress import track
 from pipeline.core.shapes import Images, Probabilities
-from pipeline.train.device import Compute
-from pipeline.train.models import Classifier, load_model
+from pipeline.train.device import Compute, choose_compute
+from pipeline.train.models import Classifier, Description, load_model
 
 BATCH = 256
 """Images that are predicted at a time. In batches of another size convolutions may round
@@ -54,25 +54,24 @@ def predict(
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network on its device, in its precision, with its classes."""
+    """A network on its device, which predicts as its weights file says."""
 
     model: Classifier
-    classes: list[str]
-    """The classes in the order of the probabilities."""
+    description: Description
     compute: Compute
-    tta: bool
-    """Predict the mean over the square's eight symmetries."""
 
     def predict(self, images: Images) -> Probabilities:
         """Class probabilities of a batch; of the same batch the bits of stage `train`."""
-        return predict_batch(self.model, images, self.compute, self.tta)
+        torch.set_num_threads(self.description.threads)
+        return predict_batch(self.model, images, self.compute, self.description.tta)
 
 
-def load_network(path: Path, compute: Compute, tta: bool) -> TrainedNetwork:
-    """Read a weights file. Raises TrainError as load_model does."""
-    model, classes = load_model(path)
+def load_network(path: Path, device: str) -> TrainedNetwork:
+    """Read a weights file. Raises TrainError as load_model and choose_compute do."""
+    model, description = load_model(path)
+    compute = choose_compute(device, description.precision)
     model = model.to(compute.device).to(memory_format=torch.channels_last)  # as fit.py trains it
-    return TrainedNetwork(model, classes, compute, tta)
+    return TrainedNetwork(model, description, compute)
 
 
 def symmetries(

@@ -122,6 +122,8 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     name = config.ensemble.name
     unpack_commit(folder / CODE)
     write_text(folder / CODE / ".dvc" / "config.local", "[core]\n    no_scm = true\n")
+    for start in _starts(config):
+        _copy(start, folder / CODE / start)
     for file in weights:
         _copy(file, folder / DEFAULTS.MODEL_DIR / file.relative_to("models"))
     for file in (paths.submission(name), paths.card(name)):
@@ -143,6 +145,28 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     for text in (ENTRY_POINTS, "README.md"):
         write_text(folder / text, render(text, **facts))
     write_text(folder / STRUCTURE, list_structure([*_files(folder), STRUCTURE]))
+
+
+def _starts(config: Config) -> list[Path]:
+    """The files that trainings start from, which no commit needs to hold.
+
+    Raises TrainError for one that is missing or another one, SubmissionError for one elsewhere.
+    """
+    networks = [config.train.models[member].network for member in config.train.members]
+    found = []
+    for network in networks:
+        if network.family == "small" or network.weights is None:
+            continue
+        network.weights.check()
+        file = Path(network.weights.file)
+        if file.is_absolute() or ".." in file.parts:
+            raise SubmissionError(
+                f"{paths.PARAMS}: network.weights: {file}: expected a file in this folder, named "
+                "relative to it, which the package can hold. Move it, correct its name, and run: "
+                "dvc repro"
+            )
+        found.append(file)
+    return found
 
 
 def render(text: str, **facts: object) -> str:

@@ -196,7 +196,8 @@ def _predict(config: Config, source: Path | None) -> None:
                 f"{len(missing)} of {len(form.ids)} {examples(missing)}"
             )
         files = [members[image_id] for image_id in form.ids]
-        found = predict.score(ensemble, archive, files, form.ids, config.prepare)
+        largest = config.prepare.max_side_px
+        found = predict.score(ensemble, archive, files, form.ids, largest)
     if found.broken:
         raise ImageError(
             f"{archive.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
