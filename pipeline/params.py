@@ -5,7 +5,9 @@ values (1e-3 is a number) and a repeated key is an error.
 """
 
 import difflib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,9 +16,12 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from pipeline.core import paths
 from pipeline.core.errors import ConfigError
+from pipeline.core.files import remove_abandoned
+from pipeline.core.ours import overlap
 from pipeline.core.section import Section
-from pipeline.download.config import DownloadConfig
+from pipeline.download.config import DownloadConfig, LocalSource
 from pipeline.ensemble.config import EnsembleConfig
 from pipeline.prepare.config import PrepareConfig
 from pipeline.split.config import SplitConfig
@@ -42,6 +47,62 @@ class Config(Section):
                 f"makes {count} folds, numbered from 0"
             )
         return self
+
+    def outputs(self) -> list[Path]:
+        """What the stages remove or replace."""
+        return paths.outputs(self.ensemble.name, self.train.members, self.train.folds)
+
+    def inputs(self) -> Iterator[tuple[str, Path]]:
+        """The files and folders of others that the stages read, each with its parameter."""
+        if isinstance(self.download, LocalSource):
+            yield "download.folder", Path(self.download.folder)
+        if self.prepare.corrections is not None:
+            yield "prepare.corrections", Path(self.prepare.corrections)
+        for model, config in self.train.models.items():
+            if config.network.family == "timm" and config.network.weights is not None:
+                yield f"train.models.{model}.network.weights", Path(config.network.weights)
+        for place, member in enumerate(self.ensemble.external):
+            yield f"ensemble.external.{place}.oof", Path(member.oof)
+            yield f"ensemble.external.{place}.test", Path(member.test)
+
+
+def check_places(config: Config) -> None:
+    """Raise ConfigError where a stage would remove what a parameter names, or DVC refuse an output.
+
+    DVC removes the outputs of a stage before it runs: an input among them would be lost.
+    """
+    outputs = config.outputs()
+    for parameter, place in config.inputs():
+        linked = [each for each in place.glob("*") if each.is_symlink()] if place.is_dir() else []
+        for each in (place, *linked):
+            for output in outputs:
+                if overlap(each, output):
+                    raise ConfigError(
+                        f"{paths.PARAMS}: {parameter}: {each} is, holds or lies in {output}, which "
+                        "the stages remove before they write it: your files would be lost. Move "
+                        "them to a folder of their own (competitions/NAME), and name that one"
+                    )
+    if "DVC_ROOT" in os.environ:  # only DVC minds, and only after a stage has run
+        _refuse_links_out(outputs)
+
+
+def _refuse_links_out(outputs: list[Path]) -> None:
+    here = Path.cwd().resolve()
+    roots = [each for each in (here, *here.parents) if (each / ".git").exists()]
+    for output in outputs:
+        folder = output.parent.resolve()
+        if roots and not folder.is_relative_to(roots[0]):
+            raise ConfigError(
+                f"{output.parent}: is a link out of this repository, to {folder}, and DVC refuses "
+                "outputs there. Put a folder in its place; to keep large files on another disk: "
+                "dvc cache dir FOLDER, and dvc config cache.type symlink"
+            )
+
+
+def remove_leftovers(config: Config) -> None:
+    """Remove what killed processes have left half-written beside the outputs."""
+    for folder in sorted({output.parent for output in config.outputs()} - {Path()}):
+        remove_abandoned(folder)
 
 
 def read_config(path: Path) -> Config:

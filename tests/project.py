@@ -192,4 +192,5 @@ def digests(folder: Path, *patterns: str) -> dict[str, bytes]:
         str(path.relative_to(folder)): path.read_bytes()
         for pattern in patterns
         for path in sorted(folder.glob(pattern))
+        if path.is_file()
     }

@@ -37,7 +37,7 @@ def imported_files(file: Path) -> set[Path]:
 def true_imports(stage: str) -> list[str]:
     """Everything that a stage's module imports, and what that imports."""
     seen: set[Path] = set()
-    left = {ROOT / "pipeline" / stage / "stage.py"}
+    left = {module_file(f"pipeline.{stage}.stage") or ROOT / "pipeline" / f"{stage}.py"}
     while left:
         file = left.pop()
         seen.add(file)
