@@ -73,8 +73,10 @@ def check_places(config: Config) -> None:
     """
     outputs = config.outputs()
     for parameter, place in config.inputs():
-        linked = [each for each in place.glob("*") if each.is_symlink()] if place.is_dir() else []
-        for each in (place, *linked):
+        links: list[Path] = []
+        if place.is_dir():
+            links = [Path(entry) for entry in os.scandir(place) if entry.is_symlink()]
+        for each in (place, *links):
             for output in outputs:
                 if overlap(each, output):
                     raise ConfigError(

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPETITIONS = ROOT / "competitions"
 """Real data, not in git."""
 
-COPIED = ["pipeline", "profiles", "corrections", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
+COPIED = [
+    "pipeline", "profiles", "corrections", "dvc.yaml", "Makefile",
+    ".dvcignore", ".gitignore", ".gitattributes",
+]  # fmt: skip
 
 PARAMS = """\
 # a test

@@ -25,8 +25,7 @@ def refuse_others(*places: Path, reserved: Iterable[Path] = (), submission: bool
     whatever is there now. submission: whether the places are a submission and its card, which
     no other command replaces.
     """
-    listed = MADE.read_text(encoding="utf-8").splitlines() if MADE.is_file() else []
-    made = set(listed)
+    made = set(os.fsdecode(MADE.read_bytes()).split("\n")) if MADE.is_file() else set()
     for place in places:
         for kept in reserved:
             if overlap(place, kept):
@@ -48,8 +47,9 @@ def remember(*places: Path) -> None:
     # Where the list cannot be written, the next run takes them for somebody else's.
     with contextlib.suppress(OSError):
         MADE.parent.mkdir(exist_ok=True)
-        with MADE.open("a", encoding="utf-8") as file:
-            file.writelines(f"{_line(each)}\n" for place in places for each in _files(place))
+        files = [file for place in places for file in _files(place)]
+        with MADE.open("ab") as made:
+            made.writelines(os.fsencode(f"{line}\n") for file in files if (line := _line(file)))
 
 
 def overlap(place: Path, other: Path) -> bool:
@@ -66,11 +66,13 @@ def overlap(place: Path, other: Path) -> bool:
 
 
 def _lies_in(inner: Path, outer: Path) -> bool:
+    """The last part of either path is not followed where it is a link."""
     if inner.is_relative_to(outer):
         return True
     if not outer.exists() or outer.is_symlink():
         return False
-    return any(each.exists() and each.samefile(outer) for each in (inner, *inner.parents))
+    places = inner.parents if inner.is_symlink() else (inner, *inner.parents)
+    return any(each.exists() and each.samefile(outer) for each in places)
 
 
 def _files(place: Path) -> list[Path]:
@@ -80,10 +82,10 @@ def _files(place: Path) -> list[Path]:
     return [place] if os.path.lexists(place) else []
 
 
-def _line(file: Path) -> str:
-    """A file's line in the list; of anything but a plain file none that the list has."""
+def _line(file: Path) -> str | None:
+    """A file's line in the list; None for a link or anything else that is no plain file."""
     if file.is_symlink() or not file.is_file():
-        return ""
+        return None
     where = os.path.relpath(file.parent.resolve() / file.name, Path.cwd().resolve())
     return f"{sha256_of(file)}  {where}"
 
