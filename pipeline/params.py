@@ -91,12 +91,13 @@ def check_places(config: Config) -> None:
 def _refuse_links_out(outputs: list[Path]) -> None:
     here = Path.cwd().resolve()
     roots = [each for each in (here, *here.parents) if (each / ".git").exists()]
-    for output in outputs:
-        folder = output.parent.resolve()
-        if roots and not folder.is_relative_to(roots[0]):
+    not_cached = {paths.FOLDS.parent, paths.LEDGER.parent}
+    for folder in sorted({output.parent for output in outputs} - not_cached):
+        place = folder.resolve()
+        if roots and not place.is_relative_to(roots[0]):
             raise ConfigError(
-                f"{output.parent}: is a link out of this repository, to {folder}, and DVC refuses "
-                "outputs there. Put a folder in its place; to keep large files on another disk: "
+                f"{folder}: expected a folder in this repository, found a link to {place}, where "
+                "DVC refuses outputs. Put a folder there; to keep large files on another disk: "
                 "dvc cache dir FOLDER, and dvc config cache.type symlink"
             )
 
