@@ -77,5 +77,5 @@ def outputs(name: str, members: Iterable[str], folds: Iterable[int]) -> list[Pat
     models = [model_folder(member, fold) for member in members for fold in folds]
     ensemble = [submission(name), card(name), ENSEMBLE_OOF]
     report = [LEADERBOARD, REPORT, FIGURES, CONFUSION, RELIABILITY]
-    data = [CHECKED, RAW, HIDDEN, STORE, AUDIT, FOLDS, FOLDS_SUMMARY]
+    data = [RAW, HIDDEN, STORE, AUDIT, CHECKED, FOLDS, FOLDS_SUMMARY]
     return [*data, *models, *ensemble, *report, DOWNLOADED, RESUME, LIVE]
