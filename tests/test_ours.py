@@ -1,6 +1,7 @@
 """No command writes over a file that the pipeline did not make, and no stage removes an input."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def test_a_file_is_ours_as_long_as_it_has_the_bytes_that_we_wrote() -> None:
 
 def test_a_folder_is_ours_if_all_its_files_are() -> None:
     fill(Path("package"), {"a": b"a", "b/c": b"c"})
+    a_submission()
+    shutil.copytree("submissions", "package/submissions")
     remember(Path("package"))
     assert is_ours(Path("package"))
     (Path("package") / "b" / "link").symlink_to("c")

@@ -22,8 +22,8 @@ def refuse_others(*places: Path, reserved: Iterable[Path] = (), submission: bool
     """Raise OutputError where writing to a place would replace a file that we did not make.
 
     A folder is ours if all files in it are. reserved: where nothing of this command may lie,
-    whatever is there now. submission: whether the places are a submission and its card, which
-    no other command replaces.
+    whatever is there now. submission: whether the places are a submission and its card; else
+    they are none of ours either.
     """
     made = set(os.fsdecode(MADE.read_bytes()).split("\n")) if MADE.is_file() else set()
     for place in places:
@@ -33,8 +33,9 @@ def refuse_others(*places: Path, reserved: Iterable[Path] = (), submission: bool
                     f"{place}: is the place of {kept}, which belongs to the pipeline. Name another"
                 )
         for file in _files(place):
-            carded = file.is_file() and _has_card(file)
-            if (carded and not submission) or not (carded or _line(file) in made):
+            in_made = _line(file) in made
+            is_submission = file == place and file.is_file() and _has_card(file)
+            if not (in_made or is_submission if submission else in_made and not is_submission):
                 raise OutputError(
                     f"{file}: expected nothing there, or what this command made, found another "
                     "file, or one that was changed since: it would be lost. Move it to another "
