@@ -14,7 +14,7 @@ import typer
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.progress import say
-from pipeline.params import Config, check_places, read_config, remove_leftovers
+from pipeline.params import Config, read_config, remove_leftovers
 
 app = typer.Typer(
     add_completion=False,
@@ -301,9 +301,7 @@ def use(profile: Annotated[str, typer.Argument(help="A name that `profiles` list
 
 
 def _config() -> Config:
-    config = read_config(paths.PARAMS)
-    check_places(config)
-    return config
+    return read_config(paths.PARAMS)
 
 
 def main() -> int:

@@ -66,13 +66,49 @@ class Config(Section):
             yield f"ensemble.external.{place}.test", Path(member.test)
 
 
-def check_places(config: Config) -> None:
+def read_config(path: Path) -> Config:
+    """Read and check a params file, before any stage runs.
+
+    Raises ConfigError with one line for each mistake, and as _check_places does.
+    """
+    config = parse_config(path)
+    _check_places(config)
+    return config
+
+
+def parse_config(path: Path) -> Config:
+    """A params file as typed values. Raises ConfigError with one line for each mistake."""
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: no such file. Run in the repository's root, or: make use PROFILE=synthetic"
+        )
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        line = f"line {place.line + 1}" if place else "not YAML"
+        problem = " ".join(str(error.problem).split())
+        raise ConfigError(f"{path}: {line}: {problem}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in error.errors()]
+        raise ConfigError("\n".join(mistakes)) from error
+
+
+def _check_places(config: Config) -> None:
     """Raise ConfigError where a stage would remove what a parameter names, or DVC refuse an output.
 
     DVC removes the outputs of a stage before it runs: an input among them would be lost.
     """
     outputs = config.outputs()
     for parameter, place in config.inputs():
+        if "\0" in str(place):
+            raise ConfigError(f"{paths.PARAMS}: {parameter}: expected a path, found {str(place)!r}")
         links: list[Path] = []
         if place.is_dir():
             links = [Path(entry) for entry in os.scandir(place) if entry.is_symlink()]
@@ -106,30 +142,6 @@ def remove_leftovers(config: Config) -> None:
     """Remove what killed processes have left half-written beside the outputs."""
     for folder in sorted({output.parent for output in config.outputs()} - {Path()}):
         remove_abandoned(folder)
-
-
-def read_config(path: Path) -> Config:
-    """Read and validate a params file. Raises ConfigError with one line for each mistake."""
-    if not path.is_file():
-        raise ConfigError(
-            f"{path}: no such file. Run in the repository's root, or: make use PROFILE=synthetic"
-        )
-    try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        place = error.problem_mark or error.context_mark
-        line = f"line {place.line + 1}" if place else "not YAML"
-        problem = " ".join(str(error.problem).split())
-        raise ConfigError(f"{path}: {line}: {problem}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in error.errors()]
-        raise ConfigError("\n".join(mistakes)) from error
 
 
 def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:

@@ -59,11 +59,14 @@ def overlap(place: Path, other: Path) -> bool:
     Links are followed, and names compared as the file system does. A link to a file is a place of
     its own: removing it leaves the file.
     """
-    return any(
-        _lies_in(one, two) or _lies_in(two, one)
-        for one in (place.absolute(), place.resolve())
-        for two in ([other.absolute()] if other.is_file() else [other.absolute(), other.resolve()])
-    )
+    mine, theirs = [place.absolute(), _real(place)], [other.absolute()]
+    if not other.is_file():
+        theirs.append(_real(other))
+    return any(_lies_in(one, two) or _lies_in(two, one) for one in mine for two in theirs)
+
+
+def _real(place: Path) -> Path:
+    return Path(os.path.realpath(place))  # Path.resolve raises on a loop of links
 
 
 def _lies_in(inner: Path, outer: Path) -> bool:
@@ -87,8 +90,9 @@ def _line(file: Path) -> str | None:
     """A file's line in the list; None for a link or anything else that is no plain file."""
     if file.is_symlink() or not file.is_file():
         return None
-    where = os.path.relpath(file.parent.resolve() / file.name, Path.cwd().resolve())
-    return f"{sha256_of(file)}  {where}"
+    where, here = file.parent.resolve() / file.name, Path.cwd().resolve()
+    shown = where.relative_to(here) if where.is_relative_to(here) else where
+    return f"{sha256_of(file)}  {shown.as_posix()}"
 
 
 class _Hashes(BaseModel):

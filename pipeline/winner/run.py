@@ -20,7 +20,7 @@ from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.section import Section
 from pipeline.core.tables import read_csv
-from pipeline.params import Config, read_config
+from pipeline.params import Config, parse_config
 from pipeline.raw.archive import ImageArchive
 from pipeline.raw.roles import RawFolder
 from pipeline.scoring.metrics import metric_named
@@ -81,7 +81,7 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
                 f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
             )
         _enter(root, settings)
-        config = read_config(paths.PARAMS)
+        config = parse_config(paths.PARAMS)  # no stage here removes what the source of data names
         match step:
             case "prepare_data":
                 _prepare_data(config)
