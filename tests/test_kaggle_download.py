@@ -129,7 +129,8 @@ def test_a_file_that_is_damaged_each_time_is_an_error_and_nothing_appears(
     server.fault("GET file", kind, times=100, on={"path": "test_data.zip"})
     done = command(server, project, "download")
     assert last_line(done).startswith("KaggleError: test_data.zip: arrived damaged: ")
-    assert not (project / "data").exists() or not list((project / "data").iterdir())
+    assert [path.name for path in (project / "data").iterdir()] == [".download"]  # the others
+    assert not list((project / "data" / ".download").rglob("test_data*"))
 
 
 def test_what_is_complete_survives_a_broken_run(server: KaggleServer, project: Path) -> None:
