@@ -14,7 +14,7 @@ import typer
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.progress import say
-from pipeline.params import Config, read_config
+from pipeline.params import Config, read_config, remove_leftovers
 
 app = typer.Typer(
     add_completion=False,
@@ -37,6 +37,15 @@ CompetitionOption = Annotated[
         help="Slug or address; by default download.competition of params.yaml.",
     ),
 ]
+
+
+@app.command(rich_help_panel=STAGES)
+def params() -> None:
+    """Check params.yaml whole, before DVC removes the outputs of any other stage."""
+    from pipeline.core.files import write_text
+
+    remove_leftovers(_config())
+    write_text(paths.CHECKED, "Every stage comes after the check of params.yaml.\n")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -220,7 +229,9 @@ def jobs(
     """Train every model and fold that is out of date, several in parallel, through DVC."""
     from pipeline.commands import jobs
 
-    jobs.run(_config().train, count)
+    config = _config()
+    remove_leftovers(config)
+    jobs.run(config.train, count)
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -232,6 +243,7 @@ def repro(
     """Rebuild what is out of date, as `dvc repro` does, without DVC's hints."""
     from pipeline.commands.repro import reproduce
 
+    _config()
     reproduce(stages or [])
 
 

@@ -6,7 +6,9 @@ values (1e-3 is a number) and a repeated key is an error.
 
 import difflib
 import math
+import os
 import re
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -17,9 +19,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from pipeline.core import paths
 from pipeline.core.errors import ConfigError
+from pipeline.core.files import remove_abandoned
+from pipeline.core.ours import overlap
 from pipeline.core.section import Section
-from pipeline.download.config import DownloadConfig
+from pipeline.download.config import DownloadConfig, LocalSource
 from pipeline.ensemble.config import EnsembleConfig
 from pipeline.prepare.config import PrepareConfig
 from pipeline.split.config import SplitConfig
@@ -54,9 +59,36 @@ class Config(Section):
             )
         return self
 
+    def outputs(self) -> list[Path]:
+        """What the stages remove or replace."""
+        return paths.outputs(self.ensemble.name, self.train.members, self.train.folds)
+
+    def inputs(self) -> Iterator[tuple[str, Path]]:
+        """The files and folders of others that the stages read, each with its parameter."""
+        if isinstance(self.download, LocalSource):
+            yield "download.folder", Path(self.download.folder)
+        if self.prepare.corrections is not None:
+            yield "prepare.corrections", Path(self.prepare.corrections)
+        for model, config in self.train.models.items():
+            if config.network.family == "timm" and config.network.weights is not None:
+                yield f"train.models.{model}.network.weights", Path(config.network.weights.file)
+        for place, member in enumerate(self.ensemble.external):
+            yield f"ensemble.external.{place}.oof", Path(member.oof)
+            yield f"ensemble.external.{place}.test", Path(member.test)
+
 
 def read_config(path: Path) -> Config:
-    """Read and validate a params file. Raises ConfigError with one line for each mistake."""
+    """Read and check a params file, before any stage runs.
+
+    Raises ConfigError with one line for each mistake, and as _check_places does.
+    """
+    config = parse_config(path)
+    _check_places(config)
+    return config
+
+
+def parse_config(path: Path) -> Config:
+    """A params file as typed values. Raises ConfigError with one line for each mistake."""
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such file. Run in the repository's root, or: make use PROFILE=synthetic"
@@ -110,6 +142,50 @@ def _count_values(node: Node | None, known: dict[int, float]) -> float:
             parts = chain.from_iterable(node.value)
         known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
     return known[id(node)]
+
+
+def _check_places(config: Config) -> None:
+    """Raise ConfigError where a stage would remove what a parameter names, or DVC refuse an output.
+
+    DVC removes the outputs of a stage before it runs: an input among them would be lost.
+    """
+    outputs = config.outputs()
+    for parameter, place in config.inputs():
+        if "\0" in str(place):
+            raise ConfigError(f"{paths.PARAMS}: {parameter}: expected a path, found {str(place)!r}")
+        links: list[Path] = []
+        if place.is_dir():
+            links = [Path(entry) for entry in os.scandir(place) if entry.is_symlink()]
+        for each in (place, *links):
+            for output in outputs:
+                if overlap(each, output):
+                    raise ConfigError(
+                        f"{paths.PARAMS}: {parameter}: {each} is, holds or lies in {output}, which "
+                        "the stages remove before they write it: your files would be lost. Move "
+                        "them to a folder of their own (competitions/NAME), and name that one"
+                    )
+    if "DVC_ROOT" in os.environ:  # only DVC minds, and only after a stage has run
+        _refuse_links_out(outputs)
+
+
+def _refuse_links_out(outputs: list[Path]) -> None:
+    here = Path.cwd().resolve()
+    roots = [each for each in (here, *here.parents) if (each / ".git").exists()]
+    not_cached = {paths.FOLDS.parent, paths.LEDGER.parent}
+    for folder in sorted({output.parent for output in outputs} - not_cached):
+        place = folder.resolve()
+        if roots and not place.is_relative_to(roots[0]):
+            raise ConfigError(
+                f"{folder}: expected a folder in this repository, found a link to {place}, where "
+                "DVC refuses outputs. Put a folder there; to keep large files on another disk: "
+                "dvc cache dir FOLDER, and dvc config cache.type symlink"
+            )
+
+
+def remove_leftovers(config: Config) -> None:
+    """Remove what killed processes have left half-written beside the outputs."""
+    for folder in sorted({output.parent for output in config.outputs()} - {Path()}):
+        remove_abandoned(folder)
 
 
 def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:

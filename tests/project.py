@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPETITIONS = ROOT / "competitions"
 """Real data, not in git."""
 
-COPIED = ["pipeline", "profiles", "corrections", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
+COPIED = [
+    "pipeline", "profiles", "corrections", "dvc.yaml", "Makefile",
+    ".dvcignore", ".gitignore", ".gitattributes",
+]  # fmt: skip
 
 PARAMS = """\
 # a test
@@ -194,4 +197,5 @@ def digests(folder: Path, *patterns: str) -> dict[str, bytes]:
         str(path.relative_to(folder)): path.read_bytes()
         for pattern in patterns
         for path in sorted(folder.glob(pattern))
+        if path.is_file()
     }

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition
-from pipeline.core.errors import EnsembleError, SubmissionError, TableError
+from pipeline.core.errors import EnsembleError, OutputError, SubmissionError, TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_csv, write_predictions, write_table
 from pipeline.ensemble import stage as ensemble
@@ -107,6 +107,23 @@ def weights_of(card: Card) -> list[float]:
 def outputs() -> dict[str, bytes]:
     files = [paths.submission("tiny"), paths.card("tiny"), paths.ENSEMBLE_OOF]
     return {str(file): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("file", [paths.submission("tiny"), paths.card("tiny")])
+def test_a_file_of_a_person_is_not_replaced_and_its_own_are(
+    competing: Competing, file: Path
+) -> None:
+    competing.run()
+    before = outputs()
+    competing.run()
+    assert outputs() == before
+    file.write_text("mine")
+    with pytest.raises(
+        OutputError, match=r"^submissions/tiny.csv: expected nothing|^submissions/tiny.json: exp"
+    ):
+        competing.run()
+    assert file.read_text() == "mine"
+    assert {**outputs(), str(file): before[str(file)]} == before
 
 
 def test_the_mean_of_the_models_is_submitted_by_id(competing: Competing) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -70,7 +71,20 @@ def test_all_pages_of_files_arrive_and_their_hashes_are_recorded(
     assert {file["name"]: file["sha256"] for file in manifest["raw"]} == {
         name: sha256(content).hexdigest() for name, content in FILES.items()
     }
-    assert not (project / ".resume").exists() or not list((project / ".resume").iterdir())
+    assert sorted(path.name for path in (project / "data").iterdir()) == ["hidden", "raw"]
+
+
+OTHER_DISK = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not OTHER_DISK.is_dir(), reason="there is no second file system here")
+def test_the_data_may_lie_on_another_disk(server: KaggleServer, project: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK) as disk:
+        (project / "data").symlink_to(disk)
+        assert (project / "data").stat().st_dev != project.stat().st_dev
+        done = command(server, project, "download")
+        assert done.returncode == 0, done.stderr
+        assert raw(project) == FILES
 
 
 def test_a_competition_may_be_given_by_its_address(server: KaggleServer, project: Path) -> None:
@@ -115,7 +129,8 @@ def test_a_file_that_is_damaged_each_time_is_an_error_and_nothing_appears(
     server.fault("GET file", kind, times=100, on={"path": "test_data.zip"})
     done = command(server, project, "download")
     assert last_line(done).startswith("KaggleError: test_data.zip: arrived damaged: ")
-    assert not (project / "data").exists() or not list((project / "data").iterdir())
+    assert [path.name for path in (project / "data").iterdir()] == [".download"]  # the others
+    assert not list((project / "data" / ".download").rglob("test_data*"))
 
 
 def test_what_is_complete_survives_a_broken_run(server: KaggleServer, project: Path) -> None:
@@ -332,4 +347,4 @@ def test_the_class_competition_is_rebuilt_from_the_served_dataset(
         "train_labels.csv",
     ]
     assert (project / "data/hidden/solution.csv").read_text().startswith("id,label,Usage\n")
-    assert not (project / ".resume" / "download").exists()
+    assert not (project / "data" / ".download").exists()

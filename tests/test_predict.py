@@ -12,7 +12,7 @@ import pytest
 import torch
 from cards import make_card
 from pictures import fill, pack, png, rows_of
-from project import PARAMS, stage
+from project import PARAMS, digests, stage
 
 from pipeline.core import paths
 from pipeline.core.competition import Decoding
@@ -20,11 +20,13 @@ from pipeline.core.errors import (
     ArchiveError,
     EnsembleError,
     ImageError,
+    OutputError,
     PipelineError,
     TableError,
     TrainError,
 )
 from pipeline.core.files import sha256_of
+from pipeline.core.ours import remember
 from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
 from pipeline.params import Config, read_config
@@ -379,6 +381,7 @@ def test_an_interrupted_run_leaves_the_earlier_output(
     files = {f"{number:03}.png": png(number, (4, 4)) for number in range(BATCH + 1)}
     fill(Path("new"), files)
     Path("out.csv").write_text("earlier")
+    remember(Path("out.csv"))
     calls = []
 
     def stop(_: TrainedNetwork, images: np.ndarray) -> np.ndarray:
@@ -393,23 +396,58 @@ def test_an_interrupted_run_leaves_the_earlier_output(
     assert calls == [BATCH] * 4 + [1]
     assert Path("out.csv").read_text() == "earlier"
     assert sorted(path.name for path in Path().iterdir()) == [
-        "models", "new", "out.csv", "params.yaml", "submissions",
+        ".resume", "models", "new", "out.csv", "params.yaml", "submissions",
     ]  # fmt: skip
 
 
-def test_the_output_overwrites_nothing_that_is_needed(config: Config) -> None:
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("./new.zip", "new.zip: expected nothing there, or what this command made, found another"),
+        ("params.yaml", "params.yaml: is the place of params.yaml, which belongs to the pipeline"),
+        ("submissions/../params.yaml", "submissions/../params.yaml: is the place of params.yaml"),
+        ("submissions/ledger.csv", "submissions/ledger.csv: is the place of submissions/ledger"),
+        ("submissions/tiny.csv", "submissions/tiny.csv: is the place of submissions/tiny.csv"),
+        ("submissions/other.csv", "submissions/other.csv: expected nothing there"),
+        ("models/one/fold0/new.csv", "models/one/fold0/new.csv: is the place of models/one/fold0"),
+        ("data/raw/new.csv", "data/raw/new.csv: is the place of data/raw"),
+        ("train.csv", "train.csv: expected nothing there"),
+        ("link.csv", "link.csv: expected nothing there"),
+        ("gone.csv", "gone.csv: expected nothing there"),
+        ("names.csv", "names.broken.csv: expected nothing there"),
+    ],
+)
+def test_the_output_overwrites_nothing_that_it_did_not_make(
+    config: Config, output: str, said: str
+) -> None:
+    pack(Path("new.zip"), {"a.png": png(1), "broken.png": b"x"})
+    fill(Path(), {"train.csv": b"mine", "names.broken.csv": b"mine"})
+    Path("link.csv").symlink_to("train.csv")
+    Path("gone.csv").symlink_to("nothing")
+    shutil.copy("submissions/tiny.csv", "submissions/other.csv")
+    other = make_card(name="other", sha256={"submission": sha256_of(Path("submissions/tiny.csv"))})
+    write_record(paths.card("other"), other)
+    remember(Path("submissions/other.csv"))  # as stage ensemble does
+    before = digests(Path(), "**/*")
+    with pytest.raises(OutputError) as caught:
+        predict.run(config, Path("new.zip"), Path(output))
+    assert str(caught.value).startswith(said)
+    assert digests(Path(), "**/*") == before
+
+
+def test_its_own_output_is_replaced_until_somebody_changes_it(config: Config) -> None:
+    pack(Path("new.zip"), {"a.png": png(1), "broken.png": b"x"})
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"new.zip: 1 of 2 images cannot be read"):
+            predict.run(config, Path("new.zip"), Path("out.csv"))
     pack(Path("new.zip"), {"a.png": png(1)})
-    Path("folder").mkdir()
-    before = Path("new.zip").read_bytes(), Path("submissions/tiny.csv").read_bytes()
-    for output, message in (
-        ("./new.zip", "new.zip: would overwrite the images. Set --output to another file"),
-        ("submissions/tiny.csv", "submissions/tiny.csv: would overwrite the submission. Set --output"),
-        ("folder", "folder: expected a file to write, found a folder. Set --output"),
-    ):  # fmt: skip
-        with pytest.raises(TableError) as caught:
-            predict.run(config, Path("new.zip"), Path(output))
-        assert str(caught.value).startswith(message)
-    assert before == (Path("new.zip").read_bytes(), Path("submissions/tiny.csv").read_bytes())
+    predict.run(config, Path("new.zip"), Path("out.csv"))
+    assert not Path("out.broken.csv").exists()
+    Path("out.csv").write_text(f"{Path('out.csv').read_text()}mine")
+    with pytest.raises(OutputError, match=r"out.csv: expected nothing there"):
+        predict.run(config, Path("new.zip"), Path("out.csv"))
+    with pytest.raises(TableError, match=r"^models: expected a file to write, found a folder"):
+        predict.run(config, Path("new.zip"), Path("models"))
 
 
 def a_card(**changes: Any) -> Callable[[Config], None]:

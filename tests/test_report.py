@@ -205,7 +205,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 def test_each_figure_of_the_page_is_the_one_that_dvc_gets() -> None:
     page = build()
-    figures = flatten(json.loads(report.FIGURES.read_text()))
+    figures = flatten(json.loads(paths.FIGURES.read_text()))
     assert page.figures == figures
     names = {name.split(".")[0] for name in figures}
     assert names == {
@@ -230,13 +230,13 @@ def test_the_figures_are_those_of_the_files() -> None:
     counts = confusion_matrix(labels, predicted)
     shown = re.findall(r"<strong>([\d,]+)</strong>", paths.REPORT.read_text())
     assert [int(count.replace(",", "")) for count in shown] == counts.ravel().tolist()
-    plotted = pd.read_csv(report.CONFUSION)
+    plotted = pd.read_csv(paths.CONFUSION)
     np.testing.assert_array_equal(confusion_matrix(plotted["actual"], plotted["predicted"]), counts)
 
 
 def test_the_same_inputs_give_the_same_bytes_in_another_process() -> None:
     build()
-    files = (paths.REPORT, report.FIGURES, report.CONFUSION, report.RELIABILITY)
+    files = (paths.REPORT, paths.FIGURES, paths.CONFUSION, paths.RELIABILITY)
     before = [file.read_bytes() for file in files]
     code = f"from pipeline.report import stage as report; report.run({NAME!r})"
     for seed in ("1", "2"):
@@ -610,7 +610,7 @@ def test_dvc_metrics_and_plots_show_the_figures_of_the_page(
         env=environment(),
     ).stdout  # fmt: skip
     files = json.loads(shown)[""]["data"]
-    assert flatten(files[str(report.FIGURES)]["data"]) == page.figures
+    assert flatten(files[str(paths.FIGURES)]["data"]) == page.figures
     solution = files[str(paths.LEADERBOARD)]["data"]["solution"]
     assert solution["public"]["scores"]["accuracy"] == page.figures["leaderboard.public"]
     done = run(project, "dvc", "plots", "show", "reports/confusion.csv", "reports/reliability.csv")

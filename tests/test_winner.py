@@ -15,9 +15,10 @@ from pictures import fill, png, rows_of
 from project import copy_project, digests, run, stage
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, SubmissionError, TrainError
+from pipeline.core.errors import ConfigError, OutputError, SubmissionError, TrainError
 from pipeline.core.files import sha256_of
 from pipeline.core.machine import cores
+from pipeline.core.ours import remember
 from pipeline.core.record import write_record
 from pipeline.download.config import (
     DownloadConfig,
@@ -108,15 +109,17 @@ def test_without_a_submission_or_git_the_command_says_so(ready: Path) -> None:
     assert refused() == "submissions/tiny.csv: no such file. Run: dvc repro"
 
 
-@pytest.mark.parametrize("place", ["winner/tiny/mine.txt", "winner/tiny.zip"])
-def test_files_of_others_are_never_replaced(ready: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["winner/tiny/mine.txt", "winner/tiny/a/b", "winner/tiny.zip"])
+@pytest.mark.parametrize("beside", [{}, {"winner/tiny/entry_points.md": b"an earlier package"}])
+def test_files_of_others_are_never_replaced(
+    ready: Path, place: str, beside: dict[str, bytes]
+) -> None:
+    fill(ready, beside)
+    remember(*map(Path, beside))
     fill(ready, {place: b"mine"})
-    with pytest.raises(SubmissionError) as caught:
+    with pytest.raises(OutputError) as caught:
         winner.run(read_config(paths.PARAMS), Path("winner"))
-    assert str(caught.value).endswith(
-        ": expected nothing or an earlier package, found something else there. Name another "
-        "place: --output FOLDER"
-    )
+    assert str(caught.value).startswith(f"{place}: expected nothing there, or what this command")
     assert (ready / place).read_bytes() == b"mine"
 
 
@@ -279,7 +282,14 @@ def test_the_same_commit_gives_the_same_bytes_and_the_zip_is_the_folder(
     built: Path, packed: Path, unpacked: Path
 ) -> None:
     first = (packed / "tiny.zip").read_bytes()
-    (packed / "tiny" / "more.txt").write_text("goes")
+    more = packed / "tiny" / "more.txt"
+    more.write_text("mine")
+    done = stage(built, "winner", "--output", str(packed))
+    assert done.returncode == 1
+    assert f"OutputError: {more}: expected nothing there" in done.stdout
+    assert more.read_text() == "mine"
+    more.unlink()
+    (packed / "tiny" / "LICENSE").unlink()
     done = stage(built, "winner", "--output", str(packed))
     assert done.returncode == 0, done.stdout
     assert (packed / "tiny.zip").read_bytes() == first
@@ -367,8 +377,9 @@ def test_code_that_was_changed_after_the_run_is_refused(built: Path, tmp_path: P
     done = stage(project, "winner", "--output", str(tmp_path / "packed"))
     assert done.returncode == 1
     assert (
-        "SubmissionError: submissions/tiny.csv: the package would not repeat it: 5 stages are out "
-        "of date (first: split: pipeline/split modified, train@one-0: pipeline/split modified, "
+        "SubmissionError: submissions/tiny.csv: the package would not repeat it: 6 stages are out "
+        "of date (first: params: pipeline/split modified, split: pipeline/split modified, "
+        "train@one-0: pipeline/split modified). Run: dvc repro"
     ) in done.stdout
     assert not (tmp_path / "packed").exists()
 

@@ -70,6 +70,10 @@ class ReproduceError(PipelineError):
     """A recorded submission cannot be rebuilt."""
 
 
+class OutputError(PipelineError):
+    """A result would replace a file that the pipeline did not make."""
+
+
 class DiskError(PipelineError):
     """No space left, or no right to write."""
 

@@ -20,9 +20,6 @@ from pipeline.download.config import (
 )
 from pipeline.download.local import copy_competition
 
-STAGING = paths.RESUME / "download"
-"""The complete files of an interrupted download."""
-
 MANIFEST = "MANIFEST.json"
 
 
@@ -70,12 +67,12 @@ def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:
             from pipeline.download.kaggle import download_competition
             from pipeline.kaggle.client import Kaggle
 
-            download_competition(config.competition, Kaggle(), raw, STAGING)
+            download_competition(config.competition, Kaggle(), raw, paths.DOWNLOADED)
         case RebuildSource():
             from pipeline.download.kaggle import download_dataset
             from pipeline.download.rebuild import rebuild_competition
             from pipeline.kaggle.client import Kaggle
 
-            archive = download_dataset(config.dataset, Kaggle(), STAGING)
+            archive = download_dataset(config.dataset, Kaggle(), paths.DOWNLOADED)
             rebuild_competition(archive, config, raw, hidden)
-            shutil.rmtree(STAGING)
+            shutil.rmtree(paths.DOWNLOADED)

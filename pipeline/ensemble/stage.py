@@ -14,6 +14,7 @@ from pipeline.core.arrays import read_array
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import sha256_of
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
 from pipeline.core.tables import (
@@ -56,7 +57,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     """Blend the models' predictions on these folds.
 
     Raises TableError or EnsembleError where they do not fit together, SubmissionError where the
-    sample submission cannot hold what the metric scores.
+    sample submission cannot hold what the metric scores, OutputError where another file has the
+    submission's name.
     """
     for external in config.external:
         if external.name in models:
@@ -64,6 +66,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
                 f"params.yaml: ensemble.external: {external.name} is also one of train.members "
                 f"{models}: expected another name"
             )
+    submission = paths.submission(config.name)
+    refuse_others(submission, paths.card(config.name), submission=True)
     competition = read_competition(paths.COMPETITION)
     classes = competition.classes
     metric = metric_named(config.metric, len(classes))
@@ -91,9 +95,9 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
 
-    submission = paths.submission(config.name)
     write_predictions(paths.ENSEMBLE_OOF, images.image_ids, judged.nested.probabilities, classes)
     write_submission(submission, form, test_ids, test.probabilities, test.predicted)
+    remember(submission)  # its card comes later
     scored = OutOfFoldRows(images.image_ids, judged.nested, rows.labels, rows.groups)
     card = Card(
         name=config.name,

@@ -17,6 +17,7 @@ from pipeline.core import paths
 from pipeline.core.competition import Decoding
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say, track
 from pipeline.core.tables import probability_columns, read_csv, write_table
 from pipeline.ensemble.blend import FittedBlend, Prediction
@@ -69,14 +70,13 @@ def run(config: Config, source: Path, output: Path) -> None:
     The columns are the submission's id, one `p_CLASS` for each class, and the label, called as in
     a submission of labels; the rows are in the order of the files. Images that cannot be read have
     no row: they are listed with their reasons in OUTPUT.broken.csv, and raise ImageError after all
-    others are written.
+    others are written. Raises OutputError where a file that is not ours would be replaced.
     """
     if output.is_dir():
         raise TableError(f"{output}: expected a file to write, found a folder. Set --output")
-    submission = paths.submission(config.ensemble.name)
-    for kept, what in ((source, "the images"), (submission, "the submission")):
-        if output.resolve() == kept.resolve():
-            raise TableError(f"{output}: would overwrite {what}. Set --output to another file")
+    listed = output.with_name(f"{output.stem}.broken.csv")
+    reserved = [*paths.OWN_FILES, *config.outputs()]
+    refuse_others(output, listed, reserved=reserved)
     ensemble = load_ensemble(config)
     with open_images(source) as images:
         image_ids = name_images(images.members, ensemble.with_suffix)
@@ -85,16 +85,18 @@ def run(config: Config, source: Path, output: Path) -> None:
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
         found = score(ensemble, images, images.members, image_ids, config.prepare.max_side_px)
-    listed = output.with_name(f"{output.stem}.broken.csv")
+    refuse_others(output, listed, reserved=reserved)  # what came while it computed
     listed.unlink(missing_ok=True)
     failure = ""
     if found.broken:
         write_table(listed, pd.DataFrame(found.broken))
+        remember(listed)
         first = examples([f"{image.file}: {image.reason}" for image in found.broken])
         failure = f"{source}: {len(found.broken)} of {len(image_ids)} images cannot be read {first}"
     if not found.image_ids:
         raise ImageError(f"{failure}, see {listed}")
     write_table(output, _tabulate(ensemble, found))
+    remember(output)
     networks = sum(map(len, ensemble.networks.values()))
     say(f"{output}: {len(found.image_ids)} images, from {networks} networks")
     if failure:

@@ -1,7 +1,6 @@
 """Stage `report`: reports/index.html, and its figures for `dvc metrics` and `dvc plots`."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,6 @@ from pipeline.report.facts import list_figures, read_facts
 from pipeline.report.gallery import show_galleries
 from pipeline.report.page import render_page
 
-FIGURES = Path("reports/metrics.json")
-CONFUSION = Path("reports/confusion.csv")
-RELIABILITY = Path("reports/reliability.csv")
-
 
 def run(name: str) -> None:
     """Write the page and its figures for submissions/NAME.csv.
@@ -31,10 +26,10 @@ def run(name: str) -> None:
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
     page = render_page(facts, show_galleries(facts, images, row_of))
     write_text(paths.REPORT, page)
-    write_text(FIGURES, json.dumps(list_figures(facts), indent=2) + "\n")
+    write_text(paths.FIGURES, json.dumps(list_figures(facts), indent=2) + "\n")
     rows, names = facts.rows, np.array(facts.rows.classes, dtype=object)
     confusion = pd.DataFrame({"actual": names[rows.labels], "predicted": names[rows.predicted]})
-    write_table(CONFUSION, confusion)
+    write_table(paths.CONFUSION, confusion)
     filled = [each for each in facts.reliability.bins if each.rows]
     reliability = pd.DataFrame(
         {
@@ -43,6 +38,6 @@ def run(name: str) -> None:
             "rows": [each.rows for each in filled],
         }
     )
-    write_table(RELIABILITY, reliability)
+    write_table(paths.RELIABILITY, reliability)
     size_mb = len(page.encode()) / 1e6
     say(f"{paths.REPORT}: open it in a browser ({size_mb:.1f} MB, nothing is fetched)")

@@ -7,10 +7,10 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
-from pipeline.core.section import Section
+from pipeline.core.section import NAMES_A_FILE, Section
 from pipeline.train.augment.names import find_fault
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40), NAMES_A_FILE]
 """A label that becomes a folder and a DVC stage; nothing is ever parsed out of it."""
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -219,7 +219,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _members_known(self) -> Self:
         for name, items in (("members", self.members), ("folds", self.folds)):
-            if len(set(map(str, items))) != len(items):
+            if len({str(item).lower() for item in items}) != len(items):  # folders, on any disk
                 raise ValueError(f"expected distinct {name}, found {items}")
         unknown = [member for member in self.members if member not in self.models]
         if unknown:

@@ -28,6 +28,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, examples
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.ensemble.saved import read_fitted
 from pipeline.ledger.git import git, git_bytes
@@ -47,17 +48,11 @@ def run(config: Config, output: Path) -> None:
     """Write OUTPUT/NAME/ and OUTPUT/NAME.zip, each whole or not at all.
 
     Raises SubmissionError where the package would not repeat the submission, as _find_obstacles
-    states, or where other files are in its place; EnsembleError as find_weights does.
+    states; OutputError where other files are in its place; EnsembleError as find_weights does.
     """
     name = config.ensemble.name
     folder, zipped = output / name, output / f"{name}.zip"
-    is_package = (folder / ENTRY_POINTS).is_file()
-    for place in (folder, zipped):
-        if place.exists() and not is_package:
-            raise SubmissionError(
-                f"{place}: expected nothing or an earlier package, found something else there. "
-                "Name another place: --output FOLDER"
-            )
+    refuse_others(folder, zipped, reserved=[*paths.OWN_FILES, *config.outputs()])
     submission = paths.submission(name)
     if not submission.is_file():
         raise SubmissionError(f"{submission}: no such file. Run: dvc repro")
@@ -70,8 +65,10 @@ def run(config: Config, output: Path) -> None:
     read_fitted(paths.card(name), card.blend.fitted, len(weights))
     with new_folder(folder) as partial:
         _fill(partial, config, [file for files in weights.values() for file in files])
+    remember(folder)
     with new_file(zipped) as partial:
         _zip(folder, partial)
+    remember(zipped)
     say(f"{zipped}: {zipped.stat().st_size / 1e6:.1f} MB, the same as {folder}/")
 
 

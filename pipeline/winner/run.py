@@ -16,10 +16,11 @@ import pydantic
 
 from pipeline.core import paths
 from pipeline.core.errors import CompetitionError, ConfigError, ImageError, PipelineError, examples
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.section import Section
 from pipeline.core.tables import read_csv
-from pipeline.params import Config, read_config
+from pipeline.params import Config, parse_config
 from pipeline.raw.archive import ImageArchive
 from pipeline.raw.roles import RawFolder
 from pipeline.scoring.metrics import metric_named
@@ -80,7 +81,7 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
                 f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
             )
         _enter(root, settings)
-        config = read_config(paths.PARAMS)
+        config = parse_config(paths.PARAMS)  # no stage here removes what the source of data names
         match step:
             case "prepare_data":
                 _prepare_data(config)
@@ -183,6 +184,8 @@ def _predict(config: Config, source: Path | None) -> None:
     if source is not None:
         predict.run(config, source, made.with_name("predictions.csv").resolve())
         return
+    again = made.with_name(f"{made.stem}.predicted.csv")
+    refuse_others(again)
     folder = RawFolder.of(paths.RAW)
     sample = folder.sample_submission(config.prepare.sample_submission)
     ensemble = predict.load_ensemble(config)
@@ -203,9 +206,9 @@ def _predict(config: Config, source: Path | None) -> None:
             f"{archive.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
             "needs every test image: get the archive from its source again"
         )
-    again = made.with_name(f"{made.stem}.predicted.csv")
     prediction = found.prediction
     write_submission(again, form, form.ids, prediction.probabilities, prediction.predicted)
+    remember(again)
     say(f"{again.resolve()}: {len(form.ids)} rows")
     _compare(again, made)
 
