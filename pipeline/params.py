@@ -5,6 +5,7 @@ values (1e-3 is a number) and a repeated key is an error.
 """
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Any, Self
@@ -66,6 +67,21 @@ def read_config(path: Path) -> Config:
     except ValidationError as error:
         mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in error.errors()]
         raise ConfigError("\n".join(mistakes)) from error
+
+
+def named_inputs(config: Config) -> dict[Path, str]:
+    """The files outside data/ that the parameters name, by their paths from here.
+
+    With each its SHA-256, where the parameters have that of the file alone; else "".
+    """
+    named = {} if config.prepare.corrections is None else {config.prepare.corrections: ""}
+    for member in config.train.members:
+        weights: Any = getattr(config.train.models[member].network, "weights", None)
+        if weights is not None:
+            named[getattr(weights, "file", weights)] = getattr(weights, "sha256", "")
+    for external in config.ensemble.external:
+        named |= {external.oof: "", external.test: ""}
+    return {Path(os.path.relpath(file)): pin for file, pin in named.items()}
 
 
 def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from competing import commit, git, init
+from competing import commit, copy_dvc, git, init
 from project import PARAMS, ROOT, environment, make_project, run
 
 from pipeline.core import paths
@@ -102,7 +102,8 @@ def record(project: Path, ref: str, **changes: str) -> Entry:
 
 def rebuild(project: Path, what: str, **options: object) -> Verdict:
     with chdir(project):
-        return reproduce(find_entry(what, read_ledger(paths.LEDGER)), **options)  # type: ignore[arg-type]
+        entry = find_entry(what, read_ledger(paths.LEDGER))
+        return reproduce(entry, confirm=lambda _: True, **options)  # type: ignore[arg-type]
 
 
 def snapshot(project: Path) -> dict[str, object]:
@@ -128,9 +129,7 @@ def write_small(project: Path) -> Path:
     (project / "params.yaml").write_text("seed: 1\nensemble: {name: tiny}\n")
     (project / "requirements.lock").write_text("one==1\n")
     (project / ".gitignore").write_text("/models\n/report\n/.resume\n/.venv\n/competitions\n")
-    (project / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy(ROOT / ".dvc" / name, project / ".dvc")
+    copy_dvc(project)
     init(project)
     commit(project)
     return project
@@ -298,7 +297,8 @@ def refused(project: Path, changes: dict[str, str], **options: object) -> str:
     (recorded,) = read_ledger(project / paths.LEDGER)
     beside = sorted(project.parent.iterdir())
     with pytest.raises(ReproduceError) as error, chdir(project):
-        reproduce(dataclasses.replace(recorded, **changes), **options)  # type: ignore[arg-type]
+        wanted = dataclasses.replace(recorded, **changes)
+        reproduce(wanted, confirm=lambda _: True, **options)  # type: ignore[arg-type]
     assert snapshot(project) == before
     assert sorted(project.parent.iterdir()) == beside
     return str(error.value)
@@ -532,7 +532,8 @@ def test_after_ctrl_c_the_same_call_continues_but_from_scratch_with_nothing_that
         "import sys; from pathlib import Path; "
         "from pipeline.ledger.reproduce import find_entry, reproduce; "
         "from pipeline.ledger.ledger import read_ledger; "
-        "reproduce(find_entry('101', read_ledger(Path('submissions/ledger.csv'))))"
+        "reproduce(find_entry('101', read_ledger(Path('submissions/ledger.csv'))), "
+        "confirm=print)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ran, env=environment() | {"PYTHONPATH": str(ROOT)},

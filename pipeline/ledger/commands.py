@@ -5,6 +5,7 @@ Results are printed on standard output, progress on standard error.
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rich.table import Table
 from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
-from pipeline.core.errors import KaggleError, SubmissionError
+from pipeline.core.errors import KaggleError, PipelineError, SubmissionError
 from pipeline.core.progress import say
 from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
@@ -42,7 +43,7 @@ def submit(order: Order, metric: str, yes: bool) -> None:
     check_submission(order.file, form)
     say(f"{order.file}: columns, ids, order and {form.holds} are as the sample submission asks")
     with locked(paths.LEDGER):
-        entry = submit_order(order, Kaggle, (lambda _: True) if yes else _ask)
+        entry = submit_order(order, Kaggle, asking(yes, SubmissionError))
     _print_entries([entry])
     if entry.status == "error":
         raise SubmissionError(f"submission {entry.ref}: Kaggle could not score it: {entry.error}")
@@ -90,15 +91,22 @@ def slug(config: DownloadConfig, chosen: str | None) -> str:
     )
 
 
+def asking(yes: bool, error: type[PipelineError]) -> Callable[[str], bool]:
+    """A question to the user, who has answered it with --yes; without a terminal it is an error."""
+
+    def ask(question: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise error(f"{question} There is no terminal to answer on: add --yes")
+        return typer.confirm(question, err=True)
+
+    return ask
+
+
 def _check_any(entries: list[Entry], competition: str) -> None:
     if not entries:
         raise SubmissionError(f"{competition}: nothing was submitted yet")
-
-
-def _ask(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise SubmissionError(f"{question} There is no terminal to answer on: add --yes")
-    return typer.confirm(question, err=True)
 
 
 def _print_entries(entries: list[Entry]) -> None:

@@ -19,7 +19,7 @@ from pipeline.core.errors import KaggleError, LostReplyError, SubmissionError
 from pipeline.core.progress import say
 from pipeline.kaggle.client import Kaggle, Limits, Submission
 from pipeline.ledger.ledger import COUNTED, Entry, Status, append, latest, read_ledger
-from pipeline.ledger.provenance import Provenance, trace
+from pipeline.ledger.provenance import Provenance, explain_obstacles, trace
 from pipeline.scoring.card import Card
 
 SETTLE_S = 30.0
@@ -59,8 +59,7 @@ def submit(order: Order, sign_in: Callable[[], Kaggle], confirm: Callable[[str],
     if provenance.obstacles and not order.unreproducible:
         raise SubmissionError(
             f"{order.file}: could not be rebuilt from a commit: "
-            f"{'; '.join(provenance.obstacles)}. Run: dvc repro, then git add --all && git commit; "
-            "or submit it anyway with --unreproducible"
+            f"{explain_obstacles(provenance.obstacles)}; or submit it anyway with --unreproducible"
         )
     before = [
         entry
