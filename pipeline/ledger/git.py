@@ -10,6 +10,8 @@ from pipeline.core.errors import GitError
 TIMEOUT_S = 300.0
 """No call takes so long, except on a file system that does not answer."""
 
+NOT_INSTALLED = "git is not installed. Install it, on Debian with: apt install git"
+
 _UNFINISHED = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
@@ -19,7 +21,10 @@ _UNFINISHED = {
 }
 """What git keeps in its folder until such a command is finished."""
 
-_FROM_SCRATCH = ["core.fsmonitor=false", "core.untrackedCache=false", "core.splitIndex=false"]
+_FROM_SCRATCH = [
+    *("-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"),
+    *("-c", "core.splitIndex=false", "-c", "core.sparseCheckout=false"),
+]
 _REGULAR = {"100644", "100755"}
 _LINK = "120000"
 
@@ -36,17 +41,17 @@ def git(*arguments: str, folder: Path = Path()) -> str:
 def git_bytes(*arguments: str, folder: Path = Path(), index: Path | None = None) -> bytes:
     """What git prints, byte for byte. Raises GitError as `git` does.
 
-    index: a file that git uses in place of its own index.
+    index: a file that git uses in place of its own index, and of all that it knows of files.
     """
     environment = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     environment |= {"GIT_INDEX_FILE": str(index)} if index else {}
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, env=environment,
+            ["git", *(_FROM_SCRATCH if index else []), *arguments], cwd=folder, env=environment,
             capture_output=True, check=False, timeout=TIMEOUT_S,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise GitError("git is not installed. Install it, on Debian: apt install git") from error
+        raise GitError(NOT_INSTALLED) from error
     except subprocess.TimeoutExpired as error:
         raise GitError(f"git {arguments[0]}: no answer within {TIMEOUT_S:g} s") from error
     if done.returncode:
@@ -82,13 +87,12 @@ def find_changed(*but: Path) -> list[str]:
 
     Through an index of its own: that of the repository can hide files (assume-unchanged).
     """
-    settings = [word for setting in _FROM_SCRATCH for word in ("-c", setting)]
     status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"]
     status += ["--ignore-submodules=untracked", "--", ".", *(f":!{path}" for path in but)]
     with TemporaryDirectory() as folder:
         index = Path(folder) / "index"
-        git_bytes(*settings, "read-tree", "HEAD", index=index)
-        lines = git_bytes(*settings, *status, index=index).split(b"\0")
+        git_bytes("read-tree", "HEAD", index=index)
+        lines = git_bytes(*status, index=index).split(b"\0")
     return [os.fsdecode(line[3:]) for line in lines if line]
 
 
@@ -117,10 +121,10 @@ def find_missing(files: list[Path]) -> list[Path]:
 def find_ignored(files: list[Path]) -> list[Path]:
     """Those of the files that `git add --all` leaves out."""
     try:
-        found = git_bytes("check-ignore", "-z", "--", *map(str, files))
+        found = git("-c", "core.quotePath=false", "check-ignore", "--", *map(str, files))
     except GitError:  # none, or a path that git refuses
         return []
-    return [Path(os.fsdecode(name)) for name in found.split(b"\0") if name]
+    return [Path(name) for name in found.splitlines()]
 
 
 def find_unfinished(git_folder: Path) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, GitError, PipelineError, examples
@@ -28,7 +29,12 @@ class Obstacle:
 
     reason: str
     remedy: str = ""
-    """"" where the reason says what to do."""
+
+    @classmethod
+    def of(cls, error: PipelineError) -> Self:
+        """What kept git or DVC from an answer."""
+        reason, _, remedy = str(error).partition(". Run: ")
+        return cls(reason, remedy)
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,9 @@ def trace(file: Path) -> Provenance:
 
 
 def explain_obstacles(obstacles: list[Obstacle]) -> str:
-    """All reasons, then all commands: what DVC does comes before the commit that holds it."""
+    """All reasons, then all commands: the commit comes last, to hold what the others did."""
     remedies = dict.fromkeys(each.remedy for each in obstacles if each.remedy)
-    commands = ", then ".join(sorted(remedies, key=lambda remedy: remedy != REPRO))
+    commands = ", then ".join(sorted(remedies, key=lambda remedy: "git commit" in remedy))
     reasons = "; ".join(each.reason for each in obstacles)
     return f"{reasons}. Run: {commands}" if commands else reasons
 
@@ -77,14 +83,14 @@ def _examine(file: Path) -> tuple[str, list[Obstacle]]:
     try:
         commit = git("rev-parse", "HEAD")
     except GitError as error:
-        return "", [Obstacle(str(error))]
+        return "", [Obstacle.of(error)]
     inputs, unmade = _examine_stages(file)
     named, mistaken = _examine_named()
     try:
         unheld = _examine_tree(sorted({*inputs, *named}))
         unkept = _examine_commit()
     except GitError as error:
-        unheld, unkept = [Obstacle(str(error))], []
+        unheld, unkept = [Obstacle.of(error)], []
     return commit + DIRTY * bool(unheld), [*unheld, *unkept, *mistaken, *unmade]
 
 
@@ -99,7 +105,7 @@ def _examine_stages(file: Path) -> tuple[list[Path], list[Obstacle]]:
             return [], [unmade]
         upstream = examine_upstream(stage)
     except PipelineError as error:
-        return [], [Obstacle(str(error))]
+        return [], [Obstacle.of(error)]
     if md5 != hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest():
         return upstream.inputs, [unmade]
     if stale := upstream.stale:
@@ -145,9 +151,8 @@ def _examine_tree(inputs: list[Path]) -> list[Obstacle]:
 def _examine_commit() -> list[Obstacle]:
     """Why git may not keep the commit, or is about to replace it. Raises GitError."""
     if unfinished := find_unfinished(Path(git("rev-parse", "--absolute-git-dir"))):
-        return [
-            Obstacle(f"a {unfinished} is not finished", f"git status, then end the {unfinished}")
-        ]
+        goes_on = COMMIT if unfinished == "merge" else f"git {unfinished} --continue"
+        return [Obstacle(f"a {unfinished} is not finished", goes_on)]
     refs = ("refs/heads", "refs/remotes", "refs/tags")
     if not git("for-each-ref", "--count=1", "--contains", "HEAD", *refs):
         return [Obstacle("the commit is in no branch, so git may delete it", "git switch -c NAME")]

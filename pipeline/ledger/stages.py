@@ -1,6 +1,7 @@
 """What DVC knows of the stages: what dvc.lock says, what is out of date, which files are read."""
 
 import os
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError, TableError
+from pipeline.ledger.git import git
 
 CODE = Path("pipeline")
 
@@ -64,14 +66,24 @@ def read_lock(content: bytes, place: str = str(paths.DVC_LOCK)) -> Lock:
         return Lock.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        found = "nothing" if tree is None else f"{where}: {first['msg']}"
+        where = ".".join(map(str, first["loc"]))
+        found = f"{where}: {first['msg']}" if isinstance(tree, dict) else f"{tree!r}"[:80]
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = f"line {mark.line + 1}: {error.problem}" if mark else str(error.problem)
     except (YAMLError, UnicodeDecodeError) as error:
         found = " ".join(str(error).split())
     raise TableError(f"{place}: expected what DVC writes, found {found}. {fix}")
+
+
+def explain_refusal(error: Exception) -> None:
+    """Raise GitError or TableError where DVC fails without a git repository, or on dvc.lock."""
+    from dvc.scm import SCMError
+
+    if isinstance(error, SCMError):
+        git("rev-parse", "HEAD")
+    if paths.DVC_LOCK.is_file():
+        read_lock(paths.DVC_LOCK.read_bytes())
 
 
 def examine_upstream(stage: str) -> Upstream:
@@ -83,7 +95,7 @@ def examine_upstream(stage: str) -> Upstream:
         with Repo() as repo:
             changes: dict[str, list[Any]] = repo.status(targets=[stage], with_deps=True)
             inputs = _list_inputs(repo, repo.stage.collect(stage, with_deps=True))
-    except (DvcException, OSError) as error:
+    except (DvcException, sqlite3.Error, OSError) as error:
         reason = f": {error.__cause__}" if error.__cause__ else ""
         raise PipelineError(f"dvc status: {' '.join(f'{error}{reason}'.split())}") from error
     stale = [f"{name}: {_describe(found)}" for name, found in sorted(changes.items())]

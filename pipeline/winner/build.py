@@ -61,8 +61,8 @@ def run(config: Config, output: Path) -> None:
         raise SubmissionError(f"{submission}: no such file. Run: dvc repro")
     if obstacles := _find_obstacles(submission):
         raise SubmissionError(
-            f"{submission}: the package would not repeat it: {explain_obstacles(obstacles)}; then this "
-            "command again"
+            f"{submission}: the package would not repeat it: {explain_obstacles(obstacles)}; "
+            "then this command again"
         )
     card, weights = find_weights(config)
     read_fitted(paths.card(name), card.blend.fitted, len(weights))
