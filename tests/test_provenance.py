@@ -293,14 +293,14 @@ def test_a_git_that_fails_is_no_clean_tree(
 def test_a_dvc_that_fails_is_no_clean_tree(made: Path) -> None:
     """Another DVC holds its lock; dvc.yaml is none; it lacks the stage of dvc.lock."""
     (made / ".dvc/tmp").mkdir(exist_ok=True)
-    hold = "import sys, zc.lockfile as z; z.LockFile('.dvc/tmp/lock'); print(flush=True); sys.stdin.read()"
+    hold = "import sys, zc.lockfile as z; held = z.LockFile('.dvc/tmp/lock'); print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", hold], stdin=-1, stdout=-1) as other:
         assert other.stdout
         other.stdout.readline()
         assert obstacles().startswith("dvc status: Unable to acquire lock. Most likely another DVC")
         other.kill()
     for text, said in (
-        ("stages: 3\n", "'./dvc.yaml' validation failed: 2 errors"),
+        ("stages: 3\n", "'./dvc.yaml' validation failed: expected a dictionary"),
         ("stages: {}\n", "'ensemble' does not exist as an output"),
     ):
         (made / "dvc.yaml").write_text(text)

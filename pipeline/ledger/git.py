@@ -21,10 +21,7 @@ _UNFINISHED = {
 }
 """What git keeps in its folder until such a command is finished."""
 
-_FROM_SCRATCH = [
-    *("-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"),
-    *("-c", "core.splitIndex=false", "-c", "core.sparseCheckout=false"),
-]
+_FROM_SCRATCH = ["-c", "core.fsmonitor=false", "-c", "core.splitIndex=false"]
 _REGULAR = {"100644", "100755"}
 _LINK = "120000"
 
