@@ -4,28 +4,22 @@ The commit is checked out into a worktree and runs there with its own code, in t
 its own requirements.lock. The submission's file is in git, so it is deleted first: the file that
 appears was made. DVC 3.67's `repro --pull` counts a deleted file that is no cached output as
 pulled, and stops at one object that the remote lacks; so a fetch comes before a plain `repro`.
-
-A commit's code may be anybody's. So the user is asked about a commit that is not their own; the
-fetch is done here, by this repository's DVC and configuration, so that no credentials of a remote
-go into the worktree; and the code gets none of Kaggle's, unless it is asked for. That is no
-sandbox: the code runs with all rights of the user.
 """
 
 import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from pipeline.core import paths
 from pipeline.core.errors import GitError, ReproduceError
 from pipeline.core.files import sha256_of, write_text
 from pipeline.core.progress import say
 from pipeline.ledger.git import file_at, git
+from pipeline.ledger.isolation import environment_for_code, introduce, present_repository
 from pipeline.ledger.ledger import Entry, latest
 from pipeline.ledger.stages import read_lock
 from pipeline.ledger.verdict import Verdict, compare
@@ -82,12 +76,12 @@ def reproduce(
     say(f"{entry.title}: rebuilding it from commit {commit[:12]} in {folder}")
     if entry.commit != entry.base_commit:
         say("it was made with changes that no commit holds, so the bytes may differ")
-    if (doubt := _introduce(commit)) and not confirm(
+    if (doubt := introduce(commit)) and not confirm(
         f"The commit {doubt}, and its code will run with all your rights. Rebuild it?"
     ):
         raise ReproduceError(f"{entry.title}: not rebuilt")
     _check_out(commit, folder, from_scratch)
-    with _environment(kaggle) as environment:
+    with environment_for_code(kaggle) as environment:
         environment["PATH"] = os.pathsep.join(
             [str(_find_programs(folder, environment)), environment["PATH"]]
         )
@@ -130,20 +124,6 @@ def _find_commit(entry: Entry) -> str:
             f"{paths.LEDGER}: {entry.title} was made from commit {entry.base_commit}, which is not "
             f"in this repository. Run: {whole}, or git fetch origin {entry.base_commit}"
         ) from error
-
-
-def _introduce(commit: str) -> str:
-    """Say whose commit it is; returns why it may be somebody else's, or ""."""
-    form = "--format=%an%x00%ae%x00%ad%x00%s"
-    facts = git("log", "-1", "--no-show-signature", "--date=short", form, commit).split("\0")
-    name, email, date, subject = ["".join(filter(str.isprintable, fact)) for fact in facts]
-    listed = ["--contains", commit, "--format=%(refname:short)", "refs/heads", "refs/remotes"]
-    branches = git("for-each-ref", *listed).splitlines()
-    found = f"in {', '.join(branches[:3])}" if branches else "in no branch"
-    say(f"the commit is by {name} <{email}>, {date}, {found}: {subject}")
-    own = git("config", "--default", "", "--get", "user.email")
-    doubts = [f"is by {email}, not by {own or 'you: git has no user.email'}"] * (email != own)
-    return " and ".join(doubts + ["is in no branch of this repository"] * (not branches))
 
 
 def _find_stages(file: str, commit: str) -> list[str]:
@@ -221,29 +201,6 @@ def _is_left_over(folder: Path, commit: str) -> bool:
     return marked == commit == git("rev-parse", "HEAD", folder=folder)
 
 
-@contextlib.contextmanager
-def _environment(kaggle: bool) -> Iterator[dict[str, str]]:
-    """The variables for the commit's code; without those of Kaggle, and with another home folder.
-
-    That one has links to everything of the user's but .kaggle.
-    """
-    environment = dict(os.environ)
-    if kaggle:
-        yield environment
-        return
-    with TemporaryDirectory(prefix="home-") as folder:
-        home = Path(folder)
-        for entry in Path.home().iterdir() if Path.home().is_dir() else []:
-            if entry.name != ".kaggle":
-                (home / entry.name).symlink_to(entry)
-        (home / ".kaggle").mkdir()
-        yield {
-            **{name: text for name, text in environment.items() if not name.startswith("KAGGLE_")},
-            "HOME": str(home),
-            "KAGGLE_CONFIG_DIR": str(home / ".kaggle"),
-        }
-
-
 def _find_programs(folder: Path, environment: dict[str, str]) -> Path:
     """The programs of the commit's environment, which is installed where it is another one."""
     wanted = folder / paths.REQUIREMENTS
@@ -264,7 +221,7 @@ def _choose_cache(folder: Path, from_scratch: bool) -> None:
 
     chosen = {"dir": str((folder / ".dvc" / "cache").absolute())}
     if not from_scratch:
-        present = _present_repository()
+        present = present_repository()
         chosen = {**present.config["cache"], "dir": present.cache.local_cache_dir}
     with Config(str(folder / ".dvc"), validate=False).edit("local") as local:
         local["cache"] = chosen
@@ -274,27 +231,13 @@ def _fetch(stages: list[str], commit: str) -> None:
     """Copy what the default remote has of the stages' files into the cache; there may be none."""
     from dvc.exceptions import DvcException
 
-    with _present_repository() as repo:
+    with present_repository() as repo:
         if not repo.config["core"].get("remote"):
             return
         try:
             repo.fetch(stages, revs=[commit], workspace=False)
         except (DvcException, OSError) as error:
             say(f"not everything could be fetched, what is missing is made anew: {error}")
-
-
-def _present_repository() -> Any:
-    """DVC's view of this repository, with its configuration for each commit that it reads.
-
-    A commit's own could send the credentials in .dvc/config.local to another host.
-    """
-    from dvc.config import Config
-    from dvc.repo import Repo
-
-    class PresentRepo(Repo):  # type: ignore[misc]
-        config = Config.from_cwd()
-
-    return PresentRepo()
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str], hint: str = "") -> None:
