@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.errors import ConfigError, PipelineError, ReproduceError
 from pipeline.core.progress import say
 from pipeline.params import Config, read_config, remove_leftovers
 
@@ -196,13 +196,26 @@ def reproduce(
         Path | None,
         typer.Option(help="Where to check out the commit; by default beside this folder."),
     ] = None,
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="Let the commit's code use your Kaggle credentials.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Run the code of any commit without asking.")
+    ] = False,
 ) -> None:
     """Rebuild a submission of the ledger from its commit, and compare."""
-    from pipeline.ledger import ledger, reproduce
+    from pipeline.ledger import commands, ledger, reproduce
     from pipeline.ledger.verdict import report
 
     entry = reproduce.find_entry(what, ledger.read_ledger(paths.LEDGER))
-    verdict = reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
+    verdict = reproduce.reproduce(
+        entry,
+        confirm=commands.asking(yes, ReproduceError),
+        from_scratch=from_scratch,
+        keep=keep,
+        kaggle=kaggle,
+        folder=folder,
+    )
     print(report(verdict))
     if not verdict.identical:
         raise typer.Exit(1)

@@ -188,6 +188,21 @@ def remove_leftovers(config: Config) -> None:
         remove_abandoned(folder)
 
 
+def named_inputs(config: Config) -> dict[Path, str]:
+    """The files outside data/ that the parameters name, by their paths from here.
+
+    With each its SHA-256, where the parameters have that of the file alone; else "".
+    """
+    named = {} if config.prepare.corrections is None else {config.prepare.corrections: ""}
+    for member in config.train.members:
+        network = config.train.models[member].network
+        if network.family == "timm" and network.weights is not None:
+            named[network.weights.file] = network.weights.sha256
+    for external in config.ensemble.external:
+        named |= {external.oof: "", external.test: ""}
+    return {Path(os.path.relpath(file)): pin for file, pin in named.items()}
+
+
 def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
     path = _locate(detail["loc"], tree, missing=detail["type"] == "missing")
     where = f"{path}: " if path else ""

@@ -227,15 +227,31 @@ def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
 
 def test_a_folder_without_a_repository_a_commit_or_git(tmp_path: Path) -> None:
     git, dvc = ask_in(tmp_path)
-    fix = "Run: git init && git add --all && git commit -m start"
-    assert git[0] == dvc[0] == "problem"
-    assert git[1].startswith("fatal: not a git repository")
-    assert git[1].endswith(f". {fix}")
-    assert dvc[1] == "DVC is not set up here. Run: dvc init"
+    start = "git add --all && git commit -m start"
+    none = f"{tmp_path}: is no git repository (a downloaded zip is none). Run: git init && {start}"
+    assert git == ("problem", none)
+    assert dvc == ("problem", "DVC is not set up here. Run: dvc init")
     run(tmp_path, "git", "init", "--quiet")
-    assert ask_in(tmp_path)[0] == ("note", f"no commit yet. {fix}")
+    assert ask_in(tmp_path)[0] == ("note", f"{tmp_path}: no commit yet. Run: {start}")
     git = doctor._examine_git(tmp_path, environment(tmp_path, PATH=str(tmp_path)))
-    assert git[1].startswith("git: No such file or directory. ")
+    assert git == ("problem", "git is not installed. Install it, on Debian with: apt install git")
+    others = environment(tmp_path, GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+    assert doctor._examine_git(tmp_path, others) == (
+        "problem",
+        f"{tmp_path}: belongs to another user. If you trust it, run: git config --global --add "
+        f"safe.directory {tmp_path}",
+    )
+
+
+def test_a_merge_that_is_not_finished_is_noted(repository: Path) -> None:
+    run(repository, "git", "checkout", "--quiet", "-b", "other")
+    (repository / "a").touch()
+    commit(repository)
+    run(repository, "git", "checkout", "--quiet", "-")
+    run(repository, "git", "merge", "--quiet", "--no-ff", "--no-commit", "other")
+    state, text = ask_in(repository)[0]
+    assert state == "note"
+    assert text.endswith(", a merge is not finished. Run: git status")
 
 
 def test_the_host_is_reached_through_a_proxy_or_the_proxy_is_named(

@@ -22,6 +22,8 @@ from pipeline.kaggle.credentials import Credentials, find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
 from pipeline.kaggle.transport import limits
+from pipeline.ledger.git import NOT_INSTALLED, find_unfinished
+from pipeline.ledger.git import explain as explain_git
 
 State = Literal["ok", "note", "problem"]
 Finding = tuple[State, str]
@@ -148,13 +150,17 @@ def _examine_disk(root: Path) -> Finding:
 
 
 def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
-    fix = "Run: git init && git add --all && git commit -m start"  # harmless in a repository
     found, status = _ask(root, environ, "git", "status", "--porcelain")
     if not found:
-        return "problem", f"{_first_line(status)}. {fix}"
-    committed, commit = _ask(root, environ, "git", "rev-parse", "--short", "HEAD")
+        if shutil.which("git", path=environ.get("PATH")) is None:
+            return "problem", NOT_INSTALLED
+        return "problem", explain_git(status, root) or f"{_first_line(status)}. Run: git status"
+    committed, commit = _ask(root, environ, "git", "rev-list", "--abbrev-commit", "-1", "HEAD")
     if not committed:
-        return "note", f"no commit yet. {fix}"
+        return "note", explain_git(commit, root) or _first_line(commit)
+    _, git_folder = _ask(root, environ, "git", "rev-parse", "--absolute-git-dir")
+    if unfinished := find_unfinished(Path(git_folder)):
+        return "note", f"commit {commit}, a {unfinished} is not finished. Run: git status"
     if changed := [line[3:] for line in status.splitlines()]:
         return "note", (
             f"commit {commit}, files not committed: {len(changed)} {examples(changed)}; a score "

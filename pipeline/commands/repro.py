@@ -9,6 +9,7 @@ import logging
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import say
+from pipeline.ledger.stages import explain_refusal
 
 
 def reproduce(stages: list[str]) -> None:
@@ -28,6 +29,7 @@ def reproduce(stages: list[str]) -> None:
     except DvcException as error:
         if str(error.__cause__).endswith("exited with 130"):  # Ctrl-C, which the stage has told
             raise SystemExit(130) from error
+        explain_refusal(error)
         reason = f": {error.__cause__}" if error.__cause__ else ""
         raise PipelineError(f"dvc repro: {error}{reason}") from error
     if not rebuilt:

@@ -5,6 +5,7 @@ Results are printed on standard output, progress on standard error.
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rich.table import Table
 from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
-from pipeline.core.errors import KaggleError, SubmissionError
+from pipeline.core.errors import KaggleError, PipelineError, SubmissionError
 from pipeline.core.progress import say
 from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
@@ -46,7 +47,8 @@ def submit(order: Order, metric: str, yes: bool) -> None:
     check_submission(order.file, form)
     say(f"{order.file}: columns, ids, order and {form.holds} are as the sample submission asks")
     with locked(paths.LEDGER):
-        entry = submit_order(order, Kaggle, (lambda _: True) if yes else _confirm, _ask)
+        doubts = asking(False, SubmissionError, "run the same command on one")
+        entry = submit_order(order, Kaggle, asking(yes, SubmissionError), doubts)
     _print_entries([entry])
     if entry.status == "error":
         reason = entry.error or "it gives no reason"
@@ -95,19 +97,27 @@ def slug(config: DownloadConfig, chosen: str | None) -> str:
     )
 
 
+def asking(
+    yes: bool, error: type[PipelineError], otherwise: str = "add --yes"
+) -> Callable[[str], bool]:
+    """A question to the user, who may have answered it with --yes.
+
+    Without a terminal it is an error, which says what to do otherwise.
+    """
+
+    def ask(question: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise error(f"{question} There is no terminal to answer on: {otherwise}")
+        return typer.confirm(question, err=True)
+
+    return ask
+
+
 def _check_any(entries: list[Entry], competition: str) -> None:
     if not entries:
         raise SubmissionError(f"{competition}: nothing was submitted yet")
-
-
-def _confirm(question: str) -> bool:
-    return _ask(question, "add --yes")
-
-
-def _ask(question: str, otherwise: str = "run the same command on one") -> bool:
-    if not sys.stdin.isatty():
-        raise SubmissionError(f"{question} There is no terminal to answer on: {otherwise}")
-    return typer.confirm(question, err=True)
 
 
 def _print_entries(entries: list[Entry]) -> None:

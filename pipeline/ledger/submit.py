@@ -30,7 +30,7 @@ from pipeline.ledger.match import (
     read_file,
     updated,
 )
-from pipeline.ledger.provenance import Provenance, trace
+from pipeline.ledger.provenance import Provenance, explain_obstacles, trace
 from pipeline.scoring.card import Card
 
 SETTLE_S = 30.0
@@ -71,8 +71,7 @@ def submit(
     if provenance.obstacles and not order.unreproducible:
         raise SubmissionError(
             f"{order.file}: could not be rebuilt from a commit: "
-            f"{'; '.join(provenance.obstacles)}. Run: dvc repro, then git add --all && git commit; "
-            "or submit it anyway with --unreproducible"
+            f"{explain_obstacles(provenance.obstacles)}; or submit it anyway with --unreproducible"
         )
     before = _find_before(order, provenance.sha256)
     for entry in before:

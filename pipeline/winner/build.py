@@ -14,25 +14,22 @@ data are left out. `code` is a repository of DVC without git, where `make run` t
 """
 
 import io
-import json
+import shlex
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core import paths
-from pipeline.core.errors import SubmissionError, examples
+from pipeline.core.errors import SubmissionError
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.ensemble.saved import read_fitted
-from pipeline.ledger.git import git, git_bytes
-from pipeline.ledger.provenance import trace
+from pipeline.ledger.git import find_missing, git, git_bytes
+from pipeline.ledger.provenance import REPRO, Obstacle, explain_obstacles, trace
 from pipeline.params import Config
 from pipeline.predict.command import find_weights
 from pipeline.scoring.card import read_card
@@ -58,8 +55,8 @@ def run(config: Config, output: Path) -> None:
         raise SubmissionError(f"{submission}: no such file. Run: dvc repro")
     if obstacles := _find_obstacles(submission):
         raise SubmissionError(
-            f"{submission}: the package would not repeat it: {'; '.join(obstacles)}. "
-            "Run: dvc repro, then git add --all, git commit, and this command again"
+            f"{submission}: the package would not repeat it: {explain_obstacles(obstacles)}; "
+            "then this command again"
         )
     card, weights = find_weights(config)
     read_fitted(paths.card(name), card.blend.fitted, len(weights))
@@ -72,7 +69,7 @@ def run(config: Config, output: Path) -> None:
     say(f"{zipped}: {zipped.stat().st_size / 1e6:.1f} MB, the same as {folder}/")
 
 
-def _find_obstacles(submission: Path) -> list[str]:
+def _find_obstacles(submission: Path) -> list[Obstacle]:
     """Why the commit does not hold what made the submission; empty where it does."""
     found = trace(submission)
     obstacles = list(found.obstacles)
@@ -80,39 +77,14 @@ def _find_obstacles(submission: Path) -> list[str]:
         return obstacles
     card = submission.with_suffix(".json")
     if not card.is_file() or found.sha256 != read_card(card).sha256.submission:
-        obstacles.append(f"{card} is not its card")
+        obstacles.append(Obstacle(f"{card} is not its card", REPRO))
     wanted = [submission, card, paths.PARAMS, Path("dvc.yaml"), paths.DVC_LOCK]
     wanted += [paths.REQUIREMENTS, LICENSE]
-    committed = git("ls-files", "--", *map(str, wanted)).splitlines()
-    if missing := [str(path) for path in wanted if str(path) not in committed]:
-        obstacles.append(f"no commit holds {', '.join(missing)}")
-    unknown = git("ls-files", "--others", "--exclude-standard", "--", "pipeline").splitlines()
-    if unknown:
-        obstacles.append(f"{len(unknown)} files of the code are in no commit {examples(unknown)}")
-    if not obstacles and (stale := _find_stale()):  # DVC takes seconds to answer
-        obstacles.append(f"{len(stale)} stages are out of date {examples(stale)}")
+    if missing := find_missing(wanted):
+        names = [str(path) for path in missing]
+        force = f"git add --force {shlex.join(names)} && git commit"
+        obstacles.append(Obstacle(f"no commit holds {', '.join(names)}", force))
     return obstacles
-
-
-def _find_stale() -> list[str]:
-    """The stages up to the submission that DVC would run again, each with its first reason."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", "ensemble"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SubmissionError(f"dvc status: {' '.join(done.stderr.split())}")
-    stale = sorted(json.loads(done.stdout).items())
-    return [f"{stage}: {_describe(changes)}" for stage, changes in stale]
-
-
-def _describe(changes: list[Any]) -> str:
-    """A stage's first change; DVC writes {kind: {path: how}}, or a kind alone."""
-    if not isinstance(changes[0], dict):
-        return str(changes[0])
-    ((_, changed),) = changes[0].items()
-    path, how = next(iter(changed.items()))
-    return f"{path} {how if isinstance(how, str) else 'modified'}"
 
 
 def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
