@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.errors import ConfigError, PipelineError, StageInterrupted
+from pipeline.core.leader import follow_leader
 from pipeline.core.progress import say
 from pipeline.params import Config, read_config
 
@@ -214,11 +215,14 @@ def repro(
     stages: Annotated[
         list[str] | None, typer.Argument(help="With those before them; by default all.")
     ] = None,
+    single_item: Annotated[
+        bool, typer.Option("--single-item", "-s", help="Without those before them.")
+    ] = False,
 ) -> None:
     """Rebuild what is out of date, as `dvc repro` does, without DVC's hints."""
     from pipeline.commands.repro import reproduce
 
-    reproduce(stages or [])
+    reproduce(stages or [], single_item)
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -294,13 +298,14 @@ def _config() -> Config:
 
 def main() -> int:
     """Run a command and return its exit code."""
+    follow_leader()
     try:
         app()
     except (PipelineError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except SystemExit as stop:
-        if stop.code == 130:
+        if stop.code == 130 and not isinstance(stop, StageInterrupted):
             print("interrupted: the same command goes on where it was", file=sys.stderr)
         raise
     return 0

@@ -8,6 +8,7 @@ The model's `engine` augments: albumentations in worker processes, or whole batc
 Both see the same rows in the same order.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.core.leader import end_with
 from pipeline.core.machine import cores
 from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
@@ -170,6 +172,7 @@ def worker_count(device: torch.device) -> int:
 def _start_worker(_: int) -> None:
     from pipeline.train.augment.per_image import single_threaded
 
+    end_with(os.getppid())
     single_threaded()
     # An error in a batch is raised in the main process. What is left for this hook is the thread
     # that hands over batches, when the main process ends in the middle of one, as after Ctrl-C.
