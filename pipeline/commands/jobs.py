@@ -18,13 +18,11 @@ import time
 from collections import deque
 from pathlib import Path
 
-import psutil
-
 from pipeline.commands import repro
 from pipeline.commands.board import LOGS, Board, Training
 from pipeline.commands.processes import Processes
 from pipeline.core.errors import TrainError
-from pipeline.core.machine import cores
+from pipeline.core.machine import cores, free_memory
 from pipeline.core.progress import say
 from pipeline.train.config import TrainConfig
 
@@ -43,8 +41,7 @@ def run(config: TrainConfig, asked: int | None) -> None:
         say("nothing to train: every model and fold is up to date")
         return
     gpus, threads = find_gpus(config.device), config.threads
-    free_bytes = psutil.virtual_memory().available
-    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_bytes), len(left))
+    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_memory()), len(left))
     shares = [share(gpus, threads, slot) for slot in range(jobs)]
     text = f"{jobs} at a time, {threads} thread{'s' * (threads > 1)} each"
     text += f", GPU {', '.join(sorted(gpus[:jobs]))}" if gpus else ""

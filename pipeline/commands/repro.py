@@ -57,7 +57,7 @@ def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
     logging.getLogger("dvc").setLevel(logging.WARNING)
     for runs in ("dvc.stage.run", "dvc.stage.cache"):  # "Running stage …", "… is cached"
         logging.getLogger(runs).setLevel(logging.INFO)
-    _common._dump_data = _dump_whole  # it writes dvc.lock in place
+    _common._dump_data = _dump_whole
     try:
         with Repo(_wait_for_lock=True) as repo:
             locks = Path(str(repo.tmp_dir))
@@ -137,7 +137,10 @@ def _module(command: str) -> str:
 
 
 def _dump_whole(path: str, data: Any, dumper: Callable[..., Any], **arguments: Any) -> None:
-    """DVC's way to write a file of YAML, whole or not at all."""
+    """Write YAML for DVC: whole or not at all, and the stages of dvc.lock by name, so that its
+    bytes do not depend on which of several trainings was done first."""
     arguments.pop("fs", None)
+    if "stages" in data:
+        data["stages"] = dict(sorted(data["stages"].items()))
     with new_file(Path(path)) as partial, partial.open("w", encoding="utf-8") as file:
         dumper(data, file, **arguments)
