@@ -14,6 +14,7 @@ import typer
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, PipelineError, StageInterrupted
 from pipeline.core.leader import follow_leader
+from pipeline.core.machine import lacks_memory
 from pipeline.core.progress import say
 from pipeline.params import Config, read_config
 
@@ -303,6 +304,16 @@ def main() -> int:
         app()
     except (PipelineError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not lacks_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        print(
+            f"MemoryError: not enough memory: {reason}. Lower batch_size or size_px, or train "
+            "fewer at a time (make train JOBS=1), or raise the limit (ulimit -v, or the container's)",
+            file=sys.stderr,
+        )
         return 1
     except SystemExit as stop:
         if stop.code == 130 and not isinstance(stop, StageInterrupted):

@@ -1,11 +1,14 @@
 """What a process may use, in drawn trees of /proc and /sys/fs/cgroup."""
 
 import os
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
 import psutil
 import pytest
+from project import PARAMS, ROOT, environment
 
 from pipeline.core import machine
 
@@ -102,3 +105,31 @@ def test_without_control_groups_the_machine_is_the_limit(tmp_path: Path) -> None
 def test_this_machine_has_a_core_and_memory() -> None:
     assert machine.cores() >= 1
     assert machine.free_memory() > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ImportError("No module named torch"), False),
+    ],
+)  # fmt: skip
+def test_a_lack_of_memory_is_told_from_a_mistake(error: Exception, lacks: bool) -> None:
+    assert machine.lacks_memory(error) == lacks
+
+
+def test_a_limit_on_memory_that_is_too_low_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 700000; {sys.executable} -m pipeline train one 0"],
+        cwd=tmp_path, env={**environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("MemoryError: not enough memory: ")
+    assert line.endswith("or raise the limit (ulimit -v, or the container's)")

@@ -1,20 +1,16 @@
 """Files that appear whole or not at all.
 
-A file or folder is written beside its final place as `.NAME.PID.partial` and renamed when it is
-complete: two processes that write the same one do not meet. The next run removes what a killed
-one has left.
+A file or folder is written beside its final place as `.NAME.partial` and renamed when it is
+complete; the next run removes what a killed one has left.
 """
 
 import errno
-import glob
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import psutil
 
 from pipeline.core.errors import DiskError
 
@@ -34,10 +30,9 @@ def new_file(path: Path) -> Iterator[Path]:
     On any exception `path` stays as it was.
     Raises DiskError where the disk is full or may not be written.
     """
-    partial = _partial(path)
+    partial = path.with_name(f".{path.name}.partial")
     with _disk_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
         try:
             yield partial
             with partial.open("rb") as written:
@@ -54,9 +49,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     On any exception `path` stays as it was.
     Raises DiskError where the disk is full or may not be written.
     """
-    partial = _partial(path)
+    partial = path.with_name(f".{path.name}.partial")
     with _disk_errors_named(path):
-        _remove_leftovers(path)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             yield partial
@@ -76,18 +71,6 @@ def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Delete what processes that have ended left half-written, one of our own number included."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        pid = partial.name.split(".")[-2]
-        if partial == _partial(path) or (pid.isdigit() and not psutil.pid_exists(int(pid))):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,6 +15,13 @@ import psutil
 _UNLIMITED = 2**60
 """cgroup v1 has no word for it: a number of bytes near 2**63."""
 
+_SHORTAGES = (
+    "allocate memory",
+    "out of memory",
+    "can't start new thread",
+    "failed to map segment from shared object",
+)
+
 
 def cores(system: Path = Path("/")) -> int:
     """CPU cores that this process may keep busy: of half a core too few rather than too many.
@@ -46,6 +53,11 @@ def free_memory(system: Path = Path("/")) -> int:
                     cached = sum(_numbers(group / "memory.stat", f"{copies} "))
                     free = min(free, most - in_use + cached)
     return max(0, free)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error of Python or a library says that the system gave no more memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _SHORTAGES)
 
 
 def _groups(system: Path, controller: str) -> Iterator[Path]:
