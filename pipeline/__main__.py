@@ -311,7 +311,7 @@ def main() -> int:
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         print(
             f"MemoryError: not enough memory: {reason}. Lower batch_size or size_px, or train "
-            "fewer at a time (make train JOBS=1), or raise the limit (ulimit -v, or the container's)",
+            "fewer at a time (make train JOBS=1), or raise the limit (ulimit -v, the container's)",
             file=sys.stderr,
         )
         return 1

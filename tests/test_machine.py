@@ -132,4 +132,4 @@ def test_a_limit_on_memory_that_is_too_low_is_one_sentence(tmp_path: Path) -> No
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("MemoryError: not enough memory: ")
-    assert line.endswith("or raise the limit (ulimit -v, or the container's)")
+    assert line.endswith("or raise the limit (ulimit -v, the container's)")
