@@ -65,10 +65,10 @@ class Victim:
         return "all" if to_all else "the leader"
 
     def left(self) -> dict[int, str]:
-        """What is left of it after at most 10 s."""
+        """What is left of it 10 s after its leader's end, which after a signal cleans up first."""
+        self.process.wait(timeout=60)
         deadline = time.monotonic() + 10
         while (found := processes_with(self.mark)) and time.monotonic() < deadline:
-            self.process.poll()
             time.sleep(0.05)
         return found
 
