@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, PipelineError, ReproduceError
+from pipeline.core.errors import ConfigError, PipelineError, ReproduceError, StageInterrupted
+from pipeline.core.leader import follow_leader
+from pipeline.core.machine import lacks_memory
 from pipeline.core.progress import say
 from pipeline.params import Config, read_config, remove_leftovers
 
@@ -252,12 +254,15 @@ def repro(
     stages: Annotated[
         list[str] | None, typer.Argument(help="With those before them; by default all.")
     ] = None,
+    single_item: Annotated[
+        bool, typer.Option("--single-item", "-s", help="Without those before them.")
+    ] = False,
 ) -> None:
     """Rebuild what is out of date, as `dvc repro` does, without DVC's hints."""
     from pipeline.commands.repro import reproduce
 
     _config()
-    reproduce(stages or [])
+    reproduce(stages or [], single_item)
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -333,14 +338,24 @@ def _config() -> Config:
 
 def main() -> int:
     """Run a command and return its exit code."""
+    follow_leader()
     try:
         app()
-    except (PipelineError, OSError, ImportError, MemoryError) as error:
-        text = str(error) or "no memory is left: close other programs, or raise `ulimit -v`"
-        print(f"{type(error).__name__}: {text}", file=sys.stderr)
+    except (PipelineError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not lacks_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        print(
+            f"MemoryError: not enough memory: {reason}. Lower batch_size or size_px, or train "
+            "fewer at a time (make train JOBS=1), or raise the limit (ulimit -v, the container's)",
+            file=sys.stderr,
+        )
         return 1
     except SystemExit as stop:
-        if stop.code == 130:
+        if stop.code == 130 and not isinstance(stop, StageInterrupted):
             print("interrupted: the same command goes on where it was", file=sys.stderr)
         raise
     return 0

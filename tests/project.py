@@ -128,6 +128,18 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run(folder, sys.executable, "-m", "pipeline", *arguments)
 
 
+def processes_with(mark: str) -> dict[int, str]:
+    """The command lines, by number, of all processes that inherited a mark in their environment."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+    return found
+
+
 def make_project(folder: Path, params: str = PARAMS) -> Path:
     """Copy this repository's working tree into `folder`, with its own params.yaml, git and DVC."""
     folder.mkdir(parents=True)

@@ -165,8 +165,9 @@ def test_without_a_gpu_the_precision_of_the_cpu_is_shown(
     chosen = Compute(torch.device("cpu"), torch.bfloat16)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "cores", lambda: 3)
+    monkeypatch.setattr(doctor, "free_memory", lambda: 5.2 * 2**30)
     monkeypatch.setattr(device, "choose_compute", lambda *_: chosen)
-    assert doctor._examine_device() == ("ok", "no GPU; 3 CPU cores, bfloat16")
+    assert doctor._examine_device() == ("ok", "no GPU; 3 CPU cores, 5 GiB of memory free, bfloat16")
     (tmp_path / "nvidia-smi").touch(mode=0o755)
     state, text = doctor._examine_device()
     assert state == "note"
@@ -183,7 +184,11 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch, "ones", lambda *size, **_: ones(*size))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Gpu)
     monkeypatch.setattr(doctor, "cores", lambda: 3)
-    assert doctor._examine_device() == ("ok", "Tesla T4, 15 GiB, float16; 3 CPU cores")
+    monkeypatch.setattr(doctor, "free_memory", lambda: 5.2 * 2**30)
+    assert doctor._examine_device() == (
+        "ok",
+        "Tesla T4, 15 GiB, float16; 3 CPU cores, 5 GiB of memory free",
+    )
     monkeypatch.setattr(torch, "ones", fail_with(RuntimeError("CUDA error: no kernel\nCompile")))
     expected = ("problem", "PyTorch does not compute: CUDA error: no kernel")
     assert doctor._examine_device() == expected

@@ -17,7 +17,7 @@ import requests
 from packaging.requirements import Requirement
 
 from pipeline.core.errors import PipelineError, examples
-from pipeline.core.machine import cores
+from pipeline.core.machine import cores, free_memory
 from pipeline.kaggle.credentials import Credentials, find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
@@ -125,7 +125,7 @@ def _examine_device() -> Finding:
     except (ImportError, OSError, RuntimeError) as error:
         return "problem", f"PyTorch does not compute: {_first_line(str(error))}"
     precision = str(compute.dtype).removeprefix("torch.")
-    processor = f"{cores()} CPU cores"
+    processor = f"{cores()} CPU cores, {free_memory() / 2**30:.0f} GiB of memory free"
     if compute.device.type == "cuda":
         gpu = torch.cuda.get_device_properties(compute.device)
         return "ok", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {precision}; {processor}"

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.core.errors import TrainError
+from pipeline.core.leader import end_with
 from pipeline.core.machine import cores
 from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
@@ -195,6 +196,7 @@ def worker_count(device: torch.device) -> int:
 def _start_worker(_: int) -> None:
     from pipeline.train.augment.per_image import single_threaded
 
+    end_with(os.getppid())
     single_threaded()
     # An error in a batch is raised in the main process. What is left for this hook is the thread
     # that hands over batches, when the main process ends in the middle of one, as after Ctrl-C.
