@@ -14,6 +14,7 @@ import typer
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.progress import say
+from pipeline.core.terminal import print_line
 from pipeline.params import Config, read_config
 
 app = typer.Typer(
@@ -180,7 +181,7 @@ def reproduce(
 
     entry = reproduce.find_entry(what, ledger.read_ledger(paths.LEDGER))
     verdict = reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
-    print(report(verdict))
+    print_line(report(verdict))
     if not verdict.identical:
         raise typer.Exit(1)
 
@@ -276,7 +277,7 @@ def profiles() -> None:
     from pipeline.commands.profiles import list_profiles
 
     for name, measured, in_use in list_profiles():
-        print(f"{'*' if in_use else ' '} {name:<18} {measured}")
+        print_line(f"{'*' if in_use else ' '} {name:<18} {measured}")
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -297,11 +298,11 @@ def main() -> int:
     try:
         app()
     except (PipelineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say(f"{type(error).__name__}: {error}")
         return 1
     except SystemExit as stop:
         if stop.code == 130:
-            print("interrupted: the same command goes on where it was", file=sys.stderr)
+            say("interrupted: the same command goes on where it was")
         raise
     return 0
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from pipeline.core import paths
 from pipeline.core.progress import say
+from pipeline.core.terminal import console, make_table
 
 LOGS = paths.RESUME / "logs"
 _LINE_EVERY_S = 30.0
@@ -53,9 +52,9 @@ class Board:
     """Shows the progress of trainings on standard error while its block runs."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False)
-        live = Live(console=console, auto_refresh=False, transient=True)
-        self._live = live if console.is_terminal else None
+        to = console(error=True)
+        live = Live(console=to, auto_refresh=False, transient=True)
+        self._live = live if to.is_terminal else None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> "Board":
@@ -77,21 +76,15 @@ class Board:
         rows = _read_rows(training.live)
         accuracy = rows[-1].get("out_of_fold_accuracy") if rows else None  # missing if it failed
         found = f", out-of-fold accuracy {float(accuracy):.4f}" if accuracy else ""
-        line = f"{training}: {how}{found} ({count})"
-        if self._live:
-            self._live.console.print(line, markup=False, soft_wrap=True)
-        else:
-            say(line)
+        say(f"{training}: {how}{found} ({count})")  # which Live prints above the table
 
     def show(self, running: list[Training], done: int, of: int) -> None:
         """Bring the table up to date, or say a line if it is time for one."""
         count = f"{done} of {of} done"
         if self._live:
-            table = Table(*_COLUMNS, box=None, caption=count, caption_justify="left")
-            for training in running:
-                figures = _figures(training)
-                table.add_row(*[figures.get(column, "") for column in _COLUMNS])
-            self._live.update(table, refresh=True)
+            found = [_figures(training) for training in running]
+            rows = [[figures.get(column, "") for column in _COLUMNS] for figures in found]
+            self._live.update(make_table(_COLUMNS, rows, caption=count), refresh=True)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             say("; ".join([count, *(_sentence(training) for training in running)]))

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from pipeline.core.errors import PipelineError, examples
 from pipeline.core.machine import cores
+from pipeline.core.terminal import print_line
 from pipeline.kaggle.credentials import Credentials, find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
@@ -67,7 +68,7 @@ def print_report(lines: list[Line]) -> bool:
     """Print the findings as a table on standard output. True if there is nothing to fix."""
     width = max((len(line.name) for line in lines), default=0)
     for line in lines:
-        print(f"{line.state:<8} {line.name:<{width}}  {line.text}")
+        print_line(f"{line.state:<8} {line.name:<{width}}  {line.text}")
     return all(line.state != "problem" for line in lines)
 
 

@@ -8,10 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
 from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
@@ -19,6 +15,7 @@ from pipeline.core.errors import KaggleError, SubmissionError
 from pipeline.core.progress import say
 from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
+from pipeline.core.terminal import ask, make_table, print_line, print_table
 from pipeline.download.config import DownloadConfig
 from pipeline.kaggle.client import Kaggle, competition_slug
 from pipeline.ledger.history import read_groups, recall
@@ -58,7 +55,7 @@ def scores(competition: str) -> None:
     _print_entries(entries)
     audit = read_record(paths.AUDIT, Audit, "prepare") if paths.AUDIT.is_file() else None
     for line in explain_entries(entries, audit):
-        print(line)
+        print_line(line)
 
 
 def finals(competition: str) -> None:
@@ -68,14 +65,14 @@ def finals(competition: str) -> None:
     entries = latest(read_ledger(paths.LEDGER), competition)
     _check_any(entries, competition)
     for line in describe_finals(choose_finals(recall(entries), read_groups(paths.FOLDS))):
-        print(line)
+        print_line(line)
 
 
 def leaderboard(competition: str, metric: str, public_share: float) -> None:
     """Print our rank on the public leaderboard, and how much of it is luck."""
     test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
     for line in describe_rank(competition, Kaggle(), METRICS[metric], test_rows, public_share):
-        print(line)
+        print_line(line)
 
 
 def slug(config: DownloadConfig, chosen: str | None) -> str:
@@ -98,27 +95,27 @@ def _check_any(entries: list[Entry], competition: str) -> None:
 def _ask(question: str) -> bool:
     if not sys.stdin.isatty():
         raise SubmissionError(f"{question} There is no terminal to answer on: add --yes")
-    return typer.confirm(question, err=True)
+    return ask(question)
 
 
 def _print_entries(entries: list[Entry]) -> None:
-    table = Table(box=None, pad_edge=False)
     columns = ("ref", "submitted (UTC)", "file", "cross-validated", "forecast", "public", "private")
-    for name in (*columns, "status"):
-        table.add_column(name, no_wrap=name != "status")
+    rows = []
     for entry in entries:
         forecast = f"{_short(entry.forecast_low)} to {_short(entry.forecast_high)}"
-        table.add_row(
-            entry.ref or "–",
-            entry.submitted[:16].replace("T", " "),
-            entry.file,
-            _short(entry.cross_validated),
-            forecast if entry.forecast_low else "–",
-            entry.public or "–",
-            entry.private or "–",
-            f"{entry.status}: {entry.error}" if entry.error else entry.status,
+        rows.append(
+            [
+                entry.ref or "–",
+                entry.submitted[:16].replace("T", " "),
+                entry.file,
+                _short(entry.cross_validated),
+                forecast if entry.forecast_low else "–",
+                entry.public or "–",
+                entry.private or "–",
+                f"{entry.status}: {entry.error}" if entry.error else entry.status,
+            ]
         )
-    Console(highlight=False, width=None if Console().is_terminal else 160).print(table)
+    print_table(make_table([*columns, "status"], rows, wrapped=["status"]), width=160)
 
 
 def _short(figure: str) -> str:
