@@ -114,7 +114,7 @@ def printing(file: Path) -> list[str]:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             last = name.rpartition(".")[2]
-            if name in ("print", "input") or "." in name and last in _PRINTERS:
+            if name in ("print", "input") or ("." in name and last in _PRINTERS):
                 found.append(name)
             if name.startswith(("sys.stdout.write", "sys.stderr.write", "warnings.warn")):
                 found.append(name)

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core.errors import DiskError
+from pipeline.core.errors import DiskError, TableError
+
+MOST_BYTES = 2**28
+"""Of a file that is read whole: the audit of a million images has half of it."""
 
 _DISK_ERRNOS = {
     errno.ENOSPC: "no space left on the disk",
@@ -65,6 +68,27 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with new_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_whole(path: Path, remedy: str) -> bytes:
+    """A file's bytes. remedy: the command that makes it again.
+
+    Raises TableError where it is missing, no file, unreadable, or too large to be what it should.
+    """
+    if not path.is_file():
+        found = f"{path}: no such file"
+        if path.exists():
+            found = f"{path}: expected a file, found something else. Move it away"
+        raise TableError(f"{found}. Run: {remedy}")
+    try:
+        with path.open("rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                raise TableError(
+                    f"{path}: expected at most {MOST_BYTES:,} bytes, found {size:,}. Run: {remedy}"
+                )
+            return file.read()
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {error.strerror}. Run: ls -l {path}") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
-from pipeline.core.errors import TableError
+from pipeline.core.arrays import open_array
 from pipeline.core.files import write_text
 from pipeline.core.progress import say
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
@@ -26,13 +26,8 @@ def run(name: str) -> None:
     Raises TableError where a file of another stage is missing or does not belong to the others.
     """
     facts = read_facts(name)
-    images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")
     image_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
-    if len(images) != len(image_ids):
-        raise TableError(
-            f"{paths.TRAIN_IMAGES}: expected the {len(image_ids)} rows of {paths.TRAIN_TABLE}, "
-            f"found {len(images)}. Run: dvc repro --force prepare"
-        )
+    images = open_array(paths.TRAIN_IMAGES, len(image_ids))
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
     page = render_page(facts, show_galleries(facts, images, row_of))
     write_text(paths.REPORT, page)

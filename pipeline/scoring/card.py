@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from numpy import ndarray
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.core.record import Figure, Interval, Record, parse_record, read_record
+from pipeline.core.record import Count, Figure, Interval, Number, Record, parse_record, read_record
 from pipeline.scoring.metrics import METRICS
 
 Holds = Literal["labels", "probability", "probabilities"]
@@ -29,15 +29,15 @@ class OutOfFold(Record):
     accuracy: Figure
     interval: Interval
     """The accuracy's, over resampled groups."""
-    confidence: float
+    confidence: Number
     interval_method: str
     log_loss: Figure
     recall: dict[str, Figure | None]
     """The recall by class; None for a class without rows."""
-    rows: int
-    of_images: int
+    rows: Count
+    of_images: Count
     """Rows of the whole training set."""
-    groups: int
+    groups: Count
 
 
 def _known(metric: str) -> str:
@@ -62,7 +62,7 @@ class Gain(Record):
     """Standard deviation of that expectation."""
     disagreement: Figure
     """Mean share of test images on which one fold's networks disagree with the mean of all."""
-    folds: int
+    folds: Count
 
 
 class Drift(Record):
@@ -74,7 +74,7 @@ class Drift(Record):
     """The AUC of some training groups against the others: 5 to 95 % of the splits."""
     p: Figure
     """Share of the splits, this one included, with at least that AUC."""
-    splits: int
+    splits: Count
     strongest: list[str]
     """The three features whose means differ most, in standard deviations."""
     weighted: bool
@@ -87,7 +87,7 @@ class CorrectRows(Record):
     With it, two cards can be compared on the same rows, years apart.
     """
 
-    rows: int
+    rows: Count
     ids_sha256: str
     bits: str
 
@@ -114,8 +114,8 @@ class CorrectRows(Record):
 class Halves(Record):
     """How many test rows are public and private."""
 
-    public: int
-    private: int
+    public: Count
+    private: Count
 
     @property
     def both(self) -> int:
@@ -133,7 +133,7 @@ class Quantiles(Record):
 class Forecast(Record):
     """The public and the private score, before any submission, by the card's metric."""
 
-    confidence: float
+    confidence: Number
     public: Interval
     private: Interval
     mean: Figure
@@ -145,7 +145,7 @@ class Forecast(Record):
     shake_up: Figure
     """Standard deviation of public minus private."""
     rows: Halves
-    levels: list[float]
+    levels: list[Number]
     quantiles: Quantiles
     gain: Gain
     drift: Drift | None
@@ -156,16 +156,16 @@ class Forecast(Record):
 class TestLabels(Record):
     """How often the submission gives each class, or finds it most probable."""
 
-    rows: int
+    rows: Count
     holds: Holds
-    labels: dict[str, int]
+    labels: dict[str, Count]
 
 
 class FittedMean(Record):
     """A weighted mean of the models' probabilities; weights in the order of the models."""
 
     kind: Literal["weighted_mean"]
-    weights: list[float]
+    weights: list[Number]
 
 
 class FittedLogistic(Record):
@@ -175,17 +175,17 @@ class FittedLogistic(Record):
     features: Literal["logits", "ranks"]
     known: list[str]
     """For ranks, the doubles of each model in base64; empty for logits."""
-    coefficients: list[list[float]]
+    coefficients: list[list[Number]]
     """One row per output, in the order of the models and of the classes in each."""
-    intercepts: list[float]
+    intercepts: list[Number]
 
 
 class Fitted(Record):
     """What was fitted, to the last digit. None: no temperature, no threshold."""
 
     blend: Annotated[FittedMean | FittedLogistic, Field(discriminator="kind")]
-    temperature: float | None
-    threshold: float | None
+    temperature: Number | None
+    threshold: Number | None
 
 
 class Candidate(Record):
@@ -257,9 +257,9 @@ class Network(Record):
     """One model trained without one fold, and how good it is on that fold."""
 
     model: str
-    fold: int
+    fold: Count
     accuracy: Figure
-    rows: int
+    rows: Count
     sha256: dict[str, str]
     """The hashes by file name in models/MODEL/foldK/."""
 
