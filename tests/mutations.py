@@ -139,7 +139,7 @@ def _tree(content: bytes, rng: random.Random) -> bytes:
                     here[key] = rng.choice(ODD)
             break
         here = here[key]
-    return json.dumps(tree, ensure_ascii=rng.random() < 0.5).encode()
+    return json.dumps(tree, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
 
 
 BYTES: list[Mutation] = [_flip, _flip, _overwrite, _cut, _drop, _double, _insert, _replace]

@@ -572,7 +572,7 @@ HISTORY = Path("models/vgg/fold1/history.csv")
         (lambda: edit(paths.card(NAME), "metric", "name", value="log_loss"), r"reports/leaderboard.json: expected scores by the metric log_loss of the card, found accuracy: they are of different runs. Run: dvc repro --force check"),
         (shorter_store, r"data/store/train.npy: expected an array of numbers with 239 rows, found uint8 of shape .240, .* Run: dvc repro --force prepare"),
         (strange_image, r"ensemble/oof.csv: expected images of .*found 1 of 240 others \(first: stranger\). Run: dvc repro ensemble"),
-        (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch, found \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
+        (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch and rows, found 1 rows of \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
         (lambda: HISTORY.write_text("epoch,loss\n1,low\n"), r"models/vgg/fold1/history.csv: expected numbers: .*low.*"),
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ def open_array(path: Path, rows: int) -> ndarray:
         raise TableError(f"{path}: no such file. Run: dvc repro prepare")
     try:
         array: ndarray = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, TypeError, OverflowError, EOFError, OSError) as error:
+    except Exception as error:  # of NumPy, mmap, ast or tokenize, which parse the header
         raise TableError(f"{expected} another or a damaged file ({error}). {again}") from error
     shape = array.shape
     if array.dtype.kind not in "uif" or len(shape) < 2 or shape[0] != rows or 0 in shape[1:]:

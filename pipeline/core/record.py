@@ -23,10 +23,14 @@ Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 Figure = Annotated[Number, BeforeValidator(_round)]
 """A number for people: six digits after the point."""
 
-Share = Annotated[Figure, Field(ge=0, le=1)]
+Level = Annotated[Number, Field(gt=0, lt=1)]
+"""A probability that is neither 0 nor 1."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A count, or the number of a fold."""
+
+Some = Annotated[Count, Field(ge=1)]
+"""A count that is not 0."""
 
 Interval = tuple[Figure, Figure]
 """Lower and upper end."""

@@ -150,7 +150,7 @@ def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
         file = paths.model_folder(network.model, network.fold) / WEIGHTS
         if not file.is_file():
             raise EnsembleError(f"{file}: no such file. Run: dvc repro, or dvc checkout")
-        if sha256_of(file) != network.sha256[WEIGHTS]:
+        if sha256_of(file) != network.sha256.get(WEIGHTS):
             raise EnsembleError(
                 f"{file}: expected the network that made {submission}, found another one (by the "
                 f"SHA-256 in {path}). Run: dvc repro ensemble"

@@ -100,6 +100,11 @@ def read_facts(name: str) -> ReportFacts:
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     rows = read_rows(classes, card.blend.fitted.threshold)
     _check_card(card, rows)
+    if any(not set(fold.shares) == set(fold.classes) == set(classes) for fold in folds.folds):
+        raise TableError(
+            f"{paths.FOLDS_SUMMARY}: expected the classes {classes} in each fold, found others. "
+            "Run: dvc repro --force split"
+        )
     every_class = len(np.unique(rows.labels)) == len(classes)
     return ReportFacts(
         card=card,
@@ -227,9 +232,10 @@ def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[
     for network in networks:
         path = paths.model_folder(network.model, network.fold) / "history.csv"
         table = read_csv(path)
-        if "epoch" not in table.columns:
+        if "epoch" not in table.columns or table.empty:
             raise TableError(
-                f"{path}: expected a column epoch, found {list(table.columns)}. "
+                f"{path}: expected a column epoch and rows, found {len(table)} rows of "
+                f"{list(table.columns)}. "
                 f"Run: dvc repro --force train@{network.model}-{network.fold}"
             )
         try:

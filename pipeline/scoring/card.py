@@ -16,7 +16,17 @@ from jaxtyping import Bool
 from numpy import ndarray
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.core.record import Count, Figure, Interval, Number, Record, parse_record, read_record
+from pipeline.core.record import (
+    Count,
+    Figure,
+    Interval,
+    Level,
+    Number,
+    Record,
+    Some,
+    parse_record,
+    read_record,
+)
 from pipeline.scoring.metrics import METRICS
 
 Holds = Literal["labels", "probability", "probabilities"]
@@ -29,7 +39,7 @@ class OutOfFold(Record):
     accuracy: Figure
     interval: Interval
     """The accuracy's, over resampled groups."""
-    confidence: Number
+    confidence: Level
     interval_method: str
     log_loss: Figure
     recall: dict[str, Figure | None]
@@ -91,6 +101,19 @@ class CorrectRows(Record):
     ids_sha256: str
     bits: str
 
+    @model_validator(mode="after")
+    def _a_bit_for_each_row(self) -> "CorrectRows":
+        if self.rows and len(self._packed()) != -(-self.rows // 8):
+            raise ValueError(f"expected a bit for each of {self.rows} rows")
+        return self
+
+    def _packed(self) -> bytes:
+        """Never longer than it has to be, whatever it was made to unpack to."""
+        try:
+            return zlib.decompressobj().decompress(base64.b64decode(self.bits), self.rows // 8 + 2)
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
+
     @classmethod
     def pack(cls, image_ids: list[str], correct: Bool[ndarray, " rows"]) -> "CorrectRows":
         """image_ids: in any order. correct: parallel to them."""
@@ -106,16 +129,19 @@ class CorrectRows(Record):
         """What was packed, by sorted image id; None where other images were packed."""
         if self.ids_sha256 != _sha256(sorted(image_ids)):
             return None
-        raw = zlib.decompress(base64.b64decode(self.bits))
-        bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=len(image_ids))
+        bits = np.unpackbits(np.frombuffer(self._packed(), np.uint8), count=len(image_ids))
         return bits.astype(np.bool_)
+
+
+Spread = Annotated[Figure, Field(ge=0)]
+"""A standard deviation."""
 
 
 class Halves(Record):
     """How many test rows are public and private."""
 
-    public: Count
-    private: Count
+    public: Some
+    private: Some
 
     @property
     def both(self) -> int:
@@ -133,30 +159,37 @@ class Quantiles(Record):
 class Forecast(Record):
     """The public and the private score, before any submission, by the card's metric."""
 
-    confidence: Number
+    confidence: Level
     public: Interval
     private: Interval
     mean: Figure
     """The score to expect."""
-    sd: tuple[Figure, Figure]
+    sd: tuple[Spread, Spread]
     """Standard deviations of the public and the private score."""
-    correlation: Figure
+    correlation: Annotated[Figure, Field(ge=-1, le=1)]
     """Correlation of the public and the private score."""
     shake_up: Figure
     """Standard deviation of public minus private."""
     rows: Halves
-    levels: list[Number]
+    levels: list[Level]
     quantiles: Quantiles
     gain: Gain
     drift: Drift | None
     correct: CorrectRows
     assumptions: list[str]
 
+    @model_validator(mode="after")
+    def _a_score_for_each_level(self) -> "Forecast":
+        counts = {len(self.levels), len(self.quantiles.public), len(self.quantiles.private)}
+        if len(counts) > 1 or not self.levels:
+            raise ValueError("expected as many quantiles of each half as levels")
+        return self
+
 
 class TestLabels(Record):
     """How often the submission gives each class, or finds it most probable."""
 
-    rows: Count
+    rows: Some
     holds: Holds
     labels: dict[str, Count]
 

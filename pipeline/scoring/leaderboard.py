@@ -5,8 +5,10 @@ Stage `check` writes it; every other module reads it through `read_leaderboard`.
 
 from pathlib import Path
 
+from pydantic import model_validator
+
 from pipeline.core.errors import TableError
-from pipeline.core.record import Count, Figure, Interval, Number, Record, read_record
+from pipeline.core.record import Count, Figure, Interval, Level, Record, read_record
 from pipeline.scoring.card import Holds
 
 
@@ -15,7 +17,7 @@ class ExpectedScore(Record):
 
     value: Figure
     interval: Interval
-    confidence: Number
+    confidence: Level
 
 
 class HalfScores(Record):
@@ -43,6 +45,13 @@ class Leaderboard(Record):
     metric: str
     expected: ExpectedScore
     solution: SolutionScores | None
+
+    @model_validator(mode="after")
+    def _halves_have_the_metric(self) -> "Leaderboard":
+        for half in (self.solution.public, self.solution.private) if self.solution else ():
+            if self.metric not in half.scores:
+                raise ValueError(f"expected a score by {self.metric} of both halves")
+        return self
 
 
 def read_leaderboard(path: Path, metric: str) -> Leaderboard:
