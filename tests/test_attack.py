@@ -181,7 +181,7 @@ def read_params(path: Path) -> object:
 def read_page(_: Path) -> str:
     """All that the report reads, and the page made of it."""
     from pipeline.core import paths
-    from pipeline.core.arrays import open_array
+    from pipeline.core.arrays import read_array
     from pipeline.core.tables import IMAGE_COLUMNS, read_table
     from pipeline.report.facts import list_figures, read_facts
     from pipeline.report.gallery import show_galleries
@@ -189,7 +189,7 @@ def read_page(_: Path) -> str:
 
     facts = read_facts("tiny")
     ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
-    images = open_array(paths.TRAIN_IMAGES, len(ids))
+    images = read_array(paths.TRAIN_IMAGES, len(ids))
     rows = {name: row for row, name in enumerate(ids)}
     page = render_page(facts, show_galleries(facts, images, rows))
     page.encode()
@@ -263,13 +263,13 @@ def read_weights(path: Path) -> list[tuple[int, ...]]:
 
 
 def read_array(path: Path) -> np.ndarray:
-    from pipeline.core.arrays import open_array
+    from pipeline.core.arrays import read_array
     from pipeline.core.tables import IMAGE_COLUMNS, read_table
     from pipeline.ensemble.forecast.drift import pool_rows
     from pipeline.report.gallery import picture
 
     table = read_table(path.with_suffix(".csv"), IMAGE_COLUMNS)
-    images = open_array(path, len(table))
+    images = read_array(path, len(table))
     pool_rows(path, table, np.arange(len(table)))
     picture(np.asarray(images[0]))
     return np.asarray(images)

@@ -73,6 +73,11 @@ def test_lines_stay_lines_but_not_in_a_cell(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.splitlines() == ["one", "two", r"one\ntwo"]
 
 
+def test_no_text_is_endless(capsys: pytest.CaptureFixture[str]) -> None:
+    say("\x00" * 50_000_000)
+    assert len(capsys.readouterr().err) < 100_000
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_no_encoding_of_a_terminal_stops_a_command(tmp_path: Path, encoding: str) -> None:
     """A card, a leaderboard and parameters with every strange text, shown by a real process."""

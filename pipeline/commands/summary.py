@@ -13,8 +13,9 @@ from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
 
 def run(config: Config) -> None:
     """Print the result. Raises PipelineError before a run, TableError on files that disagree."""
-    if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
-        raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
+    for path in (paths.LEADERBOARD, paths.card(config.ensemble.name)):
+        if not path.exists():
+            raise PipelineError(f"{path}: nothing was made yet. Run: make run")
     card = read_card(paths.card(config.ensemble.name))
     leaderboard = read_leaderboard(paths.LEADERBOARD, card.metric.name)
     lines = _lines(config, card, leaderboard)

@@ -1,4 +1,4 @@
-"""The packed array of a split, row by row with its table; only this module opens one."""
+"""Reading the packed arrays of data/store/: only this module opens one."""
 
 from pathlib import Path
 
@@ -8,20 +8,25 @@ from numpy import ndarray
 from pipeline.core.errors import TableError
 
 
-def open_array(path: Path, rows: int) -> ndarray:
-    """The numbers, mapped into memory: each image or signal is a row.
+def read_array(path: Path, rows: int) -> ndarray:
+    """An array with a row for each of so many images or signals, memory-mapped.
 
-    Raises TableError where the file is missing, no such array, cut, or of other than `rows` rows.
+    Raises TableError where the file is missing, damaged, or has another number of rows.
     """
-    expected = f"{path}: expected an array of numbers with {rows} rows, found"
-    again = "Run: dvc repro --force prepare"
     if not path.is_file():
         raise TableError(f"{path}: no such file. Run: dvc repro prepare")
     try:
-        array: ndarray = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # of NumPy, mmap, ast or tokenize, which parse the header
-        raise TableError(f"{expected} another or a damaged file ({error}). {again}") from error
-    shape = array.shape
-    if array.dtype.kind not in "uif" or len(shape) < 2 or shape[0] != rows or 0 in shape[1:]:
-        raise TableError(f"{expected} {array.dtype} of shape {shape}. {again}")
-    return array
+        array: np.memmap = np.lib.format.open_memmap(path, mode="r")
+        found = str(len(array))
+        if array.dtype.kind not in "uif" or array.ndim < 2 or 0 in array.shape[1:]:
+            found = f"{array.dtype} of shape {array.shape}"
+        if path.stat().st_size != array.offset + array.nbytes:
+            found = "bytes that are not of the array"
+    except Exception as error:  # NumPy reads the header as Python: damage raises anything
+        found = f"a file cut short or damaged ({type(error).__name__})"
+    if found == str(rows):
+        return array
+    raise TableError(
+        f"{path}: expected the {rows} rows of its table, found {found}. "
+        "Run: dvc repro --force prepare"
+    )

@@ -65,7 +65,9 @@ def parse_record(place: Path | str, text: bytes, kind: type[R], stage: str) -> R
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
+        fault = f"{first['msg']}, found {shown(first['input'])}"
+        if first["type"] == "value_error":  # of a validator, whose text says what was found
+            fault = str(first["ctx"]["error"])
         raise TableError(
-            f"{place}: {f'{where}: ' if where else ''}{first['msg']}, found "
-            f"{shown(first['input'])}. Run: dvc repro --force {stage}"
+            f"{place}: {f'{where}: ' if where else ''}{fault}. Run: dvc repro --force {stage}"
         ) from error

@@ -16,13 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+MOST_CHARACTERS = 20_000
+"""Of one text: a message may quote a line of any length."""
+
 
 def printable(text: str) -> str:
     """The text with all that is not plainly visible escaped as in Python; lines stay lines.
 
     Escaped are control characters, what changes the direction of writing, lone surrogates, and
-    every space but the plain one.
+    every space but the plain one. What is longer than MOST_CHARACTERS is cut.
     """
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[:MOST_CHARACTERS]}…"
     return "".join(
         each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
         for each in text

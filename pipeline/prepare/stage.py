@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
-from pipeline.core.arrays import open_array
+from pipeline.core.arrays import read_array
 from pipeline.core.audit import Audit
 from pipeline.core.errors import TableError
 from pipeline.core.files import new_folder
@@ -44,8 +44,8 @@ def run(config: PrepareConfig) -> None:
         images = pd.concat([stored.table, stored_test.table], ignore_index=True)
         firsts = find_duplicates(
             [
-                open_array(train_array, len(stored.table)),
-                open_array(test_array, len(stored_test.table)),
+                read_array(train_array, len(stored.table)),
+                read_array(test_array, len(stored_test.table)),
             ],
             [*stored.fingerprints, *stored_test.fingerprints],
             config.near_duplicate,
@@ -97,7 +97,7 @@ def _check_written(
     """What later stages rely on, read from the disk. Raises TableError where it does not hold."""
     written = read_table(store / table.name, IMAGE_COLUMNS)
     check_ids(table, list(written["image_id"]), image_ids)
-    open_array(store / images.name, len(image_ids))
+    read_array(store / images.name, len(image_ids))
     post_conditions = {
         "the ids in the competition's order": list(written["image_id"]) == image_ids,
         f"labels among {labels}": set(written["label"]) <= set(labels),

@@ -26,6 +26,7 @@ from pipeline.core.tables import (
     read_predictions,
     read_table,
 )
+from pipeline.core.terminal import printable
 from pipeline.report.diagnosis import (
     ClassReport,
     PredictedRows,
@@ -152,15 +153,16 @@ def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
 
 
 def list_figures(facts: ReportFacts) -> dict[str, Any]:
-    """The page's figures for `dvc metrics`, to six decimals, without those that are not defined."""
+    """The page's figures for `dvc metrics`, which prints them on a terminal: to six decimals,
+    without those that are not defined."""
     metric = facts.card.metric
     figures: dict[str, Any] = {
         "out_of_fold": {metric.name: metric.value},
         "leaderboard": {half.name: half.score for half in facts.halves},
         "folds": {str(fold): score for fold, score in facts.fold_scores.items()},
-        "sensitivity": {each.name: each.sensitivity for each in facts.class_reports},
-        "specificity": {each.name: each.specificity for each in facts.class_reports},
-        "roc_auc": {each.name: each.roc_auc for each in facts.class_reports},
+        "sensitivity": {printable(each.name): each.sensitivity for each in facts.class_reports},
+        "specificity": {printable(each.name): each.specificity for each in facts.class_reports},
+        "roc_auc": {printable(each.name): each.roc_auc for each in facts.class_reports},
         "expected_calibration_error": facts.reliability.error,
     }
     if facts.noise:

@@ -52,7 +52,7 @@ class OutOfFold(Record):
 
 def _known(metric: str) -> str:
     if metric not in METRICS:
-        raise ValueError(f"expected a metric of {', '.join(METRICS)}")
+        raise ValueError(f"expected a metric of {', '.join(METRICS)}, found {metric[:80]!r}")
     return metric
 
 

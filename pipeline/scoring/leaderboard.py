@@ -5,8 +5,6 @@ Stage `check` writes it; every other module reads it through `read_leaderboard`.
 
 from pathlib import Path
 
-from pydantic import model_validator
-
 from pipeline.core.errors import TableError
 from pipeline.core.record import Count, Figure, Interval, Level, Record, read_record
 from pipeline.scoring.card import Holds
@@ -46,13 +44,6 @@ class Leaderboard(Record):
     expected: ExpectedScore
     solution: SolutionScores | None
 
-    @model_validator(mode="after")
-    def _halves_have_the_metric(self) -> "Leaderboard":
-        for half in (self.solution.public, self.solution.private) if self.solution else ():
-            if self.metric not in half.scores:
-                raise ValueError(f"expected a score by {self.metric} of both halves")
-        return self
-
 
 def read_leaderboard(path: Path, metric: str) -> Leaderboard:
     """What stage `check` wrote. Raises TableError unless it is there, whole, and by this metric."""
@@ -61,5 +52,11 @@ def read_leaderboard(path: Path, metric: str) -> Leaderboard:
         raise TableError(
             f"{path}: expected scores by the metric {metric} of the card, found "
             f"{leaderboard.metric}: they are of different runs. Run: dvc repro --force check"
+        )
+    solution = leaderboard.solution
+    if solution and metric not in solution.public.scores.keys() & solution.private.scores.keys():
+        raise TableError(
+            f"{path}: solution: expected the score by {metric} of both halves, found none. "
+            "Run: dvc repro --force check"
         )
     return leaderboard

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from pipeline.core import paths
-from pipeline.core.arrays import open_array
+from pipeline.core.arrays import read_array
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import FoldError, TrainError
 from pipeline.core.files import new_folder
@@ -56,7 +56,7 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     image_ids = list(table["image_id"])
     labels = class_indices(paths.TRAIN_TABLE, table["label"], classes)
-    images = open_array(paths.TRAIN_IMAGES, len(image_ids))
+    images = read_array(paths.TRAIN_IMAGES, len(image_ids))
     scored, rows = _rows_of_fold(fold, image_ids, config)
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
 
@@ -78,7 +78,7 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
     oof = predict(model, images, scored, compute, config.tta)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
-    test_images = open_array(paths.TEST_IMAGES, len(test_ids))
+    test_images = read_array(paths.TEST_IMAGES, len(test_ids))
     test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
 
     with new_folder(paths.model_folder(member, fold)) as folder:

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from pipeline.core.arrays import open_array
+from pipeline.core.arrays import read_array
 from pipeline.core.errors import EnsembleError
 from pipeline.scoring.card import Drift
 from pipeline.scoring.metrics import area_under_roc
@@ -95,9 +95,9 @@ def pool_rows(
 ) -> tuple[list[str], Float[ndarray, "rows features"]]:
     """The features' names and values of some rows of a packed array (rows, …, channels).
 
-    A two-dimensional array has one channel. Raises TableError as open_array does.
+    A two-dimensional array has one channel. Raises TableError as read_array does.
     """
-    packed = open_array(path, len(table))
+    packed = read_array(path, len(table))
     parts = [
         _pool(np.asarray(packed[chosen[start : start + _CHUNK]]))
         for start in range(0, len(chosen), _CHUNK)
