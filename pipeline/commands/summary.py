@@ -5,6 +5,7 @@ It reads what the stages wrote, and imports nothing heavy.
 
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import is_there
 from pipeline.core.terminal import make_table, print_table
 from pipeline.params import Config
 from pipeline.scoring.card import Card, read_card
@@ -14,7 +15,7 @@ from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
 def run(config: Config) -> None:
     """Print the result. Raises PipelineError before a run, TableError on files that disagree."""
     for path in (paths.LEADERBOARD, paths.card(config.ensemble.name)):
-        if not path.exists():
+        if not is_there(path):
             raise PipelineError(f"{path}: nothing was made yet. Run: make run")
     card = read_card(paths.card(config.ensemble.name))
     leaderboard = read_leaderboard(paths.LEADERBOARD, card.metric.name)

@@ -70,6 +70,12 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything has this name. A folder or a broken link in the place of a file is no
+    absent file: who reads it names the fault."""
+    return path.exists() or path.is_symlink()
+
+
 def read_whole(path: Path, remedy: str) -> bytes:
     """A file's bytes. remedy: the command that makes it again.
 

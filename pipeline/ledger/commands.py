@@ -12,6 +12,7 @@ from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import KaggleError, SubmissionError
+from pipeline.core.files import is_there
 from pipeline.core.progress import say
 from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
@@ -53,7 +54,7 @@ def scores(competition: str) -> None:
         entries = update_scores(competition, Kaggle())
     _check_any(entries, competition)
     _print_entries(entries)
-    audit = read_record(paths.AUDIT, Audit, "prepare") if paths.AUDIT.is_file() else None
+    audit = read_record(paths.AUDIT, Audit, "prepare") if is_there(paths.AUDIT) else None
     for line in explain_entries(entries, audit):
         print_line(line)
 
