@@ -3,6 +3,7 @@
 Exit code 1, no traceback, nothing written; or the damage changes nothing: the same bytes come out.
 """
 
+import ast
 import contextlib
 import io
 import multiprocessing
@@ -232,6 +233,46 @@ def walk_share(project: Path, commands: Any, found: Any) -> None:
             command = commands.get(timeout=0.1)
             damaged = [path for pattern in READ[command] for path in sorted(Path().glob(pattern))]
             found.put((command, len(damaged), walk(damaged, command)))
+
+
+READERS = {
+    "json.load": [],
+    "json.loads": ["commands/jobs.py", "kaggle/credentials.py", "winner/build.py"],
+    "model_validate_json": ["core/record.py", "train/models.py", "winner/run.py"],
+    "csv.reader": ["core/tables.py", "ledger/history.py", "ledger/ledger.py", "raw/roles.py"],
+    "csv.DictReader": [],
+    "pd.read_csv": ["core/tables.py"],
+    "np.load": [],
+    "np.memmap": [],
+    "open_memmap": ["core/arrays.py"],
+    "load_file": ["train/models.py"],
+    "safe_open": ["train/models.py"],
+    "torch.load": ["train/checkpoint.py"],
+    "YAML": ["ledger/provenance.py", "params.py"],
+    "ZipFile": [
+        "download/drawn/files.py",
+        "download/kaggle.py",
+        "raw/archive.py",
+        "winner/build.py",
+    ],
+    "TarFile": [],
+    "Pillow.open": ["prepare/decode.py"],
+    "pickle.load": [],
+}
+"""What reads a format, and the modules that may: json.loads reads what a child process printed, or
+credentials; csv.reader also text from git, the ledger as it is, and a first line; ZipFile writes."""
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_format_is_read_in_its_modules_only(reader: str) -> None:
+    root = Path(__file__).parent.parent / "pipeline"
+    found = {
+        file.relative_to(root).as_posix()
+        for file in root.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and f".{ast.unparse(node.func)}".endswith(f".{reader}")
+    }
+    assert found <= set(READERS[reader])
 
 
 @pytest.mark.slow

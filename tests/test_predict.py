@@ -412,7 +412,7 @@ def other_classes(config: Config) -> None:
         (a_model_less, "submissions/tiny.json: expected the networks of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
         (a_card(external=[THEIRS]), "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
         (weights_of(0.5, 0.25, 0.25), "submissions/tiny.json: blend: expected 2 weights, as many as models. Run: dvc repro --force ensemble"),
-        (weights_of(0.5, "x"), "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, unable to parse string as a number, found 'x'. Run: dvc repro --force ensemble"),
+        (weights_of(0.5, "x"), "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, found 'x'. Run: dvc repro --force ensemble"),
         (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (other_classes, "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),

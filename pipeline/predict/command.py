@@ -16,7 +16,7 @@ from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
 from pipeline.core.progress import say, track
-from pipeline.core.tables import probability_columns, read_csv, write_table
+from pipeline.core.tables import class_indices, probability_columns, read_csv, write_table
 from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
@@ -120,9 +120,15 @@ def load_ensemble(config: Config) -> Ensemble:
                 f"{network.classes}. Run: dvc repro"
             )
     blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks))
-    submission = read_csv(paths.submission(config.ensemble.name))
+    made = paths.submission(config.ensemble.name)
+    submission = read_csv(made)
+    if len(submission.columns) < 2:
+        raise TableError(f"{made}: expected two columns or more, found {list(submission.columns)}")
     id_column = submission.columns[0]
-    label_column = submission.columns[1] if card.test.holds == "labels" else "label"
+    label_column = "label"
+    if card.test.holds == "labels":
+        label_column = submission.columns[1]
+        class_indices(made, submission[label_column], classes)
     with_suffix = have_suffix(list(submission[id_column]))
     return Ensemble(networks, classes, blend, id_column, label_column, with_suffix)
 
