@@ -200,6 +200,7 @@ def test_a_damaged_file_of_a_page_is_named_in_one_sentence(
 READ: dict[Command, list[str]] = {
     ("summary",): ["params.yaml", "submissions/tiny.json", "reports/leaderboard.json"],
     ("use", "other"): ["profiles/other.yaml"],
+    ("profiles",): ["params.yaml", "profiles/more.yaml"],
     ("finals", "--competition", "cells"): ["submissions/ledger.csv"],
     ("prepare",): ["params.yaml", "data/raw/*.csv", "data/raw/*.zip", "corrections/made.csv"],
     ("split",): ["data/store/train.csv", "data/store/competition.json"],

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import requests
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
-from pipeline.core.errors import PipelineError, examples
+from pipeline.core.errors import PipelineError, examples, shown
 from pipeline.core.machine import cores
 from pipeline.core.terminal import print_line
 from pipeline.kaggle.credentials import Credentials, find_credentials
@@ -87,10 +87,17 @@ def _examine_packages(lock: Path) -> Finding:
         return "note", f"{here}; no {lock.name} to compare with. Run: make lock"
     state: State = "ok"
     wrong = []
-    for line in lock.read_text(encoding="utf-8").splitlines():
+    for line in lock.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line or line.startswith((" ", "#", "-")):
             continue
-        locked = Requirement(line.removesuffix("\\").strip())
+        try:
+            locked = Requirement(line.removesuffix("\\").strip())
+        except InvalidRequirement:
+            fix = f"Run: git checkout -- {lock.name}"
+            return (
+                "problem",
+                f"{here}; {lock.name}: expected a requirement, found {shown(line)}. {fix}",
+            )
         if locked.marker and not locked.marker.evaluate():  # for another machine
             continue
         found = _installed(locked.name)
