@@ -90,14 +90,12 @@ def _examine_packages(lock: Path) -> Finding:
     for line in lock.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line or line.startswith((" ", "#", "-")):
             continue
+        text = line.removesuffix("\\").strip()
         try:
-            locked = Requirement(line.removesuffix("\\").strip())
+            locked = Requirement(text)
         except InvalidRequirement:
-            fix = f"Run: git checkout -- {lock.name}"
-            return (
-                "problem",
-                f"{here}; {lock.name}: expected a requirement, found {shown(line)}. {fix}",
-            )
+            fault = f"{lock.name}: expected a requirement, found {shown(text)}"
+            return "problem", f"{here}; {fault}. Run: git checkout -- {lock.name}"
         if locked.marker and not locked.marker.evaluate():  # for another machine
             continue
         found = _installed(locked.name)
