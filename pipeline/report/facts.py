@@ -134,6 +134,8 @@ def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
     """
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")
     image_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
+    if not paths.ENSEMBLE_OOF.read_bytes().endswith(b"\n"):  # nobody else counts its rows
+        raise TableError(f"{paths.ENSEMBLE_OOF}: its last line is cut. Run: dvc repro ensemble")
     probabilities = read_predictions(paths.ENSEMBLE_OOF, image_ids, classes)
     known = set(train.index)
     if unknown := [image_id for image_id in image_ids if image_id not in known]:

@@ -57,6 +57,8 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     image_ids = list(table["image_id"])
     labels = class_indices(paths.TRAIN_TABLE, table["label"], classes)
     images = read_array(paths.TRAIN_IMAGES, len(image_ids))
+    test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
+    test_images = read_array(paths.TEST_IMAGES, len(test_ids))
     scored, rows = _rows_of_fold(fold, image_ids, config)
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
 
@@ -77,8 +79,6 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
 
     model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
     oof = predict(model, images, scored, compute, config.tta)
-    test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
-    test_images = read_array(paths.TEST_IMAGES, len(test_ids))
     test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
 
     with new_folder(paths.model_folder(member, fold)) as folder:
