@@ -264,8 +264,8 @@ def read_the_ledger(path: Path) -> object:
 def read_weights(path: Path) -> list[tuple[int, ...]]:
     from pipeline.train.models import load_model
 
-    model, classes = load_model(path)
-    return [tuple(each.shape) for each in model.state_dict().values()] + [tuple(map(ord, classes))]
+    model, _ = load_model(path)
+    return [tuple(each.shape) for each in model.state_dict().values()]
 
 
 def read_array(path: Path) -> np.ndarray:
