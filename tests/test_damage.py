@@ -244,6 +244,7 @@ READERS = {
         "kaggle/credentials.py",
         "kaggle/transport.py",
         "prepare/groups.py",
+        "train/augment/names.py",
         "winner/build.py",
     ],
     "model_validate_json": ["core/ours.py", "core/record.py", "train/models.py", "winner/run.py"],
