@@ -90,7 +90,7 @@ def slug(config: DownloadConfig, chosen: str | None) -> str:
 
 def _check_any(entries: list[Entry], competition: str) -> None:
     if not entries:
-        raise SubmissionError(f"{competition}: nothing was submitted yet")
+        raise SubmissionError(f"{paths.LEDGER}: {competition}: nothing was submitted yet")
 
 
 def _ask(question: str) -> bool:
