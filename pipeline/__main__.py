@@ -16,6 +16,7 @@ from pipeline.core.errors import ConfigError, PipelineError, ReproduceError, Sta
 from pipeline.core.leader import follow_leader
 from pipeline.core.machine import lacks_memory
 from pipeline.core.progress import say
+from pipeline.core.terminal import print_line
 from pipeline.params import Config, read_config, remove_leftovers
 
 app = typer.Typer(
@@ -218,7 +219,7 @@ def reproduce(
         kaggle=kaggle,
         folder=folder,
     )
-    print(report(verdict))
+    print_line(report(verdict))
     if not verdict.identical:
         raise typer.Exit(1)
 
@@ -320,7 +321,7 @@ def profiles() -> None:
     from pipeline.commands.profiles import list_profiles
 
     for name, measured, in_use in list_profiles():
-        print(f"{'*' if in_use else ' '} {name:<18} {measured}")
+        print_line(f"{'*' if in_use else ' '} {name:<18} {measured}")
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -342,21 +343,20 @@ def main() -> int:
     try:
         app()
     except (PipelineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say(f"{type(error).__name__}: {error}")
         return 1
     except (MemoryError, RuntimeError, ImportError) as error:
         if not lacks_memory(error):
             raise
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        print(
+        say(
             f"MemoryError: not enough memory: {reason}. Lower batch_size or size_px, or train "
-            "fewer at a time (make train JOBS=1), or raise the limit (ulimit -v, the container's)",
-            file=sys.stderr,
+            "fewer at a time (make train JOBS=1), or raise the limit (ulimit -v, the container's)"
         )
         return 1
     except SystemExit as stop:
         if stop.code == 130 and not isinstance(stop, StageInterrupted):
-            print("interrupted: the same command goes on where it was", file=sys.stderr)
+            say("interrupted: the same command goes on where it was")
         raise
     return 0
 

@@ -143,9 +143,10 @@ RUN_PIP = f". Run: {sys.executable} -m pip install --require-hashes -r requireme
         (["no-such-package==1.0 ; sys_platform == 'emscripten'"], "ok", "; all as in requirements.lock"),
         (["requests==0.1", "requests==0.2"], "note", f"; 2 not as in requirements.lock (first: requests==0.1, found {requests.__version__}, requests==0.2, found {requests.__version__}){RUN_PIP}"),
         (["no-such-package==1.0", "pytest==0.2"], "problem", f"; 2 not as in requirements.lock (first: no-such-package==1.0, found none, pytest==0.2, found {pytest.__version__}){RUN_PIP}"),
+        (["<<<<<<< HEAD", "requests==0.1"], "problem", "; requirements.lock: expected a requirement, found '<<<<<<< HEAD'. Run: git checkout -- requirements.lock"),
         (None, "note", "; no requirements.lock to compare with. Run: make lock"),
     ],
-    ids=["equal", "for another machine", "different", "missing", "no lock"],
+    ids=["equal", "for another machine", "different", "missing", "damaged", "no lock"],
 )  # fmt: skip
 def test_packages_are_compared_with_the_lock(
     locked: list[str] | None, state: str, text: str, tmp_path: Path

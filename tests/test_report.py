@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
 from cards import make_audit, make_card, make_leaderboard
+from dvc_render import VegaRenderer
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
@@ -270,6 +271,21 @@ def test_ids_classes_and_reasons_from_files_are_shown_as_text_only() -> None:
     assert "{{ 49 }}" not in page.text
     assert HOSTILE not in paths.REPORT.read_text()
     assert any(HOSTILE in str(each.get("alt")) for each in page.all("img"))
+
+
+def test_no_class_name_leaves_the_script_of_dvc_plots() -> None:
+    """The file is given to DVC's own renderer, as `dvc plots show` does."""
+    bad = "</script><script>alert(1)</script><!--\x1b[2J"
+    make_outputs(Path(), classes=(bad, "<b>"))
+    build()
+    for name in ("reports/confusion.csv", "reports/reliability.csv"):
+        table = pd.read_csv(name, dtype=str)
+        made = VegaRenderer(table.to_dict("records"), name, x=table.columns[0], y=table.columns[1])
+        html = made.generate_html()
+        assert "alert" in html or "reliability" in name
+        assert html.lower().count("<script") == html.lower().count("</script") == 1
+        assert not [sign for sign in ("<!--", "<b>", "\x1b") if sign in html]
+    assert "\\u001b" not in Path("reports/metrics.json").read_text()
 
 
 def test_the_page_fetches_nothing_and_runs_nothing() -> None:
@@ -571,9 +587,9 @@ HISTORY = Path("models/vgg/fold1/history.csv")
         (lambda: paths.AUDIT.write_text("{"), r"data/audit.json: Invalid JSON: .*--force prepare"),
         (lambda: edit(paths.card(NAME), "out_of_fold", "accuracy", value=0.5), r"submissions/made-up.json: expected the accuracy of ensemble/oof.csv, 0\.9\d+ on 240 rows, found 0.500000 on 240: they are of different runs. Run: dvc repro --force ensemble"),
         (lambda: edit(paths.card(NAME), "metric", "name", value="log_loss"), r"reports/leaderboard.json: expected scores by the metric log_loss of the card, found accuracy: they are of different runs. Run: dvc repro --force check"),
-        (shorter_store, r"data/store/train.npy: expected the 239 rows of .* found 240. Run: dvc repro --force prepare"),
+        (shorter_store, r"data/store/train.npy: expected the 239 rows of its table, found 240. Run: dvc repro --force prepare"),
         (strange_image, r"ensemble/oof.csv: expected images of .*found 1 of 240 others \(first: stranger\). Run: dvc repro ensemble"),
-        (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch, found \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
+        (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch and rows, found 1 rows of \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
         (lambda: HISTORY.write_text("epoch,loss\n1,low\n"), r"models/vgg/fold1/history.csv: expected numbers: .*low.*"),
     ],
 )  # fmt: skip

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import requests
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
-from pipeline.core.errors import PipelineError, examples
+from pipeline.core.errors import PipelineError, examples, shown
 from pipeline.core.machine import cores, free_memory
+from pipeline.core.terminal import print_line
 from pipeline.kaggle.credentials import Credentials, find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
@@ -70,7 +71,7 @@ def print_report(lines: list[Line]) -> bool:
     """Print the findings as a table on standard output. True if there is nothing to fix."""
     width = max((len(line.name) for line in lines), default=0)
     for line in lines:
-        print(f"{line.state:<8} {line.name:<{width}}  {line.text}")
+        print_line(f"{line.state:<8} {line.name:<{width}}  {line.text}")
     return all(line.state != "problem" for line in lines)
 
 
@@ -89,10 +90,15 @@ def _examine_packages(lock: Path) -> Finding:
         return "note", f"{here}; no {lock.name} to compare with. Run: make lock"
     state: State = "ok"
     wrong = []
-    for line in lock.read_text(encoding="utf-8").splitlines():
+    for line in lock.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line or line.startswith((" ", "#", "-")):
             continue
-        locked = Requirement(line.removesuffix("\\").strip())
+        text = line.removesuffix("\\").strip()
+        try:
+            locked = Requirement(text)
+        except InvalidRequirement:
+            fault = f"{lock.name}: expected a requirement, found {shown(text)}"
+            return "problem", f"{here}; {fault}. Run: git checkout -- {lock.name}"
         if locked.marker and not locked.marker.evaluate():  # for another machine
             continue
         found = _installed(locked.name)

@@ -90,6 +90,15 @@ def examples(items: list[str], most: int = 3) -> str:
     return f"(first: {', '.join(items[:most])})"
 
 
+def shown(value: object, most: int = 80) -> str:
+    """The start of a value of unknown origin, for a message."""
+    part = value[:most] if isinstance(value, str | bytes) else value
+    try:
+        return repr(part)[:most]
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, a list in itself
+        return f"a huge {type(value).__name__}"
+
+
 Requirement = tuple[str, list[str], str]
 """What is expected, the items that are otherwise, and what to do about them."""
 

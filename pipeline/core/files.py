@@ -15,7 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.core.errors import DiskError
+from pipeline.core.errors import DiskError, TableError
+
+MOST_BYTES = 2**28
+"""Of a file that is read whole: the audit of a million images has half of it."""
 
 _PARTIAL = re.compile(r"\.(?P<name>.+?)(\.old)?(\.(?P<process>[0-9]+))?\.partial")
 
@@ -83,6 +86,33 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with new_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this name. A folder or a broken link in the place of a file is no
+    absent file: who reads it names the fault."""
+    return path.exists() or path.is_symlink()
+
+
+def read_whole(path: Path, remedy: str) -> bytes:
+    """A file's bytes. remedy: the command that makes it again.
+
+    Raises TableError where it is missing, no file, unreadable, or too large to be what it should.
+    """
+    if not path.is_file():
+        found = f"{path}: no such file"
+        if path.exists():
+            found = f"{path}: expected a file, found something else. Move it away"
+        raise TableError(f"{found}. Run: {remedy}")
+    try:
+        with path.open("rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                raise TableError(
+                    f"{path}: expected at most {MOST_BYTES:,} bytes, found {size:,}. Run: {remedy}"
+                )
+            return file.read()
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {error.strerror}. Run: ls -l {path}") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.files import new_folder, sha256_of
-from pipeline.core.record import Record, write_record
+from pipeline.core.record import Count, Record, write_record
 from pipeline.download.config import (
     DownloadConfig,
     KaggleSource,
@@ -27,7 +27,7 @@ class FileFacts(Record):
     """One file of a folder. sha256: hexadecimal."""
 
     name: str
-    bytes: int
+    bytes: Count
     sha256: str
 
 

@@ -9,17 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
 from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import KaggleError, PipelineError, SubmissionError
+from pipeline.core.files import is_there
 from pipeline.core.progress import say
 from pipeline.core.record import read_record
 from pipeline.core.tables import read_csv
+from pipeline.core.terminal import ask, make_table, print_line, print_table
 from pipeline.download.config import DownloadConfig
 from pipeline.kaggle.client import Kaggle
 from pipeline.kaggle.slug import competition_slug
@@ -63,9 +61,9 @@ def scores(competition: str) -> None:
         entries = update_scores(competition, Kaggle())
     _check_any(entries, competition)
     _print_entries(entries)
-    audit = read_record(paths.AUDIT, Audit, "prepare") if paths.AUDIT.is_file() else None
+    audit = read_record(paths.AUDIT, Audit, "prepare") if is_there(paths.AUDIT) else None
     for line in explain_entries(entries, audit):
-        print(line)
+        print_line(line)
 
 
 def finals(competition: str) -> None:
@@ -75,14 +73,14 @@ def finals(competition: str) -> None:
     entries = latest(read_ledger(paths.LEDGER), competition)
     _check_any(entries, competition)
     for line in describe_finals(choose_finals(recall(entries), read_groups(paths.FOLDS))):
-        print(line)
+        print_line(line)
 
 
 def leaderboard(competition: str, metric: str, public_share: float) -> None:
     """Print our rank on the public leaderboard, and how much of it is luck."""
     test_rows = len(read_csv(paths.SAMPLE_SUBMISSION))
     for line in describe_rank(competition, Kaggle(), METRICS[metric], test_rows, public_share):
-        print(line)
+        print_line(line)
 
 
 def slug(config: DownloadConfig, chosen: str | None) -> str:
@@ -105,40 +103,39 @@ def asking(
     Without a terminal it is an error, which says what to do otherwise.
     """
 
-    def ask(question: str) -> bool:
+    def answer(question: str) -> bool:
         if yes:
             return True
         if not sys.stdin.isatty():
             raise error(f"{question} There is no terminal to answer on: {otherwise}")
-        return typer.confirm(question, err=True)
+        return ask(question)
 
-    return ask
+    return answer
 
 
 def _check_any(entries: list[Entry], competition: str) -> None:
     if not entries:
-        raise SubmissionError(f"{competition}: nothing was submitted yet")
+        raise SubmissionError(f"{paths.LEDGER}: {competition}: nothing was submitted yet")
 
 
 def _print_entries(entries: list[Entry]) -> None:
-    table = Table(box=None, pad_edge=False)
     columns = ("ref", "submitted (UTC)", "file", "cross-validated", "forecast", "public", "private")
-    for name in (*columns, "status"):
-        table.add_column(name, no_wrap=name != "status")
+    rows = []
     for entry in entries:
         forecast = f"{_short(entry.forecast_low)} to {_short(entry.forecast_high)}"
-        table.add_row(
-            entry.ref or "–",
-            entry.submitted[:16].replace("T", " "),
-            entry.file or "–",
-            _short(entry.cross_validated),
-            forecast if entry.forecast_low else "–",
-            "–" if is_absent(entry.public) else entry.public[:_MOST],
-            "–" if is_absent(entry.private) else entry.private[:_MOST],
-            f"{entry.status}: {entry.error[:300]}" if entry.error else entry.status,
+        rows.append(
+            [
+                entry.ref or "–",
+                entry.submitted[:16].replace("T", " "),
+                entry.file or "–",
+                _short(entry.cross_validated),
+                forecast if entry.forecast_low else "–",
+                "–" if is_absent(entry.public) else entry.public[:_MOST],
+                "–" if is_absent(entry.private) else entry.private[:_MOST],
+                f"{entry.status}: {entry.error[:300]}" if entry.error else entry.status,
+            ]
         )
-    width = None if Console().is_terminal else 160
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+    print_table(make_table([*columns, "status"], rows, wrapped=["status"]), width=160)
 
 
 def _short(figure: str) -> str:

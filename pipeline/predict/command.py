@@ -19,7 +19,7 @@ from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say, track
-from pipeline.core.tables import probability_columns, read_csv, write_table
+from pipeline.core.tables import class_indices, probability_columns, read_csv, write_table
 from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
@@ -128,14 +128,18 @@ def load_ensemble(config: Config) -> Ensemble:
                 f"{other.decoding}. Run: dvc repro"
             )
     blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks))
-    submission = read_csv(paths.submission(config.ensemble.name))
+    made = paths.submission(config.ensemble.name)
+    submission = read_csv(made)
     if len(submission.columns) < 2:
         raise TableError(
-            f"{paths.submission(config.ensemble.name)}: expected an id column and another one, "
-            f"found {list(submission.columns)}. Run: dvc repro --force ensemble"
+            f"{made}: expected an id column and another one, found {list(submission.columns)}. "
+            "Run: dvc repro --force ensemble"
         )
     id_column = submission.columns[0]
-    label_column = submission.columns[1] if card.test.holds == "labels" else "label"
+    label_column = "label"
+    if card.test.holds == "labels":
+        label_column = submission.columns[1]
+        class_indices(made, submission[label_column], classes)
     with_suffix = have_suffix(list(submission[id_column]))
     return Ensemble(networks, classes, decoding, blend, id_column, label_column, with_suffix)
 

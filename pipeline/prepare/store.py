@@ -21,6 +21,7 @@ import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
+from pipeline.core.arrays import read_array
 from pipeline.core.audit import Unreadable
 from pipeline.core.errors import ImageError, examples
 from pipeline.core.machine import cores
@@ -92,7 +93,7 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
 
 def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
     """Keep only these rows of an array that store_images wrote."""
-    images = np.load(path, mmap_mode="r")
+    images = read_array(path, len(stays))
     kept = path.with_name(f"{path.name}.kept")
     with kept.open("wb") as file:
         _write_header(file, int(stays.sum()), images.shape[1])

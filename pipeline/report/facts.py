@@ -26,6 +26,7 @@ from pipeline.core.tables import (
     read_predictions,
     read_table,
 )
+from pipeline.core.terminal import printable
 from pipeline.report.diagnosis import (
     ClassReport,
     PredictedRows,
@@ -100,6 +101,11 @@ def read_facts(name: str) -> ReportFacts:
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     rows = read_rows(classes, card.blend.fitted.threshold)
     _check_card(card, rows)
+    if any(not set(fold.shares) == set(fold.classes) == set(classes) for fold in folds.folds):
+        raise TableError(
+            f"{paths.FOLDS_SUMMARY}: expected the classes {classes} in each fold, found others. "
+            "Run: dvc repro --force split"
+        )
     every_class = len(np.unique(rows.labels)) == len(classes)
     return ReportFacts(
         card=card,
@@ -128,6 +134,8 @@ def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
     """
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")
     image_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
+    if not paths.ENSEMBLE_OOF.read_bytes().endswith(b"\n"):  # nobody else counts its rows
+        raise TableError(f"{paths.ENSEMBLE_OOF}: its last line is cut. Run: dvc repro ensemble")
     probabilities = read_predictions(paths.ENSEMBLE_OOF, image_ids, classes)
     known = set(train.index)
     if unknown := [image_id for image_id in image_ids if image_id not in known]:
@@ -147,15 +155,16 @@ def read_rows(classes: list[str], threshold: float | None) -> PredictedRows:
 
 
 def list_figures(facts: ReportFacts) -> dict[str, Any]:
-    """The page's figures for `dvc metrics`, to six decimals, without those that are not defined."""
+    """The page's figures for `dvc metrics`, which prints them on a terminal: to six decimals,
+    without those that are not defined."""
     metric = facts.card.metric
     figures: dict[str, Any] = {
         "out_of_fold": {metric.name: metric.value},
         "leaderboard": {half.name: half.score for half in facts.halves},
         "folds": {str(fold): score for fold, score in facts.fold_scores.items()},
-        "sensitivity": {each.name: each.sensitivity for each in facts.class_reports},
-        "specificity": {each.name: each.specificity for each in facts.class_reports},
-        "roc_auc": {each.name: each.roc_auc for each in facts.class_reports},
+        "sensitivity": {printable(each.name): each.sensitivity for each in facts.class_reports},
+        "specificity": {printable(each.name): each.specificity for each in facts.class_reports},
+        "roc_auc": {printable(each.name): each.roc_auc for each in facts.class_reports},
         "expected_calibration_error": facts.reliability.error,
     }
     if facts.noise:
@@ -227,9 +236,10 @@ def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[
     for network in networks:
         path = paths.model_folder(network.model, network.fold) / "history.csv"
         table = read_csv(path)
-        if "epoch" not in table.columns:
+        if "epoch" not in table.columns or table.empty:
             raise TableError(
-                f"{path}: expected a column epoch, found {list(table.columns)}. "
+                f"{path}: expected a column epoch and rows, found {len(table)} rows of "
+                f"{list(table.columns)}. "
                 f"Run: dvc repro --force train@{network.model}-{network.fold}"
             )
         try:

@@ -10,6 +10,7 @@ from pipeline.core.arrays import read_array
 from pipeline.core.files import write_text
 from pipeline.core.progress import say
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
+from pipeline.core.terminal import printable
 from pipeline.report.facts import list_figures, read_facts
 from pipeline.report.gallery import show_galleries
 from pipeline.report.page import render_page
@@ -27,7 +28,7 @@ def run(name: str) -> None:
     page = render_page(facts, show_galleries(facts, images, row_of))
     write_text(paths.REPORT, page)
     write_text(paths.FIGURES, json.dumps(list_figures(facts), indent=2) + "\n")
-    rows, names = facts.rows, np.array(facts.rows.classes, dtype=object)
+    rows, names = facts.rows, np.array(list(map(_harmless, facts.rows.classes)), dtype=object)
     confusion = pd.DataFrame({"actual": names[rows.labels], "predicted": names[rows.predicted]})
     write_table(paths.CONFUSION, confusion)
     filled = [each for each in facts.reliability.bins if each.rows]
@@ -41,3 +42,8 @@ def run(name: str) -> None:
     write_table(paths.RELIABILITY, reliability)
     size_mb = len(page.encode()) / 1e6
     say(f"{paths.REPORT}: open it in a browser ({size_mb:.1f} MB, nothing is fetched)")
+
+
+def _harmless(name: str) -> str:
+    """A class's name for `dvc plots`, which copies it into a script as it is: without tags."""
+    return printable(name).translate({ord("<"): "‹", ord(">"): "›"})

@@ -120,8 +120,8 @@ def write_submission(
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
     if missing := [image_id for image_id in form.ids if image_id not in row_of]:
         raise SubmissionError(
-            f"{path}: {len(missing)} of {len(form.ids)} test images have no prediction "
-            f"{examples(missing)}. Run: dvc repro"
+            f"{path}: {len(missing)} of {len(form.ids)} test images of {form.sample} have no "
+            f"prediction {examples(missing)}. Run: dvc repro"
         )
     rows = [row_of[image_id] for image_id in form.ids]
     id_column, *others = form.columns

@@ -8,7 +8,6 @@ unchanged.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,10 +89,10 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
             case "predict":
                 _predict(config, source)
     except (PipelineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say(f"{type(error).__name__}: {error}")
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command continues from there", file=sys.stderr)
+        say("interrupted: the same command continues from there")
         return 130
     return 0
 
