@@ -164,7 +164,7 @@ def merge_ledgers() -> None:
 
     with locked(paths.LEDGER):
         for line in merge_ledger(paths.LEDGER):
-            print(line)
+            print_line(line)
 
 
 @app.command(rich_help_panel=KAGGLE)

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.core.errors import TrainError
 from pipeline.core.leader import end_with
 from pipeline.core.machine import cores
+from pipeline.core.progress import say
 from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
@@ -207,5 +208,5 @@ def _start_worker(_: int) -> None:
 
 
 def _end_worker(error: Exception, _: object) -> None:
-    print(f"a loader process ends: {error}", file=sys.stderr, flush=True)
+    say(f"a loader process ends: {error}")
     os._exit(1)
