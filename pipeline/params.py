@@ -1,40 +1,26 @@
-"""params.yaml as one typed tree, and its errors as sentences.
-
-YAML is read as version 1.2 by the same library as DVC's, so that both see the same
-values (1e-3 is a number) and a repeated key is an error.
-"""
+"""params.yaml as one typed tree, and its errors as sentences."""
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, TableError
 from pipeline.core.files import remove_abandoned
 from pipeline.core.ours import overlap
 from pipeline.core.section import Section
+from pipeline.core.yaml import parse_yaml
 from pipeline.download.config import DownloadConfig, LocalSource
 from pipeline.ensemble.config import EnsembleConfig
 from pipeline.prepare.config import PrepareConfig
 from pipeline.split.config import SplitConfig
 from pipeline.train.config import TrainConfig
-
-MOST_BYTES = 100_000
-"""Of params.yaml; the profiles have 2,000 to 4,000."""
-
-MOST_VALUES = 20_000
-"""In params.yaml, those of an alias counted wherever it stands; the profiles have about 200."""
 
 _MOST_SHOWN, _MOST_LISTED = 200, 30
 
@@ -93,7 +79,10 @@ def parse_config(path: Path) -> Config:
         raise ConfigError(
             f"{path}: no such file. Run in the repository's root, or: make use PROFILE=synthetic"
         )
-    tree = _read_tree(path)
+    try:
+        tree = parse_yaml(path, path.read_bytes())
+    except TableError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
     try:
@@ -104,44 +93,6 @@ def parse_config(path: Path) -> Config:
         if more := len(details) - len(mistakes):
             mistakes.append(f"{path}: and {more} more mistakes")
         raise ConfigError("\n".join(mistakes)) from error
-
-
-def _read_tree(path: Path) -> Any:
-    """The content of a YAML file, of bounded size. Raises ConfigError on anything else."""
-    try:
-        content = path.read_bytes()
-        yaml = YAML(typ="safe", pure=True)
-        node = yaml.compose(content.decode("utf-8")) if len(content) <= MOST_BYTES else None
-        if len(content) > MOST_BYTES or _count_values(node, {}) > MOST_VALUES:
-            raise ConfigError(
-                f"{path}: expected at most {MOST_BYTES:,} bytes and {MOST_VALUES:,} values, those "
-                "of an alias counted wherever it stands; found more"
-            )
-        return yaml.constructor.construct_document(node) if node else None
-    except ConfigError:
-        raise
-    except MarkedYAMLError as error:
-        place = error.problem_mark or error.context_mark
-        line = f"line {place.line + 1}" if place else "not YAML"
-        problem = " ".join(str(error.problem).split())
-        raise ConfigError(f"{path}: {line}: {problem}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: expected a few levels, found far too many") from error
-    except Exception as error:  # a control character; a number or a date that is none
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-
-
-def _count_values(node: Node | None, known: dict[int, float]) -> float:
-    """The values that a node stands for, with those of its aliases; infinite if it holds itself."""
-    if id(node) not in known:
-        known[id(node)] = math.inf
-        parts = node.value if isinstance(node, SequenceNode) else []
-        if isinstance(node, MappingNode):
-            parts = chain.from_iterable(node.value)
-        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
-    return known[id(node)]
 
 
 def _check_places(config: Config) -> None:

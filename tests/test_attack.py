@@ -136,7 +136,7 @@ def read_zip(path: Path) -> dict[str, bytes]:
 def read_image(path: Path) -> np.ndarray:
     from pipeline.prepare.decode import decode_image
 
-    return decode_image(path.read_bytes(), 24, "pad", 4096).pixels
+    return decode_image(path.read_bytes(), 24, "pad", 4096, None).pixels
 
 
 def read_predictions_table(path: Path) -> np.ndarray:

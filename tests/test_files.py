@@ -78,7 +78,7 @@ def test_the_leftover_of_a_killed_process_is_removed_and_that_of_a_live_one_stay
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.txt", "store", "table.csv"]
 
 
-@pytest.mark.parametrize("process", ["", f".{os.getpid()}", ".1"])
+@pytest.mark.parametrize("process", ["", f".{os.getpid()}", ".1"], ids=["none", "this", "init"])
 def test_a_leftover_is_removed_whatever_process_has_its_number_now(
     tmp_path: Path, process: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,21 +223,19 @@ def test_an_unfinished_merge_is_named_with_its_file(made: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"", "None"),
-        (b"- a\n", "['a']"),
-        (b"schema: '2.0'\n", "stages: Field required"),
-        (b"stages: 3\n", "stages: Input should be a valid dictionary"),
-        (b"stages: {a: {outs: [{md5: 1}]}}\n", "stages.a.outs.0.path: Field required"),
+        (b"", "expected what DVC writes, found None"),
+        (b"- a\n", "expected what DVC writes, found ['a']"),
+        (b"schema: '2.0'\n", "expected what DVC writes, found stages: Field required"),
+        (b"stages: 3\n", "expected what DVC writes, found stages: Input should be a valid dictionary"),
+        (b"stages: {a: {outs: [{md5: 1}]}}\n", "expected what DVC writes, found stages.a.outs.0.path: Field required"),
         (b"stages: {a: 1\n", "line 2: expected ',' or '}', but got '<stream end>'"),
         (b"stages: {a: {}, a: {}}\n", 'line 1: found duplicate key "a" with value "{}" (original value: "{}")'),
-        (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (b"\xff", "expected UTF-8 text: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
     ],
 )  # fmt: skip
 def test_what_dvc_did_not_write_is_no_lock(made: Path, content: bytes, found: str) -> None:
     (made / "dvc.lock").write_bytes(content)
-    assert obstacles().endswith(
-        f"; dvc.lock: expected what DVC writes, found {found}. {RESTORE}, then git add --all && git commit"
-    )
+    assert obstacles().endswith(f"; dvc.lock: {found}. {RESTORE}, then git add --all && git commit")
 
 
 def test_a_run_says_what_is_wrong_with_the_lock_or_that_there_is_no_repository(made: Path) -> None:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from pipeline.core.errors import SubmissionError
-from pipeline.core.files import disk_errors_named, new_file
+from pipeline.core.files import disk_errors_named, is_there, new_file, read_whole
 from pipeline.core.progress import say
 
 Status = Literal["uploading", "pending", "complete", "error", "refused", "lost"]
@@ -131,7 +131,7 @@ def parse_ledger(path: Path) -> tuple[list[Entry], list[Unknown]]:
 
     Raises SubmissionError where the file has conflict markers, or is no ledger.
     """
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = read_whole(path, f"git checkout HEAD -- {path}").splitlines() if is_there(path) else []
     for number, line in enumerate(lines, start=1):
         if CONFLICT.fullmatch(line):
             raise SubmissionError(

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError, TableError
+from pipeline.core.yaml import parse_yaml
 from pipeline.ledger.git import git
 
 CODE = Path("pipeline")
@@ -62,18 +61,14 @@ def read_lock(content: bytes, place: str = str(paths.DVC_LOCK)) -> Lock:
             marker = line.decode(errors="replace")
             raise TableError(f"{place}: line {number}: an unresolved merge ({marker}). {fix}")
     try:
-        tree = YAML(typ="safe", pure=True).load(content.decode())
-        return Lock.model_validate(tree)
+        return Lock.model_validate(tree := parse_yaml(place, content))
+    except TableError as error:
+        raise TableError(f"{error}. {fix}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         found = f"{where}: {first['msg']}" if isinstance(tree, dict) else f"{tree!r}"[:80]
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        found = f"line {mark.line + 1}: {error.problem}" if mark else str(error.problem)
-    except (YAMLError, UnicodeDecodeError) as error:
-        found = " ".join(str(error).split())
-    raise TableError(f"{place}: expected what DVC writes, found {found}. {fix}")
+        raise TableError(f"{place}: expected what DVC writes, found {found}. {fix}") from error
 
 
 def explain_refusal(error: Exception) -> None:
