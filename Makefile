@@ -10,9 +10,12 @@ export DVC_NO_ANALYTICS := 1
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+# What make starts ends with it, even when it is killed.
+LED := PIPELINE_LEADER=$$PPID
+
 run: .venv/.installed ## Rebuild whatever is out of date of the pipeline, and show the result
-	@python -m pipeline jobs
-	@python -m pipeline repro
+	@$(LED) python -m pipeline jobs
+	@$(LED) python -m pipeline repro
 	@python -m pipeline summary
 
 test: .venv/.installed ## Format, lint, types and all tests
@@ -23,7 +26,7 @@ test: .venv/.installed ## Format, lint, types and all tests
 	pytest -n logical --maxprocesses 8 --dist loadfile -m slow
 
 train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says
-	@python -m pipeline jobs $(JOBS)
+	@$(LED) python -m pipeline jobs $(JOBS)
 
 test-fast: .venv/.installed ## The tests that take seconds
 	pytest -q -n logical --maxprocesses 8 --dist loadfile -m "not slow"

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import typer
 
-from benchmarks.patients import World, draw_competition
+from benchmarks.patients import TASK, World, draw_competition
 from pipeline.core.tables import FOLD_COLUMNS, read_predictions, read_table
+from pipeline.core.task import OneOf
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import NO_GAIN
@@ -125,7 +126,7 @@ def simulate(world: World, metric_name: str, resamples: int, seed: int) -> Trial
     ids = [f"{row:06}" for row in range(len(found.labels))]
     card = build_forecast(
         metric,
-        OutOfFoldRows(ids, oof, found.labels, found.groups),
+        OutOfFoldRows(TASK, ids, oof, found.labels, found.groups),
         most_probable(np.mean(found.test_by_fold, axis=0)),
         [most_probable(table) for table in found.test_by_fold],
         None,
@@ -138,13 +139,13 @@ def simulate(world: World, metric_name: str, resamples: int, seed: int) -> Trial
 def read_real(oof: Path, folds: Path) -> Real:
     """The rows that have a prediction; a partial table has those of its folds."""
     table = read_table(folds, FOLD_COLUMNS).drop_duplicates("image_id")
-    classes = [name.removeprefix("p_") for name in pd.read_csv(oof, nrows=0).columns[1:]]
+    columns = pd.read_csv(oof, nrows=0).columns[1:]
+    task = OneOf(classes=[name.removeprefix("p_") for name in columns])
     known = set(pd.read_csv(oof, usecols=["image_id"], dtype=str)["image_id"])
     table = table[table["image_id"].isin(known)]
-    probabilities = read_predictions(oof, list(table["image_id"]), classes)
-    labels = table["label"].map({name: place for place, name in enumerate(classes)})
-    correct = (probabilities.argmax(axis=1) == labels.to_numpy()).astype(float)
-    return Real(correct, np.unique(table["group"], return_inverse=True)[1])
+    probabilities = read_predictions(oof, list(table["image_id"]), task)
+    correct = probabilities.argmax(axis=1) == task.encode(folds, table["label"])
+    return Real(correct.astype(float), np.unique(table["group"], return_inverse=True)[1])
 
 
 def resplit(real: Real, share: float, resamples: int, seed: int) -> Trial:

@@ -20,6 +20,7 @@ from PIL import Image as Pillow
 
 from pipeline.core.shapes import Image, Images, Labels
 from pipeline.core.tables import read_csv
+from pipeline.core.task import OneOf
 from pipeline.download.config import SyntheticSource
 from pipeline.download.drawn.competition import draw_competition
 from pipeline.download.drawn.files import write_tables
@@ -27,6 +28,7 @@ from pipeline.params import Config, read_config
 from pipeline.prepare.decode import decode_image
 from pipeline.raw.archive import ImageArchive
 
+TASK = OneOf(classes=["0", "1"])
 FILE_PX = 128
 IMAGES_A_PATIENT = 40
 _MOST_SIDE_PX = 4096
@@ -140,9 +142,11 @@ def _store(folder: Path, archive_path: Path, labels_path: Path, size_px: int) ->
             encoded = archive.read(members[image_id])
             png = folder / "png" / str(label) / f"{image_id}.png"
             png.parent.mkdir(parents=True, exist_ok=True)
-            large = decode_image(encoded, FILE_PX, "stretch", _MOST_SIDE_PX).pixels
+            large = decode_image(encoded, FILE_PX, "stretch", _MOST_SIDE_PX, None).pixels
             Pillow.fromarray(large).save(png)
-            images[row] = decode_image(png.read_bytes(), size_px, "stretch", _MOST_SIDE_PX).pixels
+            images[row] = decode_image(
+                png.read_bytes(), size_px, "stretch", _MOST_SIDE_PX, None
+            ).pixels
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
     return Drawn(folder)

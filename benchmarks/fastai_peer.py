@@ -86,11 +86,14 @@ def learn(loaders: DataLoaders, network: str, size_px: int) -> Learner:
     """A learner of a network with fresh weights."""
     if network == "resnet18":
         return vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
+    from pipeline.core.task import OneOf
     from pipeline.train.config import SmallNetwork
     from pipeline.train.models import build_model
 
     config = SmallNetwork.model_validate_json(network)
-    ours = build_model(config, len(loaders.vocab), size_px, [0.0] * 3, [1.0] * 3).network
+    ours = build_model(
+        config, OneOf(classes=[*loaders.vocab]), size_px, [0.0] * 3, [1.0] * 3
+    ).network
     return Learner(loaders, ours, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.scoring.metrics import Metric
+from pipeline.core.task import OneOf
+from pipeline.scoring.metric import Metric
 
 CLASSES = 2
+TASK = OneOf(classes=["0", "1"])
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.child import peak_memory_gb, run_in_child
-from benchmarks.drawn import Drawn, draw, read_profile
+from benchmarks.drawn import TASK, Drawn, draw, read_profile
 from benchmarks.timing import print_goal, print_machine, take_turns
 from benchmarks.train import NETWORKS, Trained, Trainer, train_ours, train_tutorial
 from pipeline.train.config import ModelConfig, TimmNetwork
@@ -118,7 +118,7 @@ def _train_timm(train: Drawn, held: Drawn, config: ModelConfig, _: str) -> Train
     from pipeline.train.models import build_model
 
     torch.manual_seed(config.seed)
-    network = build_model(config.network, 2, SIZE_PX, [0.0] * 3, [1.0] * 3).network
+    network = build_model(config.network, TASK, SIZE_PX, [0.0] * 3, [1.0] * 3).network
     started = perf_counter()
     average = timm_peer.train(network, train.png, SIZE_PX, config.epochs, config.lr)
     seconds = perf_counter() - started

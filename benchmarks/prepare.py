@@ -73,7 +73,7 @@ def _prepare(place: Path, config: PrepareConfig) -> tuple[float, float]:
 
     os.chdir(place)
     started = perf_counter()
-    prepare.run(config)
+    prepare.run(config, "accuracy")
     return perf_counter() - started, peak_memory_gb(workers=0)
 
 

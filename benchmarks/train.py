@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.child import peak_memory_gb, run_in_child
-from benchmarks.drawn import Drawn, draw, read_profile
+from benchmarks.drawn import TASK, Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
 from pipeline.train.config import ModelConfig, TimmNetwork
 
@@ -116,7 +116,7 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
     images, labels = train.images(), train.labels()
     rows = TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, 2, SIZE_PX, list(mean), list(std))
+    model = build_model(config.network, TASK, SIZE_PX, list(mean), list(std))
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder))
         started = perf_counter()
@@ -137,7 +137,7 @@ def train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str) 
 
     torch.manual_seed(config.seed)
     place = choose_compute(device, "float32").device
-    network = build_model(config.network, 2, SIZE_PX, [0.0] * 3, [1.0] * 3).network
+    network = build_model(config.network, TASK, SIZE_PX, [0.0] * 3, [1.0] * 3).network
     loader = tutorial.load(train.png, SIZE_PX, training=True)
     started = perf_counter()
     tutorial.train(network, loader, config.epochs, TUTORIAL_LR, place)

@@ -12,9 +12,12 @@ from typing import Annotated
 import typer
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, PipelineError
+from pipeline.core.errors import ConfigError, PipelineError, ReproduceError, StageInterrupted
+from pipeline.core.leader import follow_leader
+from pipeline.core.machine import lacks_memory
 from pipeline.core.progress import say
-from pipeline.params import Config, read_config
+from pipeline.core.terminal import print_line
+from pipeline.params import Config, read_config, remove_leftovers
 
 app = typer.Typer(
     add_completion=False,
@@ -23,9 +26,11 @@ app = typer.Typer(
     help="From a Kaggle competition's files to a validated submission. "
     "The stages run in this order; `dvc repro` runs those that are out of date.",
 )
+ledger_app = typer.Typer(no_args_is_help=True, help="Care for submissions/ledger.csv.")
 STAGES = "Stages, as dvc.yaml calls them"
 KAGGLE = "With Kaggle"
 OUTSIDE = "Outside DVC"
+app.add_typer(ledger_app, name="ledger", rich_help_panel=KAGGLE)
 
 CompetitionOption = Annotated[
     str | None,
@@ -35,6 +40,15 @@ CompetitionOption = Annotated[
         help="Slug or address; by default download.competition of params.yaml.",
     ),
 ]
+
+
+@app.command(rich_help_panel=STAGES)
+def params() -> None:
+    """Check params.yaml whole, before DVC removes the outputs of any other stage."""
+    from pipeline.core.files import write_text
+
+    remove_leftovers(_config())
+    write_text(paths.CHECKED, "Every stage comes after the check of params.yaml.\n")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -50,7 +64,8 @@ def prepare() -> None:
     """Check and decode the images into packed arrays and tables in data/store."""
     from pipeline.prepare import stage
 
-    stage.run(_config().prepare)
+    config = _config()
+    stage.run(config.prepare, config.ensemble.metric)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -141,6 +156,17 @@ def scores(competition: CompetitionOption = None) -> None:
     commands.scores(commands.slug(_config().download, competition))
 
 
+@ledger_app.command("merge")
+def merge_ledgers() -> None:
+    """Resolve git's conflict markers in the ledger: every line of both sides stays."""
+    from pipeline.ledger.ledger import locked
+    from pipeline.ledger.merge import merge_ledger
+
+    with locked(paths.LEDGER):
+        for line in merge_ledger(paths.LEDGER):
+            print_line(line)
+
+
 @app.command(rich_help_panel=KAGGLE)
 def finals(competition: CompetitionOption = None) -> None:
     """Choose the two final submissions among the ledger's, by a rule without private scores."""
@@ -173,14 +199,27 @@ def reproduce(
         Path | None,
         typer.Option(help="Where to check out the commit; by default beside this folder."),
     ] = None,
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="Let the commit's code use your Kaggle credentials.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Run the code of any commit without asking.")
+    ] = False,
 ) -> None:
     """Rebuild a submission of the ledger from its commit, and compare."""
-    from pipeline.ledger import ledger, reproduce
+    from pipeline.ledger import commands, ledger, reproduce
     from pipeline.ledger.verdict import report
 
     entry = reproduce.find_entry(what, ledger.read_ledger(paths.LEDGER))
-    verdict = reproduce.reproduce(entry, from_scratch=from_scratch, keep=keep, folder=folder)
-    print(report(verdict))
+    verdict = reproduce.reproduce(
+        entry,
+        confirm=commands.asking(yes, ReproduceError),
+        from_scratch=from_scratch,
+        keep=keep,
+        kaggle=kaggle,
+        folder=folder,
+    )
+    print_line(report(verdict))
     if not verdict.identical:
         raise typer.Exit(1)
 
@@ -206,7 +245,9 @@ def jobs(
     """Train every model and fold that is out of date, several in parallel, through DVC."""
     from pipeline.commands import jobs
 
-    jobs.run(_config().train, count)
+    config = _config()
+    remove_leftovers(config)
+    jobs.run(config.train, count)
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -214,11 +255,15 @@ def repro(
     stages: Annotated[
         list[str] | None, typer.Argument(help="With those before them; by default all.")
     ] = None,
+    single_item: Annotated[
+        bool, typer.Option("--single-item", "-s", help="Without those before them.")
+    ] = False,
 ) -> None:
     """Rebuild what is out of date, as `dvc repro` does, without DVC's hints."""
     from pipeline.commands.repro import reproduce
 
-    reproduce(stages or [])
+    _config()
+    reproduce(stages or [], single_item)
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -276,7 +321,7 @@ def profiles() -> None:
     from pipeline.commands.profiles import list_profiles
 
     for name, measured, in_use in list_profiles():
-        print(f"{'*' if in_use else ' '} {name:<18} {measured}")
+        print_line(f"{'*' if in_use else ' '} {name:<18} {measured}")
 
 
 @app.command(rich_help_panel=OUTSIDE)
@@ -294,14 +339,24 @@ def _config() -> Config:
 
 def main() -> int:
     """Run a command and return its exit code."""
+    follow_leader()
     try:
         app()
     except (PipelineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say(f"{type(error).__name__}: {error}")
+        return 1
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not lacks_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        say(
+            f"MemoryError: not enough memory: {reason}. Lower batch_size or size_px, or train "
+            "fewer at a time (make train JOBS=1), or raise the limit (ulimit -v, the container's)"
+        )
         return 1
     except SystemExit as stop:
-        if stop.code == 130:
-            print("interrupted: the same command goes on where it was", file=sys.stderr)
+        if stop.code == 130 and not isinstance(stop, StageInterrupted):
+            say("interrupted: the same command goes on where it was")
         raise
     return 0
 

@@ -1,26 +1,28 @@
-"""params.yaml as one typed tree, and its errors as sentences.
-
-YAML is read as version 1.2 by the same library as DVC's, so that both see the same
-values (1e-3 is a number) and a repeated key is an error.
-"""
+"""params.yaml as one typed tree, and its errors as sentences."""
 
 import difflib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 
-from pipeline.core.errors import ConfigError
+from pipeline.core import paths
+from pipeline.core.errors import ConfigError, TableError
+from pipeline.core.files import remove_abandoned
+from pipeline.core.ours import overlap
 from pipeline.core.section import Section
-from pipeline.download.config import DownloadConfig
+from pipeline.core.yaml import parse_yaml
+from pipeline.download.config import DownloadConfig, LocalSource
 from pipeline.ensemble.config import EnsembleConfig
 from pipeline.prepare.config import PrepareConfig
 from pipeline.split.config import SplitConfig
 from pipeline.train.config import TrainConfig
+
+_MOST_SHOWN, _MOST_LISTED = 200, 30
 
 
 class Config(Section):
@@ -43,29 +45,113 @@ class Config(Section):
             )
         return self
 
+    def outputs(self) -> list[Path]:
+        """What the stages remove or replace."""
+        return paths.outputs(self.ensemble.name, self.train.members, self.train.folds)
+
+    def inputs(self) -> Iterator[tuple[str, Path]]:
+        """The files and folders of others that the stages read, each with its parameter."""
+        if isinstance(self.download, LocalSource):
+            yield "download.folder", Path(self.download.folder)
+        if self.prepare.corrections is not None:
+            yield "prepare.corrections", Path(self.prepare.corrections)
+        for model, config in self.train.models.items():
+            if config.network.family == "timm" and config.network.weights is not None:
+                yield f"train.models.{model}.network.weights", Path(config.network.weights.file)
+        for place, member in enumerate(self.ensemble.external):
+            yield f"ensemble.external.{place}.oof", Path(member.oof)
+            yield f"ensemble.external.{place}.test", Path(member.test)
+
 
 def read_config(path: Path) -> Config:
-    """Read and validate a params file. Raises ConfigError with one line for each mistake."""
+    """Read and check a params file, before any stage runs.
+
+    Raises ConfigError with one line for each mistake, and as _check_places does.
+    """
+    config = parse_config(path)
+    _check_places(config)
+    return config
+
+
+def parse_config(path: Path) -> Config:
+    """A params file as typed values. Raises ConfigError with one line for each mistake."""
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such file. Run in the repository's root, or: make use PROFILE=synthetic"
         )
     try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        place = error.problem_mark or error.context_mark
-        line = f"line {place.line + 1}" if place else "not YAML"
-        problem = " ".join(str(error.problem).split())
-        raise ConfigError(f"{path}: {line}: {problem}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from error
+        tree = parse_yaml(path, path.read_bytes())
+    except TableError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(tree).__name__}")
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in error.errors()]
+        details = error.errors()
+        mistakes = [f"{path}: {_sentence(detail, tree)}" for detail in details[:_MOST_LISTED]]
+        if more := len(details) - len(mistakes):
+            mistakes.append(f"{path}: and {more} more mistakes")
         raise ConfigError("\n".join(mistakes)) from error
+
+
+def _check_places(config: Config) -> None:
+    """Raise ConfigError where a stage would remove what a parameter names, or DVC refuse an output.
+
+    DVC removes the outputs of a stage before it runs: an input among them would be lost.
+    """
+    outputs = config.outputs()
+    for parameter, place in config.inputs():
+        if "\0" in str(place):
+            raise ConfigError(f"{paths.PARAMS}: {parameter}: expected a path, found {str(place)!r}")
+        links: list[Path] = []
+        if place.is_dir():
+            links = [Path(entry) for entry in os.scandir(place) if entry.is_symlink()]
+        for each in (place, *links):
+            for output in outputs:
+                if overlap(each, output):
+                    raise ConfigError(
+                        f"{paths.PARAMS}: {parameter}: {each} is, holds or lies in {output}, which "
+                        "the stages remove before they write it: your files would be lost. Move "
+                        "them to a folder of their own (competitions/NAME), and name that one"
+                    )
+    if "DVC_ROOT" in os.environ:  # only DVC minds, and only after a stage has run
+        _refuse_links_out(outputs)
+
+
+def _refuse_links_out(outputs: list[Path]) -> None:
+    here = Path.cwd().resolve()
+    roots = [each for each in (here, *here.parents) if (each / ".git").exists()]
+    not_cached = {paths.FOLDS.parent, paths.LEDGER.parent}
+    for folder in sorted({output.parent for output in outputs} - not_cached):
+        place = folder.resolve()
+        if roots and not place.is_relative_to(roots[0]):
+            raise ConfigError(
+                f"{folder}: expected a folder in this repository, found a link to {place}, where "
+                "DVC refuses outputs. Put a folder there; to keep large files on another disk: "
+                "dvc cache dir FOLDER, and dvc config cache.type symlink"
+            )
+
+
+def remove_leftovers(config: Config) -> None:
+    """Remove what killed processes have left half-written beside the outputs."""
+    for folder in sorted({output.parent for output in config.outputs()} - {Path()}):
+        remove_abandoned(folder)
+
+
+def named_inputs(config: Config) -> dict[Path, str]:
+    """The files outside data/ that the parameters name, by their paths from here.
+
+    With each its SHA-256, where the parameters have that of the file alone; else "".
+    """
+    named = {} if config.prepare.corrections is None else {config.prepare.corrections: ""}
+    for member in config.train.members:
+        network = config.train.models[member].network
+        if network.family == "timm" and network.weights is not None:
+            named[network.weights.file] = network.weights.sha256
+    for external in config.ensemble.external:
+        named |= {external.oof: "", external.test: ""}
+    return {Path(os.path.relpath(file)): pin for file, pin in named.items()}
 
 
 def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
@@ -83,7 +169,7 @@ def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
         case "value_error":
             return f"{where}{detail['ctx']['error']}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{where}expected a mapping of parameters, found {detail['input']!r}"
+            return f"{where}expected a mapping of parameters, found {_shown(detail['input'])}"
         case "union_tag_not_found":
             tag = detail["ctx"]["discriminator"]
             return f"{where}missing the key {tag} that says which kind this is"
@@ -96,7 +182,15 @@ def _sentence(detail: ErrorDetails, tree: dict[str, Any]) -> str:
     text = re.sub(r"^(Input|String|List) should (be |have )?", "", detail["msg"])
     text = re.sub(r" after validation, not \d+$", "", text).replace("Input", "it", 1)
     text = re.sub(r"^match pattern", "text that matches", text)
-    return f"{where}expected {text}, found {detail['input']!r}"
+    return f"{where}expected {text}, found {_shown(detail['input'])}"
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} …"
 
 
 def _locate(loc: tuple[int | str, ...], tree: Any, missing: bool) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,10 +75,17 @@ def make_ready(folder: Path) -> Path:
     store.mkdir(parents=True)
     (store / "sample_submission.csv").write_text(labels_csv(0))
     (store / "competition.json").write_text(
-        json.dumps({"id_column": "id", "label_column": "label", "classes": ["0", "1"]})
+        json.dumps(
+            {
+                "id_column": "id",
+                "label_column": "label",
+                "task": {"kind": "one_of", "classes": ["0", "1"], "ordered": True},
+            }
+        )
     )
     (folder / "params.yaml").write_text(kaggle_params())
     (folder / ".gitignore").write_text("/data/\n*.lock\n!/dvc.lock\n/home/\n")
+    copy_dvc(folder)
     init(folder)
     commit(folder)
     (folder / "home").mkdir()
@@ -85,18 +93,27 @@ def make_ready(folder: Path) -> Path:
 
 
 def write_submission(folder: Path, name: str, ones: int) -> Path:
-    """submissions/NAME.csv, its card, and dvc.lock that describes it."""
+    """submissions/NAME.csv, its card, and dvc.yaml and dvc.lock that describe it."""
     path = folder / "submissions" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(labels_csv(ones))
     card = make_card(sha256={"submission": sha256_of(path)})
     write_record(path.with_suffix(".json"), card)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    stage = "stages:\n  ensemble:\n    cmd: python\n    outs:\n"
+    out = f"submissions/{name}.csv"
+    (folder / "dvc.yaml").write_text(f"{stage}    - {out}: {{cache: false}}\n")
     (folder / "dvc.lock").write_text(
-        "schema: '2.0'\nstages:\n  ensemble:\n    cmd: python\n    outs:\n"
-        f"    - path: submissions/{name}.csv\n      md5: {md5}\n"
+        f"schema: '2.0'\n{stage}    - path: {out}\n      hash: md5\n      md5: {md5}\n"
     )
     return path
+
+
+def copy_dvc(folder: Path) -> None:
+    """Set up DVC as in this repository."""
+    (folder / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc")
 
 
 def init(folder: Path) -> None:

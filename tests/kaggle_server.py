@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -39,8 +39,9 @@ EXPIRED = (
     b"<Message>The provided token has expired.</Message></Error>"
 )
 Kind = Literal[
-    "status", "rules", "html", "cut", "corrupt", "drop", "lost-reply", "hang", "expired", "zipwrap"
-]
+    "status", "rules", "html", "cut", "corrupt", "drop", "lost-reply", "hang", "expired", "zipwrap",
+    "change",
+]  # fmt: skip
 Shape = Literal["new", "old"]
 Score = tuple[str, str, str, str]
 
@@ -59,6 +60,7 @@ class Submission:
     private_score: str = ""
     error: str = ""
     team_name: str = "Team Tester"
+    submitted_by: str = ""
     polls: int = 0
 
 
@@ -77,13 +79,19 @@ class Call:
 
 @dataclass
 class Reply:
-    """The answer. Only the share `keep` of the body is sent before the connection closes."""
+    """The answer. Only the share `keep` of the body is sent before the connection closes.
+
+    stream: pieces that are sent instead of the body, without a Content-Length, until the client
+    closes the connection; raw: and without a status and headers.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = "text/html; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
     keep: float = 1.0
+    stream: Iterable[bytes] | None = None
+    raw: bool = False
 
 
 class ApiError(Exception):
@@ -117,6 +125,7 @@ class Fault:
     hang        no reply and no effect, for `seconds` or until the server closes
     expired     the signed link answers 403 from now on; after_cut: it is cut, and then expired
     zipwrap     of DownloadDataFile: the link is to NAME.zip, which holds NAME
+    change      what `change` makes of the right reply
     """
 
     call: str
@@ -129,6 +138,7 @@ class Fault:
     seconds: float | None = None
     keep: float = 0.5
     after_cut: bool = False
+    change: Callable[[Reply], Reply] = lambda reply: reply
 
     def concerns(self, call: Call) -> bool:
         return fnmatch.fnmatch(call.name, self.call) and self.on.items() <= call.body.items()
@@ -149,6 +159,8 @@ class Fault:
     def spoil(self, reply: Reply) -> Reply:
         if self.kind == "cut" or self.after_cut:
             return replace(reply, keep=self.keep)
+        if self.kind == "change":
+            return self.change(reply)
         if self.kind != "corrupt":
             return reply
         middle = len(reply.body) // 2
@@ -188,6 +200,7 @@ class KaggleServer:
         self.datasets: dict[str, bytes] = {}
         self.submissions: list[Submission] = []
         self.leaderboard: list[tuple[str, str]] = []
+        self.longest_description = 1000
         self.keys = {"tester": "secret-key"}
         self.tokens = {"good-token": "tester"}
         self.daily_limit = 5
@@ -254,11 +267,22 @@ class KaggleServer:
 
         options: the fields of Fault.
         """
-        known = [*itertools.chain(*self._services.values()), "PUT upload", "GET file"]
+        known = [
+            *itertools.chain(*self._services.values()),
+            "PUT upload",
+            "GET file",
+            "GET /api/v1/again",
+        ]
         if not fnmatch.filter(known, call) or kind not in get_args(Kind):
             raise ValueError(f"{call}, {kind}: no such call or kind of fault")
         with self._lock:
             self._faults += [Fault(call, kind, **options) for _ in range(times)]
+
+    def forget(self) -> None:
+        """Drop all faults and calls."""
+        with self._lock:
+            self._faults.clear()
+            self.calls.clear()
 
     def called(self, name: str) -> list[Call]:
         """The requests of this name so far, oldest first."""
@@ -337,7 +361,10 @@ class KaggleServer:
     def _page(self, name: str, items: list[dict[str, Any]], call: Call) -> Reply:
         size = min(call.body.get("pageSize", self.page_size), self.page_size)
         token = call.body.get("pageToken")
-        start = int(base64.b64decode(token)) if token else 0
+        try:
+            start = int(base64.b64decode(token)) if token else 0
+        except ValueError:
+            raise ApiError(400, "no such page") from None
         end = start + size
         after = base64.b64encode(str(end).encode()).decode() if end < len(items) else ""
         return json_reply(without_defaults({name: items[start:end], "nextPageToken": after}))
@@ -403,7 +430,7 @@ class KaggleServer:
         if token not in self._uploads:
             raise ApiError(400, f"{token}: nothing was uploaded")
         ref = max((entry.ref for entry in self.submissions), default=51000000) + 1
-        description = call.body.get("submissionDescription", "")
+        description = call.body.get("submissionDescription", "")[: self.longest_description]
         name, content = self._upload_names[token], self._uploads[token]
         self.submissions.append(Submission(ref, name, content, description, now()))
         return json_reply({"message": f"Successfully submitted to {self.title}", "ref": ref})
@@ -431,6 +458,7 @@ class KaggleServer:
             "privateScore": entry.private_score,
             "status": entry.status,
             "teamName": entry.team_name,
+            "submittedBy": entry.submitted_by,
         }
         return without_defaults(fields)
 
@@ -527,18 +555,29 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.server.kaggle.answer(self.command, self.path, self.headers, content)
         if reply is None:
             return
+        if reply.raw:
+            self._send_stream(reply)
+            return
         headers = {
             "Content-Type": reply.content_type,
             "Content-Length": str(len(reply.body)),
             "Connection": "close",
             **reply.headers,
         }
+        if reply.stream is not None:
+            del headers["Content-Length"]
         self.send_response(reply.status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if reply.stream is not None:
+            self._send_stream(reply)
+        elif self.command != "HEAD":
             self.wfile.write(reply.body[: int(len(reply.body) * reply.keep)])
+
+    def _send_stream(self, reply: Reply) -> None:
+        for piece in reply.stream or ():
+            self.wfile.write(piece)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = _serve  # noqa: N815
 

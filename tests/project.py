@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPETITIONS = ROOT / "competitions"
 """Real data, not in git."""
 
-COPIED = ["pipeline", "profiles", "corrections", "dvc.yaml", "Makefile", ".dvcignore", ".gitignore"]
+COPIED = [
+    "pipeline", "profiles", "corrections", "dvc.yaml", "Makefile",
+    ".dvcignore", ".gitignore", ".gitattributes",
+]  # fmt: skip
 
 PARAMS = """\
 # a test
@@ -24,8 +27,8 @@ download:
   {source: synthetic, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
    duplicates: 0.05, seed: 1}
 prepare:
-  {sample_submission: auto, labels: auto, train_images: auto, test_images: auto,
-   groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096,
+  {sample_submission: auto, labels: auto, classes: null, train_images: auto, test_images: auto,
+   groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096, bits: null,
    unreadable: stop, near_duplicate: 2.0, conflicts: keep, corrections: null}
 split: {folds: 2, seeds: [1]}
 train:
@@ -82,12 +85,14 @@ def prepare_config(**changes: Any) -> PrepareConfig:
     choices: dict[str, Any] = {
         "sample_submission": "auto",
         "labels": "auto",
+        "classes": None,
         "train_images": "auto",
         "test_images": "auto",
         "groups": {"source": "file", "file": "auto"},
         "size_px": 32,
         "fit": "stretch",
         "max_side_px": 4096,
+        "bits": None,
         "unreadable": "stop",
         "near_duplicate": 1.0,
         "conflicts": "keep",
@@ -121,6 +126,18 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m pipeline …` in a project."""
     return run(folder, sys.executable, "-m", "pipeline", *arguments)
+
+
+def processes_with(mark: str) -> dict[int, str]:
+    """The command lines, by number, of all processes that inherited a mark in their environment."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+    return found
 
 
 def make_project(folder: Path, params: str = PARAMS) -> Path:
@@ -192,4 +209,5 @@ def digests(folder: Path, *patterns: str) -> dict[str, bytes]:
         str(path.relative_to(folder)): path.read_bytes()
         for pattern in patterns
         for path in sorted(folder.glob(pattern))
+        if path.is_file()
     }

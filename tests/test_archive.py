@@ -1,6 +1,7 @@
 """Zips are read safely or not at all, and ids find their images."""
 
 import io
+import random
 import stat
 import struct
 import time
@@ -8,14 +9,16 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pipeline.core.errors import ArchiveError
 from pipeline.raw import archive as archive_module
+from pipeline.raw import structure
 from pipeline.raw.archive import ImageArchive, check_archive, file_name
 
-CENTRAL_ENTRY = b"PK\x01\x02"
+CENTRAL_ENTRY, END = b"PK\x01\x02", b"PK\x05\x06"
 
 
 def zip_bytes(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
@@ -42,6 +45,12 @@ def with_central_field(content: bytes, offset: int, value: bytes) -> bytes:
     """The zip with bytes of its first directory entry replaced."""
     start = content.index(CENTRAL_ENTRY) + offset
     return content[:start] + value + content[start + len(value) :]
+
+
+def with_both_sizes(content: bytes, declared: int) -> bytes:
+    """The zip whose first member declares that size, in its directory and in its header."""
+    value = struct.pack("<L", declared)
+    return content[:22] + value + with_central_field(content, 24, value)[26:]
 
 
 def error_of(path: Path) -> str:
@@ -154,7 +163,7 @@ def test_a_bomb_is_refused_before_it_is_read(
     def read_nothing(*_: object) -> None:
         raise AssertionError("a bomb was read")
 
-    monkeypatch.setattr(archive_module, "_read", read_nothing)
+    monkeypatch.setattr(archive_module, "read_member", read_nothing)
     message = error_of(path)
     assert "at most 1,073,741,824 bytes a member and at most 200 times the packed size" in message
     assert f"found 1 of 2 members otherwise (first: bomb.png: {size:,} bytes out of " in message
@@ -185,15 +194,14 @@ def test_a_member_of_another_size_than_declared_is_refused(
     tmp_path: Path, method: int, declared: int, fault: str
 ) -> None:
     content = zip_bytes({"a.png": b"0123456789" * 9}, method)
-    lying = with_central_field(content, 24, struct.pack("<L", declared))
-    assert fault in error_of(write_zip(tmp_path, lying))
+    assert fault in error_of(write_zip(tmp_path, with_both_sizes(content, declared)))
 
 
 def test_a_lying_bomb_is_not_unpacked_beyond_what_it_declares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = zip_bytes({"a.png": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
-    path = write_zip(tmp_path, with_central_field(content, 24, struct.pack("<L", 100)))
+    path = write_zip(tmp_path, with_both_sizes(content, 100))
     unpacked: list[int] = []
     read = zipfile.ZipExtFile.read
 
@@ -241,7 +249,7 @@ def test_one_thread_reads_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         reading.pop()
         return bytes([overlap])
 
-    monkeypatch.setattr(archive_module, "_read", slow_read)
+    monkeypatch.setattr(archive_module, "read_member", slow_read)
     path = make_zip(tmp_path, "a.png")
     with ImageArchive(path) as archive, ThreadPoolExecutor(4) as pool:
         assert set(pool.map(archive.read, ["a.png"] * 8)) == {b"\x01"}
@@ -291,3 +299,115 @@ def test_an_ambiguous_id_or_image_names_both(
     with ImageArchive(path) as archive, pytest.raises(ArchiveError) as caught:
         archive.match_ids(ids)
     assert str(caught.value).startswith(f"{path}: expected {fault}")
+
+
+def streamed(members: dict[str, bytes]) -> bytes:
+    """A zip from a program that cannot go back: each member's sizes follow it."""
+    written = io.BytesIO()
+    pipe = Mock(write=written.write, flush=written.flush, spec=["write", "flush"])
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return written.getvalue()
+
+
+def with_zip64(content: bytes, **changes: int) -> bytes:
+    """The zip with an end record of zip64, as for more than 65,535 members."""
+    end = content.rindex(END)
+    _, _, _, here, count, size, start, _ = struct.unpack("<4s4H2LH", content[end:])
+    fields = {"disk": 0, "first": 0, "here": here, "count": count, "size": size, "start": start}
+    wide = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, *(fields | changes).values())
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    short = struct.pack("<4s4H2LH", END, 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return content[:end] + wide + locator + short
+
+
+def with_end(content: bytes, offset: int, value: bytes) -> bytes:
+    """The zip with bytes of its end record replaced."""
+    start = content.rindex(END) + offset
+    return content[:start] + value + content[start + len(value) :]
+
+
+PICTURES = {f"t/{number:02}.png": f"picture {number}".encode() * 9 for number in range(24)}
+PLAIN = zip_bytes(PICTURES, zipfile.ZIP_DEFLATED)
+FEW = zip_bytes({"t/a.png": b"a", "t/b.png": b"b", "t/c.png": b"c"})
+EMPTY_FOLDER = zip_bytes({"t/": b"", **PICTURES})
+COMMENTED = with_end(PLAIN, 20, struct.pack("<H", 5)) + b"hello"
+
+
+@pytest.mark.parametrize(
+    "content", [PLAIN, EMPTY_FOLDER, COMMENTED, streamed(PICTURES), with_zip64(PLAIN)]
+)
+def test_whatever_wrote_a_sound_zip_each_member_is_read(tmp_path: Path, content: bytes) -> None:
+    path = write_zip(tmp_path, content)
+    check_archive(path)
+    with ImageArchive(path) as images:
+        assert {name: images.read(name) for name in images.members} == PICTURES
+
+
+def test_the_count_of_a_zip_of_macos_wraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure, "_COUNT_WRAPS", 16)
+    wrapped = with_end(PLAIN, 8, struct.pack("<2H", 24 % 16, 24 % 16))
+    with ImageArchive(write_zip(tmp_path, wrapped)) as images:
+        assert len(images.members) == 24
+
+
+@pytest.mark.parametrize("content", [FEW, streamed(PICTURES), with_zip64(PLAIN), COMMENTED])
+def test_no_damaged_byte_hides_a_member(tmp_path: Path, content: bytes) -> None:
+    """Bytes of the directory and the end, of the small zip all: all members are there, or none."""
+    path = tmp_path / "train.zip"
+    members = content.count(CENTRAL_ENTRY)
+    places = range(content.index(CENTRAL_ENTRY), len(content))
+    generator = random.Random(1)
+    for place in places if content == FEW else generator.sample(places, 60):
+        flipped = content[place] ^ generator.choice([1, 2, 4, 8, 16, 32, 64, 128, 255])
+        path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+        try:
+            with ImageArchive(path) as images:
+                assert len(images.members) + len(images.ignored) == members
+        except ArchiveError:
+            continue
+
+
+SMALL = zip_bytes({"z.png": b"z"})
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (with_central_field(PLAIN, 33, b"\x40"), "24 members by its end record, 1 by its directory"),
+        (with_end(PLAIN, 8, struct.pack("<2H", 23, 23)), "23 members by its end record, 24 by its directory"),
+        (with_end(PLAIN, 8, struct.pack("<2H", 12, 24)), "one of several parts"),
+        (with_end(PLAIN, 4, struct.pack("<2H", 1, 1)), "one of several parts"),
+        (with_central_field(PLAIN, 34, b"\x01"), "one of several parts"),
+        (with_end(PLAIN, 16, struct.pack("<L", 0)), "its directory is not where its end record says"),
+        (with_zip64(PLAIN, count=23, here=23), "23 members by its end record, 24"),
+        (with_zip64(PLAIN, here=12), "one of several parts"),
+        (with_end(with_zip64(PLAIN), 8, struct.pack("<2H", 5, 5)), "its two end records differ"),
+        (b"#!/bin/sh\n" + PLAIN, "its directory is not where its end record says"),
+        (SMALL + PLAIN, "its directory is not where its end record says"),
+        (PLAIN + bytes(99), "bytes behind its end"),
+        (PLAIN + b"PK", "bytes behind its end"),
+        (with_end(PLAIN, 20, struct.pack("<H", 9)), "bytes behind its end"),
+        (with_end(PLAIN, 20, struct.pack("<H", len(SMALL))) + SMALL, "its directory is not where its end record says"),
+        (PLAIN.replace(b"t/05.png", b"t/55.png", 1), ""),
+        (PLAIN[:14] + b"1234" + PLAIN[18:], "t/00.png is another in its directory than in its header"),
+        (PLAIN[:22] + b"\1" + PLAIN[23:], "t/00.png is another in its directory than in its header"),
+        (PLAIN[:8] + b"\0" + PLAIN[9:], "t/00.png is another in its directory than in its header"),
+        (with_central_field(PLAIN, 42, struct.pack("<L", 60)), "bytes of no listed member before "),
+    ],
+)  # fmt: skip
+def test_a_zip_whose_records_contradict_each_other_is_refused(
+    tmp_path: Path, content: bytes, fault: str
+) -> None:
+    assert fault in error_of(write_zip(tmp_path, content))
+
+
+def test_a_member_that_the_directory_does_not_list_is_noticed(tmp_path: Path) -> None:
+    start, end = PLAIN.index(CENTRAL_ENTRY), PLAIN.rindex(END)
+    following = PLAIN.index(CENTRAL_ENTRY, start + 1)
+    without = PLAIN[:start] + PLAIN[following:end] + PLAIN[end:]
+    size = struct.pack("<2H2L", 23, 23, end - following, start)
+    assert "bytes of no listed member before t/01.png" in error_of(
+        write_zip(tmp_path, with_end(without, 8, size))
+    )

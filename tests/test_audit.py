@@ -109,7 +109,7 @@ def checks_of(
             archive.writestr(zipfile.ZipInfo(f"train/{name}.png", at), images[name])
     write_csv("labels.csv", "label", dict(zip(images, labels, strict=True)))
     write_csv("groups.csv", "patient", dict(zip(images, groups, strict=True)))
-    run(make_config(size_px=8, near_duplicate=0.0))
+    run(make_config(size_px=8, near_duplicate=0.0), "accuracy")
     found = read_audit().leaks
     return {check.name: check for check in found.checks}, found.constant
 
@@ -220,7 +220,9 @@ def test_the_encoding_tells_format_quality_and_metadata() -> None:
     exif = Pillow.Exif()
     exif[0x0110] = "camera"
     files = [encode(draw(4, 4)), jpeg(90), jpeg(50), jpeg(90, exif=exif)]
-    png, fine, coarse, tagged = (decode_image(f, 8, "stretch", 100).encoding.split() for f in files)
+    png, fine, coarse, tagged = (
+        decode_image(f, 8, "stretch", 100, None).encoding.split() for f in files
+    )
     assert (png, fine[0]) == (["PNG"], "JPEG")
     assert int(coarse[1]) > int(fine[1])
     assert set(tagged) - set(fine) >= {"exif"}
@@ -280,7 +282,7 @@ def test_each_pair_across_train_and_test_is_named() -> None:
         "u": encode(film), "v": encode(film[..., :], "TIFF"), "w": encode(shadow + 1),
     }  # fmt: skip
     write_raw(train, test)
-    run(make_config())
+    run(make_config(), "accuracy")
     found = read_audit().train_test_duplicates
     assert found.pairs == [
         TwinPair(test="u", train=["b", "c"], kind="file"),
@@ -302,7 +304,7 @@ def test_what_is_stored_of_test_holds_no_label_of_its_copies() -> None:
     stored, audits = [], []
     for labels in ("0101011", "0101010"):
         write_csv("labels.csv", "label", dict(zip(train, labels, strict=True)))
-        run(make_config())
+        run(make_config(), "accuracy")
         stored.append({path.name: path.read_bytes() for path in paths.STORE.iterdir()})
         audits.append(read_audit())
     assert {name for name in stored[0] if stored[0][name] != stored[1][name]} == {"train.csv"}

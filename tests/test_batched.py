@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from project import ROOT
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.core.errors import TrainError
 from pipeline.train.augment.batched import OPERATIONS, BatchedPolicy
 from pipeline.train.augment.mix import mix
+from pipeline.train.augment.names import operations
 from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Feed
 from pipeline.train.config import Mix, ModelConfig
@@ -305,15 +307,28 @@ def test_what_p_leaves_out_stays(name: str) -> None:
 def test_arguments_and_defaults_are_albumentations(name: str) -> None:
     theirs = inspect.signature(getattr(albumentations, name)).parameters
     ours = OPERATIONS[name]
-    assert set(ours.model_fields) <= set(theirs)
+    assert set(ours.model_fields) == set(operations()[name]["batched"]) <= set(theirs)
     assert ours(**{field: theirs[field].default for field in ours.model_fields}) == ours()
 
 
+def test_each_operation_of_albumentations_is_known_with_its_arguments() -> None:
+    abstract = {"BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D"}
+    theirs: dict[str, list[str] | None] = {}
+    for name, found in vars(albumentations).items():
+        if isinstance(found, type) and issubclass(found, albumentations.BaseCompose):
+            theirs[name] = None
+        elif isinstance(found, type) and issubclass(found, albumentations.BasicTransform):
+            theirs[name] = list(inspect.signature(found).parameters)
+    ours = {name: known and known["albumentations"] for name, known in operations().items()}
+    assert ours == {name: theirs[name] for name in theirs.keys() - abstract - {"BaseCompose"}}
+    batched = {name for name, known in operations().items() if known and "batched" in known}
+    assert batched == OPERATIONS.keys()
+
+
 REFUSED = [
-    (op("GridDistortion"), "augment: the batched engine has no operation 'GridDistortion' (it has Affine, CoarseDropout, ColorJitter, D4, GaussNoise, GaussianBlur, HorizontalFlip, RandomBrightnessContrast, RandomRotate90, SquareSymmetry, Transpose, VerticalFlip)"),
-    (op("Affine", border_mode=4), "augment: Affine: the batched engine has no argument 'border_mode' (it has p, scale, translate_percent, rotate, shear, keep_ratio)"),
-    (op("GaussNoise", noise_scale_factor=0.5), "augment: GaussNoise: the batched engine has no argument 'noise_scale_factor' (it has p, std_range, mean_range, per_channel)"),
-    (op("HorizontalFlip", prob=1.0), "augment: HorizontalFlip: the batched engine has no argument 'prob' (it has p)"),
+    (op("GridDistortion"), "the batched engine has no operation 'GridDistortion' (it has Affine, CoarseDropout, ColorJitter, D4, GaussNoise, GaussianBlur, HorizontalFlip, RandomBrightnessContrast, RandomRotate90, SquareSymmetry, Transpose, VerticalFlip)"),
+    (op("Affine", border_mode=4), "Affine: the batched engine has no argument 'border_mode' (it has scale, translate_percent, rotate, shear, keep_ratio, p)"),
+    (op("GaussNoise", noise_scale_factor=0.5), "GaussNoise: the batched engine has no argument 'noise_scale_factor' (it has std_range, mean_range, per_channel, p)"),
 ]  # fmt: skip
 
 
@@ -321,9 +336,9 @@ REFUSED = [
 def test_what_this_engine_lacks_is_refused_with_what_it_has_and_the_name_of_the_other(
     item: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(TrainError) as caught:
-        BatchedPolicy([op("HorizontalFlip"), item])
-    assert str(caught.value) == f"{message}: set engine: albumentations"
+    with pytest.raises(ValidationError) as caught:
+        config_of(augment=[op("HorizontalFlip"), item])
+    assert f"augment: item 1: {message}: set engine: albumentations" in str(caught.value)
 
 
 MISTAKES = [

@@ -13,6 +13,7 @@ from pipeline.core.competition import Competition, read_competition
 from pipeline.core.errors import CompetitionError, TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
+from pipeline.prepare import groups as groups_module
 from pipeline.prepare.layout import Layout, understand
 
 NO_GROUPS = {"source": "none"}
@@ -39,7 +40,10 @@ def raw(tmp_path: Path) -> Path:
 
 
 def competition_of(id_column: str, label_column: str, *classes: str) -> Competition:
-    return Competition(id_column=id_column, label_column=label_column, task=one_of(classes))
+    ordered = all(name.lstrip("-").isdigit() for name in classes)
+    return Competition(
+        id_column=id_column, label_column=label_column, task=one_of(classes, ordered)
+    )
 
 
 def layout_of(raw: Path, **changes: Any) -> Layout:
@@ -231,10 +235,12 @@ def test_text_stays_text_and_a_byte_order_mark_is_no_part_of_it(raw: Path) -> No
     [
         (["10", "2", "-1", "10"], ["-1", "2", "10"]),
         (["10", "2", "x", "x"], ["10", "2", "x"]),
+        (["10.5", "2.0", "-1", "2.0"], ["-1", "2.0", "10.5"]),
+        (["9" * 5000, "10", "10", "10"], ["10", "9" * 5000]),
         (["PNEUMONIA", "NORMAL", "NORMAL", "NORMAL"], ["NORMAL", "PNEUMONIA"]),
     ],
 )
-def test_classes_are_ordered_by_number_only_if_all_are_integers(
+def test_classes_are_ordered_by_number_only_if_all_are_numbers(
     raw: Path, labels: list[str], classes: list[str]
 ) -> None:
     rows = [f"{image_id},{label}\n" for image_id, label in zip("abcd", labels, strict=True)]
@@ -250,8 +256,8 @@ def test_classes_are_ordered_by_number_only_if_all_are_integers(
             for file in (SAMPLE, LABELS, PATIENTS)
             for value in (" a", "a ", "")
         ],
-        (LABELS, "label", "a,0\nb\nc,1\nd,\n", "2 of 4 values otherwise (first: row 2: '', row 4: '')"),
-        (PATIENTS, "patient", "a,0\nb\nc,1\nd,\n", "2 of 4 values otherwise (first: row 2: '', row 4: '')"),
+        (LABELS, "label", "a,0\nb,\nc,1\nd,\n", "2 of 4 values otherwise (first: row 2: '', row 4: '')"),
+        (PATIENTS, "patient", "a,0\nb,\nc,1\nd,\n", "2 of 4 values otherwise (first: row 2: '', row 4: '')"),
     ],
 )  # fmt: skip
 def test_an_empty_or_padded_value_is_shown_with_its_row(
@@ -288,6 +294,67 @@ def test_tables_may_vary(
     assert layout.train.image_ids == ["a", "b", "c", "d"]
     assert layout.train.labels == [classes[1], classes[0]] * 2
     assert layout.train.groups == groups
+
+
+@pytest.mark.parametrize(
+    ("shown", "labels", "classes"),
+    [
+        ("0", ["1.0", "0.0", "1.0", "0.0"], ["0", "1"]),
+        ("3", ["10.", "2.0", "10.", "2.0"], ["2", "10"]),
+        ("0.0", ["1.0", "0.0", "1.0", "0.0"], ["0.0", "1.0"]),
+        ("0.5", ["1.0", "0.0", "1.0", "0.0"], ["0.0", "1.0"]),
+        ("0", ["1.5", "0.0", "1.5", "0.0"], ["0.0", "1.5"]),
+    ],
+)
+def test_labels_are_integers_where_the_sample_shows_integers(
+    raw: Path, shown: str, labels: list[str], classes: list[str]
+) -> None:
+    (raw / SAMPLE).write_text(f"id,label\nt1,{shown}\nt0,{shown}\n")
+    rows = "".join(f"{i},{label}\n" for i, label in zip("abcd", labels, strict=True))
+    (raw / LABELS).write_text(f"id,label\n{rows}")
+    layout = layout_of(raw)
+    assert layout.competition.classes == classes
+    assert layout.competition.task == one_of(classes, ordered=True)
+    assert layout.train.labels == [classes[1], classes[0]] * 2
+
+
+def test_a_class_written_in_two_ways_is_refused(raw: Path) -> None:
+    (raw / LABELS).write_text("id,label\na,1\nb,0\nc,1.0\nd,0\n")
+    assert "expected each class written in one way, found 1 and 1.0." in error_of(raw)
+
+
+def test_of_two_classes_the_one_that_the_samples_column_names_is_positive(raw: Path) -> None:
+    (raw / SAMPLE).write_text("id,bud\nt1,0.5\nt0,0.5\n")
+    (raw / LABELS).write_text("id,kind\na,bud\nb,cactus\nc,bud\nd,cactus\n")
+    found = layout_of(raw, labels=LABELS).competition
+    assert found.task == one_of(["cactus", "bud"], ordered=True)
+
+
+def test_the_parameters_say_the_order_of_classes(raw: Path) -> None:
+    (raw / LABELS).write_text("id,label\na,None\nb,Mild\nc,Severe\nd,Mild\n")
+    found = layout_of(raw).competition
+    assert found.task == one_of(["Mild", "None", "Severe"])
+    order = ["None", "Mild", "Severe"]
+    found = layout_of(raw, classes=order).competition
+    assert found.task == one_of(order, ordered=True)
+    assert error_of(raw, classes=["None", "Mild"]).endswith(
+        "expected the classes of prepare.classes, ['None', 'Mild'], found ['Mild', 'None', "
+        "'Severe']. Correct prepare.classes in params.yaml, or set it to null"
+    )
+
+
+def test_a_pattern_that_backtracks_for_ever_is_stopped(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups_module, "_MATCH_S", 0.5)
+    name = "a" * 60
+    make_zip(raw / "Train.zip", f"{name}.png", "b.png")
+    (raw / LABELS).write_text(f"id,label\n{name},1\nb,0\n")
+    with pytest.raises(CompetitionError) as caught:
+        layout_of(raw, groups={"source": "name", "pattern": "((?:a|a)*)$"})
+    assert str(caught.value).startswith(
+        "params.yaml: prepare.groups.pattern: expected a pattern that finds the group in 2 names "
+    )
 
 
 def test_groups_come_from_the_file_name_without_its_folder(raw: Path) -> None:
@@ -407,9 +474,26 @@ def test_a_competition_comes_back_as_written(tmp_path: Path) -> None:
         ("\udcff", "Invalid JSON"),
         ("[]", "Input should be an object"),
         ('{"id_column": "id", "classes": ["0", "1"]}', "label_column: Field required"),
-        ('{"id_column": "id", "label_column": "l", "classes": ["0", 1]}', "classes.1: "),
-        ('{"id_column": "id", "label_column": "l", "classes": ["0"]}', "classes: "),
-        ('{"id_column": "id", "label_column": "l", "classes": ["0", "1"], "x": 1}', "x: "),
+        (
+            '{"id_column": "id", "label_column": "l", "task": {"kind": "two", "classes": ["0", "1"]}}',
+            "task: ",
+        ),
+        (
+            '{"id_column": "id", "label_column": "l", "task": {"kind": "one_of", "classes": ["0", 1]}}',
+            "task.one_of.classes.1: ",
+        ),
+        (
+            '{"id_column": "id", "label_column": "l", "task": {"kind": "one_of", "classes": ["0"]}}',
+            "task.one_of.classes: ",
+        ),
+        (
+            '{"id_column": "id", "label_column": "l", "task": {"kind": "any_of", "classes": []}}',
+            "task.any_of.classes: ",
+        ),
+        (
+            '{"id_column": "id", "label_column": "l", "task": {"kind": "number", "names": ["y"]}, "x": 1}',
+            "x: ",
+        ),
     ],
 )
 def test_a_broken_competition_file_names_the_place(

@@ -1,5 +1,6 @@
 """params.yaml: a mistake is one line that names its path, never a silent default."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def read(tmp_path: Path, *changes: tuple[str, str]) -> list[str]:
 
 
 MISTAKES = [
+    ("classes: null", "classes: [a]", "prepare.classes: expected at least 2 items, found ['a']"),
+    ("classes: null", "classes: [0, 1]", "prepare.classes.1: expected a valid string, found 1"),
+    ("bits: null", "bits: 8", "prepare.bits: expected greater than or equal to 9, found 8"),
+    ("bits: null", "bits: 17", "prepare.bits: expected less than or equal to 16, found 17"),
     ("epochs: ", "epochs: 0.5 #", f"{VGG}.epochs: expected a valid integer, found 0.5"),
     ("epochs: ", "epochs: '6' #", f"{VGG}.epochs: expected a valid integer, found '6'"),
     ("epochs: ", "epochs: 0 #", f"{VGG}.epochs: expected greater than or equal to 1, found 0"),
@@ -56,12 +61,15 @@ MISTAKES = [
     ("precision: auto", "precision: half", f"{VGG}.precision: expected 'auto', 'float32', 'bfloat16' or 'float16', found 'half'"),
     ("tta: true", "tta: 1", f"{VGG}.tta: expected a valid boolean, found 1"),
     ("{op: SquareSymmetry, ", "{", f"{VGG}.augment: item 0: expected a key `op` with a name, found {{'p': 1.0}}"),
+    ("SquareSymmetry", "SquareSymetry", f"{VGG}: augment: item 0: the batched engine has no operation 'SquareSymetry'; close names: SquareSymmetry"),
+    ("SquareSymmetry", "OneOf", f"{VGG}: augment: item 0: OneOf holds other operations, and `augment` is one list of operations: write those of it one after the other, each with its own `p`"),
+    ("op: SquareSymmetry, ", "op: Affine, rotat: 3, ", f"{VGG}: augment: item 0: Affine: the batched engine has no argument 'rotat'; close names: rotate"),
     ("engine: batched", "engine: batchd", f"{VGG}.engine: expected 'albumentations' or 'batched', found 'batchd'"),
     ("mix: null", "mix: {kind: blend, alpha: 1.0, p: 1.0}", f"{VGG}.mix.kind: expected 'mixup' or 'cutmix', found 'blend'"),
     ("mix: null", "mix: {kind: mixup, alpha: 0.0, p: 1.0}", f"{VGG}.mix.alpha: expected greater than 0, found 0.0"),
     ("mix: null", "mix: {kind: cutmix, alpha: 1.0, p: 1.1}", f"{VGG}.mix.p: expected less than or equal to 1, found 1.1"),
     ("mix: null", "mix: {kind: cutmix, alpha: 1.0}", f"{VGG}.mix.p: missing: every parameter stands in params.yaml"),
-    (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: w.safetensors"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
+    (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: {file: w, sha256: " + "a" * 64 + "}"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
     (NETWORK, TIMM.replace("resnet18", "''"), f"{VGG}.network.name: expected at least 1 character, found ''"),
     (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: dropout, family, name, pretrained, weights"),
     (NETWORK, NETWORK.replace("small", "large"), f"{VGG}.network: 'family': expected one of 'small', 'timm', found 'large'"),
@@ -80,8 +88,8 @@ MISTAKES = [
     ("seeds: [1]", "seeds: [1, 1]", "split.seeds: expected distinct seeds, found [1, 1]"),
     (GROUPS, "{source: name, pattern: 'x('}", "prepare.groups.pattern: not a regular expression: missing ), unterminated subpattern at position 1"),
     (GROUPS, "{source: name, pattern: x}", "prepare.groups.pattern: expected exactly one (capture group), found 0"),
-    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", 'line 26: found duplicate key "folds" with value "3" (original value: "5")'),
-    ("split:", "split: [", "line 26: expected ',' or ']', but got ':'"),
+    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", 'line 28: found duplicate key "folds" with value "3" (original value: "5")'),
+    ("split:", "split: [", "line 28: expected ',' or ']', but got ':'"),
 ]  # fmt: skip
 
 
@@ -90,6 +98,41 @@ def test_a_mistake_is_one_sentence_with_its_path(
     tmp_path: Path, old: str, new: str, mistake: str
 ) -> None:
     assert read(tmp_path, (old, new))[-1] == mistake
+
+
+ALBUMENTATIONS = ("engine: batched", "engine: albumentations")
+
+
+@pytest.mark.parametrize(
+    ("item", "mistake"),
+    [
+        ("op: horizontalflip, ", "the albumentations engine has no operation 'horizontalflip'; close names: HorizontalFlip"),
+        ("op: OneOf, transforms: [{op: Normalize}], ", "OneOf holds other operations, and `augment` is one list of operations: write those of it one after the other, each with its own `p`"),
+        ("op: BasicTransform, ", "the albumentations engine has no operation 'BasicTransform'; close names: ElasticTransform"),
+        ("op: zzz, ", "the albumentations engine has no operation 'zzz'; none of its 118 names is close"),
+        ("op: Affine, rotates: 3, ", "Affine: the albumentations engine has no argument 'rotates'; close names: rotate"),
+        ("op: ToGray, zzz: 3, ", "ToGray: the albumentations engine has no argument 'zzz'; known: num_output_channels, method, p"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_in_a_policy_is_said_when_the_parameters_are_read(
+    tmp_path: Path, item: str, mistake: str
+) -> None:
+    (said,) = read(tmp_path, ALBUMENTATIONS, ("op: SquareSymmetry, ", item))
+    assert said.startswith(f"{VGG}: augment: item 0: {mistake}")
+
+
+def test_a_start_from_a_file_needs_its_hash_and_the_error_says_it(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    for sha256 in (f"what `sha256sum {file}` prints", hashlib.sha256(b"weights").hexdigest()):
+        for written in (str(file), f"{{file: {file}}}"):
+            network = TIMM.replace("weights: null", f"weights: {written}")
+            (said,) = read(tmp_path, (NETWORK, network))
+            expected = f"{VGG}.network.weights: expected {{file: {file}, sha256: {sha256}}}, found "
+            assert said.startswith(expected)
+        file.write_bytes(b"weights")
+    network = TIMM.replace("weights: null", f"weights: {{file: {file}, sha256: ABC}}")
+    (said,) = read(tmp_path, (NETWORK, network))
+    assert said.startswith(f"{VGG}.network.weights.sha256: expected text that matches ")
 
 
 def test_a_layer_decay_needs_layers_that_have_learned(tmp_path: Path) -> None:
@@ -155,3 +198,65 @@ def test_each_profile_is_valid_and_opens_with_its_result(profile: Path) -> None:
 
 def test_params_yaml_is_valid() -> None:
     read_config(ROOT / "params.yaml")
+
+
+LAUGHS = "a0: &a0 [lol]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60)
+)
+TOO_MUCH = (
+    "expected at most 200,000 values, those of an alias counted wherever it stands; found more"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "mistake"),
+    [
+        (LAUGHS.encode(), TOO_MUCH),
+        (MERGES.encode(), TOO_MUCH),
+        (b"a: &a [*a]", TOO_MUCH),
+        (b"a: &a {<<: *a}", TOO_MUCH),
+        (b"# " + b"x" * 2_000_000, "expected at most 2,000,000 bytes, found more"),
+        (b"[" * 5_000, "expected a few levels, found far too many"),
+        (b"{a: " * 10_000, "expected a few levels, found far too many"),
+        (b"a: \x01", "not YAML: unacceptable character #x0001"),
+        ("größe: 1".encode("latin-1"), "expected UTF-8 text: "),
+        (b"a: " + b"9" * 5000, "not YAML: Exceeds the limit (4300 digits)"),
+        (b"a: 2020-13-45", "not YAML: month must be in 1..12"),
+        (b"a: 1\na: 2", 'line 2: found duplicate key "a"'),
+        (b"a: !!python/object:os.system x", "line 1: could not determine a constructor"),
+        (b"", "expected a mapping of sections, found NoneType"),
+    ],
+    ids=lambda value: value[:9] if isinstance(value, bytes) else "",
+)  # fmt: skip
+def test_what_is_no_bounded_yaml_is_one_sentence(
+    tmp_path: Path, content: bytes, mistake: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path}: {mistake}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 6000, "1" + "0" * 4000, "'" + "x" * 90_000 + "'"])
+def test_a_huge_value_is_not_shown_whole(tmp_path: Path, number: str) -> None:
+    (mistake,) = read(tmp_path, ("size_px: 48", f"size_px: {number}"))
+    assert mistake.startswith("prepare.size_px: expected ")
+    assert len(mistake) < 400
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a{1,99999999999999999999})", "(" * 5000 + ")" * 5000, "(", "(?P<a"]
+)
+def test_a_pattern_that_is_none_is_refused(tmp_path: Path, pattern: str) -> None:
+    (mistake,) = read(tmp_path, (GROUPS, f"{{source: name, pattern: '{pattern}'}}"))
+    assert mistake.startswith("prepare.groups.pattern: not a regular expression: ")
+
+
+def test_thousands_of_mistakes_are_not_all_listed(tmp_path: Path) -> None:
+    extra = "".join(f"k{number}: 1\n" for number in range(5000))
+    mistakes = read(tmp_path, ("download:", f"{extra}download:"))
+    assert len(mistakes) == 31
+    assert mistakes[-1] == "and 4970 more mistakes"

@@ -46,7 +46,7 @@ def labels() -> str:
 
 def error_of(**changes: Any) -> str:
     with pytest.raises(PipelineError) as caught:
-        run(make_config(**changes))
+        run(make_config(**changes), "accuracy")
     assert not paths.STORE.exists()
     return f"{type(caught.value).__name__}: {caught.value}"
 
@@ -55,12 +55,12 @@ def test_corrections_change_these_labels_alone_and_are_reported(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     write_raw(clean_train(), clean_test())
-    run(make_config())
+    run(make_config(), "accuracy")
     before = {path.name: path.read_bytes() for path in paths.STORE.iterdir()}
     assert labels() == "010101"
     assert read_audit().corrections == Corrections(file=None, count=0, by_class={}, rows=[])
     write_corrections(GOOD, "a4,0,1,a ring", "a3,1,0,debris")
-    run(make_config(corrections=str(FILE)))
+    run(make_config(corrections=str(FILE)), "accuracy")
     assert labels() == "000011"
     after = {path.name: path.read_bytes() for path in paths.STORE.iterdir()}
     assert {name for name in before if before[name] != after[name]} == {"train.csv"}
@@ -131,7 +131,7 @@ SAME = SamePixels(image_ids=["b", "c", "d"], labels=["0", "1", "0"])
 
 def test_kept_conflicts_are_reported_and_change_nothing() -> None:
     write_raw(conflicting(), clean_test(), labels=LABELS)
-    run(make_config(conflicts="keep"))
+    run(make_config(conflicts="keep"), "accuracy")
     assert labels() == LABELS
     assert read_audit().conflicts == Conflicts(
         rule="keep",
@@ -148,14 +148,14 @@ def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
 ) -> None:
     train = conflicting()
     write_raw(train, clean_test() | {"u": train["b"] or b""}, labels=LABELS)
-    run(make_config(conflicts="exclude"))
+    run(make_config(conflicts="exclude"), "accuracy")
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     stay = ["a0", "a1", "a2", "a3", "a4", "a5", "e", "f", "g"]
     assert list(table["image_id"]) == stay
     array = np.load(paths.TRAIN_IMAGES)
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     for image_id, pixels in zip(stay, array, strict=True):
-        expected = decode_image(train[image_id] or b"", 16, "stretch", 100).pixels
+        expected = decode_image(train[image_id] or b"", 16, "stretch", 100, None).pixels
         assert np.array_equal(pixels, expected)
     # The cluster was named after b, which is gone: e is its first now, also for test.
     assert list(table["duplicate"]) == [*stay[:7], "f", "f"]
@@ -167,7 +167,7 @@ def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
     assert audit.conflicts.same_pixels == [SAME]
     assert "all left training" in audit.conflicts.sentence
     assert sorted(path.name for path in paths.STORE.iterdir()) == [
-        "competition.json", "sample_submission.csv",
+        "competition.json", "decoding.json", "sample_submission.csv",
         "test.csv", "test.npy", "train.csv", "train.npy",
     ]  # fmt: skip
     told = "left out of train: 3 images with the same pixels and different labels\n"
@@ -189,7 +189,7 @@ def test_conflicts_that_stop_are_all_listed() -> None:
 def test_a_corrected_conflict_is_none(rule: str) -> None:
     write_raw(conflicting(), clean_test(), labels=LABELS)
     write_corrections("c,1,0,the same image as b and d")
-    run(make_config(conflicts=rule, corrections=str(FILE)))
+    run(make_config(conflicts=rule, corrections=str(FILE)), "accuracy")
     assert labels() == LABELS.replace("010101010", "010101000")
     assert read_audit().conflicts.same_pixels == []
 
@@ -200,7 +200,7 @@ def test_near_duplicates_with_different_labels_are_only_listed(rule: str) -> Non
     one, other = encode(image := draw(16, 16)), encode(image + 1)
     train = clean_train() | {"b": one, "c": one, "d": other, "e": other}
     write_raw(train, clean_test(), labels="0101010011")
-    run(make_config(conflicts=rule))
+    run(make_config(conflicts=rule), "accuracy")
     assert labels() == "0101010011"
     found = read_audit().conflicts
     assert (found.near, found.same_pixels, found.excluded) == ([["b", "c", "d", "e"]], [], 0)
@@ -221,7 +221,7 @@ def test_many_conflicts_are_listed_up_to_twenty() -> None:
     train: dict[str, bytes | None] = {f"p{n:02}{side}": same[n] for n in range(23) for side in "xy"}
     write_raw(train, clean_test())
     with pytest.raises(CompetitionError) as caught:
-        run(make_config(conflicts="stop"))
+        run(make_config(conflicts="stop"), "accuracy")
     assert "found 23 clusters" in str(caught.value)
     assert str(caught.value).endswith("p19x is '0' and p19y is '1'\n… and 3 more")
 

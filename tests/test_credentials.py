@@ -117,6 +117,18 @@ CASES = [
         notes=(f"the key of {OWN}/kaggle.json is not used, because of KAGGLE_USERNAME and KAGGLE_KEY",),
     ),
     Case("a username in a variable, a key in a file", basic("eve", "SECRET-bob"), f"KAGGLE_USERNAME and {OWN}/kaggle.json", BOB, {"KAGGLE_USERNAME": "eve"}, "eve"),
+    Case(
+        "a token beside a key is sent in its place", "Bearer SECRET-beside", "KAGGLE_TOKEN", BOB, {"KAGGLE_TOKEN": "SECRET-beside"},
+        notes=(f"{OWN}/kaggle.json is not used, because of KAGGLE_TOKEN",),
+    ),
+    Case(
+        "a file's name beside a key is sent in its place", "Bearer {home}/empty", "", {"empty": "", **BOB}, {"KAGGLE_TOKEN": "{home}/empty"},
+        problems=("KAGGLE_TOKEN is the name of a file, and is sent in place of the key. To use the key, run: unset KAGGLE_TOKEN",), notes=(f"{OWN}/kaggle.json is not used, because of KAGGLE_TOKEN",),
+    ),
+    Case(
+        "a variable that names an empty file hides the token's file, not the key", basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", {"empty": "", **TOKEN, **BOB}, {"KAGGLE_API_TOKEN": "{home}/empty"}, "bob",
+        notes=("{home}/empty is empty. …run: unset KAGGLE_API_TOKEN", f"{OWN}/access_token is not used, because KAGGLE_API_TOKEN names the empty file {{home}}/empty"),
+    ),
     Case("a username without a key", None, "", {}, {"KAGGLE_USERNAME": "eve"}, problems=(f"KAGGLE_USERNAME: the key is missing. {NEW_KEY}", NONE)),
     Case("OAuth", "Bearer SECRET-oauth", f"{OWN}/credentials.json", oauth(), user="olga"),
     Case("a key is used before OAuth", basic("bob", "SECRET-bob"), f"{OWN}/kaggle.json", {**oauth(), **BOB}, user="bob", notes=(f"{OWN}/credentials.json is not used, because of {OWN}/kaggle.json",)),
@@ -223,6 +235,10 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
         )  # fmt: skip
         server.shutdown()
     answers = [json.loads(line) for line in done.stdout.splitlines()]
+    answers = [
+        answer and answer.replace(str(root / str(number)), "{home}")
+        for number, answer in enumerate(answers)
+    ]
     return {case.claim: answer for case, answer in zip(CASES, answers, strict=True)}
 
 
@@ -269,12 +285,53 @@ def test_no_secret_shows_and_every_secret_is_scrubbed(case: Case, home: Path) ->
     assert scrub(basic("bob", "SECRET"), found.secrets) == "Basic ***"
 
 
+def damage(path: Path, how: str) -> None:
+    match how:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "link to itself":
+            path.symlink_to(path)
+        case "huge":
+            with path.open("wb") as file:
+                file.truncate(2**40)
+        case "deep":
+            path.write_text("[" * 50_000)
+        case "number":
+            path.write_text('{"key": ' + "9" * 5000 + "}")
+        case "NUL":
+            path.write_bytes(b"SECRET\0token")
+        case "not UTF-8":
+            path.write_bytes(b"\xff\xfe{")
+    if path.is_file():
+        path.chmod(0o600)
+
+
 @pytest.mark.parametrize("name", ["access_token", "kaggle.json", "credentials.json"])
-def test_a_file_that_cannot_be_read_is_a_sentence(name: str, home: Path) -> None:
-    (home / ".kaggle" / name).mkdir(parents=True)
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("folder", "cannot be read (Is a directory)"),
+        ("pipe", "is no file"),
+        ("link to itself", "cannot be read (Too many levels of symbolic links)"),
+        ("huge", "is too large for a token or a key, 1,099,511,627,776 bytes"),
+        ("deep", "is not valid"),
+        ("number", "is not valid"),
+        ("NUL", "is not valid"),
+        ("not UTF-8", "cannot be read (not UTF-8)"),
+    ],
+)
+def test_a_damaged_file_is_a_sentence_that_names_it(
+    name: str, how: str, said: str, home: Path
+) -> None:
+    path = home / ".kaggle" / name
+    path.parent.mkdir(parents=True)
+    damage(path, how)
     found = find_credentials({}, home)
     assert found.used is None
-    assert f"/.kaggle/{name} cannot be read (Is a directory)" in found.problems[0]
+    assert str(path) in found.problems[0]
+    assert said in found.problems[0]
 
 
 def test_a_second_key_does_not_complete_half_a_pair(home: Path) -> None:

@@ -2,14 +2,17 @@
 
 import io
 import struct
+import time
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import ImageFile
 
 from pipeline.core.errors import ImageError
 from pipeline.prepare.decode import Decoded, decode_image
@@ -36,9 +39,13 @@ def encode_16(values: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 def decode(
-    encoded: bytes, size_px: int = SIDE, fit: Any = "stretch", max_side_px: int = 4096
+    encoded: bytes,
+    size_px: int = SIDE,
+    fit: Any = "stretch",
+    max_side_px: int = 4096,
+    bits: int | None = None,
 ) -> Decoded:
-    return decode_image(encoded, size_px, fit, max_side_px)
+    return decode_image(encoded, size_px, fit, max_side_px, bits)
 
 
 def reason_of(encoded: bytes, max_side_px: int = 4096) -> str:
@@ -262,3 +269,176 @@ def test_a_randomly_damaged_file_is_decoded_or_refused_but_nothing_else(file_for
             assert decode(bytes(damaged), max_side_px=200).pixels.shape == (SIDE, SIDE, 3)
         except ImageError:
             continue
+
+
+PHOTO = cv2.resize(COARSE[..., :3], (96, 64)) // 2 + GENERATOR.integers(
+    0, 100, (64, 96, 3), dtype=np.uint8
+)
+DARK = np.where(np.arange(96)[:, None] < 40, PHOTO, np.uint8(0))
+"""Its lower right corner is of one colour, as what a decoder makes up is."""
+
+FILM = b"\0\0\0\x18ftypmp42" + bytes(GENERATOR.integers(0, 256, 9000, dtype=np.uint8))
+BEHIND = {
+    "zeros": bytes(3000),
+    "a film": FILM + b"\xff\xd8\xff\xe0" + FILM + b"\xff\xd9" + FILM,
+    "a second JPEG": encode(255 - PHOTO, "JPEG"),
+    "an end marker": b"\xff\xd9",
+    "a start marker": b"\xff\xd8",
+    "text": b"made by a telephone\n" * 9,
+    "fill bytes": b"\xff" * 999,
+}
+JPEGS: dict[str, bytes] = {
+    "plain": encode(PHOTO, "JPEG"),
+    "dark": encode(DARK, "JPEG", quality=90),
+    "full colour": encode(PHOTO, "JPEG", subsampling=0),
+    "restart markers": encode(PHOTO, "JPEG", restart_marker_rows=1),
+    "grey": encode(PHOTO[..., 0], "JPEG"),
+    "progressive": encode(PHOTO, "JPEG", progressive=True),
+}
+OTHERS = {kind: encode(PHOTO, kind) for kind in ("PNG", "BMP", "TIFF", "GIF", "WEBP")}
+
+
+def cuts(encoded: bytes) -> list[int]:
+    """40 places, all behind the first tenth: before there are only headers."""
+    return np.linspace(len(encoded) / 10, len(encoded) - 3, 40).astype(int).tolist()
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("encoded", [*JPEGS.values(), *OTHERS.values()], ids=[*JPEGS, *OTHERS])
+def test_what_follows_an_image_changes_nothing(encoded: bytes, behind: str) -> None:
+    assert np.array_equal(decode(encoded + BEHIND[behind]).pixels, decode(encoded).pixels)
+
+
+@pytest.mark.parametrize("encoded", [*JPEGS.values(), *OTHERS.values()], ids=[*JPEGS, *OTHERS])
+def test_an_image_cut_at_40_places_is_refused(encoded: bytes) -> None:
+    for end in cuts(encoded):
+        assert reason_of(encoded[:end])
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("kind", [*JPEGS, "PNG"])
+def test_a_cut_is_seen_whatever_follows_it(kind: str, behind: str) -> None:
+    """Unless it is in the very last block, or between two scans: such a JPEG is whole, if coarse."""
+    encoded = (JPEGS | OTHERS)[kind]
+    whole = decode(encoded, 96).pixels
+    between_scans = 0
+    for end in cuts(encoded):
+        try:
+            different = decode(encoded[:end] + BEHIND[behind], 96).pixels != whole
+        except ImageError:
+            continue
+        different[-27:, -17:] = False  # 64 px high, stretched to 96
+        between_scans += different.any()
+    assert between_scans <= 2 * (kind == "progressive")
+
+
+@pytest.mark.parametrize("extra", [b"\xff\xff\xff", bytes(9), b"\0\xff"])
+def test_bytes_that_cameras_leave_before_the_end_marker_do_no_harm(extra: bytes) -> None:
+    for encoded in JPEGS.values():
+        padded = encoded[:-2] + extra + encoded[-2:] + b"behind"
+        assert np.array_equal(decode(padded).pixels, decode(encoded).pixels)
+
+
+def test_a_jpeg_turned_by_its_exif_is_whole_where_its_last_block_is_black() -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    upright = decode(encode(DARK, "JPEG", exif=exif)).pixels
+    assert np.array_equal(upright, np.rot90(decode(encode(DARK, "JPEG")).pixels, -1))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def with_chunks(*chunks: bytes) -> bytes:
+    """A PNG with more chunks behind its header."""
+    return OTHERS["PNG"][:33] + b"".join(chunks) + OTHERS["PNG"][33:]
+
+
+NOISE = bytes(GENERATOR.integers(0, 256, 2**21, dtype=np.uint8))
+PROFILE = b"profile\0\0" + zlib.compress(NOISE, 0)
+TEXT = b"Comment\0\0" + zlib.compress(bytes(2**21))
+
+
+@pytest.mark.parametrize(
+    "metadata", [chunk(b"iCCP", PROFILE), chunk(b"zTXt", TEXT), chunk(b"tEXt", b"a\0" + b"x" * 2**21)]
+)  # fmt: skip
+def test_a_png_with_two_megabytes_of_metadata_is_a_picture(metadata: bytes) -> None:
+    assert np.array_equal(decode(with_chunks(metadata)).pixels, decode(OTHERS["PNG"]).pixels)
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is there many times."""
+    encoded = JPEGS["progressive"]
+    last = encoded.rindex(b"\xff\xda")
+    return encoded[:last] + encoded[last:-2] * count + b"\xff\xd9"
+
+
+def tiff_of_pages(count: int) -> bytes:
+    """Directories one behind the other, all of the same 3 x 3 grey pixels, which come first."""
+    tags = {256: 3, 257: 3, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 3, 279: 9}
+    fields = b"".join(struct.pack("<2H2L", tag, 4, 1, value) for tag, value in tags.items())
+    start, size = 8 + 10, 2 + len(fields) + 4
+    places = [*range(start + size, start + count * size, size), 0]
+    pages = [struct.pack("<H", len(tags)) + fields + struct.pack("<L", place) for place in places]
+    return struct.pack("<2sHL", b"II", 42, start) + bytes(10) + b"".join(pages)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: jpeg_of_scans(5000), "JPEG with more than 100 scans"),
+        (lambda: tiff_of_pages(100_000), "more than one frame or page"),
+        (lambda: with_chunks(*[chunk(b"iCCP", PROFILE)] * 2), "PNG with more than one colour profile"),
+        (lambda: with_chunks(*[chunk(b"tIME", b"")] * 100_000), "PNG with more than 100,000 chunks"),
+        (lambda: with_chunks(*[chunk(b"zTXt", TEXT)] * 40), "no image (expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP)"),
+        (lambda: png_header(2**31 - 1, 2**31 - 1), "a side above 4096 px (prepare.max_side_px)"),
+    ],
+)  # fmt: skip
+def test_the_work_on_one_file_is_bounded(make: Callable[[], bytes], reason: str) -> None:
+    encoded = make()
+    started = time.process_time()
+    assert reason_of(encoded) == reason
+    assert time.process_time() - started < 2
+
+
+def test_a_jpeg_of_100_scans_is_decoded() -> None:
+    assert decode(jpeg_of_scans(80)).width == 96
+
+
+def test_a_palette_without_its_colours_is_the_files_fault() -> None:
+    encoded = encode(Pillow.fromarray(RGB).quantize(16), "PNG")
+    start = encoded.index(b"PLTE") - 4
+    colours = 12 + int.from_bytes(encoded[start : start + 4])
+    assert reason_of(encoded[:start] + encoded[start + colours :]) == "PNG damaged or cut short"
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError, RecursionError, AssertionError, cv2.error, RuntimeError]
+)
+@pytest.mark.parametrize("where", ["open", "load"])
+def test_whatever_a_decoder_raises_is_the_files_fault(
+    fault: type[Exception], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    place = Pillow if where == "open" else ImageFile.ImageFile
+    monkeypatch.setattr(place, where, fail)
+    assert reason_of(OTHERS["BMP"]).startswith("no image" if where == "open" else "BMP damaged")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_12_bits_in_16_are_scaled_by_their_own_range(suffix: str) -> None:
+    values = GREY.astype(np.uint16) << 4 | GREY >> 4
+    encoded = encode_16(values, suffix)
+    decoded = decode(encoded, bits=12)
+    assert np.array_equal(decoded.pixels, np.dstack([GREY] * 3))
+    assert decoded.largest == values.max()
+    with pytest.raises(ImageError, match=r"a value above 2047 \(prepare.bits\)"):
+        decode(encoded, bits=11)
+    with pytest.raises(ImageError, match="RGB;16, of which prepare.bits must be 16"):
+        decode(encode_16(RGB.astype(np.uint16)), bits=12)
+    assert decode(encode_16(RGB.astype(np.uint16) * 16)).largest == int(RGB.max()) // 16 * 256 + 255
+    assert decode(encode(GREY, "PNG"), bits=12).largest is None

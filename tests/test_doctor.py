@@ -143,9 +143,10 @@ RUN_PIP = f". Run: {sys.executable} -m pip install --require-hashes -r requireme
         (["no-such-package==1.0 ; sys_platform == 'emscripten'"], "ok", "; all as in requirements.lock"),
         (["requests==0.1", "requests==0.2"], "note", f"; 2 not as in requirements.lock (first: requests==0.1, found {requests.__version__}, requests==0.2, found {requests.__version__}){RUN_PIP}"),
         (["no-such-package==1.0", "pytest==0.2"], "problem", f"; 2 not as in requirements.lock (first: no-such-package==1.0, found none, pytest==0.2, found {pytest.__version__}){RUN_PIP}"),
+        (["<<<<<<< HEAD", "requests==0.1"], "problem", "; requirements.lock: expected a requirement, found '<<<<<<< HEAD'. Run: git checkout -- requirements.lock"),
         (None, "note", "; no requirements.lock to compare with. Run: make lock"),
     ],
-    ids=["equal", "for another machine", "different", "missing", "no lock"],
+    ids=["equal", "for another machine", "different", "missing", "damaged", "no lock"],
 )  # fmt: skip
 def test_packages_are_compared_with_the_lock(
     locked: list[str] | None, state: str, text: str, tmp_path: Path
@@ -165,8 +166,9 @@ def test_without_a_gpu_the_precision_of_the_cpu_is_shown(
     chosen = Compute(torch.device("cpu"), torch.bfloat16)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "cores", lambda: 3)
+    monkeypatch.setattr(doctor, "free_memory", lambda: 5.2 * 2**30)
     monkeypatch.setattr(device, "choose_compute", lambda *_: chosen)
-    assert doctor._examine_device() == ("ok", "no GPU; 3 CPU cores, bfloat16")
+    assert doctor._examine_device() == ("ok", "no GPU; 3 CPU cores, 5 GiB of memory free, bfloat16")
     (tmp_path / "nvidia-smi").touch(mode=0o755)
     state, text = doctor._examine_device()
     assert state == "note"
@@ -183,7 +185,11 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch, "ones", lambda *size, **_: ones(*size))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Gpu)
     monkeypatch.setattr(doctor, "cores", lambda: 3)
-    assert doctor._examine_device() == ("ok", "Tesla T4, 15 GiB, float16; 3 CPU cores")
+    monkeypatch.setattr(doctor, "free_memory", lambda: 5.2 * 2**30)
+    assert doctor._examine_device() == (
+        "ok",
+        "Tesla T4, 15 GiB, float16; 3 CPU cores, 5 GiB of memory free",
+    )
     monkeypatch.setattr(torch, "ones", fail_with(RuntimeError("CUDA error: no kernel\nCompile")))
     expected = ("problem", "PyTorch does not compute: CUDA error: no kernel")
     assert doctor._examine_device() == expected
@@ -227,21 +233,37 @@ def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
 
 def test_a_folder_without_a_repository_a_commit_or_git(tmp_path: Path) -> None:
     git, dvc = ask_in(tmp_path)
-    fix = "Run: git init && git add --all && git commit -m start"
-    assert git[0] == dvc[0] == "problem"
-    assert git[1].startswith("fatal: not a git repository")
-    assert git[1].endswith(f". {fix}")
-    assert dvc[1] == "DVC is not set up here. Run: dvc init"
+    start = "git add --all && git commit -m start"
+    none = f"{tmp_path}: is no git repository (a downloaded zip is none). Run: git init && {start}"
+    assert git == ("problem", none)
+    assert dvc == ("problem", "DVC is not set up here. Run: dvc init")
     run(tmp_path, "git", "init", "--quiet")
-    assert ask_in(tmp_path)[0] == ("note", f"no commit yet. {fix}")
+    assert ask_in(tmp_path)[0] == ("note", f"{tmp_path}: no commit yet. Run: {start}")
     git = doctor._examine_git(tmp_path, environment(tmp_path, PATH=str(tmp_path)))
-    assert git[1].startswith("git: No such file or directory. ")
+    assert git == ("problem", "git is not installed. Install it, on Debian with: apt install git")
+    others = environment(tmp_path, GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+    assert doctor._examine_git(tmp_path, others) == (
+        "problem",
+        f"{tmp_path}: belongs to another user. If you trust it, run: git config --global --add "
+        f"safe.directory {tmp_path}",
+    )
+
+
+def test_a_merge_that_is_not_finished_is_noted(repository: Path) -> None:
+    run(repository, "git", "checkout", "--quiet", "-b", "other")
+    (repository / "a").touch()
+    commit(repository)
+    run(repository, "git", "checkout", "--quiet", "-")
+    run(repository, "git", "merge", "--quiet", "--no-ff", "--no-commit", "other")
+    state, text = ask_in(repository)[0]
+    assert state == "note"
+    assert text.endswith(", a merge is not finished. Run: git status")
 
 
 def test_the_host_is_reached_through_a_proxy_or_the_proxy_is_named(
     door: str, through: Through
 ) -> None:
-    unreached = "the proxy cannot be reached. Check the variables http_proxy and https_proxy"
+    unreached = "the proxy cannot be reached. Check the variable https_proxy"
     refuses = "the proxy refuses. Ask its administrator to allow Kaggle's host"
     local, real = "http://localhost", "https://api.kaggle.com"
     for environ, proxy, state, text in (

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.core.errors import EnsembleError
+from pipeline.core.errors import EnsembleError, TableError
 from pipeline.ensemble.forecast import drift
 from pipeline.ensemble.forecast.drift import measure_drift, pool_rows
 from pipeline.scoring.card import Drift
@@ -136,9 +136,7 @@ def test_signals_are_rows_as_well(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     np.save(tmp_path / "rows.npy", images(rng, 2))
-    with pytest.raises(
-        EnsembleError, match=r"rows.npy: expected the 5 rows of its table, found 24"
-    ):
+    with pytest.raises(TableError, match=r"rows.npy: expected the 5 rows of its table, found 24"):
         pool_rows(tmp_path / "rows.npy", pd.DataFrame(index=range(5)), np.array([0]))
     with pytest.raises(EnsembleError, match=r"drift: expected the features \['mean of channel 0'"):
         measure(tmp_path, images(rng, 8), images(rng, 2)[..., :1])

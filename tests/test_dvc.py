@@ -8,6 +8,9 @@ import pytest
 from project import ROOT, make_project, run
 from ruamel.yaml import YAML
 
+from pipeline.core import paths
+from pipeline.params import Config
+
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -37,7 +40,7 @@ def imported_files(file: Path) -> set[Path]:
 def true_imports(stage: str) -> list[str]:
     """Everything that a stage's module imports, and what that imports."""
     seen: set[Path] = set()
-    left = {ROOT / "pipeline" / stage / "stage.py"}
+    left = {module_file(f"pipeline.{stage}.stage") or ROOT / "pipeline" / f"{stage}.py"}
     while left:
         file = left.pop()
         seen.add(file)
@@ -79,6 +82,17 @@ def test_a_new_module_makes_its_own_stage_stale_and_compiled_code_makes_none(
 @pytest.mark.parametrize("stage", ["download", "prepare", "split", "ensemble"])
 def test_dvc_names_the_whole_section_of_a_stage(stage: str) -> None:
     assert stage in STAGES[stage]["params"]
+
+
+def test_every_section_is_checked_before_any_other_stage_runs() -> None:
+    assert STAGES["params"]["params"] == list(Config.model_fields)
+    (checked,) = STAGES["params"]["outs"]
+    assert paths.CHECKED.as_posix() in checked
+    first = [name for name, stage in STAGES.items() if paths.CHECKED.as_posix() in stage["deps"]]
+    assert first == ["download"]
+    for name in set(STAGES) - {"params", "download"}:
+        made = ("data/raw", "data/hidden", "data/store", "folds", "models", "submissions")
+        assert any(dep.startswith(made) for dep in STAGES[name]["deps"])
 
 
 def test_one_model_of_train_depends_on_its_own_parameters_only() -> None:

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from blending import rows_of
 from numpy import ndarray
+from safetensors.numpy import save_file
 from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, TableError
-from pipeline.core.files import write_text
 from pipeline.core.tables import FOLD_COLUMNS, write_predictions
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.bootstrap import resampled_scores
@@ -55,7 +55,7 @@ def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, ids in (("oof.csv", FOLD_OF[fold]), ("test.csv", ["t0", "t1"])):
             values = np.array([[1 - chance[i], chance[i]] for i in ids[::-1]])
             write_predictions(folder / name, ids[::-1], values, one_of(2))
-        write_text(folder / "weights.safetensors", str(fold))
+        save_file({"bias": np.array([fold])}, folder / "weights.safetensors")
 
 
 def read(trained: list[int], test_ids: list[str] = ["t0", "t1"]) -> ModelPredictions:  # noqa: B006

@@ -10,12 +10,12 @@ import pytest
 from blending import UNEVEN, draw
 from numpy import ndarray
 from pydantic import ValidationError
+from safetensors.numpy import save_file
 from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition
-from pipeline.core.errors import EnsembleError, SubmissionError, TableError
-from pipeline.core.files import write_text
+from pipeline.core.errors import EnsembleError, OutputError, SubmissionError, TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_csv, write_predictions, write_table
 from pipeline.ensemble import stage as ensemble
@@ -43,7 +43,7 @@ class Competing:
         self.test = draw(2, UNEVEN, groups=5, rows_a_group=6, classes=classes)
         write_record(
             paths.COMPETITION,
-            Competition(id_column="id", label_column="label", task=one_of(self.classes)),
+            Competition(id_column="id", label_column="label", task=one_of(self.classes, True)),
         )
         self._write_tables(seeds, folds)
         self.folds = read_csv(paths.FOLDS)
@@ -79,7 +79,7 @@ class Competing:
         write_predictions(
             folder / "test.csv", TEST_IDS, self.test.members[place], one_of(self.classes)
         )
-        write_text(folder / "weights.safetensors", f"{place} {fold}")
+        save_file({"bias": np.array([place, fold])}, folder / "weights.safetensors")
 
     def run(
         self, models: list[str] = MODELS, folds: list[int] | None = None, **choices: Any
@@ -112,6 +112,23 @@ def weights_of(card: Card) -> list[float]:
 def outputs() -> dict[str, bytes]:
     files = [paths.submission("tiny"), paths.card("tiny"), paths.ENSEMBLE_OOF]
     return {str(file): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("file", [paths.submission("tiny"), paths.card("tiny")])
+def test_a_file_of_a_person_is_not_replaced_and_its_own_are(
+    competing: Competing, file: Path
+) -> None:
+    competing.run()
+    before = outputs()
+    competing.run()
+    assert outputs() == before
+    file.write_text("mine")
+    with pytest.raises(
+        OutputError, match=r"^submissions/tiny.csv: expected nothing|^submissions/tiny.json: exp"
+    ):
+        competing.run()
+    assert file.read_text() == "mine"
+    assert {**outputs(), str(file): before[str(file)]} == before
 
 
 def test_the_mean_of_the_models_is_submitted_by_id(competing: Competing) -> None:

@@ -256,6 +256,37 @@ def test_no_module_that_chooses_can_name_what_is_private(module: str) -> None:
 # What is recalled
 
 
+ODD = ["0,9", "1,234", "high", "NaN", "None", "inf", "1_0", "9" * 5000, "1e999", "\u0660.\u0669"]
+
+
+@pytest.mark.parametrize("score", ODD)
+def test_a_score_that_is_no_number_is_compared_with_nothing(
+    folder: Path, score: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the finals nor what is said of the other submissions changes."""
+    entries = write(folder, ["0.9"] * 3)
+    without = [dataclasses.replace(entries[0], public="", private=""), *entries[1:]]
+    entries[0] = dataclasses.replace(entries[0], public=score, private=score)
+    assert explain_entries(entries, None) == explain_entries(without, None)
+    chosen = describe_finals(choose_finals(recall(entries), GROUPS))
+    assert chosen == describe_finals(choose_finals(recall(without), GROUPS))
+    said = capsys.readouterr().err
+    assert ("submissions/a.csv (submission a): expected a number" in said) == (score[0] != "N")
+    assert "nan" not in said.lower()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a\0b", "a" * 300, "a" * 200_000, "x/[/b]"])
+def test_a_submission_whose_name_is_none_for_a_file_is_recalled_without_one(
+    folder: Path, name: str
+) -> None:
+    entries = write(folder, [""] * 3)
+    entries[0] = dataclasses.replace(entries[0], file=name, commit="abc")
+    assert recall(entries)[0].answers is None
+    found = choose_finals(recall(entries), GROUPS)
+    assert found.first.name == "b submissions/b.csv"
+    assert found.aside[0].startswith(f"a {name or 'without a name'}: no card with a forecast")
+
+
 def test_a_file_that_was_overwritten_comes_from_its_commit(folder: Path) -> None:
     entries = write(folder, [""] * 3)
     init(folder)
@@ -306,17 +337,16 @@ def test_what_never_counted_is_not_recalled() -> None:
     never = [entry("a", "x", "", "", status=status) for status in ("refused", "lost", "error")]
     assert recall(never) == []
     assert recall([entry("a", "x", "", "", status="pending")])[0].public is None
-    with pytest.raises(SubmissionError, match="expected a number as the score, found 'high'"):
-        recall([entry("a", "x", "high", "")])
     assert read_groups(Path("folds/folds.csv")) == {}
 
 
 def test_the_report_of_a_ledger_that_was_written_and_read(folder: Path) -> None:
-    for line in write(folder, [""] * 3):
-        append(paths.LEDGER, line)
+    for ref, line in enumerate(write(folder, [""] * 3), start=1):
+        append(paths.LEDGER, dataclasses.replace(line, ref=str(ref)))
     lines = explain_entries(read_ledger(paths.LEDGER), None)
-    assert lines[4].startswith("c submissions/c.csv: public 0.70000: below the forecast")
+    assert lines[4].startswith("3 submissions/c.csv: public 0.70000: below the forecast")
     assert lines[-2].startswith("cross-validation against public: 2 of 3 inside their forecast")
-    for line in write(folder, [""] * 3, metric="roc_auc"):  # its noise is not that of labels
-        append(paths.LEDGER, line)
+    for ref, line in enumerate(write(folder, [""] * 3, metric="roc_auc"), start=4):
+        append(paths.LEDGER, dataclasses.replace(line, ref=str(ref)))
+    # The noise of this metric is not that of labels.
     assert explain_entries(read_ledger(paths.LEDGER), None)[-1].startswith("cross-validation")

@@ -13,6 +13,7 @@ from test_train import ALL_ROWS, CPU, IMAGES, LABELS, config_of, same, start, tr
 from torch import nn
 
 from pipeline.core.errors import TrainError
+from pipeline.core.files import sha256_of
 from pipeline.train.config import ModelConfig
 from pipeline.train.fit import TrainingRows
 from pipeline.train.infer import predict
@@ -35,7 +36,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finetuning(weights: Path, **changes: Any) -> ModelConfig:
     network = {"family": "timm", "name": "test_resnet", "pretrained": False, "dropout": 0.0}
-    values = {"network": network | {"weights": str(weights)}, "clip_norm": None, "ema": 0.0}
+    start = {"file": str(weights), "sha256": sha256_of(weights)}
+    values = {"network": network | {"weights": start}, "clip_norm": None, "ema": 0.0}
     return config_of(**(values | changes))
 
 

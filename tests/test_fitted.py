@@ -16,7 +16,7 @@ from project import PARAMS, ROOT, run
 from tasks import one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition
+from pipeline.core.competition import Competition, Decoding
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
@@ -32,9 +32,9 @@ from pipeline.scoring.card import Fitted, read_card
 from pipeline.scoring.metrics import METRICS
 from pipeline.split.folds import make_folds
 from pipeline.train.config import ModelConfig
-from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.device import deterministic
 from pipeline.train.infer import load_network
-from pipeline.train.models import build_model, save_model
+from pipeline.train.models import build_model, describe, save_model
 from pipeline.winner.build import render
 from pipeline.winner.run import CODE, DEFAULTS, SETTINGS
 
@@ -52,18 +52,18 @@ def test_a_blend_comes_back_from_json_and_gives_the_same_bits(kind: Any, classes
     new = draw(2, SKILLS, classes=classes).members
     metric = "roc_auc" if kind == "rank_mean" else "accuracy"
     threshold = "fitted" if classes == 2 else "none"
-    chosen = recipe(kind, metric, calibration="temperature", threshold=threshold)
+    chosen = recipe(kind, metric, classes, calibration="temperature", threshold=threshold)
     fitted = fit(chosen, drawn.members, drawn.labels)
     kept = Fitted.model_validate_json(describe_fitted(fitted).model_dump_json())
-    back = read_fitted(Path("card.json"), kept, len(SKILLS))
-    assert (back.temperature, back.threshold) == (fitted.temperature, fitted.threshold)
+    back = read_fitted(Path("card.json"), kept, len(SKILLS), one_of(classes))
+    assert (back.temperature, back.cuts) == (fitted.temperature, fitted.cuts)
     expected, found = fitted.apply(new), back.apply(new)
     assert np.array_equal(found.values, expected.values)
     assert np.array_equal(found.decided, expected.decided)
     by_row = [back.apply(new[:, row : row + 1]).values for row in range(40)]
     assert np.array_equal(np.concatenate(by_row), expected.values[:40])
     with pytest.raises(EnsembleError, match="card.json: blend.fitted.blend: .*Run: dvc repro"):
-        read_fitted(Path("card.json"), kept, 3)
+        read_fitted(Path("card.json"), kept, 3, one_of(classes))
 
 
 def make_trained(classes: list[str], each: bool) -> None:
@@ -76,7 +76,7 @@ def make_trained(classes: list[str], each: bool) -> None:
     ids = [f"i{row:03}" for row in range(120)]
     write_record(
         paths.COMPETITION,
-        Competition(id_column="cell", label_column="kind", task=one_of(classes)),
+        Competition(id_column="cell", label_column="kind", task=one_of(classes, True)),
     )
     images = pd.DataFrame("4", index=range(120), columns=IMAGE_COLUMNS)
     images["image_id"] = images["duplicate"] = ids
@@ -93,7 +93,7 @@ def make_trained(classes: list[str], each: bool) -> None:
     write_table(paths.RAW / "sample_submission.csv", sample)
     files = {f"{name}.png": png(row) for row, name in enumerate(TEST_IDS)}
     pack(paths.RAW / "test.zip", files)
-    decoded = [decode_image(file, SIZE_PX, "stretch", 4096).pixels for file in files.values()]
+    decoded = [decode_image(file, SIZE_PX, "stretch", 4096, None).pixels for file in files.values()]
     pixels = np.stack(decoded)
     np.save(paths.TRAIN_IMAGES, np.resize(pixels, (120, *pixels.shape[1:])))
     np.save(paths.TEST_IMAGES, pixels)
@@ -117,17 +117,21 @@ def save_network(
     """A random network that finds each class in some of the pictures; its probabilities."""
     torch.manual_seed(seed)
     network = build_model(config.network, one_of(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
-    file, compute = folder / "weights.safetensors", choose_compute("cpu", "float32")
-    save_model(file, network, config)
-    logits = np.log(load_network(file, compute, True).predict(pixels))
+    file, decoding = (
+        folder / "weights.safetensors",
+        Decoding(size_px=SIZE_PX, fit="stretch", bits=None),
+    )
+    description = describe(config, one_of(classes, True), decoding, 1)
+    save_model(file, network, description)
+    logits = np.log(load_network(file, "cpu").predict(pixels))
     middle = logits.mean(axis=0)
     weight, bias = list(network.parameters())[-2:]
     with torch.no_grad():
         sharpness = 2 / (logits - middle).std()
         weight *= sharpness
         bias.copy_(sharpness * (bias - torch.tensor(middle)))
-    save_model(file, network, config)
-    return load_network(file, compute, True).predict(pixels)
+    save_model(file, network, description)
+    return load_network(file, "cpu").predict(pixels)
 
 
 def blend(choices: dict[str, str]) -> Config:

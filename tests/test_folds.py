@@ -23,6 +23,7 @@ def images_of(labels: list[int], groups: list[str], duplicates: dict[int, int]) 
             "label": [CLASSES[label] for label in labels],
             "group": groups,
             "duplicate": cluster,
+            "pixels": cluster,
         }
     )
 
@@ -95,12 +96,45 @@ def test_a_joined_group_has_the_name_of_its_first_member() -> None:
 def test_a_class_with_fewer_groups_than_folds_is_refused() -> None:
     labels = ["no", "no", "no", "yes", "yes", "yes"]
     with pytest.raises(FoldError) as caught:
-        assign_folds(labels, ["a", "b", "c", "d", "d", "e"], 3, 1)
-    assert "class 'yes' has 3 images in 2 groups, fewer than the 3 folds" in str(caught.value)
-    assert (
-        "lower the number of folds (params.yaml: split.folds, or epoch.folds of a model) to 2 or less"
-        in str(caught.value)
+        assign_folds(one_of(["no", "yes"]), labels, ["a", "b", "c", "d", "d", "e"], 3, 1)
+    assert str(caught.value) == (
+        "class 'yes' has 3 images in 2 groups, fewer than the 3 parts that each need one: set epoch "
+        "of a model to {rule: inner, folds: 2}, or to {rule: last}, in params.yaml"
     )
+
+
+def joined(patients: int, near: int = 0, equal: int = 0) -> pd.DataFrame:
+    """Four images of each of 12 or fewer patients; the first ones of so many patients are alike."""
+    rows = [(patient, number) for patient in range(patients) for number in range(4)]
+    ids = [f"i{patient}_{number}" for patient, number in rows]
+
+    def alike(most: int) -> list[str]:
+        first = [number < 2 and patient < most for patient, number in rows]
+        return ["i0_0" if is_alike else own for is_alike, own in zip(first, ids, strict=True)]
+
+    columns = {"image_id": ids, "duplicate": alike(max(near, equal)), "pixels": alike(equal)}
+    labels = [CLASSES[number % 2] for _, number in rows]
+    return pd.DataFrame({**columns, "label": labels, "group": [f"p{p:02}" for p, _ in rows]})
+
+
+@pytest.mark.parametrize(
+    ("images", "reason", "remedy"),
+    [
+        (joined(3), "found 6 of '0' in 3; the largest group, p00, holds 4 of 12 images.", "Set split.folds to 3 or less"),
+        (joined(12, near=12), "found 24 of '0' in 1; the largest group, p00, holds 48 of 48 images, since nearly equal (prepare.near_duplicate) images join 12 groups, most of them the 24 images like i0_0: are they blank?", "Set prepare.near_duplicate to 0, and split.folds to 5 or less"),
+        (joined(12, near=10), "holds 40 of 48 images, since nearly equal (prepare.near_duplicate) images join 10 groups", "Set split.folds to 3 or less"),
+        (joined(12, equal=12), "since equal images join 12 groups", "Set prepare.groups to {source: none}, and split.folds to 5 or less"),
+        (joined(1), "the largest group, p00, holds 4 of 4 images.", "Set prepare.groups to {source: none}, and split.folds to 2 or less"),
+        (joined(1)[:2], "the largest group, p00, holds 2 of 2 images.", "No parameter helps: more different images of that class are needed"),
+    ],
+)  # fmt: skip
+def test_too_few_groups_are_explained_by_what_joins_them_with_a_remedy_that_helps(
+    images: pd.DataFrame, reason: str, remedy: str
+) -> None:
+    with pytest.raises(FoldError) as caught:
+        make_folds(images, one_of(CLASSES), 5, [1])
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith(f" {remedy}")
 
 
 def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -128,7 +162,10 @@ def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         ("patient", "1 of 60 groups are in two folds (first: patient_"),
         ("duplicate", "clusters of duplicates are in two folds (first: train_0000)"),
         ("missing", "1 images without a fold (first: train_0000). Run: dvc repro split"),
-        ("class", "and none of class '1': lower split.folds or change split.seeds"),
+        (
+            "class",
+            "and none of class '1': change split.seeds, or lower split.folds if it is above 2",
+        ),
     ],
 )
 def test_a_broken_invariant_is_found(change: str, message: str) -> None:

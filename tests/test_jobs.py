@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import PARAMS, ROOT, digests, environment, make_project, run, stage
+from project import (
+    PARAMS,
+    ROOT,
+    digests,
+    environment,
+    make_project,
+    processes_with,
+    run,
+    stage,
+)
 from zc.lockfile import LockFile
 
 from pipeline.commands import board
@@ -38,18 +47,6 @@ def run_on_terminal(folder: Path, *command: str) -> tuple[int, str]:
     except OSError:  # Linux's way of saying that nobody has the terminal open any more
         pass
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), written.decode()
-
-
-def processes_with(mark: str) -> list[str]:
-    """The command lines of all processes that inherited a mark in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 GIB = 2**30
@@ -183,7 +180,7 @@ def test_a_failed_training_is_named_and_leaves_the_others_intact(project: Path) 
             f"two fold {fold} ({log}): TrainError: params.yaml: "
             f"train.models.two (fold {fold}): the loss is nan in epoch 1 of 2"
         ) in message
-        failure = f"two fold {fold}: FAILED, exit code 255, log in {log}, "
+        failure = f"two fold {fold}: FAILED, exit code 1, log in {log}, "
         assert [line for line in lines if line.startswith(failure)]
         assert f"one fold {fold}: begins, log in .resume/logs/train@one-{fold}.log" in lines
         (end,) = (line for line in lines if line.startswith(f"one fold {fold}: done, "))
@@ -279,13 +276,12 @@ def test_a_failure_before_the_trainings_is_said_once(tmp_path: Path) -> None:
     )
     done = stage(project, "jobs", "2")
     assert done.returncode == 1
-    *_, error, by_dvc, last = done.stdout.splitlines()
+    *_, error, by_dvc = done.stdout.splitlines()
     assert error.startswith("FoldError: ")
     assert by_dvc == (
         "PipelineError: dvc repro: failed to reproduce 'split': "
         "failed to run: python -m pipeline split, exited with 1"
     )
-    assert last == "TrainError: a stage before the trainings failed, see above. Nothing was trained"
 
 
 @pytest.fixture
@@ -310,7 +306,7 @@ def interrupted(
         lines = process.stderr.readlines() if process.stderr else []
     left = processes_with(mark)
     yield project, process.returncode, lines
-    assert not left
+    assert sent is signal.SIGKILL or not left
 
 
 def test_commands_end_even_where_nobody_reads_standard_error(tmp_path: Path) -> None:
@@ -361,3 +357,22 @@ def test_an_end_from_outside_leaves_no_process(
     _, code, lines = interrupted
     assert code == 128 + signal.SIGTERM
     assert "stopping one fold 0, one fold 1\n" in lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interrupted", [signal.SIGKILL], indirect=True)
+def test_a_killed_command_can_be_run_again_at_once_and_leaves_no_process(
+    interrupted: tuple[Path, int, list[str]],
+) -> None:
+    """The second one waits for what is still ending, instead of refusing."""
+    project, code, _ = interrupted
+    assert code == -signal.SIGKILL
+    again = stage(project, "jobs", "2")
+    assert again.returncode == 0, again.stdout
+    assert "remove" not in again.stdout
+    assert "killed" not in again.stdout
+    for fold in (0, 1):
+        assert (
+            "going on after epoch " in (project / f".resume/logs/train@one-{fold}.log").read_text()
+        )
+    assert not processes_with(f"JOBS_TEST_MARK={project}")

@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -49,7 +50,7 @@ def write_source(project: Path, source: str) -> None:
 
 def raw(folder: Path) -> dict[str, bytes]:
     paths = (folder / "data" / "raw").glob("*")
-    return {path.name: path.read_bytes() for path in paths if path.name != "MANIFEST.json"}
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -65,12 +66,25 @@ def test_all_pages_of_files_arrive_and_their_hashes_are_recorded(
     done = command(server, project, "download")
     assert done.returncode == 0, done.stderr
     assert raw(project) == FILES
-    manifest = json.loads((project / "data/raw/MANIFEST.json").read_text())
+    manifest = json.loads((project / "data/hidden/MANIFEST.json").read_text())
     assert manifest["source"] == {"source": "kaggle", "competition": COMPETITION}
-    assert {file["name"]: file["sha256"] for file in manifest["files"]} == {
+    assert {file["name"]: file["sha256"] for file in manifest["raw"]} == {
         name: sha256(content).hexdigest() for name, content in FILES.items()
     }
-    assert not (project / ".resume").exists() or not list((project / ".resume").iterdir())
+    assert sorted(path.name for path in (project / "data").iterdir()) == ["hidden", "raw"]
+
+
+OTHER_DISK = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not OTHER_DISK.is_dir(), reason="there is no second file system here")
+def test_the_data_may_lie_on_another_disk(server: KaggleServer, project: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK) as disk:
+        (project / "data").symlink_to(disk)
+        assert (project / "data").stat().st_dev != project.stat().st_dev
+        done = command(server, project, "download")
+        assert done.returncode == 0, done.stderr
+        assert raw(project) == FILES
 
 
 def test_a_competition_may_be_given_by_its_address(server: KaggleServer, project: Path) -> None:
@@ -115,7 +129,8 @@ def test_a_file_that_is_damaged_each_time_is_an_error_and_nothing_appears(
     server.fault("GET file", kind, times=100, on={"path": "test_data.zip"})
     done = command(server, project, "download")
     assert last_line(done).startswith("KaggleError: test_data.zip: arrived damaged: ")
-    assert not (project / "data").exists() or not list((project / "data").iterdir())
+    assert [path.name for path in (project / "data").iterdir()] == [".download"]  # the others
+    assert not list((project / "data" / ".download").rglob("test_data*"))
 
 
 def test_what_is_complete_survives_a_broken_run(server: KaggleServer, project: Path) -> None:
@@ -158,19 +173,52 @@ def test_files_in_folders_come_as_one_zip_with_the_tables_beside_it(
         assert bundle.read("images/train/a.png") == b"a"
 
 
+def test_a_file_named_as_our_manifest_arrives_beside_it(
+    server: KaggleServer, project: Path
+) -> None:
+    server.files |= {"MANIFEST.json": b"the competition's own", "manifest.csv": b"a\n"}
+    done = command(server, project, "download")
+    assert done.returncode == 0, done.stderr
+    assert raw(project) == server.files
+    manifest = json.loads((project / "data/hidden/MANIFEST.json").read_text())
+    assert [file["name"] for file in manifest["raw"]] == sorted(server.files)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([".train.csv.partial", "..", "a\0b", "NUL.csv"], "4 of 9 names otherwise (first: '..', "),
+        (["Train_Data.ZIP"], "2 of 6 names otherwise (first: Train_Data.ZIP, train_data.zip)"),
+    ],
+)
+def test_a_name_that_cannot_be_stored_is_an_error_before_any_file(
+    server: KaggleServer, project: Path, names: list[str], found: str
+) -> None:
+    server.files |= dict.fromkeys(names, b"a")
+    done = command(server, project, "download")
+    assert last_line(done).startswith(f"KaggleError: {COMPETITION}: expected names ")
+    assert found in last_line(done)
+    assert not server.called("DownloadDataFile")
+
+
 PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
-NOT_ACCEPTED = "the rules of the competition are not accepted"
-ACCEPT = f"Accept them in a browser, with the same account: {PAGE}/rules"
+NOT_JOINED = (
+    "either the rules of the competition are not accepted, or no competition has this name{}. Join "
+    f"and accept them in a browser, with the same account: {PAGE}/rules; if there is no such page, "
+    "correct the name"
+)
+DENIED = "Permission 'competitions.participate' was denied"
 REFUSALS = {
     "401": (
         {"kind": "status", "status": 401, "message": "Unauthorized"},
         "Kaggle does not accept the credentials (Unauthorized). python -m pipeline doctor shows "
         "which are used; new ones: https://www.kaggle.com/settings, API",
     ),
-    "rules": ({"kind": "rules"}, f"{NOT_ACCEPTED} ({RULES}). {ACCEPT}"),
-    "403": (
-        {"kind": "status", "status": 403, "message": ""},
-        f"most likely {NOT_ACCEPTED}. {ACCEPT}",
+    "rules": ({"kind": "rules"}, NOT_JOINED.format(f" ({RULES})")),
+    "403": ({"kind": "status", "status": 403, "message": ""}, NOT_JOINED.format("")),
+    "denied": (
+        {"kind": "status", "status": 403, "message": DENIED},
+        NOT_JOINED.format(f" ({DENIED})"),
     ),
     "phone": (
         {"kind": "status", "status": 403, "message": "Phone verification required", "shape": "old"},
@@ -215,8 +263,8 @@ def test_every_refusal_is_a_sentence_that_says_what_to_do(
     [
         (
             {"http_proxy": "http://127.0.0.1:9"},
-            f"listing the files of {COMPETITION}: the proxy cannot be reached. Check the variables "
-            "http_proxy and https_proxy",
+            f"listing the files of {COMPETITION}: the proxy cannot be reached. Check the variable "
+            "http_proxy",
         ),
         (
             {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None},
@@ -249,7 +297,10 @@ def test_a_text_that_is_no_slug_is_refused_before_any_call(
     server: KaggleServer, project: Path
 ) -> None:
     write_source(project, "{source: kaggle, competition: 'not a slug!'}")
-    assert "found 'not a slug!'" in last_line(command(server, project, "download"))
+    assert last_line(command(server, project, "download")).endswith(
+        "params.yaml: download.competition: expected a slug or an address, as titanic or "
+        "https://www.kaggle.com/competitions/titanic; found 'not a slug!'"
+    )
     assert not server.calls
 
 
@@ -296,4 +347,4 @@ def test_the_class_competition_is_rebuilt_from_the_served_dataset(
         "train_labels.csv",
     ]
     assert (project / "data/hidden/solution.csv").read_text().startswith("id,label,Usage\n")
-    assert not (project / ".resume" / "download").exists()
+    assert not (project / "data" / ".download").exists()

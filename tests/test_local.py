@@ -135,7 +135,7 @@ def test_the_stage_fills_both_folders_with_the_same_bytes_again(
     (source / "solution.csv").write_text("id,label,Usage\nt,1,Public\n")
     download.run(local(source))
     first = {path: path.read_bytes() for path in tmp_path.glob("data/*/*")}
-    assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
+    assert names(paths.RAW) == ["notes.json", "train.csv", "train.zip"]
     assert names(paths.HIDDEN) == ["MANIFEST.json", "solution.csv"]
     download.run(local(source))
     assert {path: path.read_bytes() for path in tmp_path.glob("data/*/*")} == first
@@ -150,12 +150,33 @@ def test_the_manifest_lists_each_file_and_no_time(source: Path) -> None:
         }
         for path in sorted(source.iterdir())
     ]
-    (source / "MANIFEST.json").write_text("of another download")
     download.run(local(source))
-    assert json.loads((paths.RAW / "MANIFEST.json").read_text()) == {
+    assert json.loads((paths.HIDDEN / "MANIFEST.json").read_text()) == {
         "source": {"source": "local", "folder": str(source)},
-        "files": listed,
+        "raw": listed,
+        "hidden": [],
     }
+
+
+def test_a_file_named_as_our_manifest_is_the_competitions(source: Path) -> None:
+    (source / "MANIFEST.json").write_text("the competition's own")
+    download.run(local(source))
+    assert (paths.RAW / "MANIFEST.json").read_text() == "the competition's own"
+
+
+def test_a_name_that_another_system_cannot_store_is_refused_and_what_is_left_out_is_said(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "folder").mkdir()
+    (source / "README.md").write_text("read me")
+    copy(source)
+    said = "source: folders, hidden files and READMEs are left out (first: README.md, folder)"
+    assert said in capsys.readouterr().err
+    (source / "Train.CSV").write_text("id,label\n")
+    with pytest.raises(
+        CompetitionError, match=r"first: Train\.CSV, train\.csv\). Rename them there"
+    ):
+        copy(source)
 
 
 def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(source: Path) -> None:
@@ -164,5 +185,5 @@ def test_hidden_is_never_empty_and_a_failed_stage_leaves_the_last_one(source: Pa
     (source / "train.csv").unlink()
     with pytest.raises(CompetitionError):
         download.run(local(source))
-    assert names(paths.RAW) == ["MANIFEST.json", "notes.json", "train.csv", "train.zip"]
+    assert names(paths.RAW) == ["notes.json", "train.csv", "train.zip"]
     assert names(Path("data")) == ["hidden", "raw"]

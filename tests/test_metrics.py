@@ -207,3 +207,21 @@ def test_the_area_under_the_curve_of_any_values_is_scikit_learns() -> None:
     values, positive = generator.integers(-9, 9, 200).astype(float), generator.random(200) < 0.3
     expected = oracle.roc_auc_score(positive, values)
     assert metrics.area_under_roc(values, positive) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", [n for n, each in METRICS.items() if "one_of" in each.tasks])
+def test_a_metric_says_whether_the_order_of_the_classes_counts(name: str) -> None:
+    """By scores with all classes in reverse, and rotated."""
+    metric, generator = METRICS[name], np.random.default_rng(1)
+    classes = 2 if metric.two_classes else 4
+    labels, predicted = generator.integers(0, classes, (2, 60))
+    probabilities = generator.dirichlet(np.ones(classes), 60)
+    score = metric.score(probabilities, predicted, labels)
+    orders = [np.arange(classes)[::-1], np.roll(np.arange(classes), 1)]
+    others = [
+        metric.score(
+            probabilities[:, order], np.argsort(order)[predicted], np.argsort(order)[labels]
+        )
+        for order in orders
+    ]
+    assert metric.uses_order == (others != pytest.approx([score] * 2))

@@ -167,12 +167,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     _, given, probabilities = simulate(7, rows=60, wrong=0.1, sharpness=5.0)
     ids = names(60)
     table = pd.DataFrame(dict.fromkeys(IMAGE_COLUMNS, ids))
+    table["width"] = table["height"] = "4"
     table["label"] = given.astype(str)
     table["group"] = [f"P{row // 6}" for row in range(60)]
     write_table(paths.TRAIN_TABLE, table)
     write_record(
         paths.COMPETITION,
-        Competition(id_column="id", label_column="label", task=one_of(2)),
+        Competition(id_column="id", label_column="label", task=one_of(2, True)),
     )
     write_predictions(paths.ENSEMBLE_OOF, ids[::-1], probabilities[::-1], one_of(2))
     return given

@@ -239,13 +239,17 @@ def test_an_interrupted_training_goes_on_and_gives_the_same_bytes(
     assert not list((project / ".resume").iterdir())
 
 
-def test_ctrl_c_in_dvc_repro_leaves_a_pipeline_that_goes_on(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["dvc repro", f"{sys.executable} -m pipeline repro"])
+def test_ctrl_c_leaves_a_pipeline_that_goes_on_and_is_told_once(
+    trained: Path, tmp_path: Path, command: str
+) -> None:
     project = copy_project(trained, tmp_path / "project")
     params = PARAMS.replace("epochs: 2\n", "epochs: 30\n").replace("[one, two]", "[one]")
     (project / "params.yaml").write_text(params.replace("folds: [0, 1]", "folds: [0]"))
-    code, heard = run_until(project, "epoch 3,", signal.SIGINT, "dvc", "repro", "ensemble")
+    words = [*command.split(), "ensemble"]
+    code, heard = run_until(project, "epoch 3,", signal.SIGINT, *words)
     assert code != 0
-    assert "interrupted: the same command goes on where it was\n" in heard
+    assert heard.count("interrupted: the same command goes on where it was\n") == 1
     again = run(project, "dvc", "repro", "ensemble")
     assert again.returncode == 0, again.stdout
     assert "going on after epoch " in again.stdout

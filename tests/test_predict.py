@@ -12,18 +12,22 @@ import pytest
 import torch
 from cards import make_card
 from pictures import fill, pack, png, rows_of
-from project import PARAMS, prepare_config, stage
+from project import PARAMS, digests, stage
 from tasks import one_of
 
 from pipeline.core import paths
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import (
     ArchiveError,
     EnsembleError,
     ImageError,
+    OutputError,
     PipelineError,
     TableError,
+    TrainError,
 )
 from pipeline.core.files import sha256_of
+from pipeline.core.ours import remember
 from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
 from pipeline.params import Config, read_config
@@ -42,10 +46,11 @@ from pipeline.scoring.card import read_card
 from pipeline.train.device import choose_compute
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 from pipeline.train.infer import predict as predict_rows
-from pipeline.train.models import build_model, load_model, save_model
+from pipeline.train.models import build_model, describe, load_model, save_model
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS
+DECODING = Decoding(size_px=SIZE_PX, fit="stretch", bits=None)
 PAIR = {"a.png": png(1), "b.png": png(2)}
 
 
@@ -64,7 +69,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         )
         file = paths.model_folder(name, fold) / predict.WEIGHTS
         file.parent.mkdir(parents=True)
-        save_model(file, model, model_config)
+        save_model(file, model, describe(model_config, one_of(CLASSES), DECODING, 1))
         networks.append(describe_network(name, fold))
     Path("submissions").mkdir()
     paths.submission("tiny").write_text("cell,infected\ntest_1,0\ntest_2,1\n")
@@ -156,13 +161,13 @@ def test_a_source_without_images_is_refused(
 def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None:
     files = {f"{number:03}.png": png(number, (8 + number % 9, 20)) for number in range(50)}
     for fit in ("stretch", "pad"):
-        config = prepare_config(size_px=16, fit=fit)
+        decoding = Decoding.model_validate({"size_px": 16, "fit": fit})
         images = ImageFolder(fill(tmp_path / fit, files))
         ids = name_images(images.members, False)
-        batches = list(decode_batches(images, images.members, ids, config, 7))
+        batches = list(decode_batches(images, images.members, ids, decoding, 4096, 7))
         assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
         assert [name for batch in batches for name in batch.image_ids] == ids
-        expected = [decode_image(content, 16, fit, 4096).pixels for content in files.values()]
+        expected = [decode_image(content, 16, fit, 4096, None).pixels for content in files.values()]
         assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), expected)
 
 
@@ -175,8 +180,8 @@ def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) 
             return super().read(member)
 
     images = Counted(fill(tmp_path / "many", {f"{n}.png": png(n, (8, 8)) for n in range(60)}))
-    config = prepare_config(size_px=8)
-    batches = decode_batches(images, images.members, images.members, config, 5)
+    decoding = Decoding(size_px=8, fit="stretch", bits=None)
+    batches = decode_batches(images, images.members, images.members, decoding, 4096, 5)
     for taken in range(1, 6):
         next(batches)
         assert images.read_so_far <= 5 * (taken + 1)
@@ -191,11 +196,13 @@ def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) ->
     count = BATCH + 44
     files = {f"cell_{number:04}.png": png(number) for number in range(count)}
     predict.run(config, fill(Path("new"), files), Path("out.csv"))
-    pixels = np.stack([decode_image(c, SIZE_PX, "stretch", 4096).pixels for c in files.values()])
+    pixels = np.stack(
+        [decode_image(c, SIZE_PX, "stretch", 4096, None).pixels for c in files.values()]
+    )
     members = []
     for model in ("one", "two"):
         for fold in (0, 1):
-            network = load_model(paths.model_folder(model, fold) / "weights.safetensors")
+            network, _ = load_model(paths.model_folder(model, fold) / "weights.safetensors")
             network = network.to(memory_format=torch.channels_last)  # as it was trained
             compute = choose_compute("cpu", "float32")
             members.append(predict_rows(network, pixels, np.arange(count), compute, True))
@@ -208,17 +215,52 @@ def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) ->
     assert len({row["p_1"] for row in rows}) == count
 
 
-@pytest.mark.usefixtures("config")
-def test_batches_predict_the_bits_of_training() -> None:
+def test_batches_predict_the_bits_of_training(config: Config) -> None:
     file = paths.model_folder("one", 0) / "weights.safetensors"
     images = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), dtype=np.uint8)
     for precision in ("float32", "bfloat16"):
         for tta in (True, False):
+            changes = {"precision": precision, "tta": tta}
+            own = config.train.models["one"].model_copy(update=changes)
+            save_model(file, load_model(file)[0], describe(own, one_of(CLASSES), DECODING, 1))
+            trained = load_model(file)[0].to(memory_format=torch.channels_last)
             compute = choose_compute("cpu", precision)
-            network = load_network(file, compute, tta)
-            trained = load_model(file).to(memory_format=torch.channels_last)
             expected = predict_rows(trained, images, np.arange(40), compute, tta)
-            assert np.array_equal(network.predict(images), expected)
+            assert np.array_equal(load_network(file, "cpu").predict(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("size_px: 24", "size_px: 32"),
+        ("fit: stretch", "fit: pad"),
+        ("tta: true", "tta: false"),
+        ("precision: float32", "precision: bfloat16"),
+        ("threads: 1", "threads: 2"),
+        ("width: 4", "width: 8"),
+        ("name: vgg", "name: resnet"),
+        ("members: [one, two]", "members: [two]"),
+        ("folds: [0, 1]", "folds: [1]"),
+        ("    two: {", "    three: {"),
+        ("blend: mean", "blend: stack"),
+        ("calibration: none", "calibration: temperature"),
+        ("threshold: none", "threshold: fitted"),
+        ("metric: accuracy", "metric: log_loss"),
+        ("near_duplicate: 2.0", "near_duplicate: 0.0"),
+    ],
+)
+def test_parameters_that_have_changed_since_the_training_change_no_prediction(
+    config: Config, old: str, new: str
+) -> None:
+    new_images = fill(Path("new"), {"a.png": png(1, (40, 20)), "b.png": png(2, (20, 33))})
+    predict.run(config, new_images, Path("before.csv"))
+    assert old in PARAMS
+    text = PARAMS.replace(old, new)
+    if "three" in new:
+        text = text.replace("members: [one, two]", "members: [one, three]")
+    Path("params.yaml").write_text(text)
+    predict.run(read_config(Path("params.yaml")), new_images, Path("after.csv"))
+    assert Path("after.csv").read_bytes() == Path("before.csv").read_bytes()
 
 
 def test_the_columns_are_the_submissions_with_the_probabilities_between(config: Config) -> None:
@@ -315,7 +357,7 @@ def test_an_image_that_cannot_be_read_from_its_source_is_a_broken_image(
 def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(tmp_path: Path) -> None:
     images = ImageFolder(fill(tmp_path, PAIR))
     (tmp_path / "a.png").unlink()
-    (batch,) = decode_batches(images, images.members, ["a", "b"], prepare_config(), 2)
+    (batch,) = decode_batches(images, images.members, ["a", "b"], DECODING, 4096, 2)
     assert batch.image_ids == ["b"]
     assert batch.broken == [BrokenImage("a.png", "cannot be read (No such file or directory)")]
 
@@ -342,6 +384,7 @@ def test_an_interrupted_run_leaves_the_earlier_output(
     files = {f"{number:03}.png": png(number, (4, 4)) for number in range(BATCH + 1)}
     fill(Path("new"), files)
     Path("out.csv").write_text("earlier")
+    remember(Path("out.csv"))
     calls = []
 
     def stop(_: TrainedNetwork, images: np.ndarray) -> np.ndarray:
@@ -356,23 +399,58 @@ def test_an_interrupted_run_leaves_the_earlier_output(
     assert calls == [BATCH] * 4 + [1]
     assert Path("out.csv").read_text() == "earlier"
     assert sorted(path.name for path in Path().iterdir()) == [
-        "models", "new", "out.csv", "params.yaml", "submissions",
+        ".resume", "models", "new", "out.csv", "params.yaml", "submissions",
     ]  # fmt: skip
 
 
-def test_the_output_overwrites_nothing_that_is_needed(config: Config) -> None:
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("./new.zip", "new.zip: expected nothing there, or what this command made, found another"),
+        ("params.yaml", "params.yaml: is the place of params.yaml, which belongs to the pipeline"),
+        ("submissions/../params.yaml", "submissions/../params.yaml: is the place of params.yaml"),
+        ("submissions/ledger.csv", "submissions/ledger.csv: is the place of submissions/ledger"),
+        ("submissions/tiny.csv", "submissions/tiny.csv: is the place of submissions/tiny.csv"),
+        ("submissions/other.csv", "submissions/other.csv: expected nothing there"),
+        ("models/one/fold0/new.csv", "models/one/fold0/new.csv: is the place of models/one/fold0"),
+        ("data/raw/new.csv", "data/raw/new.csv: is the place of data/raw"),
+        ("train.csv", "train.csv: expected nothing there"),
+        ("link.csv", "link.csv: expected nothing there"),
+        ("gone.csv", "gone.csv: expected nothing there"),
+        ("names.csv", "names.broken.csv: expected nothing there"),
+    ],
+)
+def test_the_output_overwrites_nothing_that_it_did_not_make(
+    config: Config, output: str, said: str
+) -> None:
+    pack(Path("new.zip"), {"a.png": png(1), "broken.png": b"x"})
+    fill(Path(), {"train.csv": b"mine", "names.broken.csv": b"mine"})
+    Path("link.csv").symlink_to("train.csv")
+    Path("gone.csv").symlink_to("nothing")
+    shutil.copy("submissions/tiny.csv", "submissions/other.csv")
+    other = make_card(name="other", sha256={"submission": sha256_of(Path("submissions/tiny.csv"))})
+    write_record(paths.card("other"), other)
+    remember(Path("submissions/other.csv"))  # as stage ensemble does
+    before = digests(Path(), "**/*")
+    with pytest.raises(OutputError) as caught:
+        predict.run(config, Path("new.zip"), Path(output))
+    assert str(caught.value).startswith(said)
+    assert digests(Path(), "**/*") == before
+
+
+def test_its_own_output_is_replaced_until_somebody_changes_it(config: Config) -> None:
+    pack(Path("new.zip"), {"a.png": png(1), "broken.png": b"x"})
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"new.zip: 1 of 2 images cannot be read"):
+            predict.run(config, Path("new.zip"), Path("out.csv"))
     pack(Path("new.zip"), {"a.png": png(1)})
-    Path("folder").mkdir()
-    before = Path("new.zip").read_bytes(), Path("submissions/tiny.csv").read_bytes()
-    for output, message in (
-        ("./new.zip", "new.zip: would overwrite the images. Set --output to another file"),
-        ("submissions/tiny.csv", "submissions/tiny.csv: would overwrite the submission. Set --output"),
-        ("folder", "folder: expected a file to write, found a folder. Set --output"),
-    ):  # fmt: skip
-        with pytest.raises(TableError) as caught:
-            predict.run(config, Path("new.zip"), Path(output))
-        assert str(caught.value).startswith(message)
-    assert before == (Path("new.zip").read_bytes(), Path("submissions/tiny.csv").read_bytes())
+    predict.run(config, Path("new.zip"), Path("out.csv"))
+    assert not Path("out.broken.csv").exists()
+    Path("out.csv").write_text(f"{Path('out.csv').read_text()}mine")
+    with pytest.raises(OutputError, match=r"out.csv: expected nothing there"):
+        predict.run(config, Path("new.zip"), Path("out.csv"))
+    with pytest.raises(TableError, match=r"^models: expected a file to write, found a folder"):
+        predict.run(config, Path("new.zip"), Path("models"))
 
 
 def a_card(**changes: Any) -> Callable[[Config], None]:
@@ -402,23 +480,44 @@ def other_weights(_: Config) -> None:
     shutil.copy("models/one/fold0/weights.safetensors", "models/two/fold1/weights.safetensors")
 
 
-def other_classes(config: Config) -> None:
+def another_last(**changes: Any) -> Callable[[Config], None]:
+    """The last network says something else of itself."""
+
+    def write(_: Config) -> None:
+        file = Path("models/two/fold1/weights.safetensors")
+        model, description = load_model(file)
+        save_model(file, model, description.model_copy(update=changes))
+        write_card(networks=[*networks_of()[:3], describe_network("two", 1)])
+
+    return write
+
+
+def cut_weights(_: Config) -> None:
     file = Path("models/two/fold1/weights.safetensors")
-    save_model(file, load_model(file), config.train.models["two"])
+    file.write_bytes(file.read_bytes()[:-9])
     write_card(networks=[*networks_of()[:3], describe_network("two", 1)])
+
+
+def no_hashes(_: Config) -> None:
+    write_card(networks=[network | {"sha256": {}} for network in networks_of()])
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda _: paths.card("tiny").unlink(), "submissions/tiny.json: no such file. Run: dvc repro ensemble"),
-        (a_model_less, "submissions/tiny.json: expected the networks of params.yaml, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro"),
+        (a_model_less, "submissions/tiny.json: expected the networks of its models, one fold 0, one fold 1, two fold 0, two fold 1; found one fold 0, one fold 1, two fold 0. Run: dvc repro --force ensemble"),
+        (a_card(networks=[]), "submissions/tiny.json: expected the networks of its models, ; found . Run: dvc repro --force ensemble"),
+        (no_hashes, "models/one/fold0/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
+        (cut_weights, "models/two/fold1/weights.safetensors: expected a network of this pipeline, found no safetensors file: Error while deserializing header: incomplete metadata, file not fully covered. Run: dvc repro"),
+        (lambda _: paths.submission("tiny").write_text("cell\ntest_1\n"), "submissions/tiny.csv: expected an id column and another one, found ['cell']. Run: dvc repro --force ensemble"),
         (a_card(external=[THEIRS]), "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
-        (weights_of(0.5, 0.25, 0.25), "submissions/tiny.json: blend: Value error, expected 2 weights, as many as models, found {'asked': 'mean', 'chosen': 'mean', 'why': '', 'models': ['one', 'two'], 'calibr. Run: dvc repro --force ensemble"),
-        (weights_of(0.5, "x"), "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, unable to parse string as a number, found 'x'. Run: dvc repro --force ensemble"),
+        (weights_of(0.5, 0.25, 0.25), "submissions/tiny.json: blend: expected 2 weights, as many as models. Run: dvc repro --force ensemble"),
+        (weights_of(0.5, "x"), "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, found 'x'. Run: dvc repro --force ensemble"),
         (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
-        (other_classes, "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
+        (another_last(task=one_of(["1", "0"])), "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
+        (another_last(decoding=Decoding(size_px=24, fit="pad", bits=None)), "models: expected networks of the same images, found size_px=24 fit='stretch' bits=None and size_px=24 fit='pad' bits=None. Run: dvc repro"),
     ],
 )  # fmt: skip
 def test_other_networks_than_the_submissions_are_refused(
@@ -428,7 +527,7 @@ def test_other_networks_than_the_submissions_are_refused(
     with pytest.raises(PipelineError) as caught:
         predict.run(config, fill(Path("new"), {"a.png": png(1)}), Path("out.csv"))
     assert str(caught.value) == message
-    assert isinstance(caught.value, EnsembleError | TableError)
+    assert isinstance(caught.value, EnsembleError | TableError | TrainError)
     assert not Path("out.csv").exists()
 
 

@@ -12,10 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from project import prepare_config
+from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.audit import Audit, Cluster, DuplicateCounts, SizeRange, SplitAudit
-from pipeline.core.errors import ArchiveError, DiskError, ImageError, TableError
+from pipeline.core.competition import read_competition
+from pipeline.core.errors import (
+    ArchiveError,
+    DiskError,
+    EnsembleError,
+    ImageError,
+    SubmissionError,
+    TableError,
+)
 from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare import store
@@ -80,7 +89,7 @@ def read_audit() -> Audit:
 
 def message_of(config: PrepareConfig) -> str:
     with pytest.raises(ImageError) as caught:
-        run(config)
+        run(config, "accuracy")
     assert not paths.STORE.exists()
     assert [path.name for path in paths.STORE.parent.iterdir()] == ["raw"]
     return str(caught.value)
@@ -107,7 +116,7 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(store, "cores", lambda: 4)
     train = {f"a{number}": encode(draw()) for number in range(60)}
     write_raw(dict(sorted(train.items(), reverse=True)), test := clean_test(), groups="AB" * 30)
-    run(make_config(fit=fit))
+    run(make_config(fit=fit), "accuracy")
     for images, table, files in (
         (paths.TRAIN_IMAGES, paths.TRAIN_TABLE, train),
         (paths.TEST_IMAGES, paths.TEST_TABLE, test),
@@ -117,14 +126,16 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
         assert array.shape == (len(files), SIZE_PX, SIZE_PX, 3)
         assert array.dtype == np.uint8
         for image_id, pixels in zip(rows["image_id"], array, strict=True):
-            assert np.array_equal(pixels, decode_image(files[image_id], SIZE_PX, fit, 100).pixels)
+            assert np.array_equal(
+                pixels, decode_image(files[image_id], SIZE_PX, fit, 100, None).pixels
+            )
 
 
 def test_the_store_holds_the_competition_in_its_order() -> None:
     write_raw(clean_train(), clean_test(), labels="010011", groups="AABBCC")
     sample = paths.RAW / "sample_submission.csv"
     sample.write_bytes(sample.read_bytes().replace(b"\n", b"\r\n"))
-    run(make_config())
+    run(make_config(), "accuracy")
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     assert train["image_id"].tolist() == [f"a{number}" for number in range(6)]
     assert "".join(train["label"]) == "010011"
@@ -138,7 +149,7 @@ def test_the_store_holds_the_competition_in_its_order() -> None:
     assert set(test["label"]) == set(test["group"]) == {""}
     assert paths.SAMPLE_SUBMISSION.read_bytes() == sample.read_bytes()
     assert json.loads(paths.COMPETITION.read_text()) == {
-        "id_column": "id", "label_column": "label", "classes": ["0", "1"],
+        "id_column": "id", "label_column": "label", "classes": ["0", "1"], "ordered": True,
     }  # fmt: skip
 
 
@@ -150,12 +161,12 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_threads(
     written = []
     for threads in (1, 4):
         monkeypatch.setattr(store, "cores", lambda threads=threads: threads)
-        run(make_config())
+        run(make_config(), "accuracy")
         files = [*paths.STORE.iterdir(), paths.AUDIT]
         written.append({path.name: path.read_bytes() for path in files})
     assert written[0] == written[1]
     assert sorted(written[0]) == [
-        "audit.json", "competition.json", "sample_submission.csv",
+        "audit.json", "competition.json", "decoding.json", "sample_submission.csv",
         "test.csv", "test.npy", "train.csv", "train.npy",
     ]  # fmt: skip
 
@@ -178,13 +189,13 @@ def test_excluded_images_leave_no_gap_and_are_listed(capfd: pytest.CaptureFixtur
     bad = {f"b{number}": encoded for number, encoded in enumerate(BAD.values())}
     mixed = dict(sorted((good | bad).items(), key=lambda item: item[0][1] + item[0][0]))
     write_raw(mixed, clean_test())
-    run(make_config(unreadable="exclude"))
+    run(make_config(unreadable="exclude"), "accuracy")
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     assert table["image_id"].tolist() == list(good)
     array = np.load(paths.TRAIN_IMAGES)
     for pixels, encoded in zip(array, good.values(), strict=True):
         assert encoded is not None
-        assert np.array_equal(pixels, decode_image(encoded, SIZE_PX, "stretch", 100).pixels)
+        assert np.array_equal(pixels, decode_image(encoded, SIZE_PX, "stretch", 100, None).pixels)
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     excluded = [(f"b{n}", reason) for n, reason in enumerate(BAD)]
     assert [(image.image_id, image.reason) for image in read_audit().excluded] == excluded
@@ -215,11 +226,11 @@ def test_excluding_every_image_stops() -> None:
 
 def test_an_older_store_survives_a_failure() -> None:
     write_raw(clean_train(), clean_test())
-    run(make_config())
+    run(make_config(), "accuracy")
     before = {path.name: path.read_bytes() for path in paths.STORE.iterdir()}
     write_raw(clean_train() | {"b": b""}, clean_test())
     with pytest.raises(ImageError):
-        run(make_config())
+        run(make_config(), "accuracy")
     assert {path.name: path.read_bytes() for path in paths.STORE.iterdir()} == before
 
 
@@ -230,7 +241,7 @@ def test_a_damaged_archive_stops_even_where_images_may_be_excluded() -> None:
     damaged[damaged.find(b"a3.png") + 200] ^= 255
     archive.write_bytes(damaged)
     with pytest.raises(ArchiveError, match=re.escape("expected train/a3.png whole")):
-        run(make_config(unreadable="exclude"))
+        run(make_config(unreadable="exclude"), "accuracy")
     assert not paths.STORE.exists()
 
 
@@ -242,7 +253,7 @@ def test_a_table_whose_rows_are_not_those_of_its_array_never_appears(
         "pipeline.prepare.stage.write_table", lambda path, table: write_table(path, table[::-1])
     )
     with pytest.raises(TableError) as caught:
-        run(make_config())
+        run(make_config(), "accuracy")
     assert str(caught.value) == (
         "data/store/train.csv: expected the ids in the competition's order, found otherwise"
     )
@@ -254,7 +265,7 @@ def test_a_full_disk_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -
     write_raw(clean_train(), clean_test())
     monkeypatch.setattr(paths, "TRAIN_IMAGES", SimpleNamespace(name="/dev/full"))
     with pytest.raises(DiskError, match="data/store: cannot be written: no space left"):
-        run(make_config())
+        run(make_config(), "accuracy")
     assert not paths.STORE.exists()
 
 
@@ -272,7 +283,7 @@ def clusters_after(
     train: dict[str, bytes | None], test: dict[str, bytes], **raw: Any
 ) -> list[Cluster]:
     write_raw(train, test, **raw)
-    run(make_config())
+    run(make_config(), "accuracy")
     return read_audit().clusters
 
 
@@ -314,9 +325,9 @@ def test_near_duplicates_count_up_to_the_configured_difference() -> None:
     train = clean_train() | {"b": encode(image), "c": encode(image + 1), "d": encode(image + 3)}
     (cluster,) = clusters_after(train, clean_test())
     assert (cluster.image_ids, cluster.kind) == (["b", "c"], "near")
-    run(make_config(near_duplicate=0.0))
+    run(make_config(near_duplicate=0.0), "accuracy")
     assert read_audit().clusters == []
-    run(make_config(near_duplicate=2.0))
+    run(make_config(near_duplicate=2.0), "accuracy")
     assert read_audit().clusters[0].image_ids == ["b", "c", "d"]
 
 
@@ -329,7 +340,7 @@ def test_the_audit_counts_what_is_there() -> None:
     write_raw(train, clean_test(), labels="011111101", groups="AABBCCDDD")
     with zipfile.ZipFile(paths.RAW / "train.zip", "a") as archive:
         archive.writestr("train/readme.txt", "")
-    run(make_config())
+    run(make_config(), "accuracy")
     audit = read_audit()
     assert audit.train == SplitAudit(
         rows=9,
@@ -347,3 +358,74 @@ def test_the_audit_counts_what_is_there() -> None:
         where={"train": 1, "test": 0, "both": 0},
         conflicting_labels=1, spans_groups=0,
     )  # fmt: skip
+
+
+def encode_16(pixels: np.ndarray) -> bytes:
+    return encode(pixels.astype(np.uint16))
+
+
+def test_12_bit_images_in_16_bits_stop_until_the_parameters_say_so() -> None:
+    greys = {name: draw()[..., 0].astype(np.uint16) * 16 for name in ("a0", "a1", "a2", "t0")}
+    greys["a1"][0, 0] = 4095
+    encoded = {name: encode_16(grey) for name, grey in greys.items()}
+    write_raw({name: encoded[name] for name in ("a0", "a1", "a2")}, {"t0": encoded["t0"]})
+    assert message_of(make_config()) == (
+        "data/raw/train.zip: expected 16-bit images whose white is 65535, found no value above 4095 "
+        "in train (in train/a1.png): they would be nearly black. Set prepare.bits in params.yaml to "
+        "the bits that are used (12, it seems), or to 16 if these images are as dark as that"
+    )
+    run(make_config(bits=12, size_px=20), "accuracy")
+    stored = np.load(paths.TRAIN_IMAGES)
+    expected = decode_image(encode((greys["a0"] // 16).astype(np.uint8)), 20, "stretch", 100, None)
+    assert np.array_equal(stored[0], expected.pixels)
+    assert not read_audit().duplicates.clusters
+    run(make_config(bits=16), "accuracy")
+    assert np.load(paths.TRAIN_IMAGES).max() < 16
+
+
+def test_images_of_all_16_bits_need_no_parameter() -> None:
+    train = {f"a{number}": encode_16(draw()[..., 0].astype(np.uint16) * 257) for number in range(4)}
+    write_raw(dict(train), clean_test())
+    run(make_config(), "accuracy")
+    assert np.load(paths.TRAIN_IMAGES).max() > 200
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        ("roc_auc", "since data/raw/sample_submission.csv asks for the probability of one of them"),
+        (
+            "log_loss",
+            "since data/raw/sample_submission.csv asks for the probability of one of them",
+        ),
+        ("f1", "since the metric f1 depends on it"),
+        ("quadratic_kappa", "since the metric quadratic_kappa depends on it"),
+    ],
+)
+def test_words_stop_where_their_order_counts_before_anything_is_decoded(
+    metric: str, reason: str
+) -> None:
+    write_raw(clean_train(), clean_test(), labels="cncncn")
+    with pytest.raises(SubmissionError) as caught:
+        run(make_config(), metric)
+    assert str(caught.value) == (
+        f"params.yaml: prepare.classes: expected the classes in their order, {reason}; found words, "
+        "whose order nothing says: c, n. Set prepare.classes to [c, n] or to another order, of two "
+        "classes the positive one last"
+    )
+    assert not paths.STORE.exists()
+    run(make_config(classes=["n", "c"]), metric)
+    assert read_competition(paths.COMPETITION).task == one_of(["n", "c"], ordered=True)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_words_need_no_order_where_it_does_not_count(metric: str) -> None:
+    write_raw(clean_train(), clean_test(), labels="cncncn")
+    run(make_config(), metric)
+    assert read_competition(paths.COMPETITION).task == one_of(["c", "n"])
+
+
+def test_a_metric_that_does_not_fit_the_sample_submission_stops_before_training() -> None:
+    write_raw(clean_train(), clean_test(), labels="012012")
+    with pytest.raises(EnsembleError, match="roc_auc is for two classes, found 3"):
+        run(make_config(), "roc_auc")

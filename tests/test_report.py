@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
 from cards import make_audit, make_card, make_leaderboard
+from dvc_render import VegaRenderer
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
@@ -64,13 +65,14 @@ def make_outputs(
 
     images = generator.integers(0, 256, (rows, side, side, 3), np.uint8)
     train = pd.DataFrame({name: [""] * rows for name in IMAGE_COLUMNS})
+    train["width"] = train["height"] = "4"
     train["image_id"], train["duplicate"], train["group"] = ids, ids, groups
     train["label"] = [classes[label] for label in labels]
     write_table(folder / paths.TRAIN_TABLE, train)
     np.save(folder / paths.TRAIN_IMAGES, images)
     write_record(
         folder / paths.COMPETITION,
-        Competition(id_column="id", label_column="label", task=one_of(classes)),
+        Competition(id_column="id", label_column="label", task=one_of(classes, True)),
     )
     table = train[["image_id", "label", "group"]].assign(repeat=0, fold=folds)[FOLD_COLUMNS]
     write_table(folder / paths.FOLDS, table)
@@ -205,7 +207,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 def test_each_figure_of_the_page_is_the_one_that_dvc_gets() -> None:
     page = build()
-    figures = flatten(json.loads(report.FIGURES.read_text()))
+    figures = flatten(json.loads(paths.FIGURES.read_text()))
     assert page.figures == figures
     names = {name.split(".")[0] for name in figures}
     assert names == {
@@ -230,13 +232,13 @@ def test_the_figures_are_those_of_the_files() -> None:
     counts = confusion_matrix(labels, predicted)
     shown = re.findall(r"<strong>([\d,]+)</strong>", paths.REPORT.read_text())
     assert [int(count.replace(",", "")) for count in shown] == counts.ravel().tolist()
-    plotted = pd.read_csv(report.CONFUSION)
+    plotted = pd.read_csv(paths.CONFUSION)
     np.testing.assert_array_equal(confusion_matrix(plotted["actual"], plotted["predicted"]), counts)
 
 
 def test_the_same_inputs_give_the_same_bytes_in_another_process() -> None:
     build()
-    files = (paths.REPORT, report.FIGURES, report.CONFUSION, report.RELIABILITY)
+    files = (paths.REPORT, paths.FIGURES, paths.CONFUSION, paths.RELIABILITY)
     before = [file.read_bytes() for file in files]
     code = f"from pipeline.report import stage as report; report.run({NAME!r})"
     for seed in ("1", "2"):
@@ -270,6 +272,21 @@ def test_ids_classes_and_reasons_from_files_are_shown_as_text_only() -> None:
     assert "{{ 49 }}" not in page.text
     assert HOSTILE not in paths.REPORT.read_text()
     assert any(HOSTILE in str(each.get("alt")) for each in page.all("img"))
+
+
+def test_no_class_name_leaves_the_script_of_dvc_plots() -> None:
+    """The file is given to DVC's own renderer, as `dvc plots show` does."""
+    bad = "</script><script>alert(1)</script><!--\x1b[2J"
+    make_outputs(Path(), classes=(bad, "<b>"))
+    build()
+    for name in ("reports/confusion.csv", "reports/reliability.csv"):
+        table = pd.read_csv(name, dtype=str)
+        made = VegaRenderer(table.to_dict("records"), name, x=table.columns[0], y=table.columns[1])
+        html = made.generate_html()
+        assert "alert" in html or "reliability" in name
+        assert html.lower().count("<script") == html.lower().count("</script") == 1
+        assert not [sign for sign in ("<!--", "<b>", "\x1b") if sign in html]
+    assert "\\u001b" not in Path("reports/metrics.json").read_text()
 
 
 def test_the_page_fetches_nothing_and_runs_nothing() -> None:
@@ -571,9 +588,9 @@ HISTORY = Path("models/vgg/fold1/history.csv")
         (lambda: paths.AUDIT.write_text("{"), r"data/audit.json: Invalid JSON: .*--force prepare"),
         (lambda: edit(paths.card(NAME), "out_of_fold", "accuracy", value=0.5), r"submissions/made-up.json: expected the accuracy of ensemble/oof.csv, 0\.9\d+ on 240 rows, found 0.500000 on 240: they are of different runs. Run: dvc repro --force ensemble"),
         (lambda: edit(paths.card(NAME), "metric", "name", value="log_loss"), r"reports/leaderboard.json: expected scores by the metric log_loss of the card, found accuracy: they are of different runs. Run: dvc repro --force check"),
-        (shorter_store, r"data/store/train.npy: expected the 239 rows of .* found 240. Run: dvc repro --force prepare"),
+        (shorter_store, r"data/store/train.npy: expected the 239 rows of its table, found 240. Run: dvc repro --force prepare"),
         (strange_image, r"ensemble/oof.csv: expected images of .*found 1 of 240 others \(first: stranger\). Run: dvc repro ensemble"),
-        (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch, found \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
+        (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch and rows, found 1 rows of \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
         (lambda: HISTORY.write_text("epoch,loss\n1,low\n"), r"models/vgg/fold1/history.csv: expected numbers: .*low.*"),
     ],
 )  # fmt: skip
@@ -610,7 +627,7 @@ def test_dvc_metrics_and_plots_show_the_figures_of_the_page(
         env=environment(),
     ).stdout  # fmt: skip
     files = json.loads(shown)[""]["data"]
-    assert flatten(files[str(report.FIGURES)]["data"]) == page.figures
+    assert flatten(files[str(paths.FIGURES)]["data"]) == page.figures
     solution = files[str(paths.LEADERBOARD)]["data"]["solution"]
     assert solution["public"]["scores"]["accuracy"] == page.figures["leaderboard.public"]
     done = run(project, "dvc", "plots", "show", "reports/confusion.csv", "reports/reliability.csv")

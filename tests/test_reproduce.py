@@ -10,12 +10,13 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from competing import commit, git, init
+from competing import commit, copy_dvc, git, init
 from project import PARAMS, ROOT, environment, make_project, run
 
 from pipeline.core import paths
-from pipeline.core.errors import ReproduceError
+from pipeline.core.errors import ReproduceError, TableError
 from pipeline.core.files import sha256_of
+from pipeline.ledger.commands import asking
 from pipeline.ledger.ledger import Entry, append, read_ledger
 from pipeline.ledger.provenance import trace
 from pipeline.ledger.reproduce import find_entry, reproduce
@@ -29,10 +30,16 @@ ONE_NETWORK = (
 )
 
 # A pipeline of the same form that takes no time, for all that is not about networks. What lies
-# beside the repository steers it: `broken` and `halt`.
+# beside the repository steers it: `look`, `broken` and `halt`.
 WORK = """\
-import pathlib, random, sys, time
+import os, pathlib, random, sys, time
 beside, half = pathlib.Path(".."), pathlib.Path(".resume/half")
+if (beside / "look").exists():
+    home = pathlib.Path.home()
+    seen = sorted(name for name in os.environ if name.startswith("KAGGLE"))
+    seen += [str(path.relative_to(home)) for path in sorted(home.rglob("*"))]
+    seen.append(str(pathlib.Path(os.environ.get("KAGGLE_CONFIG_DIR", "/nowhere")).is_relative_to(home)))
+    (beside / "look").write_text(" ".join(seen))
 if (beside / "broken").exists():
     sys.exit("the data are not there")
 if sys.argv[1] == "train":
@@ -102,7 +109,8 @@ def record(project: Path, ref: str, **changes: str) -> Entry:
 
 def rebuild(project: Path, what: str, **options: object) -> Verdict:
     with chdir(project):
-        return reproduce(find_entry(what, read_ledger(paths.LEDGER)), **options)  # type: ignore[arg-type]
+        entry = find_entry(what, read_ledger(paths.LEDGER))
+        return reproduce(entry, confirm=lambda _: True, **options)  # type: ignore[arg-type]
 
 
 def snapshot(project: Path) -> dict[str, object]:
@@ -128,9 +136,7 @@ def write_small(project: Path) -> Path:
     (project / "params.yaml").write_text("seed: 1\nensemble: {name: tiny}\n")
     (project / "requirements.lock").write_text("one==1\n")
     (project / ".gitignore").write_text("/models\n/report\n/.resume\n/.venv\n/competitions\n")
-    (project / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy(ROOT / ".dvc" / name, project / ".dvc")
+    copy_dvc(project)
     init(project)
     commit(project)
     return project
@@ -298,7 +304,8 @@ def refused(project: Path, changes: dict[str, str], **options: object) -> str:
     (recorded,) = read_ledger(project / paths.LEDGER)
     beside = sorted(project.parent.iterdir())
     with pytest.raises(ReproduceError) as error, chdir(project):
-        reproduce(dataclasses.replace(recorded, **changes), **options)  # type: ignore[arg-type]
+        wanted = dataclasses.replace(recorded, **changes)
+        reproduce(wanted, confirm=lambda _: True, **options)  # type: ignore[arg-type]
     assert snapshot(project) == before
     assert sorted(project.parent.iterdir()) == beside
     return str(error.value)
@@ -318,6 +325,86 @@ def test_what_was_submitted_from_no_commit_or_an_unknown_one_is_refused(
         f"{title} made from commit {unknown}, which is not in this repository. Run: git fetch "
         f"--all, or git fetch origin {unknown}"
     )
+
+
+def test_a_shallow_clone_is_told_how_to_get_older_commits(small: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{small}", "shallow")
+    assert "Run: git fetch --unshallow, or git fetch origin " in refused(tmp_path / "shallow", {})
+
+
+def test_a_commit_whose_lock_dvc_did_not_write_is_refused(small: Path) -> None:
+    (small / "dvc.lock").write_text("<<<<<<< HEAD\nstages: {}\n")
+    head = commit(small)
+    with pytest.raises(TableError) as error:
+        refused(small, {"commit": head})
+    assert str(error.value).startswith(f"{head[:12]}:dvc.lock: line 1: an unresolved merge (<<<<")
+
+
+# Whose code it is
+
+
+@pytest.mark.parametrize(
+    ("author", "own", "in_a_branch", "doubt"),
+    [
+        ("test@example.org", "test@example.org", True, ""),
+        ("mallory@example.org", "test@example.org", True,
+         "is by mallory@example.org, not by test@example.org"),
+        ("test@example.org", "test@example.org", False, "is in no branch of this repository"),
+        ("mallory@example.org", "test@example.org", False,
+         "is by mallory@example.org, not by test@example.org and is in no branch of this repository"),
+        ("test@example.org", None, True, "is by test@example.org, not by you: git has no user.email"),
+    ],
+)  # fmt: skip
+def test_the_user_is_asked_before_the_code_of_others_runs(
+    small: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    author: str,
+    own: str | None,
+    in_a_branch: bool,
+    doubt: str,
+) -> None:
+    by, tip = f"M. \x1b[2J <{author}>", git(small, "rev-parse", "HEAD")
+    git(
+        small, "commit", "--quiet", "--allow-empty", "--message", "its \x1b[2J code", "--author", by
+    )
+    head = git(small, "rev-parse", "HEAD")
+    if not in_a_branch:
+        git(small, "reset", "--quiet", "--hard", tip)
+    if own is None:
+        git(small, "config", "--unset", "user.email")
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    asked = []
+
+    def decline(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    (recorded,) = read_ledger(small / paths.LEDGER)
+    changed = dataclasses.replace(recorded, commit=head)
+    before = snapshot(small)
+    monkeypatch.setattr("pipeline.ledger.reproduce._check_out", decline)
+    with chdir(small), pytest.raises((ReproduceError, TypeError)) as error:
+        reproduce(changed, confirm=decline)
+    assert asked == [
+        f"The commit {doubt}, and its code will run with all your rights. Rebuild it?"
+    ] * bool(doubt)  # fmt: skip
+    assert not doubt or str(error.value) == f"{recorded.title}: not rebuilt"
+    assert snapshot(small) == before
+    today, branch = (
+        git(small, "log", "-1", "--format=%as", head),
+        git(small, "branch", "--show-current"),
+    )
+    place = f"in {branch}" if in_a_branch else "in no branch"
+    said = f"the commit is by M. [2J <{author}>, {today}, {place}: its [2J code\n"
+    assert capfd.readouterr().err.endswith(said)
+
+
+def test_without_a_terminal_the_question_is_an_error() -> None:
+    with pytest.raises(ReproduceError) as error:
+        asking(False, ReproduceError)("Rebuild it?")
+    assert str(error.value) == "Rebuild it? There is no terminal to answer on: add --yes"
+    assert asking(True, ReproduceError)("Rebuild it?")
 
 
 def test_a_file_that_no_stage_of_the_commit_makes_is_refused(small: Path) -> None:
@@ -427,13 +514,68 @@ def test_a_failing_command_is_named_and_the_same_call_continues_after_it(
         rebuild(ran, "101")
     assert str(error.value) == (
         f"{folder}: dvc repro train ensemble: exit code 255, for the reason that it gives above. "
-        "The folder is kept: fix the cause and run the same command again, which continues there"
+        "The folder is kept: fix the cause and run the same command again, which continues there. "
+        "Where it asks Kaggle for the data again, it needs --kaggle"
     )
     assert "the data are not there" in capfd.readouterr().err
     assert folder.is_dir()
     (ran.parent / "broken").unlink()
     assert rebuild(ran, "101").identical
     assert not folder.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kaggle", [False, True])
+def test_the_commits_code_gets_kaggles_credentials_only_if_asked_for(
+    ran: Path, monkeypatch: pytest.MonkeyPatch, kaggle: bool
+) -> None:
+    home = ran.parent / "home"
+    for file in (".kaggle/kaggle.json", ".kaggle/access_token", ".cache/a"):
+        (home / file).parent.mkdir(parents=True, exist_ok=True)
+        (home / file).write_text("secret")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
+    monkeypatch.setenv("KAGGLE_KEY", "secret")
+    (ran.parent / "look").touch()
+    assert rebuild(ran, "101", kaggle=kaggle).identical
+    seen = (ran.parent / "look").read_text().split()
+    if kaggle:
+        assert seen[:2] == ["KAGGLE_API_TOKEN", "KAGGLE_KEY"]
+        assert ".kaggle/access_token" in seen
+    else:
+        assert seen == ["KAGGLE_CONFIG_DIR", ".cache", ".kaggle", "True"]
+        assert (home / ".cache" / "a").read_text() == "secret"
+    (ran.parent / "broken").touch()
+    with pytest.raises(ReproduceError) as error:
+        rebuild(ran, "101", kaggle=kaggle)
+    hint = "continues there. Where it asks Kaggle for the data again, it needs --kaggle"
+    assert str(error.value).endswith("continues there" if kaggle else hint)
+
+
+@pytest.mark.slow
+def test_the_remotes_credentials_stay_here_and_go_to_its_present_address(
+    ran: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A commit's own address of the remote may be anybody's."""
+    for name in ("theirs", "ours"):
+        at = ["remote", "add", "--force", "--default", "store", str(tmp_path / name)]
+        assert run(ran, "dvc", *at).returncode == 0
+        commit(ran)
+        if name == "theirs":
+            record(ran, "102")
+    secret = "['remote \"web\"']\n    url = https://example.org\n    password = secret\n"
+    (ran / ".dvc" / "config.local").write_text(secret)
+    assert run(ran, "dvc", "push").returncode == 0
+    shutil.rmtree(ran / ".dvc" / "cache")
+    (tmp_path / "theirs").mkdir()
+    found = rebuild(ran, "102", keep=True)
+    assert found.identical
+    assert found.rebuilt
+    assert "Stage 'train' is cached" in capfd.readouterr().err
+    assert not list((tmp_path / "theirs").iterdir())
+    local = (found.rebuilt.parents[1] / ".dvc" / "config.local").read_text()
+    assert "secret" not in local
+    assert "['remote" not in local
 
 
 @pytest.mark.slow
@@ -485,7 +627,7 @@ def test_what_a_remote_has_is_fetched_and_the_rest_is_made_anew(
     shutil.rmtree(clone / ".dvc" / "cache")
     assert rebuild(clone, "101").identical
     heard = capfd.readouterr().err
-    assert "not everything could be fetched (see above): what is missing is made anew" in heard
+    assert "not everything could be fetched, what is missing is made anew: 2 files failed" in heard
     assert "Running stage 'train'" in heard
 
     (clone / ".dvc" / "config.local").unlink()  # no remote, no cache: every stage runs again
@@ -532,7 +674,8 @@ def test_after_ctrl_c_the_same_call_continues_but_from_scratch_with_nothing_that
         "import sys; from pathlib import Path; "
         "from pipeline.ledger.reproduce import find_entry, reproduce; "
         "from pipeline.ledger.ledger import read_ledger; "
-        "reproduce(find_entry('101', read_ledger(Path('submissions/ledger.csv'))))"
+        "reproduce(find_entry('101', read_ledger(Path('submissions/ledger.csv'))), "
+        "confirm=print)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ran, env=environment() | {"PYTHONPATH": str(ROOT)},

@@ -1,22 +1,25 @@
 """One file, one submission: through the real client, under faults, and killed at every step."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cards import make_audit, make_card
 from competing import COMPETITION, KEY, command, commit, git, make_ready, write_submission
 from kaggle_server import KaggleServer, serve
+from kaggle_server import Submission as Sent
 from project import ROOT
 
 from pipeline.core import paths
 from pipeline.core.files import sha256_of
 from pipeline.core.record import write_record
-from pipeline.ledger.ledger import COLUMNS, Entry, append, latest, read_ledger
+from pipeline.ledger.ledger import COLUMNS, Entry, latest, read_ledger
 
 FILE, LEDGER = "submissions/tiny.csv", "submissions/ledger.csv"
 
@@ -37,6 +40,9 @@ class Site:
     def ledger(self) -> list[Entry]:
         return read_ledger(self.folder / LEDGER)
 
+    def header(self) -> bytes:
+        return ",".join(COLUMNS).encode()
+
     def statuses(self) -> list[str]:
         return [entry.status for entry in self.ledger()]
 
@@ -55,7 +61,7 @@ def test_a_submission_is_scored_and_recorded(site: Site) -> None:
     assert sent.content == (site.folder / FILE).read_bytes()
     assert site.statuses() == ["uploading", "pending", "complete"]
     last = site.ledger()[-1]
-    assert sent.description == f"the first [sha256:{last.mark}]"
+    assert sent.description == f"[sha256:{last.mark}] the first"
     assert (last.ref, last.public, last.private) == (str(sent.ref), "0.9", "")
     assert (last.commit, last.cross_validated, last.forecast_low) == (head, "0.9", "0.85")
     assert last.competition == COMPETITION
@@ -115,9 +121,7 @@ def test_a_metric_of_probabilities_has_them_checked_and_named(site: Site) -> Non
     assert done.returncode == 0, done.stderr
     (last, *_) = site.ledger()[::-1]
     assert (last.metric, last.cross_validated) == ("log_loss", "0.25")
-    assert site.server.submissions[0].description.startswith(
-        "tiny, cross-validated log_loss 0.25 [sha"
-    )
+    assert site.server.submissions[0].description.endswith("] tiny, cross-validated log_loss 0.25")
 
 
 def test_the_daily_limit_stops_before_the_upload_or_is_recorded_as_refused(site: Site) -> None:
@@ -194,6 +198,202 @@ def test_a_lost_reply_is_settled_by_looking(site: Site, kind: str) -> None:
         assert site.statuses() == ["uploading", "lost"]
         assert site.submit().returncode == 0
         assert len(site.server.submissions) == 1
+
+
+def test_a_ledger_that_an_editor_left_is_continued_and_its_bytes_stay(site: Site) -> None:
+    """Windows' line ends, no last one, a line that nobody understands, and a gap."""
+    (site.folder / LEDGER).write_bytes(site.header() + b'\r\nwhat\xff is this\r\n\r\n2026,"x')
+    before = (site.folder / LEDGER).read_bytes()
+    done = site.submit()
+    assert done.returncode == 0, done.stderr
+    assert "ledger.csv: line 4: no line of a CSV file (unexpected end of data)" in done.stderr
+    assert "line 2: expected UTF-8; the line stays and is not used: 'what\\\\xff is" in done.stderr
+    after = (site.folder / LEDGER).read_bytes()
+    assert after.startswith(before + b"\r\n")
+    assert after.count(b"\n") == after.count(b"\r\n") == 7
+    assert site.statuses() == ["uploading", "pending", "complete"]
+    assert site.submit().returncode == 1
+    assert len(site.server.submissions) == 1
+
+
+def test_where_the_ledger_cannot_tell_nothing_is_sent(site: Site) -> None:
+    """A line that names the file and is not understood; then a merge's markers, and their cure."""
+    sha256 = sha256_of(site.folder / FILE)
+    glued = site.header() + f"\n2026-01-01,complete,{sha256},2026-01-01,complete\n".encode()
+    (site.folder / LEDGER).write_bytes(glued)
+    done = site.submit()
+    assert done.returncode == 1
+    assert "line 2: expected 18 fields, found 5, and this line names submissions/tiny.csv" in (
+        done.stderr
+    )
+    conflict = site.header() + b"\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other branch\n"
+    (site.folder / LEDGER).write_bytes(conflict)
+    done = site.submit()
+    assert done.returncode == 1
+    assert "line 2: a merge left its conflict markers. Run: python -m pipeline ledger merge" in (
+        done.stderr
+    )
+    assert not site.server.calls
+    assert (site.folder / LEDGER).read_bytes() == conflict
+    assert "2 lines kept in the order of time" in site.run("ledger", "merge").stdout
+    assert (site.folder / LEDGER).read_bytes() == site.header() + b"\na\nb\n"
+    assert site.submit().returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        (
+            "import resource\noriginal = submit.append\n"
+            "submit.append = lambda *line: (\n"
+            "    resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9)), original(*line)\n)",
+            "the file is larger than this system allows",
+        ),
+        (
+            "os.access = lambda path, mode: not str(path).endswith('ledger.csv')",
+            "permission denied",
+        ),
+    ],
+)
+def test_a_ledger_that_cannot_be_written_is_known_before_anything_is_sent(
+    site: Site, obstacle: str, reason: str
+) -> None:
+    (site.folder / LEDGER).write_bytes(site.header())
+    done = site.submit(more=obstacle)
+    assert done.returncode == 1
+    assert "DiskError: submissions/ledger.csv: cannot be written: " in done.stderr
+    assert reason in done.stderr
+    assert not site.server.called("StartSubmissionUpload")
+    assert (site.folder / LEDGER).read_bytes() == site.header()
+
+
+def test_where_kaggle_shortens_descriptions_a_file_is_still_found_again(site: Site) -> None:
+    """After a lost reply, and without a ledger."""
+    site.server.longest_description = 60
+    site.server.fault("CreateSubmission", "lost-reply")
+    assert site.submit("--message", "as before, " * 60).returncode == 0
+    (site.folder / LEDGER).unlink()
+    site.server.fault("DownloadSubmission", "status", times=9, status=404)
+    assert "was submitted before: Kaggle has it as submission" in site.submit().stderr
+    assert len(site.server.submissions) == 1
+
+
+def test_an_old_description_with_its_mark_at_the_end_is_found_again(site: Site) -> None:
+    """Also after another mark, in a message that was copied."""
+    hash16 = sha256_of(site.folder / FILE)[:16]
+    site.server.submissions.append(
+        Sent(7, "tiny.csv", (site.folder / FILE).read_bytes(),
+             f"as [sha256:{'0' * 16} #1] [sha256:{hash16} #2]", "2026-01-01T00:00:00.000Z")
+    )  # fmt: skip
+    site.server.fault("DownloadSubmission", "status", times=9, status=404)
+    assert "was submitted before: Kaggle has it as submission 7" in site.submit().stderr
+    assert len(site.server.submissions) == 1
+
+
+def test_a_file_that_the_plain_client_sent_is_known_by_its_bytes_alone(site: Site) -> None:
+    """Without a mark, under another name, and before `scores` saw it."""
+    content = (site.folder / FILE).read_bytes()
+    site.server.submissions.append(Sent(7, "x.csv", content, "", "2026-01-01T00:00:00.000Z"))
+    assert "was submitted before: Kaggle has it as submission 7" in site.submit().stderr
+    assert [entry.ref for entry in site.ledger()] == ["7"]
+    assert len(site.server.submissions) == 1
+
+
+def test_a_copied_description_makes_no_other_file_ours(site: Site) -> None:
+    """A team mate's file with our mark neither stops ours nor gives it its number and score."""
+    mark = f"[sha256:{sha256_of(site.folder / FILE)[:16]} #1]"
+    theirs = Sent(7, "mate.csv", b"id,label\n", mark, "2026-01-01T00:00:00.000Z", "COMPLETE", "0.1")
+    theirs.submitted_by = "mate"
+    site.server.submissions.append(theirs)
+    site.server.fault("DownloadSubmission", "status", times=9, status=404)
+    done = site.submit()
+    assert done.returncode == 1
+    size = (site.folder / FILE).stat().st_size
+    assert done.stderr.splitlines()[-1].startswith(
+        "SubmissionError: Kaggle's submission 7 carries the mark of submissions/tiny.csv, but its "
+        f"name is 'mate.csv' and it has 9 bytes, not {size} and 'mate' sent it, not 'tester'. See"
+    )
+    assert not site.server.called("StartSubmissionUpload")
+    site.server.forget()
+    done = site.submit()
+    assert done.returncode == 0, done.stderr
+    site.run("scores")
+    assert {(entry.ref, entry.public) for entry in latest(site.ledger())} == {
+        ("7", "0.1"), (str(site.server.submissions[1].ref), "0.9"),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_lost_reply_is_not_settled_by_a_copied_description(site: Site) -> None:
+    site.server.fault("CreateSubmission", "drop")
+    site.submit()
+    (site.folder / LEDGER).write_text(
+        "\n".join((site.folder / LEDGER).read_text().splitlines()[:2]) + "\n"  # before it settled
+    )
+    copied = f"[sha256:{site.ledger()[0].mark}] copied"
+    site.server.submissions.append(
+        Sent(7, "tiny.csv", b"other", copied, "2099-01-01T00:00:00.000Z")
+    )
+    site.run("scores")
+    assert site.submit().returncode == 0
+    assert [sent.ref for sent in site.server.submissions] == [7, 8]
+    assert [(each.ref, each.status) for each in latest(site.ledger())] == [
+        ("", "lost"), ("7", "complete"), ("8", "complete"),
+    ]  # fmt: skip
+
+
+MEET = """
+import time
+from pathlib import Path
+original = client.Kaggle.create_submission
+def wait_for_the_other(*arguments):
+    (Path({folder!r}) / str(os.getpid())).touch()
+    while len(list(Path({folder!r}).iterdir())) < 2:
+        time.sleep(0.02)
+    return original(*arguments)
+client.Kaggle.create_submission = wait_for_the_other
+"""
+
+
+@pytest.mark.slow
+def test_the_same_file_sent_from_two_clones_at_once_is_said_and_recorded(
+    site: Site, tmp_path: Path
+) -> None:
+    meet = MEET.format(folder=str(tmp_path / "met"))
+    (tmp_path / "met").mkdir()
+    both = [site, Site(site.server, make_ready(tmp_path / "clone"))]
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda each: each.submit(more=meet), both))
+    assert [run.returncode for run in runs] == [0, 0]
+    assert len(site.server.submissions) == 2
+    assert any("was sent from elsewhere, too, as submission" in run.stderr for run in runs)
+    for each in both:
+        each.run("scores")
+        assert {entry.ref for entry in latest(each.ledger())} == {"51000001", "51000002"}
+    lines = [(each.folder / LEDGER).read_text() for each in both]
+    (site.folder / LEDGER).write_text(lines[0] + lines[1])
+    assert {entry.ref for entry in latest(site.ledger())} == {"51000001", "51000002"}
+
+
+@pytest.mark.slow
+def test_what_kaggle_says_in_an_odd_way_stops_no_command(site: Site) -> None:
+    """Scores that are no numbers, a file without a name, text that no terminal understands."""
+    odd: list[Any] = ["", "1,234", "0,9", "NaN", None, math.nan, 0.5, "9" * 5000]
+    for ref, score in enumerate(odd, start=1):
+        name = ["", "[/b]", "\ud800", "a\nb"][ref % 4]
+        sent = Sent(ref, name, b"%d" % ref, "", "2026-01-01T00:00:00.000Z", "COMPLETE", score)
+        site.server.submissions.append(sent)
+    site.server.submissions.append(Sent(99, "x", b"", "", "", "ERROR"))
+    done = site.run("scores")
+    assert done.returncode == 0, done.stderr
+    assert "nan" not in (done.stdout + done.stderr).lower()
+    written = (site.folder / LEDGER).read_bytes()
+    assert len(site.ledger()) == 9
+    assert site.run("scores").returncode == 0
+    assert (site.folder / LEDGER).read_bytes() == written
+    done = site.run("finals")
+    assert "expected a submission whose card has a forecast, found none of 8" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_upload_that_fails_is_repeated_and_submitted_once(site: Site) -> None:
@@ -349,7 +549,8 @@ def test_the_leaderboard_shows_place_gap_and_noise(
     site.submit()
     params = site.folder / "params.yaml"
     params.write_text(params.read_text().replace("metric: accuracy", f"metric: {metric}"))
-    teams = [*zip("ABCD", others, strict=False)]
+    odd: list[tuple[str, Any]] = [*zip("EFGHI", ["", "1,234", "NaN", None, math.nan], strict=True)]
+    teams = [*zip("ABCD", others, strict=False), *odd]
     site.server.leaderboard = [*teams[:2], ("Team Tester", score), *teams[2:]]
     done = site.run("leaderboard")
     assert done.returncode == 0, done.stderr
@@ -365,16 +566,3 @@ def test_a_source_without_a_competition_asks_for_one(site: Site) -> None:
         "Say which: --competition SLUG"
     )
     assert "nothing was submitted yet" in site.run("scores", "-c", COMPETITION).stderr
-
-
-def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.csv"
-    entry = Entry("t", "lost", *([""] * (len(COLUMNS) - 2)))
-    append(path, entry)
-    append(path, Entry("t", "pending", *(['a,"b"\nc'] * (len(COLUMNS) - 2))))
-    assert read_ledger(path)[0] == entry
-    assert read_ledger(path)[1].error == 'a,"b"\nc'
-    assert path.read_text().startswith(",".join(COLUMNS) + "\n")
-    path.write_text(path.read_text() + "<<<<<<< HEAD\n")
-    with pytest.raises(Exception, match="expected 18 fields, the second one of uploading, pending"):
-        read_ledger(path)

@@ -9,6 +9,8 @@ from tasks import one_of
 
 from pipeline.core.errors import TableError
 from pipeline.core.tables import (
+    FOLD_COLUMNS,
+    IMAGE_COLUMNS,
     check_ids,
     first_repeated,
     read_csv,
@@ -57,7 +59,7 @@ def test_writing_gives_the_same_bytes_and_leaves_nothing_beside(tmp_path: Path) 
         ("image_id,p_no,p_yes\na,0,1\nb,nan,1\nc,0,1\n", "(first: b with [nan, 1.0])"),
         ("image_id,p_no,p_yes\na,0,1\nb,x,1\nc,0,1\n", "expected numbers as predictions"),
         ("image_id,p_no,p_yes\na,0,1,1,1\n", "not a CSV file"),
-        ("", "not a CSV file"),
+        ("", "not a CSV file: line 1: expected 1 to 10,000 columns, found 0"),
     ],
 )  # fmt: skip
 def test_a_bad_table_of_predictions_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -77,3 +79,65 @@ def test_a_missing_table_names_the_next_command(tmp_path: Path) -> None:
 def test_repeated_ids_are_named_once_each() -> None:
     assert first_repeated(["a", "b", "a", "c", "b", "a"]) == ["a", "b"]
     check_ids("here", ["b", "a"], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"id,label\na,0\nb,\x001\n", "line 3: a NUL character"),
+        ("id,label\na,größer\n".encode("latin-1"), "line 2: not UTF-8 (invalid start byte)"),
+        (b"id,label\na,0\nb," + b"x" * 200_000 + b"\n", "line 3: field larger than field limit (131072)"),
+        (b'id,label\na,0\nb,"1\nc,0\nd,1\n', "line 3: unexpected end of data"),
+        (b'id,label\na,"0\nb,1"\nc,0\n', "line 2: a line break inside quotes: is a quote not closed?"),
+        (b'id,label\na,0\nb,"1"x\n', "line 3: ',' expected after"),
+        (b"id,label,id\na,0,b\n", "line 1: expected each column name once, found 'id' twice"),
+        (b"id,label\na,0\nb\n", "line 3: expected 2 fields, found 1"),
+        (b"id,label\n\na,0\nb,0,1\n", "line 4: expected 2 fields, found 3"),
+        (b"id" + b",label" * 100_000 + b"\n", "line 1: expected 1 to 10,000 columns, found 100,001"),
+        (b"id," + b"x" * 10_000_000, "line 1: field larger than field limit (131072)"),
+        (b"\xef\xbb\xbf", "line 1: expected 1 to 10,000 columns, found 0"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else value,
+)  # fmt: skip
+def test_no_row_is_guessed_or_dropped(tmp_path: Path, content: bytes, fault: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    with pytest.raises(TableError) as caught:
+        read_csv(path)
+    assert str(caught.value).startswith(f"{path}: not a CSV file: {fault}")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_spreadsheets_write_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b'\xef\xbb\xbf,id,"a ""class"""\r\n0,007,"one, two"\r\n\r\n1,b, x \r\n\r\n')
+    assert read_csv(path).to_dict("list") == {
+        "Unnamed: 0": ["0", "1"], "id": ["007", "b"], 'a "class"': ["one, two", " x "],
+    }  # fmt: skip
+
+
+def test_a_number_of_5000_digits_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"id,label\na,{'9' * 5000}\n")
+    assert read_csv(path)["label"].tolist() == ["9" * 5000]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "fault"),
+    [
+        (FOLD_COLUMNS, ["a,0,g,0,1", "a,0,g,1,3", "b,0,g,x,1"], "expected whole numbers in repeat, found 'x'"),
+        (FOLD_COLUMNS, ["a,0,g,0,-1"], "expected whole numbers in fold, found '-1'"),
+        (FOLD_COLUMNS, ["a,0,g,0,1", "a,0,g,1,3", "a,0,g,0,2"], "1 ids stand twice (first: a)"),
+        (IMAGE_COLUMNS, [f"a,0,g,a,f,{'9' * 5000},9,L,s,p"], "expected whole numbers in width, found '999"),
+        (IMAGE_COLUMNS, ["a,0,g,a,f,9,9,L,s,p", "a,0,g,a,f,9,9,L,s,p"], "1 ids stand twice (first: a)"),
+    ],
+)  # fmt: skip
+def test_a_damaged_table_of_images_or_folds_is_one_sentence(
+    tmp_path: Path, columns: list[str], rows: list[str], fault: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join([",".join(columns), *rows]) + "\n")
+    with pytest.raises(TableError) as caught:
+        read_table(path, columns)
+    assert str(caught.value).startswith(f"{path}: {fault}")
+    assert len(str(caught.value)) < 500

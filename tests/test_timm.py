@@ -1,5 +1,6 @@
 """Any timm model: by name, with fresh weights or those of a local file, offline."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tasks import one_of
 
 from pipeline.core.errors import TrainError
+from pipeline.core.files import sha256_of
 from pipeline.train.config import TimmNetwork
 from pipeline.train.models import build_model
 
@@ -25,6 +27,10 @@ def network_of(**changes: Any) -> TimmNetwork:
         "dropout": 0.0,
     }
     return TimmNetwork.model_validate(values | changes)
+
+
+def start_of(path: Path) -> dict[str, str]:
+    return {"file": str(path), "sha256": sha256_of(path)}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,7 @@ def test_fresh_weights_use_the_training_rows_colours() -> None:
 
 def test_a_weights_file_fills_the_backbone_and_brings_its_own_colours(weights: Path) -> None:
     torch.manual_seed(1)
-    model = build_model(network_of(weights=str(weights)), 3, 32, MEAN, STD)
+    model = build_model(network_of(weights=start_of(weights)), one_of(3), 32, MEAN, STD)
     torch.manual_seed(5)
     published = timm.create_model("resnet10t", num_classes=1000).state_dict()
     loaded = model.network.state_dict()
@@ -61,8 +67,31 @@ def test_an_unknown_name_brings_close_ones() -> None:
 
 
 def test_a_weights_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(TrainError, match=r"weights: no such file: nowhere\.safetensors"):
-        build_model(network_of(weights="nowhere.safetensors"), one_of(2), 32, MEAN, STD)
+    start = {"file": "nowhere.safetensors", "sha256": "0" * 64}
+    with pytest.raises(TrainError) as caught:
+        build_model(network_of(weights=start), one_of(2), 32, MEAN, STD)
+    assert str(caught.value) == (
+        "network.weights: nowhere.safetensors: no such file. Put there the one with sha256 "
+        + "0" * 64
+    )
+
+
+def test_another_file_at_the_same_path_is_refused_with_both_hashes(
+    weights: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "start.safetensors"
+    shutil.copy(weights, path)
+    network = network_of(weights=start_of(path))
+    build_model(network, one_of(2), 32, MEAN, STD)
+    expected = sha256_of(path)
+    save_file({name: 2 * value for name, value in load_file(path).items()}, path)
+    with pytest.raises(TrainError) as caught:
+        build_model(network, one_of(2), 32, MEAN, STD)
+    assert str(caught.value) == (
+        f"network.weights: {path}: expected the file with sha256 {expected}, found one with "
+        f"{sha256_of(path)}. Put the first one back; or, to train from this one, write its sha256 "
+        "into params.yaml, and run: dvc repro"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +117,7 @@ def test_weights_of_another_network_are_refused(
     path = tmp_path / "other.safetensors"
     save_file(tensors, path)
     with pytest.raises(TrainError) as caught:
-        build_model(network_of(weights=str(path)), 2, 32, MEAN, STD)
+        build_model(network_of(weights=start_of(path)), one_of(2), 32, MEAN, STD)
     assert f"{path} is not of this network: {message}" in str(caught.value)
 
 
@@ -96,7 +125,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.safetensors"
     path.write_bytes(b"nonsense")
     with pytest.raises(TrainError, match="is no safetensors file"):
-        build_model(network_of(weights=str(path)), 2, 32, MEAN, STD)
+        build_model(network_of(weights=start_of(path)), one_of(2), 32, MEAN, STD)
 
 
 def test_pretrained_without_a_network_is_one_sentence(

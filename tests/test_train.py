@@ -1,29 +1,53 @@
 """Training: learns, repeats itself bit for bit, resumes bit for bit, and fails in one sentence."""
 
+import errno
 import json
+import os
+import resource
 import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
+from project import ROOT, digests
 from safetensors.torch import load_file, save_file
 from tasks import one_of
 
-from pipeline.core.errors import TrainError
-from pipeline.train import checkpoint
+from pipeline.core.competition import Decoding
+from pipeline.core.errors import DiskError, PipelineError, TrainError
+from pipeline.core.files import new_folder
+from pipeline.ensemble import stage as ensemble
+from pipeline.params import read_config
+from pipeline.predict import command as predict_command
+from pipeline.train import batches, checkpoint, stage
 from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Steps
-from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
+from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict, symmetries
-from pipeline.train.models import Classifier, build_model, load_model, save_model
+from pipeline.train.models import (
+    Classifier,
+    Description,
+    build_model,
+    describe,
+    load_model,
+    save_model,
+)
 from pipeline.train.optim import MovingAverage, learning_rate
+from pipeline.train.shortage import describe_shortage
 
 POLICY: list[dict[str, Any]] = [
     {"op": "SquareSymmetry", "p": 1.0},
@@ -59,6 +83,10 @@ def config_of(**changes: Any) -> ModelConfig:
         "mix": None,
     }
     return ModelConfig.model_validate(values | changes)
+
+
+def described(config: ModelConfig, classes: list[str]) -> Description:
+    return describe(config, one_of(classes), Decoding(size_px=32, fit="stretch", bits=None), 1)
 
 
 def drawn_cells(rows: int = 100, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -297,21 +325,94 @@ def test_augmentation_leaves_the_stored_images_as_they_are() -> None:
     assert (augmented != before).any()
 
 
+FORM = "expected images of (16, 16, 3) uint8 to keep their form, found "
+NORMALIZE: dict[str, Any] = {"op": "Normalize"}
+FLIP: dict[str, Any] = {"op": "HorizontalFlip", "p": 0.5}
+PAD = {"op": "PadIfNeeded", "min_height": 20, "min_width": 20, "p": 1.0}
+CROP = {"op": "RandomCrop", "height": 16, "width": 16, "p": 1.0}
+
+
 @pytest.mark.parametrize(
-    ("item", "message"),
+    ("items", "message"),
     [
-        ({"op": "HorizontlFlip"}, "has no operation 'HorizontlFlip'"),
-        ({"op": "Compose"}, "has no operation 'Compose'"),
-        ({"op": "HorizontalFlip", "prob": 1.0}, "augment: HorizontalFlip: "),
-        ({"op": "HorizontalFlip", "p": 2.0}, "augment: HorizontalFlip: "),
-        ({"op": "RandomCrop", "height": 8, "width": 8, "p": 1.0}, "expected images of (16, 16, 3) uint8 to keep their form, found (8, 8, 3)"),
-        ({"op": "ToFloat", "p": 1.0}, "found (16, 16, 3) float32 after the whole policy"),
+        ([{"op": "HorizontalFlip", "p": 2.0}], "augment: HorizontalFlip: "),
+        ([CROP | {"height": 8, "width": 8}], f"augment: RandomCrop: {FORM}(8, 8, 3) uint8. Networks"),
+        ([{"op": "ToFloat", "p": 1.0}], f"augment: ToFloat: {FORM}(16, 16, 3) float32. Networks normalise"),
+        *(([FLIP, NORMALIZE | {"p": p}, FLIP], f"augment: Normalize: {FORM}(16, 16, 3) float32") for p in (0.001, 0.3)),
+        *(([NORMALIZE | {"p": p}], f"augment: Normalize: {FORM}(16, 16, 3) float32") for p in (0.001, 0.3, 1.0)),
+        ([{"op": "ToTensorV2", "p": 0.01}], f"augment: ToTensorV2: {FORM}(3, 16, 16) torch.uint8"),
+        ([{"op": "RandomScale", "p": 0.1, "scale_limit": 0.5}], f"augment: RandomScale: {FORM}("),
+        ([PAD | {"p": 0.1}], f"augment: PadIfNeeded: {FORM}(20, 20, 3) uint8"),
+        ([PAD, CROP | {"p": 0.9}], f"augment: PadIfNeeded: {FORM}(20, 20, 3) uint8"),
+        ([{"op": "FromFloat", "p": 0.1}], f"augment: FromFloat: {FORM}(16, 16, 3) float16"),
+        ([CROP | {"height": 32, "p": 0.01}], "augment: RandomCrop fails on an image of (16, 16, 3) uint8: CropSizeError: "),
     ],
 )  # fmt: skip
-def test_a_bad_policy_is_named(item: dict[str, Any], message: str) -> None:
+def test_a_policy_that_can_change_an_images_form_is_named(
+    items: list[dict[str, Any]], message: str
+) -> None:
     with pytest.raises(TrainError) as caught:
-        Policy([item], 16)
+        Policy(items, 16)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [PAD, CROP],
+        [PAD | {"p": 0.5}, CROP],
+        [{"op": "RandomScale", "p": 0.5}, {"op": "Resize", "height": 16, "width": 16}],
+        [{"op": "ToFloat"}, FLIP, {"op": "FromFloat", "dtype": "uint8"}],
+        [NORMALIZE | {"p": 0.0}],
+    ],
+)
+def test_a_policy_may_change_the_form_in_between(items: list[dict[str, Any]]) -> None:
+    assert Policy(items, 16).apply(IMAGES, 1).shape == IMAGES.shape
+
+
+@ENGINES
+def test_an_operation_that_changes_the_form_later_stops_the_training_with_one_sentence(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no probe has shown, in a worker process or on the device."""
+    engines = {
+        "albumentations": ("albumentations.HorizontalFlip.apply", lambda _, image, **__: image / 2),
+        "batched": ("pipeline.train.augment.damage.GaussianBlur.apply", lambda *_: torch.zeros(1)),
+    }
+    jaxtyping_config.update("jaxtyping_disable", True)
+    monkeypatch.setattr("pipeline.train.augment.per_image._probe", lambda *_: None)
+    monkeypatch.setattr(*engines[engine])
+    items = [FLIP] if engine == "albumentations" else [{"op": "GaussianBlur"}]
+    try:
+        with pytest.raises(TrainError) as caught:
+            train(tmp_path, config_of(engine=engine, augment=items))
+    finally:
+        jaxtyping_config.update("jaxtyping_disable", False)
+    message = str(caught.value)
+    assert message.startswith("augment: ")
+    assert ("found (16, 16, 3) float64" in message) or ("found torch.float32 of (1,)" in message)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "sizes"),
+    [
+        (5, 2, [3, 2]), (3, 2, [3]), (4, 2, [2, 2]), (2, 2, [2]), (4, 3, [2, 2]), (7, 3, [3, 2, 2]),
+        (65, 64, [33, 32]), (129, 64, [43, 43, 43]), (1, 2, [1]),
+    ],
+)  # fmt: skip
+def test_no_image_is_alone_in_its_batch(rows: int, batch_size: int, sizes: list[int]) -> None:
+    steps = Steps(np.arange(rows), config_of(batch_size=batch_size))
+    assert [len(steps[step]) for step in range(steps.per_epoch)] == sizes
+
+
+@ENGINES
+def test_an_odd_image_over_trains_where_the_last_features_are_one_pixel(
+    tmp_path: Path, engine: str
+) -> None:
+    """Batch normalisation raises where a channel has one value in all."""
+    config = config_of(network=TIMM, batch_size=2, engine=engine, epochs=1, warmup_epochs=0)
+    train(tmp_path, config, TrainingRows(np.arange(5), ALL_ROWS.inner))
 
 
 def test_the_eight_symmetries_are_all_different_and_undo_each_other() -> None:
@@ -378,7 +479,7 @@ def test_a_weights_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     config = config_of()
     model = build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3)
     for number in range(8):
-        save_model(tmp_path / str(number), model, config)
+        save_model(tmp_path / str(number), model, described(config, ["0", "1"]))
     assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
 
 
@@ -401,12 +502,201 @@ def test_a_device_that_is_not_there_is_named() -> None:
         choose_compute("cpu", "float16")
 
 
-def test_a_damaged_checkpoint_says_which_folder_to_delete(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(b"nonsense")
-    with pytest.raises(
-        TrainError, match=rf"cannot be read \(UnpicklingError\)\. Delete {tmp_path} to start afresh"
+def flip(content: bytearray, place: int) -> bytearray:
+    content[place % len(content)] ^= 1 << place % 8
+    return content
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classifier]:
+    """The folder of a run killed after two of three epochs, and the network of an unbroken one."""
+    folder = tmp_path_factory.mktemp("killed")
+    config = config_of(engine="batched")
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, config, stop_after=2)
+    return folder, train(folder / "unbroken", config)[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(partial(flip, place=place) for place in (0, 40, 5_000, 31_013, -700, -1)),
+        lambda content: content[:-1],
+        lambda content: content[:20],
+        lambda _: b"",
+        lambda _: b"nonsense",
+        lambda content: content + b"x",
+    ],
+)
+def test_a_damaged_checkpoint_is_said_and_gives_the_bytes_of_an_unbroken_run(
+    killed: tuple[Path, Classifier],
+    tmp_path: Path,
+    damage: Callable[[bytearray], bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "resume/checkpoint.pt"
+    shutil.copytree(killed[0] / "resume", file.parent)
+    file.write_bytes(damage(bytearray(file.read_bytes())))
+    found, _ = train(tmp_path, config_of(engine="batched"))
+    assert same(found, killed[1])
+    said = f"{file}: damaged (another SHA-256): the training starts from its beginning\n"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost", ["model", "average", "optimizer", "history", "best"])
+def test_a_checkpoint_without_a_part_is_one_sentence(tmp_path: Path, lost: str) -> None:
+    checkpoint = Checkpoint(tmp_path / "resume")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, config_of(engine="batched"), stop_after=1)
+    state = checkpoint.load(torch.device("cpu"))
+    assert state is not None
+    del state[lost]
+    checkpoint.save(state)
+    with pytest.raises(TrainError) as caught:
+        train(tmp_path, config_of(engine="batched"))
+    assert str(caught.value) == (
+        f"{checkpoint.folder}: expected a state of this training, found another one (KeyError: "
+        f"'{lost}'). Delete the folder to start from the beginning"
+    )
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No process may write beyond so many bytes of a file, as with `ulimit -f`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None:
+    checkpoint, device = Checkpoint(tmp_path), torch.device("cpu")
+    checkpoint.save({"weights": torch.zeros(9)})
+    with largest_file(10_000), pytest.raises(DiskError, match="larger than this system allows"):
+        checkpoint.save({"weights": torch.zeros(9_000)})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert len((checkpoint.load(device) or {})["weights"]) == 9
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_a_disk_error(tmp_path: Path) -> None:
+    config = config_of()
+    model = build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3)
+    with (
+        largest_file(10_000),
+        pytest.raises(DiskError, match="larger than this system allows"),
+        new_folder(tmp_path / "fold0") as folder,
     ):
-        Checkpoint(tmp_path).load(torch.device("cpu"))
+        save_model(folder / "weights.safetensors", model, described(config, ["0", "1"]))
+    assert not list(tmp_path.iterdir())
+
+
+def no_shared_memory() -> AbstractContextManager[None]:
+    return largest_file(4_000)
+
+
+@contextmanager
+def in_each_worker(then: Callable[[], None]) -> Iterator[None]:
+    original = batches._start_worker
+
+    def start(number: int) -> None:
+        original(number)
+        then()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "_start_worker", start)
+        yield
+
+
+def no_more_open_files() -> AbstractContextManager[None]:
+    return in_each_worker(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)))
+
+
+@contextmanager
+def a_batch_that_cannot_be_sent() -> Iterator[None]:
+    """A thread of the worker sends batches: Python only prints its errors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches.Batches, "__getitem__", lambda *_: Lock())
+        yield
+
+
+def a_killed_worker() -> AbstractContextManager[None]:
+    return in_each_worker(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+@contextmanager
+def too_little_memory() -> Iterator[None]:
+    def fail(*_: Any) -> None:
+        np.empty(2**50)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "apply", fail)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("lack", "reason"),
+    [
+        (no_shared_memory, "RuntimeError: unable to resize file "),
+        (no_more_open_files, "RuntimeError: unable to open shared memory object"),
+        (a_batch_that_cannot_be_sent, "DataLoader worker (pid"),
+        (a_killed_worker, "DataLoader worker (pid"),
+        (too_little_memory, "Unable to allocate 8.00 PiB for an array"),
+    ],
+)
+def test_what_a_machine_lacks_ends_a_training_with_what_to_change(
+    tmp_path: Path, lack: Callable[[], AbstractContextManager[None]], reason: str
+) -> None:
+    config = config_of(batch_size=64)
+    started = time.monotonic()
+    with lack(), pytest.raises((RuntimeError, MemoryError, OSError)) as caught:
+        train(tmp_path, config)
+    assert time.monotonic() - started < 30
+    sentence = describe_shortage(caught.value, config)
+    assert sentence is not None
+    assert sentence.startswith("this machine ran out of memory or another resource: ")
+    assert reason in sentence
+    assert "lower batch_size (now 64), or set engine: batched, which has no loader" in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("a bug"),
+        ImportError("no module"),
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError(),
+    ],
+)
+def test_another_error_is_no_shortage(error: Exception) -> None:
+    assert describe_shortage(error, config_of()) is None
+
+
+def test_the_same_training_runs_once_and_the_second_names_the_first(tmp_path: Path) -> None:
+    lock = tmp_path / ".resume/one-fold0.lock"
+    code = (
+        "import sys, time, pathlib\n"
+        "from pipeline.train.checkpoint import hold_lock\n"
+        "with hold_lock(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True); time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", code, str(lock)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        for _ in range(2):
+            with pytest.raises(TrainError) as caught, hold_lock(lock):
+                pass
+            assert str(caught.value) == (
+                f"the same training already runs, as process {first.pid} says in {lock}. Wait for "
+                "it, or end it; then run the same command again"
+            )
+        first.kill()
+    with hold_lock(lock):
+        assert lock.read_text() == str(os.getpid())
+    assert not lock.exists()
 
 
 def test_the_checkpoints_key_changes_with_parameters_files_and_the_code_of_the_whole_folder(
@@ -451,28 +741,32 @@ def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
     config = config_of(network=network)
     model = build_model(config.network, one_of(3), 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
     model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))  # moves the running means
-    save_model(tmp_path / "kept.safetensors", model, config)
-    again, classes = load_model(tmp_path / "kept.safetensors")
-    assert classes == ["a", "b", "007"]
+    save_model(tmp_path / "kept.safetensors", model, described(config, ["a", "b", "007"]))
+    again, description = load_model(tmp_path / "kept.safetensors")
+    assert description == described(config, ["a", "b", "007"])
     assert not again.training
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(again(images), model.eval()(images))
 
 
-@pytest.mark.parametrize("start", [{"pretrained": True}, {"weights": "gone.safetensors"}])
+@pytest.mark.parametrize(
+    "start", [{"pretrained": True}, {"weights": {"file": "gone.safetensors", "sha256": "0" * 64}}]
+)
 def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: dict[str, Any]
 ) -> None:
     model = build_model(config_of(network=TIMM).network, one_of(2), 32, [0.0] * 3, [1.0] * 3)
-    save_model(tmp_path / "kept.safetensors", model, config_of(network=TIMM | start))
+    description = described(config_of(network=TIMM | start), ["0", "1"])
+    save_model(tmp_path / "kept.safetensors", model, description)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     load_model(tmp_path / "kept.safetensors")
 
 
 def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path: Path) -> None:
     config, path = config_of(network=VGG), tmp_path / "some.safetensors"
-    save_model(path, build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3), config)
+    description = described(config, ["0", "1"])
+    save_model(path, build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3), description)
     whole, tensors = path.read_bytes(), load_file(path)
     expected = f"{path}: expected a network of this pipeline, found "
 
@@ -488,14 +782,64 @@ def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path:
         assert refused().startswith(f"{expected}no safetensors file: ")
     save_file(tensors, path, {"format": "pt"})
     assert refused() == (
-        f"{expected}another network's weights (metadata: format). "
-        "Name a weights.safetensors of `python -m pipeline train`"
+        f"{expected}another network's weights (metadata: format). Train it again: dvc repro"
     )
-    wider = {"network": VGG | {"width": 8}, "classes": ["0", "1"]}
-    for described, message in (
+    wider = description.model_dump() | {"network": VGG | {"width": 8}}
+    older = {"network": VGG, "classes": ["0", "1"]}
+    for other, message in (
         ({}, "an unknown description (metadata: model)"),
+        (older, "an unknown description (metadata: model)"),
         (wider | {"more": 1}, "an unknown description (metadata: model)"),
         (wider, "tensors that are not of vgg: "),
     ):
-        save_file(tensors, path, {"model": json.dumps(described)})
+        save_file(tensors, path, {"model": json.dumps(other)})
         assert refused().startswith(f"{expected}{message}")
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "gone": lambda _: None,
+    "empty": lambda _: b"",
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "random": lambda whole: np.random.default_rng(0).bytes(len(whole)),
+}
+STORE = [f"data/store/{name}" for name in ("train.npy", "test.npy", "train.csv", "test.csv")]
+TABLES = [*STORE, "data/store/competition.json", "folds/folds.csv"]
+READ = {
+    "train": [*TABLES, "data/store/decoding.json"],
+    "ensemble": [
+        *TABLES,
+        *(f"models/two/fold1/{name}" for name in ("weights.safetensors", "oof.csv", "test.csv")),
+        "data/store/sample_submission.csv",
+    ],
+    "predict": ["models/two/fold1/weights.safetensors", "submissions/tiny.json"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", READ)
+def test_a_damaged_file_is_named_by_what_reads_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/store", "folds", "models", "submissions"):
+        shutil.copytree(trained / name, name)
+    shutil.copy(trained / "params.yaml", "params.yaml")
+    (tmp_path / "new").mkdir()
+    config = read_config(Path("params.yaml"))
+    run: dict[str, Callable[[], None]] = {
+        "train": lambda: stage.run(config.train, "one", 0),
+        "ensemble": lambda: ensemble.run(config.ensemble, ["one", "two"], [0, 1]),
+        "predict": lambda: predict_command.run(config, tmp_path / "new", tmp_path / "new.csv"),
+    }
+    outputs = digests(tmp_path, "models/**/*.*", "submissions/*")
+    for name in READ[command]:
+        file, whole = Path(name), Path(name).read_bytes()
+        for damage, change in DAMAGES.items():
+            damaged = change(whole)
+            file.unlink() if damaged is None else file.write_bytes(damaged)
+            with pytest.raises(PipelineError) as caught:
+                run[command]()
+            named = name, name.replace(".csv", ".npy")  # a table with too few rows for its array
+            assert any(each in str(caught.value) for each in named), (damage, str(caught.value))
+        file.write_bytes(whole)
+    assert digests(tmp_path, "models/**/*.*", "submissions/*") == outputs

@@ -15,9 +15,10 @@ from pictures import fill, png, rows_of
 from project import copy_project, digests, run, stage
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, SubmissionError
+from pipeline.core.errors import ConfigError, OutputError, SubmissionError, TrainError
 from pipeline.core.files import sha256_of
 from pipeline.core.machine import cores
+from pipeline.core.ours import remember
 from pipeline.core.record import write_record
 from pipeline.download.config import (
     DownloadConfig,
@@ -27,6 +28,7 @@ from pipeline.download.config import (
     SyntheticSource,
 )
 from pipeline.params import read_config
+from pipeline.train.config import TimmNetwork
 from pipeline.winner import build as winner
 from pipeline.winner.machine import describe_machine
 from pipeline.winner.run import DEFAULTS, SETTINGS, read_settings
@@ -38,7 +40,7 @@ from pipeline.winner.run import DEFAULTS, SETTINGS, read_settings
 def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Everything that git is asked about, committed."""
     folder = tmp_path / "project"
-    fill(folder, dict.fromkeys(["LICENSE", "requirements.lock", "dvc.yaml", "pipeline/a.py"], b"a"))
+    fill(folder, dict.fromkeys(["LICENSE", "requirements.lock", "pipeline/a.py"], b"a"))
     make_ready(folder)
     with (folder / ".gitignore").open("a") as ignored:
         ignored.write("!/requirements.lock\n")
@@ -63,12 +65,11 @@ def test_code_that_is_in_no_commit_is_refused(ready: Path) -> None:
     code.write_text("another text\n")
     assert refused() == (
         "submissions/tiny.csv: the package would not repeat it: 1 files differ from the commit "
-        "(first: pipeline/a.py). Run: dvc repro, then git add --all, git commit, and this command "
-        "again"
+        "(first: pipeline/a.py). Run: git add --all && git commit; then this command again"
     )
     code.write_bytes(before)
     (ready / "pipeline/new.py").write_text("")
-    assert "repeat it: 1 files of the code are in no commit (first: pipeline/new.py). " in refused()
+    assert "repeat it: 1 inputs are in no commit (first: pipeline/new.py). Run: " in refused()
 
 
 def test_a_link_in_the_commit_is_refused(ready: Path) -> None:
@@ -97,31 +98,59 @@ def test_what_every_package_needs_must_be_in_the_commit(ready: Path, name: str) 
     git(ready, "rm", "--quiet", "--cached", name)
     (ready / ".gitignore").write_text((ready / ".gitignore").read_text() + f"/{name}\n")
     commit(ready)
-    assert f"repeat it: no commit holds {name}. " in refused()
+    assert f"repeat it: no commit holds {name}. Run: git add --force {name} && " in refused()
 
 
 def test_without_a_submission_or_git_the_command_says_so(ready: Path) -> None:
     shutil.rmtree(ready / ".git")
-    assert "repeat it: this is no git repository with a commit. " in refused()
+    assert f"repeat it: {ready}: is no git repository (a downloaded zip is none). " in refused()
     (ready / "submissions/tiny.csv").unlink()
     assert refused() == "submissions/tiny.csv: no such file. Run: dvc repro"
 
 
-@pytest.mark.parametrize("place", ["winner/tiny/mine.txt", "winner/tiny.zip"])
-def test_files_of_others_are_never_replaced(ready: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["winner/tiny/mine.txt", "winner/tiny/a/b", "winner/tiny.zip"])
+@pytest.mark.parametrize("beside", [{}, {"winner/tiny/entry_points.md": b"an earlier package"}])
+def test_files_of_others_are_never_replaced(
+    ready: Path, place: str, beside: dict[str, bytes]
+) -> None:
+    fill(ready, beside)
+    remember(*map(Path, beside))
     fill(ready, {place: b"mine"})
-    with pytest.raises(SubmissionError) as caught:
+    with pytest.raises(OutputError) as caught:
         winner.run(read_config(paths.PARAMS), Path("winner"))
-    assert str(caught.value).endswith(
-        ": expected nothing or an earlier package, found something else there. Name another "
-        "place: --output FOLDER"
-    )
+    assert str(caught.value).startswith(f"{place}: expected nothing there, or what this command")
     assert (ready / place).read_bytes() == b"mine"
 
 
-@pytest.mark.usefixtures("ready")
-def test_what_dvc_says_is_passed_on_where_it_cannot_answer() -> None:
-    assert refused().startswith("dvc status: ERROR: ")
+def test_what_dvc_says_is_passed_on_where_it_cannot_answer(ready: Path) -> None:
+    (ready / "dvc.yaml").write_text("stages: {}\n")
+    commit(ready)
+    assert "would not repeat it: dvc status: 'ensemble' does not exist as an output" in refused()
+
+
+def test_the_files_that_networks_start_from_are_packed_only_as_params_yaml_names_them(
+    ready: Path,
+) -> None:
+    config = read_config(paths.PARAMS)
+    assert winner._starts(config) == []
+
+    def starts(file: str, sha256: str) -> list[Path]:
+        network = {"family": "timm", "name": "resnet18", "pretrained": False, "dropout": 0.0}
+        start = TimmNetwork.model_validate(network | {"weights": {"file": file, "sha256": sha256}})
+        one = config.train.models["one"].model_copy(update={"network": start})
+        models = config.train.models | {"one": one}
+        train = config.train.model_copy(update={"models": models})
+        return winner._starts(config.model_copy(update={"train": train}))
+
+    (ready / "start").mkdir()
+    file = ready / "start/w.safetensors"
+    file.write_bytes(b"weights")
+    assert starts("start/w.safetensors", sha256_of(file)) == [Path("start/w.safetensors")]
+    with pytest.raises(TrainError, match=r"start/w.safetensors: expected the file with sha256 000"):
+        starts("start/w.safetensors", "0" * 64)
+    for outside in (str(file), "start/../start/w.safetensors"):
+        with pytest.raises(SubmissionError, match="expected a file in this folder, named relative"):
+            starts(outside, sha256_of(file))
 
 
 # The small files
@@ -245,8 +274,7 @@ def test_the_package_holds_what_kaggle_asks_for_and_no_raw_data(built: Path, pac
         assert fact in readme
     assert git(built, "rev-parse", "HEAD") in readme
     for path in (built / "data/raw").iterdir():
-        if path.name != "MANIFEST.json":
-            assert f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" in readme
+        assert f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" in readme
 
 
 @pytest.mark.slow
@@ -254,7 +282,14 @@ def test_the_same_commit_gives_the_same_bytes_and_the_zip_is_the_folder(
     built: Path, packed: Path, unpacked: Path
 ) -> None:
     first = (packed / "tiny.zip").read_bytes()
-    (packed / "tiny" / "more.txt").write_text("goes")
+    more = packed / "tiny" / "more.txt"
+    more.write_text("mine")
+    done = stage(built, "winner", "--output", str(packed))
+    assert done.returncode == 1
+    assert f"OutputError: {more}: expected nothing there" in done.stdout
+    assert more.read_text() == "mine"
+    more.unlink()
+    (packed / "tiny" / "LICENSE").unlink()
     done = stage(built, "winner", "--output", str(packed))
     assert done.returncode == 0, done.stdout
     assert (packed / "tiny.zip").read_bytes() == first
@@ -342,8 +377,9 @@ def test_code_that_was_changed_after_the_run_is_refused(built: Path, tmp_path: P
     done = stage(project, "winner", "--output", str(tmp_path / "packed"))
     assert done.returncode == 1
     assert (
-        "SubmissionError: submissions/tiny.csv: the package would not repeat it: 5 stages are out "
-        "of date (first: split: pipeline/split modified, train@one-0: pipeline/split modified, "
+        "SubmissionError: submissions/tiny.csv: the package would not repeat it: 6 stages are out "
+        "of date (first: params: pipeline/split modified, split: pipeline/split modified, "
+        "train@one-0: pipeline/split modified). Run: dvc repro"
     ) in done.stdout
     assert not (tmp_path / "packed").exists()
 

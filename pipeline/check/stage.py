@@ -6,6 +6,7 @@ The only stage that may read a solution. Nothing but the report depends on what 
 from pipeline.check.score import score_submission
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
+from pipeline.core.files import is_there
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
 from pipeline.scoring.card import read_card
@@ -26,7 +27,7 @@ def run(name: str, metric_name: str) -> None:
     counts = check_submission(submission, form)
     card = read_card(paths.card(name))
     solution = None
-    if paths.SOLUTION.is_file():
+    if is_there(paths.SOLUTION):
         solution = score_submission(
             submission, form, paths.SOLUTION, competition.label_column, metric
         )

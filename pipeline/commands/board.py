@@ -4,21 +4,22 @@ On a terminal: a table with a row for each, kept up to date. Elsewhere: a line e
 trainings' own output is in their logs.
 """
 
-import csv
 import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from pipeline.core import paths
+from pipeline.core.errors import TableError
 from pipeline.core.progress import say
+from pipeline.core.tables import read_csv
+from pipeline.core.terminal import console, make_table
 
 LOGS = paths.RESUME / "logs"
 _LINE_EVERY_S = 30.0
+_MOST_LEFT_S = 1e9
 _COLUMNS = ["model", "fold", "epoch", "loss", "accuracy", "images/s", "left"]
 
 
@@ -53,9 +54,9 @@ class Board:
     """Shows the progress of trainings on standard error while its block runs."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False)
-        live = Live(console=console, auto_refresh=False, transient=True)
-        self._live = live if console.is_terminal else None
+        to = console(error=True)
+        live = Live(console=to, auto_refresh=False, transient=True)
+        self._live = live if to.is_terminal else None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> "Board":
@@ -76,22 +77,16 @@ class Board:
         """A training has ended: a line that stays, above the table where there is one."""
         rows = _read_rows(training.live)
         accuracy = rows[-1].get("out_of_fold_accuracy") if rows else None  # missing if it failed
-        found = f", out-of-fold accuracy {float(accuracy):.4f}" if accuracy else ""
-        line = f"{training}: {how}{found} ({count})"
-        if self._live:
-            self._live.console.print(line, markup=False, soft_wrap=True)
-        else:
-            say(line)
+        found = "" if accuracy is None else f", out-of-fold accuracy {accuracy:.4f}"
+        say(f"{training}: {how}{found} ({count})")  # which Live prints above the table
 
     def show(self, running: list[Training], done: int, of: int) -> None:
         """Bring the table up to date, or say a line if it is time for one."""
         count = f"{done} of {of} done"
         if self._live:
-            table = Table(*_COLUMNS, box=None, caption=count, caption_justify="left")
-            for training in running:
-                figures = _figures(training)
-                table.add_row(*[figures.get(column, "") for column in _COLUMNS])
-            self._live.update(table, refresh=True)
+            found = [_figures(training) for training in running]
+            rows = [[figures.get(column, "") for column in _COLUMNS] for figures in found]
+            self._live.update(make_table(_COLUMNS, rows, caption=count), refresh=True)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             say("; ".join([count, *(_sentence(training) for training in running)]))
@@ -107,22 +102,25 @@ def _figures(training: Training) -> dict[str, str]:
     """The texts of a row by column; those of columns without a figure yet are missing."""
     rows = _read_rows(training.live)
     figures = {"model": training.model, "fold": str(training.fold)}
-    if not rows:
-        return figures | {"epoch": f"0/{training.epochs}"}
-    last = rows[-1]
-    figures["epoch"] = f"{last['epoch']}/{training.epochs}"
-    figures["loss"] = f"{float(last['loss']):.4f}"
-    figures["accuracy"] = f"{float(last['accuracy']):.4f}"
-    if seconds := [float(row["seconds"]) for row in rows if row["seconds"]]:
+    last = rows[-1] if rows else {}
+    figures["epoch"] = f"{last.get('epoch', 0):.0f}/{training.epochs}"
+    for name in ("loss", "accuracy"):
+        if name in last:
+            figures[name] = f"{last[name]:.4f}"
+    seconds = [row["seconds"] for row in rows if "seconds" in row]
+    if seconds and "images_per_s" in last:
         left_s = sum(seconds) / len(seconds) * (training.epochs - len(rows))
         left_s -= time.time() - training.live.stat().st_mtime  # this epoch began with the last row
-        figures["images/s"] = f"{float(last['images_per_s']):,.0f}"
-        figures["left"] = str(timedelta(seconds=round(max(0.0, left_s))))
+        figures["images/s"] = f"{last['images_per_s']:,.0f}"
+        figures["left"] = str(timedelta(seconds=round(min(max(0.0, left_s), _MOST_LEFT_S))))
     return figures
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
+def _read_rows(path: Path) -> list[dict[str, float]]:
+    """The numbers of each epoch; none where there is no table yet, or a damaged one."""
+    try:
+        table = read_csv(path)
+        rows = table.to_dict("records")
+        return [{str(key): float(text) for key, text in row.items() if text} for row in rows]
+    except (TableError, ValueError):
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))

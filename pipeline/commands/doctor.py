@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import requests
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
-from pipeline.core.errors import PipelineError, examples
-from pipeline.core.machine import cores
+from pipeline.core.errors import PipelineError, examples, shown
+from pipeline.core.machine import cores, free_memory
+from pipeline.core.terminal import print_line
 from pipeline.kaggle.credentials import Credentials, find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
+from pipeline.kaggle.transport import limits
+from pipeline.ledger.git import NOT_INSTALLED, find_unfinished
+from pipeline.ledger.git import explain as explain_git
 
 State = Literal["ok", "note", "problem"]
 Finding = tuple[State, str]
@@ -67,7 +71,7 @@ def print_report(lines: list[Line]) -> bool:
     """Print the findings as a table on standard output. True if there is nothing to fix."""
     width = max((len(line.name) for line in lines), default=0)
     for line in lines:
-        print(f"{line.state:<8} {line.name:<{width}}  {line.text}")
+        print_line(f"{line.state:<8} {line.name:<{width}}  {line.text}")
     return all(line.state != "problem" for line in lines)
 
 
@@ -86,10 +90,15 @@ def _examine_packages(lock: Path) -> Finding:
         return "note", f"{here}; no {lock.name} to compare with. Run: make lock"
     state: State = "ok"
     wrong = []
-    for line in lock.read_text(encoding="utf-8").splitlines():
+    for line in lock.read_text(encoding="utf-8", errors="replace").splitlines():
         if not line or line.startswith((" ", "#", "-")):
             continue
-        locked = Requirement(line.removesuffix("\\").strip())
+        text = line.removesuffix("\\").strip()
+        try:
+            locked = Requirement(text)
+        except InvalidRequirement:
+            fault = f"{lock.name}: expected a requirement, found {shown(text)}"
+            return "problem", f"{here}; {fault}. Run: git checkout -- {lock.name}"
         if locked.marker and not locked.marker.evaluate():  # for another machine
             continue
         found = _installed(locked.name)
@@ -122,7 +131,7 @@ def _examine_device() -> Finding:
     except (ImportError, OSError, RuntimeError) as error:
         return "problem", f"PyTorch does not compute: {_first_line(str(error))}"
     precision = str(compute.dtype).removeprefix("torch.")
-    processor = f"{cores()} CPU cores"
+    processor = f"{cores()} CPU cores, {free_memory() / 2**30:.0f} GiB of memory free"
     if compute.device.type == "cuda":
         gpu = torch.cuda.get_device_properties(compute.device)
         return "ok", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {precision}; {processor}"
@@ -147,13 +156,17 @@ def _examine_disk(root: Path) -> Finding:
 
 
 def _examine_git(root: Path, environ: Mapping[str, str]) -> Finding:
-    fix = "Run: git init && git add --all && git commit -m start"  # harmless in a repository
     found, status = _ask(root, environ, "git", "status", "--porcelain")
     if not found:
-        return "problem", f"{_first_line(status)}. {fix}"
-    committed, commit = _ask(root, environ, "git", "rev-parse", "--short", "HEAD")
+        if shutil.which("git", path=environ.get("PATH")) is None:
+            return "problem", NOT_INSTALLED
+        return "problem", explain_git(status, root) or f"{_first_line(status)}. Run: git status"
+    committed, commit = _ask(root, environ, "git", "rev-list", "--abbrev-commit", "-1", "HEAD")
     if not committed:
-        return "note", f"no commit yet. {fix}"
+        return "note", explain_git(commit, root) or _first_line(commit)
+    _, git_folder = _ask(root, environ, "git", "rev-parse", "--absolute-git-dir")
+    if unfinished := find_unfinished(Path(git_folder)):
+        return "note", f"commit {commit}, a {unfinished} is not finished. Run: git status"
     if changed := [line[3:] for line in status.splitlines()]:
         return "note", (
             f"commit {commit}, files not committed: {len(changed)} {examples(changed)}; a score "
@@ -203,8 +216,9 @@ def _examine_network(environ: Mapping[str, str]) -> Finding:
     if proxy:  # with a scheme, so that `scrub` recognises a password in it
         route += f", through the proxy {proxy if '://' in proxy else f'http://{proxy}'}"
     try:
-        answer = requests.head(host, timeout=REACH_TIMEOUT_S, allow_redirects=False)
-    except OSError as error:
+        with limits(REACH_TIMEOUT_S, most_file_bytes=0):
+            answer = requests.head(host, allow_redirects=False)
+    except Exception as error:  # explain raises what neither an answer nor the network causes
         return "problem", f"{route}: {explain(error, '').sentence}"
     return "ok", f"{route} answers ({answer.status_code})"
 

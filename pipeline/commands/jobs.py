@@ -1,9 +1,9 @@
 """Several trainings side by side: the model × fold stages over this machine's cores or GPUs.
 
 `dvc repro` runs one stage after the other. Here each stage that is out of date is a process of
-its own, `dvc --wait-for-lock repro -s train@MEMBER-FOLD`: DVC's lock is held only while it reads
-and writes, not while the stage computes, and without --wait-for-lock the second one fails. DVC
-itself records what is done, so that the same command, or `dvc repro`, goes on from there.
+its own, `python -m pipeline repro -s train@MEMBER-FOLD`: DVC's lock, for which it waits, is held
+only while DVC reads and writes, not while the stage computes. DVC itself records what is done, so
+that the same command, or `dvc repro`, goes on from there.
 
 Each computes with `train.threads`, whatever runs beside it: on a CPU the number of threads decides
 the last bits of the weights, so any number of jobs gives the bytes of `dvc repro` alone. More
@@ -11,25 +11,23 @@ threads than cores wait for each other, up to fifty times slower than alone (doc
 by default there are as many jobs as cores and memory allow, or, on GPUs, one each.
 """
 
-import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import deque
 from pathlib import Path
 
-import psutil
-
+from pipeline.commands import repro
 from pipeline.commands.board import LOGS, Board, Training
 from pipeline.commands.processes import Processes
+from pipeline.core import paths
+from pipeline.core.competition import read_decoding
 from pipeline.core.errors import TrainError
-from pipeline.core.machine import cores
+from pipeline.core.machine import cores, free_memory
 from pipeline.core.progress import say
 from pipeline.train.config import TrainConfig
 
-_DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 _TRAINING_BYTES = 2 * 2**30
 """Memory of a training, measured at 64 px: 1.6 GB at its peak (`python -m benchmarks.train`)."""
 
@@ -40,13 +38,17 @@ def run(config: TrainConfig, asked: int | None) -> None:
     Raises TrainError that names each training that failed; the others are done. Ctrl-C, SIGTERM
     and SIGHUP end all of them first.
     """
+    for member in config.members:
+        network = config.models[member].network
+        if network.family == "timm" and network.weights is not None:
+            network.weights.check()  # also where DVC finds nothing to train: it knows the hash only
     left = find_stale(config)
     if not left:
         say("nothing to train: every model and fold is up to date")
         return
+    _check_augmentation(config, {training.model for training in left})
     gpus, threads = find_gpus(config.device), config.threads
-    free_bytes = psutil.virtual_memory().available
-    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_bytes), len(left))
+    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_memory()), len(left))
     shares = [share(gpus, threads, slot) for slot in range(jobs)]
     text = f"{jobs} at a time, {threads} thread{'s' * (threads > 1)} each"
     text += f", GPU {', '.join(sorted(gpus[:jobs]))}" if gpus else ""
@@ -60,6 +62,18 @@ def run(config: TrainConfig, asked: int | None) -> None:
         )
 
 
+def _check_augmentation(config: TrainConfig, members: set[str]) -> None:
+    """Raise TrainError for what each fold would stop at, once, before any of them trains."""
+    from pipeline.train.batches import make_policy
+
+    size_px = read_decoding(paths.DECODING).size_px
+    for member in sorted(members):
+        try:
+            make_policy(config.models[member], size_px)
+        except TrainError as error:
+            raise TrainError(f"{paths.PARAMS}: train.models.{member}: {error}") from error
+
+
 def find_stale(config: TrainConfig) -> list[Training]:
     """The trainings that DVC would run or restore; stages before them are brought up to date."""
     wanted = [
@@ -67,10 +81,10 @@ def find_stale(config: TrainConfig) -> list[Training]:
         for member in config.members
         for fold in config.folds
     ]
-    stale = _ask_dvc()
+    stale = repro.find_stale("train")
     if stale - {training.stage for training in wanted}:
-        _run_stages_before()
-        stale = _ask_dvc()
+        repro.reproduce(["split"])  # with those before it, it makes all that the trainings read
+        stale = repro.find_stale("train")
     return [training for training in wanted if training.stage in stale]
 
 
@@ -122,7 +136,7 @@ def train_side_by_side(left: list[Training], shares: list[dict[str, str]]) -> li
             while waiting and free:
                 training, slot = waiting.popleft(), free.popleft()
                 training.live.unlink(missing_ok=True)  # an earlier run's
-                command = [*_DVC, "repro", "--single-item", training.stage]
+                command = [sys.executable, "-m", "pipeline", "repro", "-s", training.stage]
                 processes.start(str(training), command, shares[slot], training.log)
                 running[str(training)] = training, slot, time.monotonic()
                 board.show_begin(training)
@@ -138,30 +152,11 @@ def train_side_by_side(left: list[Training], shares: list[dict[str, str]]) -> li
     return failed
 
 
-def _ask_dvc() -> set[str]:
-    """The stages, up to the trainings, that DVC would run or restore."""
-    status = [*_DVC, "status", "--json", "--with-deps", "train"]
-    done = subprocess.run(status, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        raise TrainError("dvc status failed, see above. Nothing was trained")
-    return set(json.loads(done.stdout))
-
-
-def _run_stages_before() -> None:
-    """The stage `split`, with those before it, makes everything that the trainings read."""
-    with Processes() as processes:
-        command = [sys.executable, "-m", "pipeline", "repro", "split"]
-        processes.start("stage split", command, {}, None)
-        while not (ended := processes.wait()):
-            pass
-    if any(ended.values()):
-        raise TrainError("a stage before the trainings failed, see above. Nothing was trained")
-
-
 def _reason(log: Path) -> str:
-    """The last error of the pipeline in the log, else DVC's, else its last line."""
+    """The last error of the stage in the log, else DVC's, else its last line."""
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    own = [line for line in lines if re.match(r"\w*(Error|Interrupt): ", line)]
-    of_dvc = [line for line in lines if line.startswith("ERROR: ")]
+    of_dvc = [line for line in lines if line.startswith("PipelineError: dvc repro: ")]
+    errors = [line for line in lines if re.match(r"\w*(Error|Interrupt): ", line)]
+    own = [line for line in errors if line not in of_dvc]
     return next(iter([*own[-1:], *of_dvc[-1:], *lines[-1:]]), "its log is empty")

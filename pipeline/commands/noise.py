@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import TableError
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.tables import write_table
 from pipeline.prepare.config import PrepareConfig
@@ -24,13 +25,15 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
 
     Only labels that another class beats are suggested, and none that was corrected before: there
     may be fewer. Raises TableError where the out-of-fold table and the store do not belong
-    together, or where `output` is a file that may contain a person's work.
+    together, or where `output` is a file that may contain a person's work; OutputError where the
+    earlier suggestions were changed.
     """
     if output.exists() and output != SUGGESTIONS:
         raise TableError(
             f"{output}: this file exists already, and it may contain reviewed corrections. Name "
             "another one with --output, or remove it"
         )
+    refuse_others(output, reserved=paths.OWN_FILES)
     task = read_competition(paths.COMPETITION).task
     noise = find_label_noise(read_rows(task, cuts=None))
     ranking = noise.ranking
@@ -42,6 +45,7 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
     reasons = [f"out-of-fold p(label)={value:.2f}" for value in suggested["probability_of_label"]]
     rows = suggested[["image_id", "label", "suggested"]].assign(reason=reasons)
     write_table(output, rows.set_axis(CORRECTION_COLUMNS, axis=1))
+    remember(output)
     say(
         f"{len(ranking)} labels: {ranking['doubtful'].sum()} contradicted by the out-of-fold "
         f"predictions; about {noise.wrong:.0f} are wrong ({noise.low:.0f} to {noise.high:.0f} over "

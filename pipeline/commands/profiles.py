@@ -17,12 +17,13 @@ PROFILES = Path("profiles")
 
 def list_profiles() -> list[tuple[str, str, bool]]:
     """Name, measured result (the file's first comment), and whether it is the one in use."""
-    current = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.is_file() else ""
+    current = paths.PARAMS.read_bytes() if paths.PARAMS.is_file() else b""
     found = []
     for path in sorted(PROFILES.glob("*.yaml")):
-        first = (text := path.read_text(encoding="utf-8")).partition("\n")[0]
+        content = path.read_bytes()
+        first = content.partition(b"\n")[0].decode(errors="replace")
         measured = first.removeprefix("#").strip() if first.startswith("#") else "not measured"
-        found.append((path.stem, measured, text == current))
+        found.append((path.stem, measured, content == current))
     return found
 
 

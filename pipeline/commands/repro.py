@@ -1,34 +1,148 @@
-"""`dvc repro` without the hints that DVC gives to somebody who types its commands.
+"""DVC as a library: `dvc repro` and `dvc status`, whatever another run does or a kill has left.
 
-No setting of DVC turns them off (`git add …`, `dvc config core.autostage true`, `dvc push`), and
-its --quiet hides its errors too. So DVC is used as a library here, with its loggers set to say
-what runs, and what fails.
+No setting of DVC turns off the hints that it gives to somebody who types its commands (`git add
+…`, `dvc config core.autostage true`, `dvc push`), and its --quiet hides its errors too: here its
+loggers say what runs, and what fails. Where DVC says that files are busy and a lock file is to be
+removed by hand, those who are at work are waited for, and those who are dead struck out.
 """
 
+import json
 import logging
+import os
+import re
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.core.errors import PipelineError
+import psutil
+
+from pipeline.core.errors import PipelineError, StageInterrupted
+from pipeline.core.files import new_file, write_text
 from pipeline.core.progress import say
+from pipeline.ledger.stages import explain_refusal
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+Result = TypeVar("Result")
+
+_TURN_S = 0.5
 
 
-def reproduce(stages: list[str]) -> None:
+def reproduce(stages: list[str], single_item: bool = False) -> None:
     """Rebuild what is out of date of these stages and those before them; without any, of all.
 
-    It waits for another DVC that works in this repository. Raises PipelineError where DVC fails.
+    single_item: these stages alone. Raises PipelineError where DVC fails.
     """
+    if not _with_dvc(lambda repo: repo.reproduce(stages or None, single_item=single_item)):
+        say("Data and pipelines are up to date.")
+
+
+def find_stale(stage: str) -> set[str]:
+    """Those of a stage and the stages before it that DVC would run or restore."""
+    return set(_with_dvc(lambda repo: repo.status(targets=[stage], with_deps=True)))
+
+
+def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
+    """Do something with DVC, after others that use the same files."""
     from dvc.exceptions import DvcException  # 1 s
+    from dvc.lock import LockError
     from dvc.repo import Repo
+    from dvc.utils.serialize import _common
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
     for runs in ("dvc.stage.run", "dvc.stage.cache"):  # "Running stage …", "… is cached"
         logging.getLogger(runs).setLevel(logging.INFO)
+    _common._dump_data = _dump_whole
     try:
         with Repo(_wait_for_lock=True) as repo:
-            rebuilt = repo.reproduce(stages or None)
-    except DvcException as error:
-        if str(error.__cause__).endswith("exited with 130"):  # Ctrl-C, which the stage has told
+            locks = Path(str(repo.tmp_dir))
+            while True:
+                _others_at_work(locks)
+                try:
+                    return work(repo)
+                except DvcException as error:
+                    if not isinstance(error.__cause__ or error, LockError):
+                        raise
+                    _wait_for_others(locks)
+    except (DvcException, sqlite3.Error) as error:
+        cause = str(error.__cause__ or "")
+        if cause.endswith("exited with 130"):  # Ctrl-C
+            raise StageInterrupted from error
+        if cause.endswith(f"exited with {-signal.SIGINT}"):  # before the stage could tell it
             raise SystemExit(130) from error
-        reason = f": {error.__cause__}" if error.__cause__ else ""
-        raise PipelineError(f"dvc repro: {error}{reason}") from error
-    if not rebuilt:
-        say("Data and pipelines are up to date.")
+        explain_refusal(error)
+        raise PipelineError(f"dvc repro: {error}{cause and ': '}{cause}") from error
+
+
+def _wait_for_others(locks: Path) -> None:
+    """Return when one of those at work has ended, or uses fewer files, or others."""
+    others = _others_at_work(locks)
+    names = [f"{_module(command)} (process {pid})" for pid, command in sorted(others)]
+    if names:
+        say(f"waiting for {', '.join(names)}: at work on the same files")
+    time.sleep(_TURN_S)
+    while others and _others_at_work(locks) == others:
+        time.sleep(_TURN_S)
+
+
+def _others_at_work(locks: Path) -> Counter[tuple[int, str]]:
+    """The processes that DVC's lock file names, with their commands: how many files each uses.
+
+    Those that are dead are struck out first. DVC does that too, but with a warning for each, not
+    where another process has got the number since, and not in a file that a kill has cut short.
+    """
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    path = locks / RWLOCK_FILE
+    kept: dict[str, dict[str, Any]] = {"write": {}, "read": {}}
+    with make_lock(str(locks / RWLOCK_LOCK), tmp_dir=str(locks), wait=True):
+        try:
+            found = json.loads(path.read_bytes())
+            for file, one in found.get("write", {}).items():
+                kept["write"] |= {file: one} if _is_at_work(one) else {}
+            for file, some in found.get("read", {}).items():
+                at_work = [one for one in some if _is_at_work(one)]
+                kept["read"] |= {file: at_work} if at_work else {}
+        except FileNotFoundError:
+            return Counter()
+        except (ValueError, LookupError, TypeError, AttributeError):
+            found = None
+        if kept != found:
+            write_text(path, json.dumps(kept))
+    holders = [*kept["write"].values(), *chain.from_iterable(kept["read"].values())]
+    return Counter((one["pid"], one["cmd"]) for one in holders)
+
+
+def _is_at_work(holder: dict[str, Any]) -> bool:
+    """Whether the process with this number is another one than this, and runs that command."""
+    if holder["pid"] == os.getpid():
+        return False
+    try:
+        words = psutil.Process(holder["pid"]).cmdline()
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+    return bool(words) and holder["cmd"].endswith(words[-1])
+
+
+def _module(command: str) -> str:
+    """A command as it was typed: DVC notes the file of the module that `python -m` has run."""
+    return re.sub(r"^.*/(\w+)/__main__\.py", r"python -m \1", command)
+
+
+def _dump_whole(path: str, data: Any, dumper: Callable[..., Any], **arguments: Any) -> None:
+    """Write YAML for DVC: whole or not at all, and the stages of dvc.lock by name, so that its
+    bytes do not depend on which of several trainings was done first."""
+    arguments.pop("fs", None)
+    if "stages" in data:
+        data["stages"] = dict(sorted(data["stages"].items()))
+    with new_file(Path(path)) as partial, partial.open("w", encoding="utf-8") as file:
+        dumper(data, file, **arguments)

@@ -3,11 +3,10 @@
 It reads what the stages wrote, and imports nothing heavy.
 """
 
-from rich.console import Console
-from rich.table import Table
-
 from pipeline.core import paths
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import is_there
+from pipeline.core.terminal import make_table, print_table
 from pipeline.params import Config
 from pipeline.scoring.card import Card, read_card
 from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
@@ -15,14 +14,13 @@ from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
 
 def run(config: Config) -> None:
     """Print the result. Raises PipelineError before a run, TableError on files that disagree."""
-    if not paths.LEADERBOARD.is_file() or not paths.card(config.ensemble.name).is_file():
-        raise PipelineError(f"{paths.LEADERBOARD}: nothing was made yet. Run: make run")
+    for path in (paths.LEADERBOARD, paths.card(config.ensemble.name)):
+        if not is_there(path):
+            raise PipelineError(f"{path}: nothing was made yet. Run: make run")
     card = read_card(paths.card(config.ensemble.name))
     leaderboard = read_leaderboard(paths.LEADERBOARD, card.metric.name)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _lines(config, card, leaderboard):
-        table.add_row(what, value)
-    Console(highlight=False, width=None if Console().is_terminal else 120).print(table)
+    lines = _lines(config, card, leaderboard)
+    print_table(make_table(["what", "value"], lines, header=False), width=120)
 
 
 def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ Stage `prepare` writes it; the report shows it, and the ledger explains scores w
 
 from typing import Literal
 
-from pipeline.core.record import Figure, Interval, Record
+from pipeline.core.record import Count, Figure, Interval, Real, Record
 
 Sameness = Literal["file", "pixels", "near"]
 """Equal files, else equal stored pixels, else pixels that nearly are."""
@@ -17,9 +17,9 @@ Where = Literal["train", "test", "both"]
 class SizeRange(Record):
     """A size of the originals, in pixels."""
 
-    min: float
-    median: float
-    max: float
+    min: Real
+    median: Real
+    max: Real
 
 
 class SplitAudit(Record):
@@ -28,12 +28,12 @@ class SplitAudit(Record):
     modes: by Pillow's names. other_files: what the archive holds beside images.
     """
 
-    rows: int
-    classes: dict[str, int]
-    groups: int
+    rows: Count
+    classes: dict[str, Count]
+    groups: Count
     width: SizeRange
     height: SizeRange
-    modes: dict[str, int]
+    modes: dict[str, Count]
     other_files: list[str]
 
 
@@ -67,13 +67,13 @@ class Cluster(Record):
 class DuplicateCounts(Record):
     """How many clusters there are. largest: number of images in one."""
 
-    clusters: int
-    images: int
-    largest: int
-    kind: dict[Sameness, int]
-    where: dict[Where, int]
-    conflicting_labels: int
-    spans_groups: int
+    clusters: Count
+    images: Count
+    largest: Count
+    kind: dict[Sameness, Count]
+    where: dict[Where, Count]
+    conflicting_labels: Count
+    spans_groups: Count
 
 
 class TwinPair(Record):
@@ -104,8 +104,8 @@ class Corrections(Record):
     """All training labels that a person changed, counted for each `old → new` in by_class."""
 
     file: str | None
-    count: int
-    by_class: dict[str, int]
+    count: Count
+    by_class: dict[str, Count]
     rows: list[Correction]
 
 
@@ -125,7 +125,7 @@ class Conflicts(Record):
 
     rule: Literal["keep", "exclude", "stop"]
     sentence: str
-    excluded: int
+    excluded: Count
     same_pixels: list[SamePixels]
     near: list[list[str]]
 

@@ -1,13 +1,14 @@
-"""data/store/competition.json: the competition's columns and task, for all later stages."""
+"""What later stages know of the competition and its images: two records in data/store/."""
 
 from pathlib import Path
+from typing import Literal
 
 from pipeline.core.record import Record, read_record
 from pipeline.core.task import Task
 
 
 class Competition(Record):
-    """What every later stage knows of the competition.
+    """The columns and the task, for all later stages.
 
     id_column, label_column: of the sample submission.
     """
@@ -15,6 +16,23 @@ class Competition(Record):
     id_column: str
     label_column: str
     task: Task
+
+
+class Decoding(Record):
+    """How an image becomes a row of the store's arrays. A network must see new images made so, too:
+    its weights file says the same, whatever stands in params.yaml by then.
+
+    The fields are those of section `prepare`. Its max_side_px is a limit, and changes no pixel.
+    """
+
+    size_px: int
+    fit: Literal["stretch", "pad"]
+    bits: int | None
+
+
+def read_decoding(path: Path) -> Decoding:
+    """What `prepare` wrote. Raises TableError where it is missing or in another shape."""
+    return read_record(path, Decoding, "prepare")
 
 
 def read_competition(path: Path) -> Competition:

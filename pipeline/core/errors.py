@@ -70,13 +70,33 @@ class ReproduceError(PipelineError):
     """A recorded submission cannot be rebuilt."""
 
 
+class OutputError(PipelineError):
+    """A result would replace a file that the pipeline did not make."""
+
+
 class DiskError(PipelineError):
     """No space left, or no right to write."""
+
+
+class StageInterrupted(SystemExit):
+    """Ctrl-C, which the stage has told: nobody has to say it again."""
+
+    def __init__(self) -> None:
+        super().__init__(130)
 
 
 def examples(items: list[str], most: int = 3) -> str:
     """The first few items, for a message: "(first: a, b, c)"."""
     return f"(first: {', '.join(items[:most])})"
+
+
+def shown(value: object, most: int = 80) -> str:
+    """The start of a value of unknown origin, for a message."""
+    part = value[:most] if isinstance(value, str | bytes) else value
+    try:
+        return repr(part)[:most]
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, a list in itself
+        return f"a huge {type(value).__name__}"
 
 
 Requirement = tuple[str, list[str], str]

@@ -1,18 +1,26 @@
 """Files that appear whole or not at all.
 
-A file or folder is written beside its final place as `.NAME.partial` and renamed when it is
-complete; the next run removes what a killed one has left.
+A file or folder is written beside its final place as `.NAME.PROCESS.partial` and renamed when it
+is complete. What a killed process has left is removed by the next one that writes there.
 """
 
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core.errors import DiskError
+import psutil
+
+from pipeline.core.errors import DiskError, TableError
+
+MOST_BYTES = 2**28
+"""Of a file that is read whole: the audit of a million images has half of it."""
+
+_PARTIAL = re.compile(r"\.(?P<name>.+?)(\.old)?(\.(?P<process>[0-9]+))?\.partial")
 
 _DISK_ERRNOS = {
     errno.ENOSPC: "no space left on the disk",
@@ -30,9 +38,9 @@ def new_file(path: Path) -> Iterator[Path]:
     On any exception `path` stays as it was.
     Raises DiskError where the disk is full or may not be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    with _disk_errors_named(path):
+    with disk_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial_of(path)
         try:
             yield partial
             with partial.open("rb") as written:
@@ -49,16 +57,29 @@ def new_folder(path: Path) -> Iterator[Path]:
     On any exception `path` stays as it was.
     Raises DiskError where the disk is full or may not be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    with _disk_errors_named(path):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with disk_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial_of(path)
+        partial.mkdir()
         try:
             yield partial
-            shutil.rmtree(path, ignore_errors=True)
-            partial.rename(path)
+            _replace_folder(path, partial)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes have left half-written in a folder; name: of that file alone."""
+    for partial in sorted(folder.glob(".*.partial")):
+        found = _PARTIAL.fullmatch(partial.name)
+        if not found or (name is not None and found["name"] != name):
+            continue
+        if found["process"] and _is_at_work(int(found["process"]), partial):
+            continue
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,14 +88,76 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything has this name. A folder or a broken link in the place of a file is no
+    absent file: who reads it names the fault."""
+    return path.exists() or path.is_symlink()
+
+
+def read_whole(path: Path, remedy: str) -> bytes:
+    """A file's bytes. remedy: the command that makes it again.
+
+    Raises TableError where it is missing, no file, unreadable, or too large to be what it should.
+    """
+    if not path.is_file():
+        found = f"{path}: no such file"
+        if path.exists():
+            found = f"{path}: expected a file, found something else. Move it away"
+        raise TableError(f"{found}. Run: {remedy}")
+    try:
+        with path.open("rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                raise TableError(
+                    f"{path}: expected at most {MOST_BYTES:,} bytes, found {size:,}. Run: {remedy}"
+                )
+            return file.read()
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {error.strerror}. Run: ls -l {path}") from error
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _partial_of(path: Path) -> Path:
+    remove_abandoned(path.parent, path.name)
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _is_at_work(process: int, partial: Path) -> bool:
+    """Whether the process that wrote a file or folder still runs; another may have its number."""
+    if process == os.getpid():
+        return False  # this process has yet to begin
+    try:
+        started: float = psutil.Process(process).create_time()  # to about a second
+        return started <= partial.lstat().st_ctime + 5
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _replace_folder(path: Path, partial: Path) -> None:
+    """Move a complete folder to its place. A link there is replaced, and what it leads to stays."""
+    if path.is_symlink() or not path.exists():
+        path.unlink(missing_ok=True)
+        partial.rename(path)
+        return
+    old = path.with_name(f".{path.name}.old.{os.getpid()}.partial")
+    path.rename(old)
+    try:
+        partial.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
-def _disk_errors_named(path: Path) -> Iterator[None]:
+def disk_errors_named(path: Path) -> Iterator[None]:
+    """Raise DiskError, with the path, for an error of the disk in the block."""
     try:
         yield
     except OSError as error:

@@ -1,25 +1,25 @@
 """folds/summary.json: size and balance of the folds. `split` writes it, the report shows it."""
 
-from pipeline.core.record import Figure, Record
+from pipeline.core.record import Count, Figure, Record
 
 
 class FoldBalance(Record):
     """One fold. classes: number of rows of each class. shares: the same over `rows`."""
 
-    fold: int
-    repeat: int
-    rows: int
-    groups: int
-    classes: dict[str, int]
+    fold: Count
+    repeat: Count
+    rows: Count
+    groups: Count
+    classes: dict[str, Count]
     shares: dict[str, Figure]
 
 
 class FoldSummary(Record):
     """All folds. groups: before clusters of duplicates joined some of them."""
 
-    images: int
-    groups: int
-    groups_joined_by_duplicates: int
+    images: Count
+    groups: Count
+    groups_joined_by_duplicates: Count
     folds: list[FoldBalance]
 
     @property

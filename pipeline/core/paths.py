@@ -1,18 +1,26 @@
 """Where everything lies, relative to the repository's root, where every command runs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 REQUIREMENTS = Path("requirements.lock")
 
 RAW = Path("data/raw")
 """The competition's files as they came. Immutable."""
 
+DOWNLOADED = Path("data/.download")
+"""The complete files of an interrupted download, on the disk where they will be. Not an output."""
+
 HIDDEN = Path("data/hidden")
 """Hidden from competitors: only `check` may read it."""
 
 SOLUTION = HIDDEN / "solution.csv"
+
+CHECKED = Path("data/params.txt")
+"""Says that params.yaml was checked; every stage comes after it."""
 
 STORE = Path("data/store")
 TRAIN_IMAGES = STORE / "train.npy"
@@ -20,6 +28,7 @@ TEST_IMAGES = STORE / "test.npy"
 TRAIN_TABLE = STORE / "train.csv"
 TEST_TABLE = STORE / "test.csv"
 COMPETITION = STORE / "competition.json"
+DECODING = STORE / "decoding.json"
 SAMPLE_SUBMISSION = STORE / "sample_submission.csv"
 AUDIT = Path("data/audit.json")
 
@@ -35,9 +44,15 @@ LIVE = Path("live")
 ENSEMBLE_OOF = Path("ensemble/oof.csv")
 LEADERBOARD = Path("reports/leaderboard.json")
 REPORT = Path("reports/index.html")
+FIGURES = Path("reports/metrics.json")
+CONFUSION = Path("reports/confusion.csv")
+RELIABILITY = Path("reports/reliability.csv")
 
 LEDGER = Path("submissions/ledger.csv")
 """What became of each file that was submitted. Not an output."""
+
+OWN_FILES = (PARAMS, DVC_YAML, DVC_LOCK, REQUIREMENTS, LEDGER)
+"""Outside of pipeline/; no stage makes them."""
 
 
 def model_folder(member: str, fold: int) -> Path:
@@ -56,3 +71,12 @@ def submission(name: str) -> Path:
 
 def card(name: str) -> Path:
     return Path("submissions") / f"{name}.json"
+
+
+def outputs(name: str, members: Iterable[str], folds: Iterable[int]) -> list[Path]:
+    """What the stages remove or replace: their outputs in dvc.yaml, and the folders of progress."""
+    models = [model_folder(member, fold) for member in members for fold in folds]
+    ensemble = [submission(name), card(name), ENSEMBLE_OOF]
+    report = [LEADERBOARD, REPORT, FIGURES, CONFUSION, RELIABILITY]
+    data = [RAW, HIDDEN, STORE, AUDIT, CHECKED, FOLDS, FOLDS_SUMMARY]
+    return [*data, *models, *ensemble, *report, DOWNLOADED, RESUME, LIVE]

@@ -7,25 +7,29 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn
+
+from pipeline.core.terminal import console, print_line, printable
 
 Item = TypeVar("Item")
 
 _LINE_EVERY_S = 10.0
+_COLUMNS = Progress.get_default_columns()[1:]
+"""Without the description, which is not markup here."""
 
 
 def say(text: str) -> None:
     """One plain line on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    print_line(text, error=True)
 
 
 def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     """Yield `items` while showing how many of `total` are done."""
-    console = Console(stderr=True, highlight=False)
-    if console.is_terminal:
-        with Progress(console=console, transient=True) as progress:
-            yield from progress.track(items, total=total, description=what)
+    to = console(error=True)
+    if to.is_terminal:
+        columns = (TextColumn("{task.description}", markup=False), *_COLUMNS)
+        with Progress(*columns, console=to, transient=True) as progress:
+            yield from progress.track(items, total=total, description=printable(what))
         return
     started = last = time.monotonic()
     for done, item in enumerate(items, start=1):

@@ -7,18 +7,30 @@ such a file by string keys.
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.core.errors import TableError
-from pipeline.core.files import write_text
+from pipeline.core.errors import TableError, shown
+from pipeline.core.files import read_whole, write_text
 
 
 def _round(value: object) -> object:
     return round(value, 6) if isinstance(value, float) else value
 
 
-Figure = Annotated[float, BeforeValidator(_round)]
+Real = Annotated[float, Field(ge=-1e9, le=1e9)]
+"""A number with all its digits."""
+
+Figure = Annotated[Real, BeforeValidator(_round)]
 """A number for people: six digits after the point."""
+
+Level = Annotated[Real, Field(gt=0, lt=1)]
+"""A probability that is neither 0 nor 1."""
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A count, or the number of a fold."""
+
+Some = Annotated[Count, Field(ge=1)]
+"""A count that is not 0."""
 
 Interval = tuple[Figure, Figure]
 """Lower and upper end."""
@@ -43,19 +55,19 @@ def read_record(path: Path, kind: type[R], stage: str) -> R:
 
     Raises TableError where the file is missing, no JSON, or in another shape.
     """
-    if not path.is_file():
-        raise TableError(f"{path}: no such file. Run: dvc repro {stage}")
-    return parse_record(path, path.read_bytes(), kind, stage)
+    return parse_record(path, read_whole(path, f"dvc repro {stage}"), kind, stage)
 
 
 def parse_record(place: Path | str, text: bytes, kind: type[R], stage: str) -> R:
     """The record in a file's bytes; place: what an error names."""
     try:
-        return kind.model_validate_json(text)
+        return kind.model_validate_json(text, strict=True)  # 80 is a count, "80" is not
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
+        fault = f"{first['msg']}, found {shown(first['input'])}"
+        if first["type"] == "value_error":  # of a validator, whose text says what was found
+            fault = str(first["ctx"]["error"])
         raise TableError(
-            f"{place}: {f'{where}: ' if where else ''}{first['msg']}, found "
-            f"{repr(first['input'])[:80]}. Run: dvc repro --force {stage}"
+            f"{place}: {f'{where}: ' if where else ''}{fault}. Run: dvc repro --force {stage}"
         ) from error

@@ -5,7 +5,8 @@ row, gives a wrong submission without any error. Text is never converted: the id
 class NA stay what they are.
 """
 
-import warnings
+import csv
+import io
 from collections import Counter
 from pathlib import Path
 
@@ -38,37 +39,81 @@ Fold numbers are unique over the repeats. The rows with fold k are those that fo
 are scored on; they are trained on the other rows of the same repeat.
 """
 
+_KEYS = {tuple(IMAGE_COLUMNS): ["image_id"], tuple(FOLD_COLUMNS): ["image_id", "repeat"]}
+_WHOLE_NUMBERS = {"width", "height", "repeat", "fold"}
+
+MOST_COLUMNS = 10_000
+"""Of a CSV: the sample submission may have one for each class."""
+
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order.
 
-    Raises TableError on a missing file, other columns, no rows, or an invalid line.
+    Raises TableError on a missing file, other columns, no rows, an invalid line, and in the tables
+    above on an id that stands twice or a number that is none.
     """
     table = read_csv(path)
     if list(table.columns) != columns:
         raise TableError(f"{path}: expected the columns {columns}, found {list(table.columns)}")
     if table.empty:
         raise TableError(f"{path}: expected rows, found none")
+    for name in sorted(_WHOLE_NUMBERS & set(columns)):
+        if wrong := table[name][~table[name].str.fullmatch("[0-9]{1,9}")].tolist():
+            raise TableError(f"{path}: expected whole numbers in {name}, found {wrong[0][:80]!r}")
+    if key := _KEYS.get(tuple(columns)):
+        twice = table[table.duplicated(key)]["image_id"].tolist()
+        if twice:
+            raise TableError(f"{path}: {len(twice)} ids stand twice {examples(twice)}")
     return table
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Read any CSV as text: nothing is turned into a number or a missing value.
 
-    Raises TableError for a missing file, and for a line with more fields than the header.
+    Raises TableError, with the line, for a missing file, and wherever pandas would guess or drop
+    something: other characters than UTF-8's, NUL, a quote that is not closed or stands inside text,
+    a line break inside quotes, more or fewer fields than the header has, a column name twice.
     """
     if not path.is_file():
         raise TableError(f"{path}: no such file. Run: dvc repro")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops surplus fields
-        try:
-            return pd.read_csv(
-                path, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False
-            )
-        # ValueError: pandas' parser errors and an encoding that is not UTF-8.
-        except (ValueError, pd.errors.ParserWarning) as error:
-            reason = " ".join(str(error).split())
-            raise TableError(f"{path}: not a CSV file with a header: {reason}") from error
+    text = _read_text(path)
+    sound, rows = 0, 0  # lines, and those that are not blank, without the header
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, [])
+        if not header or len(header) > MOST_COLUMNS:
+            raise ValueError(f"expected 1 to {MOST_COLUMNS:,} columns, found {len(header):,}")
+        if repeated := first_repeated([name for name in header if name]):
+            raise ValueError(f"expected each column name once, found {repeated[0]!r} twice")
+        sound = 1
+        for row in reader:
+            if reader.line_num != sound + 1:
+                raise ValueError("a line break inside quotes: is a quote not closed?")
+            if row:  # pandas skips blank lines, too
+                rows += 1
+                if len(row) != len(header):
+                    raise ValueError(f"expected {len(header)} fields, found {len(row)}")
+            sound += 1
+        table = pd.read_csv(io.StringIO(text), dtype=str, na_filter=False, index_col=False)
+        if len(table) != rows:
+            raise ValueError(f"expected {rows} rows, found {len(table)}")
+    except (ValueError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise TableError(f"{path}: not a CSV file: line {sound + 1}: {reason}") from error
+    return table
+
+
+def _read_text(path: Path) -> str:
+    content = path.read_bytes()
+    place, fault = content.find(b"\0"), "a NUL character"
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place, fault = error.start, f"not UTF-8 ({error.reason})"
+    if place >= 0:
+        line = content.count(b"\n", 0, place) + 1
+        raise TableError(f"{path}: not a CSV file: line {line}: {fault}")
+    return text
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

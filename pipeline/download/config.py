@@ -2,9 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from pipeline.core.errors import KaggleError
 from pipeline.core.section import Section
+from pipeline.kaggle.slug import competition_slug
+
+
+def _has_slug(competition: str) -> str:
+    try:
+        competition_slug(competition)
+    except KaggleError as error:
+        raise ValueError(str(error).removeprefix("competition: ")) from None
+    return competition
 
 
 class SyntheticSource(Section):
@@ -48,7 +58,7 @@ class KaggleSource(Section):
     """A competition on Kaggle, through the official client."""
 
     source: Literal["kaggle"]
-    competition: Annotated[str, Field(min_length=1)]
+    competition: Annotated[str, AfterValidator(_has_slug)]
     """Its slug, or its URL."""
 
 

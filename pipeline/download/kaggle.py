@@ -9,7 +9,6 @@ continues with the rest, as long as Kaggle's listing is the same.
 import json
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -18,23 +17,30 @@ from urllib.parse import unquote
 
 from pipeline.core.errors import ArchiveError, KaggleError, examples
 from pipeline.core.files import new_file, write_text
+from pipeline.core.names import require_storable
 from pipeline.core.progress import say
-from pipeline.core.tables import first_repeated
-from pipeline.kaggle.client import Kaggle, RemoteFile, competition_slug
-from pipeline.raw.archive import check_archive
+from pipeline.kaggle.answers import RemoteFile
+from pipeline.kaggle.client import Kaggle
+from pipeline.kaggle.slug import competition_slug
+from pipeline.raw.archive import check_archive, open_archive, read_member
 from pipeline.raw.roles import is_csv, is_zip
 
 MOST_FILES = 40
 """With more, or with files in folders, everything comes as one zip: Kaggle limits calls."""
 
 _TRIES = 3
+_BY_HAND = (
+    "Download the files by hand, choose and rename them, and set "
+    "download: {source: local, folder: …} in params.yaml"
+)
 
 
 def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: Path) -> None:
     """Put all files of a competition into `raw`, an empty folder.
 
     competition: slug or address. staging: keeps complete files between runs; removed at the end.
-    Raises KaggleError where Kaggle refuses, or sends a file damaged every time.
+    Raises KaggleError where Kaggle refuses, sends a file damaged every time, or names one as no
+    file can be named.
     """
     slug = competition_slug(competition)
     files = kaggle.list_files(slug)
@@ -44,13 +50,14 @@ def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: P
     if len(files) > MOST_FILES or any(PurePosixPath(file.name).name != file.name for file in files):
         say(f"{slug}: {len(files)} files, as one zip")
         bundle = RemoteFile(f"{slug}.zip", None, "")
-        _fetch(bundle, complete, partial(kaggle.download_bundle, slug))
+        _fetch(bundle, complete, partial(kaggle.download_bundle, slug, files))
         _copy_tables(complete / bundle.name, files, complete)
     else:
+        require_storable(KaggleError, slug, [file.name for file in files], _BY_HAND)
         for file in files:
             size = f", {file.bytes / 1e6:.1f} MB" if file.bytes else ""
             say(f"{slug}: {file.name}{size}")
-            _fetch(file, complete, partial(kaggle.download_file, slug, file.name))
+            _fetch(file, complete, partial(kaggle.download_file, slug, file))
     for path in sorted(complete.iterdir()):
         path.rename(raw / path.name)
     shutil.rmtree(staging)
@@ -69,7 +76,7 @@ def _resume(staging: Path, files: list[RemoteFile]) -> Path:
     """The folder of complete files, with those of an earlier run if Kaggle lists the same."""
     listing = json.dumps([asdict(file) for file in files], indent=2)
     known = staging / "listing.json"
-    if not known.is_file() or known.read_text(encoding="utf-8") != listing:
+    if not known.is_file() or known.read_bytes() != listing.encode():
         shutil.rmtree(staging, ignore_errors=True)
         write_text(known, listing)
     complete = staging / "complete"
@@ -103,10 +110,13 @@ def _fetch(file: RemoteFile, complete: Path, download: Callable[[Path], None]) -
 def _arrived(folder: Path, file: RemoteFile) -> Path:
     """The file that the client wrote, under whatever name; unwrapped where Kaggle zipped it."""
     name = PurePosixPath(file.name).name
-    (found,) = [path for path in folder.iterdir() if path.suffix != ".kaggle-partial"]
+    everything = [path for path in folder.iterdir() if path.suffix != ".kaggle-partial"]
+    if len(everything) != 1 or not everything[0].is_file():
+        raise ArchiveError(f"expected one file, found {[path.name for path in everything]}")
+    found = everything[0]
     if unquote(found.name) == f"{name}.zip":
         check_archive(found)
-        with zipfile.ZipFile(found) as wrapped, new_file(folder / name) as whole:
+        with open_archive(found) as wrapped, new_file(folder / name) as whole:
             if wrapped.namelist() != [name]:
                 raise ArchiveError(f"expected {name} alone in its zip, found {wrapped.namelist()}")
             with wrapped.open(name) as member, whole.open("wb") as out:
@@ -130,8 +140,9 @@ def _verify(path: Path, file: RemoteFile) -> None:
 
 def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
     """Check a bundle's list of files; copy its CSVs beside it (prepare reads images in the zip)."""
-    with zipfile.ZipFile(bundle) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    with open_archive(bundle) as archive:
+        members = [info for info in archive.infolist() if not info.is_dir()]
+        sizes = {info.filename: info.file_size for info in members}
         missing = [
             file.name
             for file in files
@@ -142,12 +153,8 @@ def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
                 f"{bundle.name}: expected the {len(files)} files that Kaggle lists, found "
                 f"{len(missing)} missing or of another size {examples(missing)}. Try again later"
             )
-        tables = sorted(name for name in sizes if is_csv(Path(name)))
-        if first_repeated([PurePosixPath(table).name for table in tables]):
-            raise KaggleError(
-                f"{bundle.name}: two tables in its folders have one name {examples(tables)}"
-                ". Download it by hand, choose, and set download: {source: local, folder: …}"
-            )
-        for table in tables:
-            with new_file(folder / PurePosixPath(table).name) as whole:
-                whole.write_bytes(archive.read(table))
+        tables = {name: PurePosixPath(name).name for name in sorted(sizes) if is_csv(Path(name))}
+        require_storable(KaggleError, bundle.name, list(tables.values()), _BY_HAND)
+        for table, name in tables.items():
+            with new_file(folder / name) as whole:
+                whole.write_bytes(read_member(bundle, archive, archive.getinfo(table)))

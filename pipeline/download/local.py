@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.names import require_storable
 from pipeline.core.paths import SOLUTION
-from pipeline.core.progress import track
+from pipeline.core.progress import say, track
 from pipeline.download.config import LocalSource
 from pipeline.raw.archive import check_archive
 from pipeline.raw.roles import is_csv, is_solution, is_zip
@@ -20,7 +21,8 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
 
     Sub-folders, hidden files and README files are left out. Each zip is read whole once.
     Raises CompetitionError where the folder is missing, has no zip, no CSV besides a solution,
-    or several solutions; ArchiveError on a zip that is damaged, a bomb or ambiguous.
+    several solutions, or a name that not every system can store; ArchiveError on a zip that is
+    damaged, a bomb or ambiguous.
     """
     folder = Path(config.folder)
     if not folder.is_dir():
@@ -51,6 +53,10 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
                 f"CSV that is no solution; found no {kind} among: {listed}. Put them "
                 "there, or set download.folder in params.yaml to the right folder"
             )
+    rename = "Rename them there, or remove them"
+    require_storable(CompetitionError, folder, [path.name for path in competition], rename)
+    if others := [path.name for path in everything if path not in files]:
+        say(f"{folder}: folders, hidden files and READMEs are left out {examples(others)}")
     for path in files:
         if is_zip(path):
             check_archive(path)

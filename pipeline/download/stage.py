@@ -1,7 +1,8 @@
 """Stage `download`: a source's files into data/raw, its solution into data/hidden.
 
-Each folder has a MANIFEST.json of its files and their source, so that a change shows. It has no
-time stamps: the same files from the same source give the same bytes.
+data/hidden/MANIFEST.json lists the files of both and their source, so that a change shows. It is
+not in data/raw, where every name may be one of the competition's own files. It has no time stamps:
+the same files from the same source give the same bytes.
 """
 
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.files import new_folder, sha256_of
-from pipeline.core.record import Record, write_record
+from pipeline.core.record import Count, Record, write_record
 from pipeline.download.config import (
     DownloadConfig,
     KaggleSource,
@@ -19,9 +20,6 @@ from pipeline.download.config import (
 )
 from pipeline.download.local import copy_competition
 
-STAGING = paths.RESUME / "download"
-"""The complete files of an interrupted download."""
-
 MANIFEST = "MANIFEST.json"
 
 
@@ -29,28 +27,31 @@ class FileFacts(Record):
     """One file of a folder. sha256: hexadecimal."""
 
     name: str
-    bytes: int
+    bytes: Count
     sha256: str
 
 
 class Manifest(Record):
-    """MANIFEST.json. source: the section `download`. files: all others, by name."""
+    """MANIFEST.json. source: the section `download`. raw, hidden: the folders' files, by name."""
 
     source: DownloadConfig
-    files: list[FileFacts]
+    raw: list[FileFacts]
+    hidden: list[FileFacts]
 
 
 def run(config: DownloadConfig) -> None:
     """Fill both folders, each whole or not at all."""
     with new_folder(paths.RAW) as raw, new_folder(paths.HIDDEN) as hidden:
         _fill(config, raw, hidden)
-        for folder in (raw, hidden):
-            files = [
-                FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
-                for path in sorted(folder.iterdir())
-                if path.name != MANIFEST
-            ]
-            write_record(folder / MANIFEST, Manifest(source=config, files=files))
+        manifest = Manifest(source=config, raw=_describe(raw), hidden=_describe(hidden))
+        write_record(hidden / MANIFEST, manifest)
+
+
+def _describe(folder: Path) -> list[FileFacts]:
+    return [
+        FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+        for path in sorted(folder.iterdir())
+    ]
 
 
 def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:
@@ -66,12 +67,12 @@ def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:
             from pipeline.download.kaggle import download_competition
             from pipeline.kaggle.client import Kaggle
 
-            download_competition(config.competition, Kaggle(), raw, STAGING)
+            download_competition(config.competition, Kaggle(), raw, paths.DOWNLOADED)
         case RebuildSource():
             from pipeline.download.kaggle import download_dataset
             from pipeline.download.rebuild import rebuild_competition
             from pipeline.kaggle.client import Kaggle
 
-            archive = download_dataset(config.dataset, Kaggle(), STAGING)
+            archive = download_dataset(config.dataset, Kaggle(), paths.DOWNLOADED)
             rebuild_competition(archive, config, raw, hidden)
-            shutil.rmtree(STAGING)
+            shutil.rmtree(paths.DOWNLOADED)

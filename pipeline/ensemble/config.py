@@ -4,10 +4,11 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.core import paths
 from pipeline.core.errors import EnsembleError
-from pipeline.core.section import Section
+from pipeline.core.section import NAMES_A_FILE, Section
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80), NAMES_A_FILE]
 
 Kind = Literal["mean", "single", "rank_mean", "weighted", "greedy", "stack"]
 
@@ -81,6 +82,13 @@ class EnsembleConfig(Section):
     """Bootstrap resamples of whole groups."""
     seed: Annotated[int, Field(ge=0)]
     forecast: ForecastConfig
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_ledger(cls, name: str) -> str:
+        if name.lower() == paths.LEDGER.stem:
+            raise ValueError(f"{paths.LEDGER} holds what was submitted: expected another name")
+        return name
 
     @field_validator("metric")
     @classmethod

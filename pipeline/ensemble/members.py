@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
+from safetensors import SafetensorError, safe_open
 
 from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, TableError
@@ -57,7 +58,7 @@ def read_model(model: str, trained: list[int], images: PredictedImages) -> Model
 
     Out-of-fold: each image's mean over the repeats, each by the network of the image's fold. Test:
     the mean over all networks. trained: the folds that have a network. Raises TableError where a
-    file is missing, or has other ids than its fold.
+    file is missing or damaged, or has other ids than its fold.
     """
     row_of = {image_id: row for row, image_id in enumerate(images.image_ids)}
     total = np.zeros((len(row_of), len(images.task.outputs)))
@@ -65,6 +66,7 @@ def read_model(model: str, trained: list[int], images: PredictedImages) -> Model
     test_by_fold, networks = {}, []
     for fold in trained:
         folder = paths.model_folder(model, fold)
+        _check_weights(folder / "weights.safetensors", f"train@{model}-{fold}")
         scored = images.folds[images.folds["fold"] == str(fold)]
         ids = list(scored["image_id"])
         found = _read_network(folder / "oof.csv", ids, images.task)
@@ -86,6 +88,19 @@ def read_model(model: str, trained: list[int], images: PredictedImages) -> Model
         )
     test: TestOutputs = np.stack(list(test_by_fold.values())).mean(axis=0)
     return ModelPredictions(model, total / count[:, None], test, test_by_fold, networks)
+
+
+def _check_weights(path: Path, stage: str) -> None:
+    """What `predict` will need: a file that is whole, so that the card does not name another."""
+    try:
+        with safe_open(path, framework="np"):
+            return
+    except (OSError, SafetensorError) as error:
+        found = "a file cut short or damaged" if path.exists() else "no such file"
+        raise TableError(
+            f"{path}: expected the weights of a network, found {found}. "
+            f"Run: dvc repro --force {stage}"
+        ) from error
 
 
 def _read_network(path: Path, image_ids: list[str], task: Task) -> Outputs:

@@ -47,14 +47,18 @@ def read_fitted(card: Path, fitted: Fitted, models: int, task: Task) -> FittedBl
 
     Raises EnsembleError, which names the card, where its numbers are not for so many models.
     """
+    return FittedBlend(task, read_blend(card, fitted, models), fitted.temperature, fitted.cuts)
+
+
+def read_blend(card: Path, fitted: Fitted, models: int) -> WeightedMean | Logistic:
+    """The blend alone; raises as read_fitted does."""
     try:
-        blend = _read_blend(fitted.blend, models)
+        return _read_blend(fitted.blend, models)
     except ValueError as error:  # from the shapes or the base64
         raise EnsembleError(
             f"{card}: blend.fitted.blend: expected the numbers of {models} models: {error}. "
             "Run: dvc repro --force ensemble"
         ) from error
-    return FittedBlend(task, blend, fitted.temperature, fitted.cuts)
 
 
 def _read_blend(part: FittedMean | FittedLogistic, models: int) -> WeightedMean | Logistic:

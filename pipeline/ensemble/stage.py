@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
+from pipeline.core.arrays import read_array
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import sha256_of
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
+    check_ids,
     read_table,
     write_predictions,
 )
@@ -40,7 +43,12 @@ from pipeline.ensemble.nested import judge
 from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, Score, TestLabels
 from pipeline.scoring.metric import Metric
 from pipeline.scoring.metrics import metric_for
-from pipeline.scoring.submission import check_submission, read_form, write_submission
+from pipeline.scoring.submission import (
+    check_submission,
+    read_form,
+    require_order,
+    write_submission,
+)
 
 _DRIFT_SPLITS = 39
 """Splits of the training groups that make the band: with the real one 40, so p can be 0.025."""
@@ -50,7 +58,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     """Blend the models' predictions on these folds.
 
     Raises TableError or EnsembleError where they do not fit together, SubmissionError where the
-    sample submission cannot hold what the metric scores.
+    sample submission cannot hold what the metric scores, OutputError where another file has the
+    submission's name.
     """
     for external in config.external:
         if external.name in models:
@@ -58,11 +67,20 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
                 f"params.yaml: ensemble.external: {external.name} is also one of train.members "
                 f"{models}: expected another name"
             )
+    submission = paths.submission(config.name)
+    refuse_others(submission, paths.card(config.name), submission=True)
     task = read_competition(paths.COMPETITION).task
     metric = metric_for(config.metric, task)
     form = read_form(paths.SAMPLE_SUBMISSION, metric, task)
+    require_order(form, metric)
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
+    train_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
+    # The arrays are read last, for the drift: what is damaged is said before anything is written.
+    read_array(paths.TRAIN_IMAGES, len(train_ids))
+    read_array(paths.TEST_IMAGES, len(test_ids))
+    check_ids(paths.SAMPLE_SUBMISSION, form.ids, test_ids)
+    check_ids(paths.FOLDS, list(dict.fromkeys(table["image_id"])), train_ids)
     images = PredictedImages(covered_images(table, folds), test_ids, table, task)
     members = [
         *(read_model(model, folds, images) for model in models),
@@ -77,9 +95,9 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
 
-    submission = paths.submission(config.name)
     write_predictions(paths.ENSEMBLE_OOF, images.image_ids, judged.nested.values, task)
     write_submission(submission, form, test_ids, test.values, test.decided)
+    remember(submission)  # its card comes later
     scored = OutOfFoldRows(task, images.image_ids, judged.nested, rows.labels, rows.groups)
     card = Card(
         name=config.name,
@@ -131,7 +149,9 @@ def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[
     table = images.folds
     repeats = table.loc[table["fold"].isin([str(fold) for fold in trained]), "repeat"]
     first = table[table["repeat"] == min(repeats, key=int)]
-    known = first.set_index("image_id").loc[images.image_ids]
+    known = first[first["image_id"].isin(images.image_ids)]
+    check_ids(paths.FOLDS, list(known["image_id"]), images.image_ids)
+    known = known.set_index("image_id").loc[images.image_ids]
     return ScoredRows(
         task=images.task,
         labels=images.task.encode(paths.FOLDS, known["label"]),
@@ -176,6 +196,7 @@ def _measure_drift(
 ) -> tuple[Drift, dict[str, float]] | None:
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
+    check_ids(paths.TRAIN_TABLE, list(train["image_id"]), list(group_of))
     return measure_drift(
         paths.TRAIN_IMAGES,
         paths.TEST_IMAGES,

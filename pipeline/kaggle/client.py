@@ -7,26 +7,27 @@ the one that submits never is.
 """
 
 import io
-import json
 import os
 import random
-import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
+import urllib3
 
-from pipeline.core.errors import KaggleError, LostReplyError, PipelineError
+from pipeline.core.errors import KaggleError, LostReplyError, examples
 from pipeline.core.progress import say
+from pipeline.kaggle import answers
+from pipeline.kaggle.answers import Limits, RemoteFile, Sent, Standing, Submission
 from pipeline.kaggle.credentials import find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
+from pipeline.kaggle.transport import UnusableError, limits
 
 TIMEOUT_S = 60.0
 """To connect, and for each piece of an answer."""
@@ -38,64 +39,21 @@ BACKOFF_S = 1.0
 MOST_RETRY_AFTER_S = 120.0
 """If the server asks for a longer pause, the call fails at once."""
 
+MOST_PAGES = 10_000
+LISTING_S = 1800.0
+"""The most pages of a listing, and how long all of them together may take."""
+
+MOST_SUBMISSION_BYTES = 2**28
+"""A submission's file is read into memory."""
+
 _PAGE_SIZE = 100
-_SLUG = re.compile(
-    r"(?:https?://)?(?:www\.)?(?:kaggle\.com/)?(?:competitions/|c/)?([\w-]+)(?:/.*)?"
-)
+_SPARE_BYTES = 2**16
+"""What a zip around a file adds to it at most, beside a hundredth."""
+
+_ENTRY_BYTES = 2**8
+"""What a file adds to a zip at most, beside its content and twice its name."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a competition; bytes: None if Kaggle does not say."""
-
-    name: str
-    bytes: int | None
-    created: str
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Submissions made today, and how many more are allowed."""
-
-    today: int
-    allowed: int
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A submission on Kaggle. Scores are the server's own texts, "" if there is none."""
-
-    ref: int
-    date: str
-    file_name: str
-    description: str
-    status: str
-    """pending, complete or error."""
-    public: str
-    private: str
-    error: str
-    team: str
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A team's row of the public leaderboard, best first."""
-
-    team: str
-    score: str
-
-
-def competition_slug(text: str) -> str:
-    """The slug of a competition, given as such or as its address. Raises KaggleError."""
-    found = _SLUG.fullmatch(text.strip())
-    if not found:
-        raise KaggleError(
-            f"competition: expected a slug or an address, as titanic or "
-            f"https://www.kaggle.com/competitions/titanic; found {text!r}"
-        )
-    return found[1]
 
 
 class Kaggle:
@@ -106,71 +64,77 @@ class Kaggle:
         self._credentials = find_credentials(os.environ, Path.home())
         if self._credentials.used is None:
             raise KaggleError("; ".join(self._credentials.problems))
-        try:
-            self._api: Any = self._call("signing in", "settings", _sign_in)
-        except PipelineError:
-            raise
-        except Exception as error:  # its own, on a file or folder that it cannot handle
-            reason = scrub(f"{type(error).__name__}: {error}", self._credentials.secrets)
-            raise KaggleError(
-                f"signing in: Kaggle's client fails ({reason}). Run: python -m pipeline doctor; "
-                "export KAGGLE_CONFIG_DIR=FOLDER moves the folder that it writes to"
-            ) from None
+        self._api: Any = self._call("signing in", "settings", self._sign_in)
 
     def user(self) -> str:
         """The account's name, after a call that proves the credentials."""
-        self._ask("signing in", "settings", "list_competitions", page_size=1)
+        self._ask("signing in", "settings", "list_competitions", lambda _: None, page_size=1)
         return str(self._api.config_values.get(self._api.CONFIG_NAME_USER) or "")
 
     def list_files(self, slug: str) -> list[RemoteFile]:
         """All files of a competition, by name."""
-        found = self._list(f"listing the files of {slug}", slug, "list_data_files", "files")
-        return [
-            RemoteFile(file.name, file.total_bytes or None, _utc(file.creation_date))
-            for file in sorted(found, key=lambda file: file.name)
-        ]
+        what = f"listing the files of {slug}"
+        found = self._list(what, slug, "list_data_files", "files", answers.read_remote_file)
+        return sorted(found, key=lambda file: file.name)
 
-    def download_file(self, slug: str, name: str, folder: Path) -> None:
+    def download_file(self, slug: str, file: RemoteFile, folder: Path) -> None:
         """Download one file of a competition into an empty folder, under Kaggle's own name."""
-        what = f"downloading {name}"
-        self._download(what, _page(slug), folder, "competition_download_file", slug, name)
+        what, method = f"downloading {file.name}", "competition_download_file"
+        self._download(what, _page(slug), folder, file.bytes, method, slug, file.name)
 
-    def download_bundle(self, slug: str, folder: Path) -> None:
+    def download_bundle(self, slug: str, files: list[RemoteFile], folder: Path) -> None:
         """Download all files of a competition as one zip into an empty folder."""
-        what = f"downloading all of {slug}"
-        self._download(what, _page(slug), folder, "competition_download_files", slug)
+        what, method = f"downloading all of {slug}", "competition_download_files"
+        sizes = [file.bytes for file in files if file.bytes is not None]
+        entries = sum(2 * len(file.name.encode()) + _ENTRY_BYTES for file in files)
+        size = sum(sizes) + entries if len(sizes) == len(files) else None
+        self._download(what, _page(slug), folder, size, method, slug)
 
     def download_dataset(self, dataset: str, folder: Path) -> None:
         """Download a public dataset, OWNER/SLUG, as one zip into an empty folder."""
-        what = f"downloading {dataset}"
-        self._download(what, f"datasets/{dataset}", folder, "dataset_download_files", dataset)
+        what, method = f"downloading {dataset}", "dataset_download_files"
+        self._download(what, f"datasets/{dataset}", folder, None, method, dataset)
 
     def limits(self, slug: str) -> Limits:
         """Submissions made today, and how many more are allowed."""
-        what, fields = "asking for today's limit", {"competition_name": slug}
-        found = self._ask(what, _page(slug), "get_submission_limits", **fields)
-        return Limits(found.num_today, found.num_allowed_now)
+        return self._ask(
+            "asking for today's limit",
+            _page(slug),
+            "get_submission_limits",
+            lambda found: Limits(today=found.num_today, allowed=found.num_allowed_now),
+            competition_name=slug,
+        )
 
     def list_submissions(self, slug: str) -> list[Submission]:
         """All submissions of our team, newest first."""
         what = f"listing the submissions to {slug}"
-        return list(map(_submission, self._list(what, slug, "list_submissions", "submissions")))
+        return self._list(what, slug, "list_submissions", "submissions", answers.read_submission)
 
     def get_submission(self, slug: str, ref: int) -> Submission:
         """One submission, by Kaggle's number."""
         what = f"asking for submission {ref}"
-        return _submission(self._ask(what, _page(slug), "get_submission", ref=ref))
+        return self._ask(what, _page(slug), "get_submission", answers.read_submission, ref=ref)
 
     def read_submission(self, slug: str, ref: int) -> bytes:
         """The file of a submission, as it was sent."""
-        what = f"fetching the file of submission {ref}"
-        return bytes(self._ask(what, _page(slug), "download_submission", submission_id=ref).content)
+        return self._ask(
+            f"fetching the file of submission {ref}",
+            _page(slug),
+            "download_submission",
+            lambda found: bytes(found.content),
+            submission_id=ref,
+        )
 
     def leaderboard(self, slug: str) -> list[Standing]:
-        """The public leaderboard, best first."""
+        """The teams with a score on the public leaderboard, best first."""
         what = f"reading the leaderboard of {slug}"
-        found = self._list(what, slug, "get_leaderboard", "submissions")
-        return [Standing(entry.team_name, entry.score) for entry in found]
+        found = self._list(what, slug, "get_leaderboard", "submissions", answers.read_standing)
+        if absent := [standing.team for standing in found if not standing.score]:
+            say(
+                f"{what}: {len(absent)} of {len(found)} teams have no number as their score "
+                f"{examples(absent)}: left out"
+            )
+        return [standing for standing in found if standing.score]
 
     def upload(self, slug: str, path: Path) -> str:
         """Upload a file, without submitting it yet. Returns Kaggle's token for it."""
@@ -200,20 +164,37 @@ class Kaggle:
         """
         what = f"submitting to {slug}"
 
-        def send() -> Any:
-            return self._request(
+        def send() -> Sent:
+            reply = self._request(
                 "create_submission",
                 competition_name=slug,
                 blob_file_tokens=token,
                 submission_description=description,
             )
+            return Sent(ref=reply.ref, message=reply.message)
 
-        reply = self._call(what, _page(slug), send, repeatable=False)
-        if not reply.ref:
+        sent = self._call(what, _page(slug), send, repeatable=False)
+        if not sent.ref:
             raise LostReplyError(
-                f"{what}: Kaggle returned no number ({reply.message or 'no reason'})"
+                f"{what}: Kaggle returned no number ({sent.message or 'no reason'})"
             )
-        return int(reply.ref)
+        return sent.ref
+
+    def _sign_in(self) -> Any:
+        try:
+            from kaggle.api.kaggle_api_extended import KaggleApi
+
+            api = KaggleApi()
+            api.authenticate()
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnusableError):
+            raise
+        except Exception as error:  # its own, on a file or folder that it cannot handle
+            reason = scrub(f"{type(error).__name__}: {error}", self._credentials.secrets)
+            raise KaggleError(
+                f"signing in: Kaggle's client fails ({reason}). Run: python -m pipeline doctor; "
+                "export KAGGLE_CONFIG_DIR=FOLDER moves the folder that it writes to"
+            ) from None
+        return api
 
     def _request(self, method: str, **fields: object) -> Any:
         """Call a method of the competitions' API, by its name in kagglesdk."""
@@ -226,23 +207,43 @@ class Kaggle:
         with self._api.build_kaggle_client() as client:
             return getattr(client.competitions.competition_api_client, method)(request)
 
-    def _ask(self, what: str, page: str, method: str, **fields: object) -> Any:
-        return self._call(what, page, lambda: self._request(method, **fields))
+    def _ask(
+        self, what: str, page: str, method: str, build: Callable[[Any], Result], **fields: object
+    ) -> Result:
+        """What `build` makes of the answer; an answer of which it makes nothing is a failure."""
+        return self._call(what, page, lambda: build(self._request(method, **fields)))
 
-    def _list(self, what: str, slug: str, method: str, field: str) -> list[Any]:
+    def _list(
+        self, what: str, slug: str, method: str, field: str, build: Callable[[Any], Result]
+    ) -> list[Result]:
         """All entries of a listing. Each of its pages is a call of its own."""
-        entries: list[Any] = []
-        fields = {"competition_name": slug, "page_size": _PAGE_SIZE}
-        token = ""
-        while True:
-            reply = self._ask(what, _page(slug), method, page_token=token, **fields)
-            entries += getattr(reply, field) or []
-            if not reply.next_page_token or reply.next_page_token == token:
-                return entries
-            token = reply.next_page_token
 
-    def _download(self, what: str, page: str, folder: Path, method: str, *names: str) -> None:
+        def read(reply: Any) -> tuple[list[Result], str]:
+            return [build(entry) for entry in getattr(reply, field)], str(reply.next_page_token)
+
+        entries: list[Result] = []
+        fields = {"competition_name": slug, "page_size": _PAGE_SIZE}
+        token, seen = "", {""}
+        deadline = time.monotonic() + LISTING_S
+        while len(seen) <= MOST_PAGES and time.monotonic() < deadline:
+            found, token = self._ask(what, _page(slug), method, read, page_token=token, **fields)
+            entries += found
+            if not token:
+                return entries
+            if token in seen:
+                break
+            seen.add(token)
+        raise KaggleError(
+            f"{what}: the list does not end: {len(seen)} pages, {len(entries)} entries, and the "
+            "next page was there before or is one too many. Try again later"
+        )
+
+    def _download(
+        self, what: str, page: str, folder: Path, size: int | None, method: str, *names: str
+    ) -> None:
+        """size: what is expected; None if nobody knows, then the disk is not filled up."""
         quiet = not sys.stderr.isatty()  # a progress bar would only fill a log
+        most = 0.9 * shutil.disk_usage(folder).free if size is None else 1.01 * size + _SPARE_BYTES
 
         def from_the_start() -> None:
             # Version 2.2.4 may resume a file whose first part is an error page: the result has the
@@ -251,21 +252,29 @@ class Kaggle:
                 leftover.unlink()
             try:
                 getattr(self._api, method)(*names, str(folder), True, quiet)
-            except json.JSONDecodeError:
+            except requests.RequestException:
                 raise
             except ValueError as error:  # the client's exception for a file of another length
                 raise requests.exceptions.ChunkedEncodingError from error
 
-        self._call(what, page, from_the_start)
+        self._call(what, page, from_the_start, most_bytes=most)
 
     def _call(
-        self, what: str, page: str, call: Callable[[], Result], repeatable: bool = True
+        self,
+        what: str,
+        page: str,
+        call: Callable[[], Result],
+        repeatable: bool = True,
+        most_bytes: float = MOST_SUBMISSION_BYTES,
     ) -> Result:
-        """The result of `call`, which is made again after a passing failure if it is repeatable."""
+        """The result of `call`, which is made again after a passing failure if it is repeatable.
+
+        most_bytes: of a file in the answer.
+        """
         pause_s = BACKOFF_S
         for tries_left in reversed(range(TRIES if repeatable else 1)):
             try:
-                with _time_limits(), redirect_stdout(io.StringIO()):
+                with limits(TIMEOUT_S, most_bytes), redirect_stdout(io.StringIO()):
                     return call()
             except SystemExit:
                 raise KaggleError(
@@ -286,51 +295,5 @@ class Kaggle:
         raise kind(text, failure.status)
 
 
-def _sign_in() -> Any:
-    from kaggle.api.kaggle_api_extended import KaggleApi
-
-    api = KaggleApi()
-    api.authenticate()
-    return api
-
-
-@contextmanager
-def _time_limits() -> Iterator[None]:
-    """Give every request a time-out; the HTTP library itself repeats it at most twice."""
-    adapter: Any = requests.adapters.HTTPAdapter
-    original = adapter.send
-
-    def send(self: Any, request: Any, *positional: Any, **named: Any) -> Any:
-        named["timeout"] = TIMEOUT_S
-        if self.max_retries.total and self.max_retries.total > 2:
-            self.max_retries = self.max_retries.new(total=2)
-        return original(self, request, *positional, **named)
-
-    adapter.send = send
-    try:
-        yield
-    finally:
-        adapter.send = original
-
-
 def _page(slug: str) -> str:
     return f"competitions/{slug}"
-
-
-def _utc(moment: datetime | None) -> str:
-    """Kaggle's times are UTC, without a zone."""
-    return moment.replace(tzinfo=UTC).isoformat(timespec="seconds") if moment else ""
-
-
-def _submission(entry: Any) -> Submission:
-    return Submission(
-        ref=entry.ref,
-        date=_utc(entry.date),
-        file_name=entry.file_name,
-        description=entry.description,
-        status=entry.status.name.lower(),
-        public=entry.public_score,
-        private=entry.private_score,
-        error=" ".join((entry.error_description or "").split()),
-        team=entry.team_name,
-    )

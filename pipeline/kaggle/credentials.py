@@ -5,7 +5,8 @@
 1. an access token: in a Kaggle notebook the file that KAGGLE_API_V1_TOKEN names; KAGGLE_API_TOKEN,
    the token or a path to it; ~/.kaggle/access_token; ~/.kaggle/access_token.txt
 2. a username and a key: kaggle.json in ONE folder ($KAGGLE_CONFIG_DIR, else ~/.kaggle if it
-   exists, else ${XDG_CONFIG_HOME:-~/.config}/kaggle); KAGGLE_USERNAME and KAGGLE_KEY go first
+   exists, else ${XDG_CONFIG_HOME:-~/.config}/kaggle); KAGGLE_USERNAME and KAGGLE_KEY go first. A
+   token there, or in KAGGLE_TOKEN, is sent in place of a complete pair
 3. ~/.kaggle/credentials.json, which `kaggle auth login` writes
 
 The same files and variables are read here without the client, whose import calls the network,
@@ -16,6 +17,7 @@ whether Kaggle accepts what is found.
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from typing import Any
 from pydantic import SecretStr
 
 _SETTINGS = "https://www.kaggle.com/settings/api"
+_MOST_BYTES = 2**16
 _NEW_KEY = f"Create a new one on {_SETTINGS} (legacy API key)"
 
 
@@ -93,7 +96,16 @@ def _find_tokens(environ: Mapping[str, str], files: list[Path]) -> Iterator[Cred
         named = Path(value)
         if value and _exists(named):
             files = [path for path in files if path != named]
-            yield from _check_token(*_read(named), f"{named} ({variable})", f"unset {variable}")
+            token, fault = _read(named)
+            yield from _check_token(token, fault, f"{named} ({variable})", f"unset {variable}")
+            if (
+                token == "" and variable == "KAGGLE_API_TOKEN"
+            ):  # the client looks into no other file
+                unused = [path for path in files if _read(path)[0]]
+                files = []
+                for path in unused:
+                    fault = f"{path} is not used, because {variable} names the empty file {named}"
+                    yield Credential(fault=fault, chosen=False)
         elif value and variable == "KAGGLE_API_TOKEN":
             yield from _check_token(value, "", variable, f"unset {variable}")
     for path in files:
@@ -125,9 +137,25 @@ def _find_key(environ: Mapping[str, str], file: Path) -> Iterator[Credential]:
         origin = " and ".join(dict.fromkeys(origins)) or str(file)
         fault = f"{origin}: {' and '.join(flaws)}. {_NEW_KEY}" if flaws else ""
         user = str(environ.get("KAGGLE_USERNAME") or fields.get("username"))
+        if len(origins) == 2:
+            yield from _find_instead(environ, fields, file)
         yield Credential(origin, "the key", user, fault, chosen=len(origins) == 2)
     if environ.get("KAGGLE_KEY") and "key" in fields:
         yield Credential(f"the key of {file}", chosen=False)
+
+
+def _find_instead(
+    environ: Mapping[str, str], fields: Mapping[str, Any], file: Path
+) -> Iterator[Credential]:
+    """The token that the client sends in place of a username and key."""
+    variable = "KAGGLE_TOKEN"
+    if variable in environ or "token" in fields:
+        token = environ.get(variable, fields.get("token"))
+        origin = variable if variable in environ else f"the token of {file}"
+        flaw = "is the name of a file" if _exists(Path(str(token))) else _flaw(token)
+        remove = f"run: unset {variable}" if variable in environ else "remove it"
+        fault = f"{origin} {flaw}, and is sent in place of the key. To use the key, {remove}"
+        yield Credential(origin, "a token", fault=fault if flaw else "")
 
 
 def _find_oauth(path: Path) -> Iterator[Credential]:
@@ -141,6 +169,11 @@ def _find_oauth(path: Path) -> Iterator[Credential]:
 def _read(path: Path) -> tuple[str | None, str]:
     """The text of a file, and its fault if it is empty or unreadable; None, "" without a file."""
     try:
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            return None, f"{path} is no file"
+        if found.st_size > _MOST_BYTES:
+            return None, f"{path} is too large for a token or a key, {found.st_size:,} bytes"
         text = path.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
@@ -159,6 +192,8 @@ def _read_fields(path: Path) -> tuple[dict[str, Any], str]:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
         return {}, f"{path} is not valid JSON (line {error.lineno}, column {error.colno})"
+    except (ValueError, RecursionError):  # a number too long, or too many brackets
+        return {}, f"{path} is not valid JSON"
     return (fields, "") if isinstance(fields, dict) else ({}, f"{path} is not a JSON object")
 
 
@@ -187,7 +222,7 @@ def _secret_parts(text: str) -> list[str]:
     """What may be secret in a text: some fields of JSON; otherwise all of it and each long word."""
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         return [text, *re.findall(r"[\w.~+/=-]{16,}", text)]
@@ -198,7 +233,7 @@ def _flaw(value: object) -> str:
     """Why a value is no token, key or username of Kaggle; "" if it may be one."""
     if value is None:
         return "is missing"
-    valid = isinstance(value, str) and re.fullmatch(r"(?![{~./])[!#-&(-~]+", value)
+    valid = isinstance(value, str) and re.fullmatch(r"(?![{[~./])[!#-&(-~]+", value)
     return "" if valid else "is not valid (is it JSON, or a path, or has it a quote or a space?)"
 
 

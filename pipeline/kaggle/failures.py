@@ -5,14 +5,23 @@ exceptions hold signed links. So the reason is read from the reply itself, and t
 exception is never passed on.
 """
 
-import json
+import math
+import os
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
+from pydantic import ValidationError
+
+from pipeline.core.errors import PipelineError
+from pipeline.kaggle.scrub import one_line
+from pipeline.kaggle.transport import ON_THE_WAY, UNKNOWN_FORM, UnusableError
 
 _SITE = "https://www.kaggle.com"
-_ON_THE_WAY = "the cause is at Kaggle or on the way there; try again in some minutes"
+_NOT_JOINED = re.compile(r"^$|\brules?\b|competitions\.", re.IGNORECASE)
+"""Kaggle's reasons of a 403 for an account that has not joined, and for a name that is none."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +46,16 @@ def explain(error: Exception, page: str) -> Failure:
     """Classify an exception of the client or of requests.
 
     page: the path on Kaggle's site of what was asked for, as competitions/SLUG. Raises `error`
-    itself if neither a server nor a network causes it.
+    itself where the disk or this machine's files cause it. Whatever else the client raises comes
+    from an answer that it cannot read.
     """
     match error:
+        case UnusableError():
+            return Failure(str(error), transient=error.transient)
         case requests.HTTPError() if error.response is not None:
             return _explain_status(error.response, page)
         case requests.Timeout():
-            return Failure(f"no answer in time: {_ON_THE_WAY}", transient=True)
+            return Failure(f"no answer in time: {ON_THE_WAY}", transient=True)
         case requests.exceptions.SSLError():
             return Failure(
                 "the certificate is not trusted. If a proxy inspects TLS, run: "
@@ -53,25 +65,31 @@ def explain(error: Exception, page: str) -> Failure:
             return Failure(f"{error}. Check the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE")
         case requests.exceptions.ProxyError() if "Tunnel connection failed" in repr(error):
             return Failure("the proxy refuses. Ask its administrator to allow Kaggle's host")
-        case requests.exceptions.ProxyError() | requests.exceptions.InvalidProxyURL():
+        case requests.exceptions.ProxyError():
             return Failure(
-                "the proxy cannot be reached. Check the variables http_proxy and https_proxy",
+                f"the proxy cannot be reached. Check the variable {_proxy_variable()}",
                 transient=True,
+            )
+        case requests.exceptions.InvalidSchema() if "SOCKS" in str(error):
+            return Failure(
+                f"the proxy in the variable {_proxy_variable()} is one for SOCKS, which needs a "
+                "package. Run: python -m pip install pysocks; or set a proxy of http"
+            )
+        case requests.exceptions.InvalidURL() | urllib3.exceptions.LocationValueError() if (
+            _proxy_variable()
+        ):
+            return Failure(
+                f"expected a proxy as http://HOST:PORT in the variable {_proxy_variable()}, found "
+                "something else. Correct it"
             )
         case (
             requests.exceptions.ChunkedEncodingError() | requests.exceptions.ContentDecodingError()
         ):
-            return Failure(f"the answer broke off: {_ON_THE_WAY}", transient=True)
+            return Failure(f"the answer broke off: {ON_THE_WAY}", transient=True)
         case requests.ConnectionError():  # the repr of urllib3's cause names the kind
             name = ": its name is not found (DNS)" if "NameResolution" in repr(error) else ""
             return Failure(
                 f"Kaggle cannot be reached{name}. Is this machine on the network?", transient=True
-            )
-        case json.JSONDecodeError() | requests.exceptions.JSONDecodeError():
-            return Failure(
-                "expected JSON, found another page: a sign-in page of the network, or a proxy's "
-                f"error? Open {_SITE} in a browser, then try again",
-                transient=True,
             )
         case KeyError():
             return Failure(
@@ -80,10 +98,23 @@ def explain(error: Exception, page: str) -> Failure:
             )
         case requests.RequestException():  # its text may hold a link or a header
             return Failure(
-                f"the request cannot be made ({type(error).__name__}). Check the variables "
-                "http_proxy and https_proxy, and: python -m pipeline doctor"
+                f"the request cannot be made ({type(error).__name__}). "
+                "Run: python -m pipeline doctor"
             )
-    raise error
+        case PipelineError() | OSError():
+            raise error
+        case ValidationError():
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"])
+            return Failure(f"{UNKNOWN_FORM} ({where}: {first['msg']})")
+    return Failure(f"{UNKNOWN_FORM} ({type(error).__name__})")
+
+
+def _proxy_variable() -> str:
+    """The variable that names the proxy for Kaggle; "" where none does."""
+    scheme = "http" if os.environ.get("KAGGLE_API_ENVIRONMENT") == "LOCALHOST" else "https"
+    names = [name for of in (scheme, "all") for name in (f"{of}_proxy", f"{of.upper()}_PROXY")]
+    return next((name for name in names if os.environ.get(name)), "")
 
 
 def _explain_status(response: requests.Response, page: str) -> Failure:
@@ -102,10 +133,11 @@ def _explain_status(response: requests.Response, page: str) -> Failure:
             f"Kaggle does not accept the credentials{said}. python -m pipeline doctor shows which "
             f"are used; new ones: {_SITE}/settings, API"
         )
-    elif status == 403 and ("rule" in said.lower() or (not said and "competitions/" in page)):
+    elif status == 403 and "competitions/" in page and re.search(_NOT_JOINED, said):
         sentence = (
-            f"{'' if said else 'most likely '}the rules of the competition are not accepted{said}. "
-            f"Accept them in a browser, with the same account: {_SITE}/{page}/rules"
+            "either the rules of the competition are not accepted, or no competition has this "
+            f"name{said}. Join and accept them in a browser, with the same account: "
+            f"{_SITE}/{page}/rules; if there is no such page, correct the name"
         )
     elif status == 403:
         sentence = f"Kaggle refuses this account{said}. See {_SITE}/{page}"
@@ -123,17 +155,18 @@ def _reason(response: requests.Response) -> str:
     """The server's own words, in either shape: {"message"} or {"error": {"message"}}."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(body, dict):
         return ""
     inner = body.get("error")
     message = inner.get("message") if isinstance(inner, dict) else body.get("message")
-    return " ".join(str(message or "").split())[:500]
+    return one_line(str(message or "")[:500])
 
 
 def _retry_after_s(response: requests.Response) -> float | None:
     try:
-        return max(0.0, float(response.headers["Retry-After"]))
+        wait_s = float(response.headers["Retry-After"])
     except (KeyError, ValueError):  # the header may be a date: then the caller's own pause is used
         return None
+    return max(0.0, wait_s) if math.isfinite(wait_s) else None

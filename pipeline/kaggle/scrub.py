@@ -1,4 +1,4 @@
-"""Texts without secrets: whatever is printed or raised about Kaggle goes through `scrub`."""
+"""Texts that are safe to show: whatever is printed or raised about Kaggle goes through `scrub`."""
 
 import re
 from collections.abc import Iterable
@@ -38,3 +38,8 @@ def scrub(text: str, secrets: Iterable[SecretStr]) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def one_line(text: str) -> str:
+    """A server's text without line breaks, and without codes that would control a terminal."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

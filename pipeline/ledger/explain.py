@@ -26,8 +26,7 @@ _NORMAL = NormalDist()
 def explain_entries(entries: list[Entry], audit: Audit | None) -> list[str]:
     """For each scored submission of a competition whether it was to be expected; then all together.
 
-    audit: None where `prepare` has not run here. Raises SubmissionError where a score is not a
-    number.
+    audit: None where `prepare` has not run here.
     """
     lines = []
     submissions = recall(entries)

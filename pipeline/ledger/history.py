@@ -7,20 +7,24 @@ depend on one.
 import csv
 import hashlib
 import io
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, TableError
-from pipeline.core.tables import read_csv
+from pipeline.core.progress import say
+from pipeline.core.tables import FOLD_COLUMNS, read_table
 from pipeline.ledger.git import file_at
 from pipeline.ledger.ledger import COUNTED, Entry
 from pipeline.scoring.card import Card, parse_card
 
 Answers = dict[str, tuple[str, ...]]
 """What a file says of each id: a label, or probabilities."""
+
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class PastSubmission:
 
 
 def recall(entries: list[Entry]) -> list[PastSubmission]:
-    """What is left of each counted submission, in order. Raises SubmissionError on a bad score."""
+    """What is left of each counted submission, in order."""
     submissions = []
     for entry in entries:
         if entry.status in COUNTED:
@@ -46,7 +50,7 @@ def recall(entries: list[Entry]) -> list[PastSubmission]:
             card, no_card = _find_card(entry)
             submissions.append(
                 PastSubmission(
-                    name=f"{entry.ref or 'not sent yet'} {entry.file}",
+                    name=f"{entry.ref or 'not sent yet'} {entry.file or 'without a name'}",
                     public=parse_score(entry, entry.public),
                     card=card,
                     no_card=no_card,
@@ -58,7 +62,7 @@ def recall(entries: list[Entry]) -> list[PastSubmission]:
 
 def submitted_bytes(entry: Entry) -> bytes | None:
     """The submitted file; None where it is neither in the working tree nor in its commit."""
-    for content in _versions(entry, Path(entry.file)).values():
+    for content in _versions(entry).values():
         if hashlib.sha256(content).hexdigest() == entry.sha256:
             return content
     return None
@@ -72,13 +76,22 @@ def parse_answers(content: bytes) -> Answers:
 
 
 def parse_score(entry: Entry, text: str) -> float | None:
-    """The number in a score's text; None for "". Raises SubmissionError."""
-    try:
-        return float(text) if text else None
-    except ValueError as error:
-        raise SubmissionError(
-            f"{paths.LEDGER}: {entry.ref}: expected a number as the score, found {text!r}"
-        ) from error
+    """The number in a score's text; None where there is none, which is said."""
+    found = number(text)
+    if found is None and not is_absent(text):
+        say(f"{entry.title}: expected a number as its score, found {text[:40]!r}: not compared")
+    return found
+
+
+def number(text: str) -> float | None:
+    """The finite decimal number in a text of Kaggle or the ledger; None where it is none."""
+    found = float(text) if _NUMBER.fullmatch(text.strip()) else math.nan
+    return found if math.isfinite(found) else None
+
+
+def is_absent(text: str) -> bool:
+    """Whether a score's text says that there is none."""
+    return text.strip().casefold() in ("", "nan", "none", "null")
 
 
 def find_differences(one: Answers, other: Answers) -> list[str]:
@@ -100,14 +113,14 @@ def read_groups(path: Path) -> dict[str, str]:
     """The group of each training image, from folds/folds.csv; empty where there is no such file."""
     if not path.is_file():
         return {}
-    table: pd.DataFrame = read_csv(path).drop_duplicates("image_id")
+    table: pd.DataFrame = read_table(path, FOLD_COLUMNS).drop_duplicates("image_id")
     return dict(zip(table["image_id"], table["group"], strict=True))
 
 
 def _find_card(entry: Entry) -> tuple[Card | None, str]:
     """The card of the submitted file, or why there is none."""
     reason = "neither its card nor its commit's describes this file"
-    for place, content in _versions(entry, Path(entry.file).with_suffix(".json")).items():
+    for place, content in _versions(entry, ".json").items():
         try:
             card = parse_card(place, content)
         except TableError as error:
@@ -119,10 +132,17 @@ def _find_card(entry: Entry) -> tuple[Card | None, str]:
     return None, reason
 
 
-def _versions(entry: Entry, path: Path) -> dict[str, bytes]:
-    """A file's bytes in the working tree and in the entry's commit, by the name of the place."""
-    found = {path.as_posix(): path.read_bytes()} if path.is_file() else {}
-    committed = file_at(entry.base_commit, path) if entry.commit else None
+def _versions(entry: Entry, suffix: str = "") -> dict[str, bytes]:
+    """A file's bytes in the working tree and in the entry's commit, by the name of the place.
+
+    suffix: of the file beside the entry's, if not that itself.
+    """
+    try:
+        path = Path(entry.file).with_suffix(suffix or Path(entry.file).suffix)
+        found = {path.as_posix(): path.read_bytes()} if path.is_file() else {}
+        committed = file_at(entry.base_commit, path) if entry.base_commit else None
+    except (OSError, ValueError):  # Kaggle's name of it can be none for a file here
+        return {}
     if committed is not None:
         found[f"{entry.base_commit[:12]}:{path.as_posix()}"] = committed
     return found

@@ -14,18 +14,20 @@ def describe_rank(
 
     public_share: the share of the test rows that are taken as public; Kaggle does not say. Our
     team is found by the name on our submissions; teams with the same score share the best place
-    among them. The noise is the 95 % interval of a share of right rows, 1.96 sqrt(p (1 - p) / n).
-    Raises KaggleError where we are not on the leaderboard, or its scores cannot be by the metric.
+    among them, and those without a score have none. The noise is the 95 % interval of a share of
+    right rows, 1.96 sqrt(p (1 - p) / n). Raises KaggleError where we have no score on the
+    leaderboard, or its scores cannot be by the metric.
     """
-    board = kaggle.leaderboard(competition)
-    names = {submission.team for submission in kaggle.list_submissions(competition)}
-    ours = next((row for row in board if row.team in names), None)
+    board = [(row, float(row.score)) for row in kaggle.leaderboard(competition)]
+    names = {submission.team for submission in kaggle.list_submissions(competition)} - {""}
+    ours = next(((row.team, score) for row, score in board if row.team in names), None)
     if ours is None:
         raise KaggleError(
-            f"{competition}: our team is none of the {len(board)} on the public leaderboard. "
-            "Submit first: python -m pipeline submit submissions/NAME.csv"
+            f"{competition}: our team is none of the {len(board)} on the public leaderboard that "
+            "have a score. Submit first: python -m pipeline submit submissions/NAME.csv"
         )
-    scores, score = [float(row.score) for row in board], float(ours.score)
+    team, score = ours
+    scores = [other for _, other in board]
     better = [other for other in scores if metric.gain(other) > metric.gain(score)]
     side = "above" if metric.greater_is_better else "below"
     gap = f"{abs(min(better, key=metric.gain) - score):.5f} {side}" if better else "none"
@@ -45,7 +47,7 @@ def describe_rank(
             f"places {near[0]} to {near[-1]} cannot be distinguished from ours"
         )
     return [
-        f"{ours.team}: place {scores.index(score) + 1} of {len(board)}, public score {score:.5f}",
+        f"{team}: place {scores.index(score) + 1} of {len(board)}, public score {score:.5f}",
         f"leader: {scores[0]:.5f}, {abs(scores[0] - score):.5f} {side}; next better: {gap}",
         f"noise: {noise}",
     ]

@@ -3,14 +3,14 @@
 The commit is checked out into a worktree and runs there with its own code, in the environment of
 its own requirements.lock. The submission's file is in git, so it is deleted first: the file that
 appears was made. DVC 3.67's `repro --pull` counts a deleted file that is no cached output as
-pulled, and stops at one object that the remote lacks; so `dvc fetch` comes before a plain `repro`.
+pulled, and stops at one object that the remote lacks; so a fetch comes before a plain `repro`.
 """
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from pipeline.core import paths
 from pipeline.core.errors import GitError, ReproduceError
 from pipeline.core.files import sha256_of, write_text
 from pipeline.core.progress import say
-from pipeline.ledger.git import git
+from pipeline.ledger.git import file_at, git
+from pipeline.ledger.isolation import environment_for_code, introduce, present_repository
 from pipeline.ledger.ledger import Entry, latest
+from pipeline.ledger.stages import read_lock
 from pipeline.ledger.verdict import Verdict, compare
-
-DVC_LOCAL = Path(".dvc/config.local")
 
 _PRESENT = Path(sys.executable).parent
 _STDERR = 2
@@ -51,16 +51,24 @@ def find_entry(what: str, entries: list[Entry]) -> Entry:
 
 
 def reproduce(
-    entry: Entry, *, from_scratch: bool = False, keep: bool = False, folder: Path | None = None
+    entry: Entry,
+    *,
+    confirm: Callable[[str], bool],
+    from_scratch: bool = False,
+    keep: bool = False,
+    kaggle: bool = False,
+    folder: Path | None = None,
 ) -> Verdict:
     """Rebuild a submission in a worktree of its commit, and compare.
 
+    confirm: asks the user a question, about a commit that is by somebody else or in no branch.
     from_scratch: make everything anew and use no cache; otherwise what DVC's cache and default
     remote have is used. keep: leave the worktree, which otherwise is removed when the bytes are the
-    same. folder: where the worktree is made; by default beside the repository, so that relative
-    paths in its parameters still lead to the same files.
-    Raises ReproduceError where the commit is missing, the folder is in use, or a command fails; the
-    worktree is left then, and the same call continues in it.
+    same. kaggle: let the commit's code use the credentials for Kaggle. folder: where the worktree
+    is made; by default beside the repository, so that relative paths in its parameters still lead
+    to the same files.
+    Raises ReproduceError where the commit is missing or declined, the folder is in use, or a
+    command fails; the worktree is left then, and the same call continues in it.
     """
     commit = _find_commit(entry)
     stages = _find_stages(entry.file, commit)
@@ -68,14 +76,22 @@ def reproduce(
     say(f"{entry.title}: rebuilding it from commit {commit[:12]} in {folder}")
     if entry.commit != entry.base_commit:
         say("it was made with changes that no commit holds, so the bytes may differ")
+    if (doubt := introduce(commit)) and not confirm(
+        f"The commit {doubt}, and its code will run with all your rights. Rebuild it?"
+    ):
+        raise ReproduceError(f"{entry.title}: not rebuilt")
     _check_out(commit, folder, from_scratch)
-    programs = _find_programs(folder)
-    _choose_cache(folder, programs, from_scratch)
-    if not from_scratch:
-        _fetch(stages, folder, programs)
-    rebuilt = folder / entry.file
-    rebuilt.unlink(missing_ok=True)
-    _run(["dvc", "repro", *["--force"] * from_scratch, *stages], folder, programs)
+    with environment_for_code(kaggle) as environment:
+        environment["PATH"] = os.pathsep.join(
+            [str(_find_programs(folder, environment)), environment["PATH"]]
+        )
+        _choose_cache(folder, from_scratch)
+        if not from_scratch:
+            _fetch(stages, commit)
+        rebuilt = folder / entry.file
+        rebuilt.unlink(missing_ok=True)
+        hint = "" if kaggle else ". Where it asks Kaggle for the data again, it needs --kaggle"
+        _run(["dvc", "repro", *["--force"] * from_scratch, *stages], folder, environment, hint)
     verdict = compare(entry, rebuilt)
     if verdict.identical and not keep:
         with contextlib.suppress(GitError):  # the verdict then says where the file is
@@ -98,12 +114,15 @@ def _find_commit(entry: Entry) -> str:
             f"{paths.LEDGER}: {entry.title} was submitted from no commit: it cannot be "
             "rebuilt. Before the next one, run: git add --all && git commit, then dvc repro"
         )
+    is_shallow = git("rev-parse", "--is-shallow-repository") == "true"
     try:
-        return git("rev-parse", "--verify", "--quiet", f"{entry.base_commit}^{{commit}}")
+        wanted = ["--end-of-options", f"{entry.base_commit}^{{commit}}"]
+        return git("rev-parse", "--verify", "--quiet", *wanted)
     except GitError as error:
+        whole = f"git fetch {'--unshallow' if is_shallow else '--all'}"
         raise ReproduceError(
             f"{paths.LEDGER}: {entry.title} was made from commit {entry.base_commit}, which is not "
-            f"in this repository. Run: git fetch --all, or git fetch origin {entry.base_commit}"
+            f"in this repository. Run: {whole}, or git fetch origin {entry.base_commit}"
         ) from error
 
 
@@ -115,6 +134,8 @@ def _find_stages(file: str, commit: str) -> list[str]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    if locked := file_at(commit, paths.DVC_LOCK):
+        read_lock(locked, f"{commit[:12]}:{paths.DVC_LOCK}")
     try:
         with Repo(rev=commit) as repo:
             stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
@@ -180,7 +201,7 @@ def _is_left_over(folder: Path, commit: str) -> bool:
     return marked == commit == git("rev-parse", "HEAD", folder=folder)
 
 
-def _find_programs(folder: Path) -> Path:
+def _find_programs(folder: Path, environment: dict[str, str]) -> Path:
     """The programs of the commit's environment, which is installed where it is another one."""
     wanted = folder / paths.REQUIREMENTS
     if not wanted.is_file():
@@ -189,40 +210,45 @@ def _find_programs(folder: Path) -> Path:
     if paths.REQUIREMENTS.is_file() and sha256_of(wanted) == sha256_of(paths.REQUIREMENTS):
         return _PRESENT
     say(f"{paths.REQUIREMENTS}: the commit's is another one: its environment is installed")
-    _run(["make", ".venv/.installed"], folder, _PRESENT)
+    present = {**environment, "PATH": f"{_PRESENT}{os.pathsep}{environment['PATH']}"}
+    _run(["make", ".venv/.installed"], folder, present)
     return folder / ".venv" / "bin"
 
 
-def _choose_cache(folder: Path, programs: Path, from_scratch: bool) -> None:
+def _choose_cache(folder: Path, from_scratch: bool) -> None:
     """Use this repository's cache, or an empty one: set in a file that git ignores."""
-    if DVC_LOCAL.is_file():
-        shutil.copy(DVC_LOCAL, folder / DVC_LOCAL)  # it may hold the remotes' credentials
-    cache = ".dvc/cache"
+    from dvc.config import Config
+
+    chosen = {"dir": str((folder / ".dvc" / "cache").absolute())}
     if not from_scratch:
-        cache = _run(["dvc", "cache", "dir"], Path(), _PRESENT, subprocess.PIPE)
-    _run(["dvc", "cache", "dir", "--local", cache], folder, programs)
+        present = present_repository()
+        chosen = {**present.config["cache"], "dir": present.cache.local_cache_dir}
+    with Config(str(folder / ".dvc"), validate=False).edit("local") as local:
+        local["cache"] = chosen
 
 
-def _fetch(stages: list[str], folder: Path, programs: Path) -> None:
+def _fetch(stages: list[str], commit: str) -> None:
     """Copy what the default remote has of the stages' files into the cache; there may be none."""
-    if not _run(["dvc", "config", "core.remote"], folder, programs, subprocess.PIPE):
-        return
-    try:
-        _run(["dvc", "fetch", *stages], folder, programs)
-    except ReproduceError:
-        say("not everything could be fetched (see above): what is missing is made anew")
+    from dvc.exceptions import DvcException
 
-
-def _run(command: list[str], folder: Path, programs: Path, stdout: int = _STDERR) -> str:
-    """Run a command; what it prints goes to standard error, or with subprocess.PIPE is returned.
-
-    programs: the folder put first in PATH. The command receives Ctrl-C too; it is left to end by
-    itself first. Raises ReproduceError, FileNotFoundError where the program is not installed.
-    """
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout) as process:
+    with present_repository() as repo:
+        if not repo.config["core"].get("remote"):
+            return
         try:
-            printed, _ = process.communicate()
+            repo.fetch(stages, revs=[commit], workspace=False)
+        except (DvcException, OSError) as error:
+            say(f"not everything could be fetched, what is missing is made anew: {error}")
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str], hint: str = "") -> None:
+    """Run a command; what it prints goes to standard error.
+
+    It receives Ctrl-C too, and is left to end by itself first. hint: ends the message.
+    Raises ReproduceError, FileNotFoundError where the program is not installed.
+    """
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=_STDERR) as process:
+        try:
+            process.wait()
         except KeyboardInterrupt:
             process.wait()
             raise
@@ -230,6 +256,5 @@ def _run(command: list[str], folder: Path, programs: Path, stdout: int = _STDERR
         raise ReproduceError(
             f"{folder.absolute()}: {' '.join(command)}: exit code {process.returncode}, for the "
             "reason that it gives above. The folder is kept: fix the cause and run the same "
-            "command again, which continues there"
+            f"command again, which continues there{hint}"
         )
-    return (printed or b"").decode().strip()

@@ -4,16 +4,14 @@ A file that was submitted by `kaggle competitions submit` is fetched from Kaggle
 hash shows which file it was, and git which commit holds it.
 """
 
-import hashlib
-
 from pipeline.core import paths
-from pipeline.core.errors import KaggleError
-from pipeline.core.files import sha256_of
+from pipeline.core.errors import SubmissionError
 from pipeline.core.progress import say
-from pipeline.kaggle.client import Kaggle, Submission
-from pipeline.ledger.git import file_at, git
-from pipeline.ledger.ledger import Entry, latest, read_ledger
-from pipeline.ledger.submit import mark_of, now, record, settle, updated
+from pipeline.kaggle.answers import Submission
+from pipeline.kaggle.client import Kaggle
+from pipeline.ledger.ledger import COUNTED, Entry, latest, parse_ledger, read_ledger
+from pipeline.ledger.match import adopt, is_file_of, mark_of, read_file, updated
+from pipeline.ledger.submit import record, settle
 
 
 def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
@@ -21,45 +19,44 @@ def update_scores(competition: str, kaggle: Kaggle) -> list[Entry]:
 
     The caller holds the ledger's lock. Raises KaggleError.
     """
-    for open_entry in latest(read_ledger(paths.LEDGER), competition):
-        if open_entry.status == "uploading" and settle(open_entry, kaggle).status == "lost":
-            say(f"{open_entry.file}: never reached Kaggle. To send it: python -m pipeline submit")
-    entries = latest(read_ledger(paths.LEDGER), competition)
-    known = {key: entry for entry in entries for key in (entry.ref, entry.mark) if key}
+    for entry in latest(read_ledger(paths.LEDGER), competition):
+        if entry.status == "uploading":
+            _settle(entry, kaggle)
+    known = latest(parse_ledger(paths.LEDGER)[0], competition)
+    entry_of = {entry.ref: entry for entry in known if entry.ref}
     for found in reversed(kaggle.list_submissions(competition)):
-        entry = known.get(str(found.ref)) or known.get(mark_of(found))
-        new = updated(entry, found) if entry else _adopt(found, competition, kaggle)
-        if new != entry:
-            record(new)
-    return latest(read_ledger(paths.LEDGER), competition)
+        old = entry_of.get(str(found.ref))
+        new = updated(old, found) if old else _recognise(found, competition, known, kaggle)
+        if new != old:
+            known.append(record(new))
+    return latest(parse_ledger(paths.LEDGER)[0], competition)
 
 
-def _adopt(found: Submission, competition: str, kaggle: Kaggle) -> Entry:
-    """An entry for a submission that Kaggle has and the ledger does not.
-
-    Its commit is the last that changed the file, "" where the file is not as committed.
-    """
-    sha256, file, commit = "", found.file_name, ""
+def _settle(entry: Entry, kaggle: Kaggle) -> None:
     try:
-        content = kaggle.read_submission(competition, found.ref)
-    except KaggleError as error:
-        say(f"submission {found.ref}: without its file its commit is unknown: {error}")
-    else:
-        sha256 = hashlib.sha256(content).hexdigest()
-        for path in sorted(paths.LEDGER.parent.glob("*.csv")):
-            if path != paths.LEDGER and sha256_of(path) == sha256:
-                file = path.as_posix()
-                if file_at("HEAD", path) == path.read_bytes():
-                    commit = git("log", "-1", "--format=%H", "--", file)
-                break
-    entry = Entry(
-        time=now(),
-        status="pending",
-        submitted=found.date,
-        competition=competition,
-        file=file,
-        sha256=sha256,
-        commit=commit,
-        mark=mark_of(found) or f"ref {found.ref}",
-    )
-    return updated(entry, found)
+        if settle(entry, kaggle, _nobody).status == "lost":
+            say(f"{entry.title}: never reached Kaggle. To send it: python -m pipeline submit")
+    except SubmissionError as doubt:
+        say(f"{doubt} To answer, on a terminal: python -m pipeline submit {entry.file}")
+
+
+def _recognise(found: Submission, competition: str, known: list[Entry], kaggle: Kaggle) -> Entry:
+    """The entry of a submission whose number the ledger does not have."""
+    content = read_file(found, competition, kaggle)
+    for entry in known:
+        if not entry.ref and entry.mark == mark_of(found):
+            try:
+                if is_file_of(found, content, entry, kaggle, _nobody):
+                    return updated(entry, found)
+            except SubmissionError as doubt:
+                say(str(doubt))
+    new = adopt(found, content, competition, known)
+    for entry in known:
+        if new.sha256 and entry.sha256 == new.sha256 and entry.status in COUNTED:
+            say(f"{new.title}: was sent as submission {entry.ref}, too: both count")
+            break
+    return new
+
+
+def _nobody(question: str) -> bool:
+    raise SubmissionError(question)

@@ -1,8 +1,9 @@
 """Command `predict`: new images, scored by the networks and the blend of the submission.
 
-It is not a DVC stage. It reads params.yaml, the networks in models/, and the submission with its
-card, which say which networks there are, how they are blended, what the columns are called, and
-whether ids have a suffix. The competition's images and data/store are not needed.
+It is not a DVC stage. The submission and its card say which networks there are, how they are
+blended, what the columns are called, and whether ids have a suffix; the networks in models/ say how
+images are decoded and predicted. params.yaml, which may have changed since, chooses the submission,
+the device and the largest image. The competition's images and data/store are not needed.
 """
 
 import warnings
@@ -13,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say, track
 from pipeline.core.tables import read_csv, write_table
-from pipeline.core.task import Number, Task
+from pipeline.core.task import Number, OneOf, Task
 from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
@@ -29,10 +32,9 @@ from pipeline.predict.images import (
     name_images,
     open_images,
 )
-from pipeline.prepare.config import PrepareConfig
 from pipeline.raw.archive import ImageArchive
 from pipeline.scoring.card import Card, read_card
-from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.device import deterministic
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 
 WEIGHTS = "weights.safetensors"
@@ -45,6 +47,7 @@ class Ensemble:
     networks: dict[str, list[TrainedNetwork]]
     """Each model's networks, one for each fold, in the order of the card."""
     task: Task
+    decoding: Decoding
     blend: FittedBlend
     id_column: str
     label_column: str
@@ -68,14 +71,14 @@ def run(config: Config, source: Path, output: Path) -> None:
     The columns are the submission's id, one `p_CLASS` for each class, and the label, called as in
     a submission of labels (of numbers, one `y_NAME` for each); the rows are in the order of the
     files. Images that cannot be read have no row: they are listed with their reasons in
-    OUTPUT.broken.csv, and raise ImageError after all others are written.
+    OUTPUT.broken.csv, and raise ImageError after all others are written. Raises OutputError where a
+    file that is not ours would be replaced.
     """
     if output.is_dir():
         raise TableError(f"{output}: expected a file to write, found a folder. Set --output")
-    submission = paths.submission(config.ensemble.name)
-    for kept, what in ((source, "the images"), (submission, "the submission")):
-        if output.resolve() == kept.resolve():
-            raise TableError(f"{output}: would overwrite {what}. Set --output to another file")
+    listed = output.with_name(f"{output.stem}.broken.csv")
+    reserved = [*paths.OWN_FILES, *config.outputs()]
+    refuse_others(output, listed, reserved=reserved)
     ensemble = load_ensemble(config)
     with open_images(source) as images:
         image_ids = name_images(images.members, ensemble.with_suffix)
@@ -83,17 +86,19 @@ def run(config: Config, source: Path, output: Path) -> None:
             say(f"{source}: other files ignored: {len(images.ignored)} {examples(images.ignored)}")
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
-        found = score(ensemble, images, images.members, image_ids, config.prepare)
-    listed = output.with_name(f"{output.stem}.broken.csv")
+        found = score(ensemble, images, images.members, image_ids, config.prepare.max_side_px)
+    refuse_others(output, listed, reserved=reserved)  # what came while it computed
     listed.unlink(missing_ok=True)
     failure = ""
     if found.broken:
         write_table(listed, pd.DataFrame(found.broken))
+        remember(listed)
         first = examples([f"{image.file}: {image.reason}" for image in found.broken])
         failure = f"{source}: {len(found.broken)} of {len(image_ids)} images cannot be read {first}"
     if not found.image_ids:
         raise ImageError(f"{failure}, see {listed}")
     write_table(output, _tabulate(ensemble, found))
+    remember(output)
     networks = sum(map(len, ensemble.networks.values()))
     say(f"{output}: {len(found.image_ids)} images, from {networks} networks")
     if failure:
@@ -107,25 +112,39 @@ def load_ensemble(config: Config) -> Ensemble:
     """The submission's networks. Raises EnsembleError or TrainError on a missing or wrong one."""
     deterministic(config.train.threads)
     card, weights = find_weights(config)
-    networks = {}
-    for model, files in weights.items():
-        compute = choose_compute(config.train.device, config.train.models[model].precision)
-        tta = config.train.models[model].tta
-        networks[model] = [load_network(file, compute, tta) for file in files]
-    every = [network for several in networks.values() for network in several]
-    task = every[0].task
-    for network in every:
-        if network.task != task:
+    networks = {
+        model: [load_network(file, config.train.device) for file in files]
+        for model, files in weights.items()
+    }
+    every = [network.description for several in networks.values() for network in several]
+    task, decoding = every[0].task, every[0].decoding
+    for other in every:
+        if other.task != task:
             raise EnsembleError(
                 f"models: expected networks of the same classes, found {task.outputs} and "
-                f"{network.task.outputs}. Run: dvc repro"
+                f"{other.task.outputs}. Run: dvc repro"
+            )
+        if other.decoding != decoding:
+            raise EnsembleError(
+                f"models: expected networks of the same images, found {decoding} and "
+                f"{other.decoding}. Run: dvc repro"
             )
     blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks), task)
-    submission = read_csv(paths.submission(config.ensemble.name))
+    made = paths.submission(config.ensemble.name)
+    submission = read_csv(made)
+    if len(submission.columns) < 2:
+        raise TableError(
+            f"{made}: expected an id column and another one, found {list(submission.columns)}. "
+            "Run: dvc repro --force ensemble"
+        )
     id_column = submission.columns[0]
-    label_column = submission.columns[1] if card.test.holds == "labels" else "label"
+    label_column = "label"
+    if card.test.holds == "labels":
+        label_column = submission.columns[1]
+        if isinstance(task, OneOf):
+            task.encode(made, submission[label_column])
     with_suffix = have_suffix(list(submission[id_column]))
-    return Ensemble(networks, task, blend, id_column, label_column, with_suffix)
+    return Ensemble(networks, task, decoding, blend, id_column, label_column, with_suffix)
 
 
 def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
@@ -139,19 +158,20 @@ def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
             "no other image can be scored. Take them out of ensemble.external, and run: "
             "dvc repro ensemble"
         )
-    wanted = [(model, fold) for model in config.train.members for fold in config.train.folds]
+    folds = dict.fromkeys(network.fold for network in card.networks)
+    wanted = [(model, fold) for model in card.blend.models for fold in folds]
     found = [(network.model, network.fold) for network in card.networks]
-    if found != wanted:
+    if found != wanted or not found:
         raise EnsembleError(
-            f"{path}: expected the networks of {paths.PARAMS}, {_named(wanted)}; found "
-            f"{_named(found)}. Run: dvc repro"
+            f"{path}: expected the networks of its models, {_named(wanted)}; found "
+            f"{_named(found)}. Run: dvc repro --force ensemble"
         )
     weights: dict[str, list[Path]] = {}
     for network in card.networks:
         file = paths.model_folder(network.model, network.fold) / WEIGHTS
         if not file.is_file():
             raise EnsembleError(f"{file}: no such file. Run: dvc repro, or dvc checkout")
-        if sha256_of(file) != network.sha256[WEIGHTS]:
+        if sha256_of(file) != network.sha256.get(WEIGHTS):
             raise EnsembleError(
                 f"{file}: expected the network that made {submission}, found another one (by the "
                 f"SHA-256 in {path}). Run: dvc repro ensemble"
@@ -165,7 +185,7 @@ def score(
     images: ImageFolder | ImageArchive,
     members: list[str],
     image_ids: list[str],
-    config: PrepareConfig,
+    max_side_px: int,
 ) -> ScoredImages:
     """Decode and predict batch by batch, in the order of the members, and blend.
 
@@ -178,7 +198,8 @@ def score(
     with warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
         warnings.filterwarnings("ignore", module="PIL")
-        batches = decode_batches(images, members, image_ids, config, BATCH)
+        decoding = ensemble.decoding
+        batches = decode_batches(images, members, image_ids, decoding, max_side_px, BATCH)
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):
             found += batch.image_ids
             broken += batch.broken

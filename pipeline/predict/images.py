@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import ArchiveError, ImageError, examples
 from pipeline.core.machine import cores
 from pipeline.core.shapes import Images
 from pipeline.core.tables import first_repeated
-from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, decode_image
 from pipeline.prepare.store import MOST_THREADS
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, ImageArchive, file_name
@@ -115,7 +115,8 @@ def decode_batches(
     images: ImageFolder | ImageArchive,
     members: list[str],
     image_ids: list[str],
-    config: PrepareConfig,
+    decoding: Decoding,
+    max_side_px: int,
     size: int,
 ) -> Iterator[DecodedBatch]:
     """Yield batches of up to `size` images, in order, while the next one is being decoded.
@@ -127,7 +128,7 @@ def decode_batches(
     def decode(member: str) -> Decoded | BrokenImage:
         try:
             encoded = images.read(member)
-            return decode_image(encoded, config.size_px, config.fit, config.max_side_px)
+            return decode_image(encoded, decoding.size_px, decoding.fit, max_side_px, decoding.bits)
         except (ImageError, ArchiveError) as error:
             return BrokenImage(member, str(error))
 
@@ -138,7 +139,7 @@ def decode_batches(
             for start in range(0, len(members), size):
                 decoded = list(ahead)
                 ahead = pool.map(decode, members[start + size : start + 2 * size])
-                yield _gather(image_ids[start : start + size], decoded, config.size_px)
+                yield _gather(image_ids[start : start + size], decoded, decoding.size_px)
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator
 
 from pipeline.core.section import Section
 
+LEAST_BITS = 9
+"""Of a 16-bit channel: 8 would be an 8-bit image."""
+
 FileOrAuto = Annotated[str, Field(min_length=1)]
 """A file's name in data/raw, or the word `auto`: pipeline/raw/roles.py states the rule."""
 
@@ -29,7 +32,7 @@ class GroupsFromName(Section):
     def _one_capture_group(cls, pattern: str) -> str:
         try:
             groups = re.compile(pattern).groups
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"not a regular expression: {error}") from error
         if groups != 1:
             raise ValueError(f"expected exactly one (capture group), found {groups}")
@@ -47,6 +50,10 @@ class PrepareConfig(Section):
 
     sample_submission: FileOrAuto
     labels: FileOrAuto
+    classes: Annotated[list[str], Field(min_length=2)] | None
+    """All classes in their order, of two the positive one last. null is by number where all labels
+    are numbers, else the class that the sample submission's column is named after last, else by
+    text, which stops where the order counts."""
     train_images: FileOrAuto
     """A zip, `auto`, or `bundle.zip/folder` for a folder inside a zip."""
     test_images: FileOrAuto
@@ -57,6 +64,9 @@ class PrepareConfig(Section):
     """`stretch` fills the square; `pad` keeps the aspect, centred on black."""
     max_side_px: Annotated[int, Field(ge=16)]
     """An image with a longer side counts as unreadable."""
+    bits: Annotated[int, Field(ge=LEAST_BITS, le=16)] | None
+    """How many bits of a 16-bit channel are used: 2^bits − 1 is white, and a colour image must use
+    all 16. null is 16, but stops where no training image has a value in the upper half."""
     unreadable: Literal["stop", "exclude"]
     """What to do with an unreadable or missing training image; in test it always stops."""
     near_duplicate: Annotated[float, Field(ge=0, le=64)]

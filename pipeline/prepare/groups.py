@@ -1,12 +1,24 @@
 """The group of each training image (patient, slide, …), from a table or from its file's name."""
 
-import re
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 from pipeline.core.errors import CompetitionError, require
 from pipeline.core.tables import first_repeated, read_csv
 from pipeline.prepare.labels import Labelled, Sample, read_values
 from pipeline.raw.archive import file_name
+
+_MATCH_S = 60.0
+"""200,000 names take less than a second, unless the pattern tries every way to repeat something."""
+
+_MATCH = """
+import json, re, sys
+pattern, names = json.load(sys.stdin)
+found = [re.search(pattern, name) for name in names]
+json.dump([match and match[1] or "" for match in found], sys.stdout)
+"""
 
 _ANOTHER_FILE = "Set prepare.groups in params.yaml to the right file, or to {source: none}"
 
@@ -49,16 +61,32 @@ def groups_from_names(
     """The group of each id: the pattern's capture group in its image's file name.
 
     An id without an image is its own group. place: the archive, for messages.
-    Raises CompetitionError on a name without a group.
+    Raises CompetitionError on a name without a group, and where the pattern takes too long.
     """
-    group_of, nameless = {}, []
-    for image_id, member in members.items():
-        match = re.search(pattern, name := file_name(member))
-        if match and match[1]:
-            group_of[image_id] = match[1]
-        else:
-            nameless.append(name)
+    names = [file_name(member) for member in members.values()]
+    groups = _search(pattern, names)
+    nameless = [name for name, group in zip(names, groups, strict=True) if not group]
+    group_of = dict(zip(members, groups, strict=True))
     expected = f"a group in each image's name by the pattern {pattern}"
     requirement = (expected, nameless, "Set prepare.groups.pattern in params.yaml")
     require(CompetitionError, place, f"{len(members)} names", requirement)
     return [group_of.get(image_id, image_id) for image_id in image_ids]
+
+
+def _search(pattern: str, names: list[str]) -> list[str]:
+    """What the capture group finds in each name; in a process of its own, since nothing else can
+    stop a pattern that backtracks for ever."""
+    command = [sys.executable, "-I", "-c", _MATCH]
+    asked = json.dumps([pattern, names])
+    try:
+        done = subprocess.run(
+            command, input=asked, capture_output=True, text=True, check=True, timeout=_MATCH_S
+        )
+    except subprocess.SubprocessError as error:
+        raise CompetitionError(
+            f"params.yaml: prepare.groups.pattern: expected a pattern that finds the group in "
+            f"{len(names)} names within {_MATCH_S:.0f} s, found that {pattern} takes longer: it "
+            "tries every way to repeat something. Write it without a repeat inside a repeat"
+        ) from error
+    groups: list[str] = json.loads(done.stdout)
+    return groups

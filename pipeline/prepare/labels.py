@@ -6,6 +6,8 @@ and which columns hold them is stated in pipeline/raw/roles.py.
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,10 @@ from pipeline.core.errors import CompetitionError, require
 from pipeline.core.tables import first_repeated, read_csv
 from pipeline.raw.roles import find_class_columns
 
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_WHOLE = re.compile(r"[+-]?[0-9]+\.0*")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
 _EITHER_FILE = (
     "Set prepare.labels or prepare.sample_submission in params.yaml if one is the wrong file"
 )
@@ -21,16 +27,20 @@ _EITHER_FILE = (
 
 @dataclass(frozen=True)
 class Sample:
-    """The sample submission. columns: the id, then the label or one column a class."""
+    """The sample submission. columns: the id, then the label or one column a class.
+
+    values: the label column's; those of the first class where there are several.
+    """
 
     path: Path
     columns: list[str]
     image_ids: list[str]
+    values: list[str]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels file: image_ids and labels in parallel; classes sorted, by number if integers."""
+    """The labels file: image_ids and labels in parallel; classes, ordered: as in Competition."""
 
     path: Path
     id_column: str
@@ -38,6 +48,7 @@ class Labelled:
     image_ids: list[str]
     labels: list[str]
     classes: list[str]
+    ordered: bool
 
 
 def read_sample(path: Path) -> Sample:
@@ -53,22 +64,26 @@ def read_sample(path: Path) -> Sample:
     image_ids = read_values(path, table, columns[0])
     once = ("each id once", first_repeated(image_ids), "Get the file from its source again")
     require(CompetitionError, path, f"{len(image_ids)} rows", once)
-    return Sample(path, columns, image_ids)
+    return Sample(path, columns, image_ids, list(table[columns[1]]))
 
 
-def read_labels(path: Path, sample: Sample) -> Labelled:
-    """Read the labels file.
+def read_labels(path: Path, sample: Sample, given: list[str] | None) -> Labelled:
+    """Read the labels file. given: the classes in their order, if the parameters say it.
 
+    Labels 1.0 become 1 where the sample submission shows integers.
     Raises CompetitionError on wrong columns, an empty value or one with blanks around it, an id
-    that appears twice or is in the sample submission, fewer than two classes, and classes other
-    than the columns of the sample submission.
+    that appears twice or is in the sample submission, fewer than two classes, a number written in
+    two ways, and classes other than those given or the columns of the sample submission.
     """
     table = read_csv(path)
     id_column, label_column = _find_columns(path, list(table.columns), sample)
     image_ids = read_values(path, table, id_column)
     labels = read_values(path, table, label_column)
-    given = table[table[id_column].duplicated(keep=False)].groupby(id_column)[label_column].unique()
-    disagreeing_first = sorted(given.items(), key=lambda item: -len(item[1]))
+    if all(map(_WHOLE.fullmatch, labels)) and all(map(_INTEGER.fullmatch, sample.values)):
+        table[label_column] = table[label_column].str.partition(".")[0]
+        labels = list(table[label_column])
+    by_id = table[table[id_column].duplicated(keep=False)].groupby(id_column)[label_column].unique()
+    disagreeing_first = sorted(by_id.items(), key=lambda item: -len(item[1]))
     repeated = [f"{image_id} is {' and '.join(names)}" for image_id, names in disagreeing_first]
     tested = set(sample.image_ids)
     both = [image_id for image_id in image_ids if image_id in tested]
@@ -85,8 +100,7 @@ def read_labels(path: Path, sample: Sample) -> Labelled:
             f"{path}: expected at least two classes, found only {classes[0]}. Set "
             "prepare.labels in params.yaml if this is the wrong file"
         )
-    if all(map(is_integer, classes)):
-        classes.sort(key=int)
+    classes, ordered = _order(path, classes, sample.columns, given)
     columns = sample.columns[1:]
     if len(columns) > 1:
         unlabelled = [f"{name} has no labelled image" for name in columns if name not in classes]
@@ -94,12 +108,32 @@ def read_labels(path: Path, sample: Sample) -> Labelled:
         expected = f"the id and a column for each class of {path.name}"
         requirement = (expected, unlabelled + unnamed, _EITHER_FILE)
         require(CompetitionError, sample.path, f"{len({*columns, *classes})} classes", requirement)
-    return Labelled(path, id_column, label_column, image_ids, labels, classes)
+    return Labelled(path, id_column, label_column, image_ids, labels, classes, ordered)
 
 
-def is_integer(text: str) -> bool:
-    """Whether a class is a whole number."""
-    return re.fullmatch(r"[+-]?[0-9]+", text) is not None
+def _order(
+    path: Path, classes: list[str], columns: list[str], given: list[str] | None
+) -> tuple[list[str], bool]:
+    """The classes in their order, and whether that means something."""
+    if given is not None:
+        if sorted(given) != classes:
+            raise CompetitionError(
+                f"{path}: expected the classes of prepare.classes, {given}, found {classes}. "
+                "Correct prepare.classes in params.yaml, or set it to null"
+            )
+        return given, True
+    if len(classes) == len(columns) == 2 and columns[1] in classes:
+        return sorted(classes, key=columns[1].__eq__), True
+    if not all(map(_NUMBER.fullmatch, classes)):
+        return classes, False
+    classes = sorted(classes, key=Decimal)
+    for name, following in pairwise(classes):
+        if Decimal(name) == Decimal(following):
+            raise CompetitionError(
+                f"{path}: expected each class written in one way, found {name} and {following}. "
+                "Repair the file at its source"
+            )
+    return classes, True
 
 
 def read_values(path: Path, table: pd.DataFrame, column: str) -> list[str]:

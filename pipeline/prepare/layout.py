@@ -16,7 +16,7 @@ from pipeline.core.errors import CompetitionError, examples, require
 from pipeline.core.task import OneOf
 from pipeline.prepare.config import GroupsFromFile, GroupsFromName, PrepareConfig
 from pipeline.prepare.groups import groups_from_file, groups_from_names
-from pipeline.prepare.labels import Labelled, Sample, is_integer, read_labels, read_sample
+from pipeline.prepare.labels import Labelled, Sample, read_labels, read_sample
 from pipeline.raw.archive import IMAGE_SUFFIXES, ImageArchive
 from pipeline.raw.roles import RawFolder
 
@@ -64,11 +64,12 @@ def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
     """
     folder = RawFolder.of(raw)
     sample = read_sample(folder.sample_submission(config.sample_submission))
-    labelled = read_labels(folder.labels(config.labels, sample.path, sample.columns), sample)
+    labels = folder.labels(config.labels, sample.path, sample.columns)
+    labelled = read_labels(labels, sample, config.classes)
     competition = Competition(
         id_column=sample.columns[0],
         label_column=sample.columns[1] if len(sample.columns) == 2 else labelled.label_column,
-        task=OneOf(classes=labelled.classes, ordered=all(map(is_integer, labelled.classes))),
+        task=OneOf(classes=labelled.classes, ordered=labelled.ordered),
     )
     with (
         ImageArchive(*folder.images(config.train_images, "train")) as train_images,

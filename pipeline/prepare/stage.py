@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
+from pipeline.core.arrays import read_array
 from pipeline.core.audit import Audit
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import TableError
 from pipeline.core.files import new_folder
 from pipeline.core.progress import say
@@ -20,17 +22,32 @@ from pipeline.prepare.corrections import correct_labels
 from pipeline.prepare.duplicates import find_duplicates
 from pipeline.prepare.layout import understand
 from pipeline.prepare.leaks import find_leaks
-from pipeline.prepare.store import check_readable, describe_unreadable, keep_rows, store_images
+from pipeline.prepare.store import (
+    check_range,
+    check_readable,
+    describe_unreadable,
+    keep_rows,
+    store_images,
+)
+from pipeline.scoring.metrics import metric_for
+from pipeline.scoring.submission import read_form, require_order
 
 
-def run(config: PrepareConfig) -> None:
+def run(config: PrepareConfig, metric_name: str) -> None:
     """Write arrays, tables, audit, and what later stages need of the competition.
 
-    Raises ImageError on images that cannot be read (check_readable), TableError on corrections
-    that do not fit, CompetitionError on conflicting labels with `conflicts: stop`, and what
-    understand and store_images raise. Then data/store stays as it was.
+    metric_name: ensemble.metric, compared with the sample submission before anything is trained.
+    Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
+    be read or that use little of their range (store.py), TableError on corrections that do not fit,
+    CompetitionError on conflicting labels with `conflicts: stop`, and what understand and
+    store_images raise. Then data/store stays as it was.
     """
     with understand(paths.RAW, config) as layout, new_folder(paths.STORE) as store:
+        task = layout.competition.task
+        metric = metric_for(metric_name, task)
+        form = read_form(layout.sample_submission, metric, task)
+        require_order(form, metric)
+
         train_array, test_array = store / paths.TRAIN_IMAGES.name, store / paths.TEST_IMAGES.name
         layout, corrections = correct_labels(
             layout, Path(config.corrections) if config.corrections else None
@@ -38,11 +55,15 @@ def run(config: PrepareConfig) -> None:
 
         stored = store_images(layout.train, train_array, config, "train images")
         stored_test = store_images(layout.test, test_array, config, "test images")
+        check_range(layout.train, stored, config)
         check_readable(layout, stored, stored_test, config)
 
         images = pd.concat([stored.table, stored_test.table], ignore_index=True)
         firsts = find_duplicates(
-            [np.load(train_array, mmap_mode="r"), np.load(test_array, mmap_mode="r")],
+            [
+                read_array(train_array, len(stored.table)),
+                read_array(test_array, len(stored_test.table)),
+            ],
             [*stored.fingerprints, *stored_test.fingerprints],
             config.near_duplicate,
         )
@@ -61,6 +82,8 @@ def run(config: PrepareConfig) -> None:
         write_table(store / paths.TRAIN_TABLE.name, train)
         write_table(store / paths.TEST_TABLE.name, test)
         write_record(store / paths.COMPETITION.name, layout.competition)
+        decoding = Decoding(size_px=config.size_px, fit=config.fit, bits=config.bits)
+        write_record(store / paths.DECODING.name, decoding)
         shutil.copyfile(layout.sample_submission, store / paths.SAMPLE_SUBMISSION.name)
 
         clusters = find_clusters(train, test)
@@ -78,8 +101,7 @@ def run(config: PrepareConfig) -> None:
         left_out = {image.image_id for image in stored.unreadable}
         left_out |= set(stored.table["image_id"][~stays])
         kept = [image_id for image_id in layout.train.image_ids if image_id not in left_out]
-        classes = layout.competition.task.outputs
-        _check_written(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept, classes)
+        _check_written(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept, task.outputs)
         _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, [""])
     write_record(paths.AUDIT, audit)
     if stored.unreadable:
@@ -93,11 +115,10 @@ def _check_written(
     """What later stages rely on, read from the disk. Raises TableError where it does not hold."""
     written = read_table(store / table.name, IMAGE_COLUMNS)
     check_ids(table, list(written["image_id"]), image_ids)
-    rows = len(np.load(store / images.name, mmap_mode="r"))
+    read_array(store / images.name, len(image_ids))
     post_conditions = {
         "the ids in the competition's order": list(written["image_id"]) == image_ids,
         f"labels among {labels}": set(written["label"]) <= set(labels),
-        f"one row of {images} for each id": rows == len(image_ids),
     }
     for expected, holds in post_conditions.items():
         if not holds:

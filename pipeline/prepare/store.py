@@ -21,11 +21,12 @@ import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
+from pipeline.core.arrays import read_array
 from pipeline.core.audit import Unreadable
 from pipeline.core.errors import ImageError, examples
 from pipeline.core.machine import cores
 from pipeline.core.progress import track
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import LEAST_BITS, PrepareConfig
 from pipeline.prepare.decode import Decoded, decode_image
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
@@ -34,6 +35,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _Row = tuple[dict[str, str | int], Decoded, Fingerprint]
+
+_HALF_RANGE = 2**15
 
 MOST_THREADS = 4
 """Decoding, resizing and hashing release the interpreter's lock, the rest does not."""
@@ -44,12 +47,14 @@ class Stored:
     """What was written; rows of table, array and fingerprints are parallel.
 
     table: tables.IMAGE_COLUMNS without `duplicate`. encodings: Decoded.encoding of each image_id.
+    brightest: the largest value in the 16-bit images, and its file; None without such images.
     """
 
     table: pd.DataFrame
     fingerprints: list[Fingerprint]
     unreadable: list[Unreadable]
     encodings: dict[str, str]
+    brightest: tuple[int, str] | None
 
 
 def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> Stored:
@@ -63,6 +68,7 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
     records: list[dict[str, str | int]] = []
     fingerprints: list[Fingerprint] = []
     encodings: dict[str, str] = {}
+    brightest: tuple[int, str] | None = None
     places = range(len(split.image_ids))
     with path.open("wb") as file, warnings.catch_warnings():
         # Pillow warns of oddities in files that it reads all the same, or refuses right after.
@@ -78,14 +84,16 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
             records.append(record)
             fingerprints.append(print_)
             encodings[str(record["image_id"])] = decoded.encoding
+            if decoded.largest is not None and decoded.largest > (brightest or (-1,))[0]:
+                brightest = decoded.largest, str(record["file"])
         file.seek(0)
         _write_header(file, len(records), config.size_px)
-    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings)
+    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings, brightest)
 
 
 def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
     """Keep only these rows of an array that store_images wrote."""
-    images = np.load(path, mmap_mode="r")
+    images = read_array(path, len(stays))
     kept = path.with_name(f"{path.name}.kept")
     with kept.open("wb") as file:
         _write_header(file, int(stays.sum()), images.shape[1])
@@ -112,6 +120,24 @@ def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareC
         raise ImageError("\n".join(lines))
 
 
+def check_range(split: Split, stored: Stored, config: PrepareConfig) -> None:
+    """Raise ImageError where 16-bit images use less than half of their range.
+
+    12-bit values in 16-bit files would be nearly black, and so duplicates of each other.
+    """
+    if config.bits is not None or stored.brightest is None:
+        return
+    largest, file = stored.brightest
+    if largest < _HALF_RANGE:
+        used = max(LEAST_BITS, largest.bit_length())
+        raise ImageError(
+            f"{split.archive.place}: expected 16-bit images whose white is 65535, found no value "
+            f"above {largest} in train (in {file}): they would be nearly black. Set prepare.bits "
+            f"in params.yaml to the bits that are used ({used}, it seems), or to 16 if these "
+            "images are as dark as that"
+        )
+
+
 def describe_unreadable(stored: Stored) -> str:
     """How many images have no row, and for each reason how many and the first few ids."""
     ids: dict[str, list[str]] = {}
@@ -128,7 +154,7 @@ def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreada
         return Unreadable(image_id=image_id, reason="not in the archive")
     encoded = split.archive.read(split.members[image_id])
     try:
-        decoded = decode_image(encoded, config.size_px, config.fit, config.max_side_px)
+        decoded = decode_image(encoded, config.size_px, config.fit, config.max_side_px, config.bits)
     except ImageError as error:
         return Unreadable(image_id=image_id, reason=str(error))
     print_ = fingerprint(decoded.pixels)

@@ -2,14 +2,13 @@
 
 A zip may be damaged, or made to use up memory. So it is refused before any member is read where
 its directory holds an encrypted member, a method other than stored or deflated (zipfile unpacks
-bzip2 and LZMA without a bound: one chunk may grow by gigabytes), a name twice, or a bomb; and
-whatever is read is compared with its size and CRC. A member's name is only ever compared with
-ids: no path is made of it, so that `..`, absolute names and links do no harm.
+bzip2 and LZMA without a bound: one chunk may grow by gigabytes), a name twice, or a bomb, or does
+not account for every byte of the file (structure.py); and whatever is read is compared with its
+size and CRC. A member's name is only ever compared with ids: no path is made of it, so that `..`,
+absolute names and links do no harm.
 """
 
-import struct
 import zipfile
-import zlib
 from collections import defaultdict
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from threading import Lock
 from pipeline.core.errors import ArchiveError, require
 from pipeline.core.progress import track
 from pipeline.core.tables import first_repeated
+from pipeline.raw.structure import check_structure
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Lower case; a member's suffix may be written in any case."""
@@ -32,12 +32,6 @@ RATIO_FROM_BYTES = 64 * 2**20
 """Below it the ratio is no evidence: a small black BMP deflates to a thousandth (at most 1032)."""
 
 _ENCRYPTED = 0x1
-# What zipfile raised on a small zip, each of its bytes changed in turn; OSError is a seek to
-# before the start.
-_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError,
-    UnicodeDecodeError, OSError,
-)  # fmt: skip
 _PACK_ANEW = "Pack the images into a plain zip: zip -r NAME.zip FOLDER"
 _GET_AGAIN = "Get the file from its source again"
 
@@ -48,10 +42,10 @@ def check_archive(path: Path) -> None:
     Raises ArchiveError where it is missing, no zip, cut short, encrypted, a bomb, ambiguous (a
     name twice) or damaged (CRC, size).
     """
-    with _open(path) as archive:
+    with open_archive(path) as archive:
         members = archive.infolist()
         for info in track(members, f"checking {path.name}", len(members)):
-            _read(path, archive, info)
+            read_member(path, archive, info)
 
 
 class ImageArchive(AbstractContextManager["ImageArchive"]):
@@ -71,7 +65,7 @@ class ImageArchive(AbstractContextManager["ImageArchive"]):
         self.ignored: list[str] = []
         self._path = path
         self._lock = Lock()
-        self._zip = _open(path)
+        self._zip = open_archive(path)
         for info in self._zip.infolist():
             parts = _parts(info.filename)
             if info.is_dir() or not parts or parts[: len(below)] != below:
@@ -93,7 +87,7 @@ class ImageArchive(AbstractContextManager["ImageArchive"]):
         Raises ArchiveError on a member that is damaged or not there.
         """
         with self._lock:
-            return _read(self._path, self._zip, self.entry(member))
+            return read_member(self._path, self._zip, self.entry(member))
 
     def entry(self, member: str) -> zipfile.ZipInfo:
         """A member's entry in the zip's directory. Raises ArchiveError if it is not there."""
@@ -143,25 +137,35 @@ def _parts(name: str) -> list[str]:
     return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
-def _open(path: Path) -> zipfile.ZipFile:
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """Open a zip, for read_member; nothing else opens one. Raises ArchiveError as ImageArchive."""
     if not path.is_file():
         raise ArchiveError(f"{path}: expected a zip, found no such file. Run: dvc repro download")
     try:
         archive = zipfile.ZipFile(path)
-    except _DAMAGE as error:
-        with path.open("rb") as file:
-            start = file.read(16)
-        size = f"{path.stat().st_size:,} bytes"
-        problem = f"expected a zip, found {size} that begin with {start!r}"
-        if start.startswith(b"PK\x03\x04"):
-            problem = f"expected a whole zip, found one cut short or damaged at {size}"
-        raise ArchiveError(f"{path}: {problem} ({error}). {_GET_AGAIN}") from error
+    except Exception as error:
+        raise _damage(path, error) from error
     try:
         _check_directory(path, archive.infolist())
+        with path.open("rb") as file:
+            check_structure(archive, file)
     except ArchiveError:
         archive.close()
         raise
+    except Exception as error:
+        archive.close()
+        raise _damage(path, error) from error
     return archive
+
+
+def _damage(path: Path, error: Exception) -> ArchiveError:
+    with path.open("rb") as file:
+        start = file.read(16)
+    size = f"{path.stat().st_size:,} bytes"
+    problem = f"expected a zip, found {size} that begin with {start!r}"
+    if start.startswith(b"PK\x03\x04"):
+        problem = f"expected a whole zip, found one cut short or damaged at {size}"
+    return ArchiveError(f"{path}: {problem} ({error}). {_GET_AGAIN}")
 
 
 def _check_directory(path: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -190,11 +194,11 @@ def _check_directory(path: Path, members: list[zipfile.ZipInfo]) -> None:
     require(ArchiveError, path, f"{len(members)} members", *requirements)
 
 
-def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """A member's bytes; zipfile compares the CRC and returns no more than the declared size."""
     try:
         content = archive.read(info)
-    except _DAMAGE as error:
+    except Exception as error:
         raise ArchiveError(
             f"{path}: expected {info.filename} whole, found it damaged ({error}). {_GET_AGAIN}"
         ) from error

@@ -45,7 +45,7 @@ class RawFolder:
         """List a folder. Raises CompetitionError on a missing folder or an invalid CSV."""
         if not path.is_dir():
             raise CompetitionError(f"{path}: no such folder. Run: dvc repro download")
-        names = sorted(file.name for file in path.iterdir() if file.is_file())
+        names = sorted(file.name for file in path.iterdir())  # a broken link is named, too
         csvs = [name for name in names if is_csv(path / name) and not is_solution(path / name)]
         zips = [name for name in names if is_zip(path / name)]
         return cls(path, {name: csv_columns(path / name) for name in csvs}, zips)

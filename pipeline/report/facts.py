@@ -26,6 +26,7 @@ from pipeline.core.tables import (
     read_table,
 )
 from pipeline.core.task import Number, OneOf, Task
+from pipeline.core.terminal import printable
 from pipeline.report.diagnosis import (
     ClassReport,
     PredictedRows,
@@ -103,8 +104,13 @@ def read_facts(name: str) -> ReportFacts:
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     rows = read_rows(task, card.blend.fitted.cuts)
     _check_card(card, rows)
-    one_of = isinstance(task, OneOf)
-    every_class = one_of and len(np.unique(rows.labels)) == len(task.outputs)
+    counted = set(task.count(rows.labels))
+    if any(not set(fold.shares) == set(fold.classes) == counted for fold in folds.folds):
+        raise TableError(
+            f"{paths.FOLDS_SUMMARY}: expected the classes {task.outputs} in each fold, found "
+            "others. Run: dvc repro --force split"
+        )
+    every_class = isinstance(task, OneOf) and len(np.unique(rows.labels)) == len(task.outputs)
     return ReportFacts(
         card=card,
         halves=_read_halves(card),
@@ -113,7 +119,7 @@ def read_facts(name: str) -> ReportFacts:
         fold_scores=_score_folds(folds, table, rows, card.metric.name),
         curves=_read_curves(card.networks, folds),
         rows=rows,
-        confusion=count_confusion(rows) if one_of else None,
+        confusion=count_confusion(rows) if isinstance(task, OneOf) else None,
         class_reports=report_classes(rows),
         reliability=None if isinstance(task, Number) else measure_reliability(rows),
         roc=trace_roc(rows.values[:, 1], rows.labels == 1)
@@ -134,6 +140,8 @@ def read_rows(task: Task, cuts: list[float] | None) -> PredictedRows:
     """
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")
     image_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
+    if not paths.ENSEMBLE_OOF.read_bytes().endswith(b"\n"):  # nobody else counts its rows
+        raise TableError(f"{paths.ENSEMBLE_OOF}: its last line is cut. Run: dvc repro ensemble")
     values = read_predictions(paths.ENSEMBLE_OOF, image_ids, task)
     known = set(train.index)
     if unknown := [image_id for image_id in image_ids if image_id not in known]:
@@ -153,15 +161,16 @@ def read_rows(task: Task, cuts: list[float] | None) -> PredictedRows:
 
 
 def list_figures(facts: ReportFacts) -> dict[str, Any]:
-    """The page's figures for `dvc metrics`, to six decimals, without those that are not defined."""
+    """The page's figures for `dvc metrics`, which prints them on a terminal: to six decimals,
+    without those that are not defined."""
     metric = facts.card.metric
     figures: dict[str, Any] = {
         "out_of_fold": {metric.name: metric.value},
         "leaderboard": {half.name: half.score for half in facts.halves},
         "folds": {str(fold): score for fold, score in facts.fold_scores.items()},
-        "sensitivity": {each.name: each.sensitivity for each in facts.class_reports},
-        "specificity": {each.name: each.specificity for each in facts.class_reports},
-        "roc_auc": {each.name: each.roc_auc for each in facts.class_reports},
+        "sensitivity": {printable(each.name): each.sensitivity for each in facts.class_reports},
+        "specificity": {printable(each.name): each.specificity for each in facts.class_reports},
+        "roc_auc": {printable(each.name): each.roc_auc for each in facts.class_reports},
     }
     if facts.reliability:
         figures["expected_calibration_error"] = facts.reliability.error
@@ -234,9 +243,10 @@ def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[
     for network in networks:
         path = paths.model_folder(network.model, network.fold) / "history.csv"
         table = read_csv(path)
-        if "epoch" not in table.columns:
+        if "epoch" not in table.columns or table.empty:
             raise TableError(
-                f"{path}: expected a column epoch, found {list(table.columns)}. "
+                f"{path}: expected a column epoch and rows, found {len(table)} rows of "
+                f"{list(table.columns)}. "
                 f"Run: dvc repro --force train@{network.model}-{network.fold}"
             )
         try:

@@ -17,7 +17,17 @@ from numpy import ndarray
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.core.errors import EnsembleError
-from pipeline.core.record import Figure, Interval, Record, parse_record, read_record
+from pipeline.core.record import (
+    Count,
+    Figure,
+    Interval,
+    Level,
+    Real,
+    Record,
+    Some,
+    parse_record,
+    read_record,
+)
 from pipeline.scoring.metrics import metric_named
 
 Holds = Literal["labels", "flags", "probability", "probabilities", "chances", "best", "numbers"]
@@ -31,16 +41,16 @@ class OutOfFold(Record):
     """Of several labels the share of rows whose every label is right; None of numbers."""
     interval: Interval | None
     """The accuracy's, over resampled groups."""
-    confidence: float
+    confidence: Level
     interval_method: str
     log_loss: Figure | None
     """None of numbers."""
     recall: dict[str, Figure | None]
     """The recall by class; None for a class without rows."""
-    rows: int
-    of_images: int
+    rows: Count
+    of_images: Count
     """Rows of the whole training set."""
-    groups: int
+    groups: Count
 
 
 def _known(metric: str) -> str:
@@ -67,7 +77,7 @@ class Gain(Record):
     """Standard deviation of that expectation."""
     disagreement: Figure
     """Mean share of test images on which one fold's networks disagree with the mean of all."""
-    folds: int
+    folds: Count
 
 
 class Drift(Record):
@@ -79,7 +89,7 @@ class Drift(Record):
     """The AUC of some training groups against the others: 5 to 95 % of the splits."""
     p: Figure
     """Share of the splits, this one included, with at least that AUC."""
-    splits: int
+    splits: Count
     strongest: list[str]
     """The three features whose means differ most, in standard deviations."""
     weighted: bool
@@ -92,9 +102,22 @@ class CorrectRows(Record):
     With it, two cards can be compared on the same rows, years apart.
     """
 
-    rows: int
+    rows: Count
     ids_sha256: str
     bits: str
+
+    @model_validator(mode="after")
+    def _a_bit_for_each_row(self) -> "CorrectRows":
+        if self.rows and len(self._packed()) != -(-self.rows // 8):
+            raise ValueError(f"expected a bit for each of {self.rows} rows")
+        return self
+
+    def _packed(self) -> bytes:
+        """Never longer than it has to be, whatever it was made to unpack to."""
+        try:
+            return zlib.decompressobj().decompress(base64.b64decode(self.bits), self.rows // 8 + 2)
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
 
     @classmethod
     def pack(cls, image_ids: list[str], correct: Bool[ndarray, " rows"]) -> "CorrectRows":
@@ -111,16 +134,19 @@ class CorrectRows(Record):
         """What was packed, by sorted image id; None where other images were packed."""
         if self.ids_sha256 != _sha256(sorted(image_ids)):
             return None
-        raw = zlib.decompress(base64.b64decode(self.bits))
-        bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=len(image_ids))
+        bits = np.unpackbits(np.frombuffer(self._packed(), np.uint8), count=len(image_ids))
         return bits.astype(np.bool_)
+
+
+Spread = Annotated[Figure, Field(ge=0)]
+"""A standard deviation."""
 
 
 class Halves(Record):
     """How many test rows are public and private."""
 
-    public: int
-    private: int
+    public: Some
+    private: Some
 
     @property
     def both(self) -> int:
@@ -138,19 +164,19 @@ class Quantiles(Record):
 class Forecast(Record):
     """The public and the private score, before any submission, by the card's metric."""
 
-    confidence: float
+    confidence: Level
     public: Interval
     private: Interval
     mean: Figure
     """The score to expect."""
-    sd: tuple[Figure, Figure]
+    sd: tuple[Spread, Spread]
     """Standard deviations of the public and the private score."""
-    correlation: Figure
+    correlation: Annotated[Figure, Field(ge=-1, le=1)]
     """Correlation of the public and the private score."""
     shake_up: Figure
     """Standard deviation of public minus private."""
     rows: Halves
-    levels: list[float]
+    levels: list[Level]
     quantiles: Quantiles
     gain: Gain
     drift: Drift | None
@@ -158,13 +184,20 @@ class Forecast(Record):
     """None of numbers."""
     assumptions: list[str]
 
+    @model_validator(mode="after")
+    def _a_score_for_each_level(self) -> "Forecast":
+        counts = {len(self.levels), len(self.quantiles.public), len(self.quantiles.private)}
+        if len(counts) > 1 or not self.levels:
+            raise ValueError("expected as many quantiles of each half as levels")
+        return self
+
 
 class TestLabels(Record):
     """How often the submission gives each class, or finds it most probable."""
 
-    rows: int
+    rows: Some
     holds: Holds
-    labels: dict[str, int]
+    labels: dict[str, Count]
     """Empty of numbers."""
 
 
@@ -172,7 +205,7 @@ class FittedMean(Record):
     """A weighted mean of the models' probabilities; weights in the order of the models."""
 
     kind: Literal["weighted_mean"]
-    weights: list[float]
+    weights: list[Real]
 
 
 class FittedLogistic(Record):
@@ -182,17 +215,17 @@ class FittedLogistic(Record):
     features: Literal["logits", "ranks"]
     known: list[str]
     """For ranks, the doubles of each model in base64; empty for logits."""
-    coefficients: list[list[float]]
+    coefficients: list[list[Real]]
     """One row per output, in the order of the models and of the classes in each."""
-    intercepts: list[float]
+    intercepts: list[Real]
 
 
 class Fitted(Record):
     """What was fitted, to the last digit. None: no temperature, no threshold."""
 
     blend: Annotated[FittedMean | FittedLogistic, Field(discriminator="kind")]
-    temperature: float | None
-    threshold: float | list[float] | None
+    temperature: Real | None
+    threshold: Real | list[Real] | None
     """The second of two classes' least probability; or as many numbers as core/task.py's `decide`
     takes."""
 
@@ -272,10 +305,10 @@ class Network(Record):
     """One model trained without one fold, and how good it is on that fold."""
 
     model: str
-    fold: int
+    fold: Count
     accuracy: Figure | None
     """None of numbers."""
-    rows: int
+    rows: Count
     sha256: dict[str, str]
     """The hashes by file name in models/MODEL/foldK/."""
 

@@ -6,7 +6,7 @@ Stage `check` writes it; every other module reads it through `read_leaderboard`.
 from pathlib import Path
 
 from pipeline.core.errors import TableError
-from pipeline.core.record import Figure, Interval, Record, read_record
+from pipeline.core.record import Count, Figure, Interval, Level, Record, read_record
 from pipeline.scoring.card import Holds
 
 
@@ -15,13 +15,13 @@ class ExpectedScore(Record):
 
     value: Figure
     interval: Interval
-    confidence: float
+    confidence: Level
 
 
 class HalfScores(Record):
     """One half of the test rows."""
 
-    rows: int
+    rows: Count
     scores: dict[str, Figure]
     """The scores by the metrics' names; for submitted labels the accuracy as well."""
 
@@ -38,7 +38,7 @@ class Leaderboard(Record):
 
     submission: str
     holds: Holds
-    labels: dict[str, int]
+    labels: dict[str, Count]
     """How often the submission gives each class, or finds it most probable."""
     metric: str
     expected: ExpectedScore
@@ -52,5 +52,11 @@ def read_leaderboard(path: Path, metric: str) -> Leaderboard:
         raise TableError(
             f"{path}: expected scores by the metric {metric} of the card, found "
             f"{leaderboard.metric}: they are of different runs. Run: dvc repro --force check"
+        )
+    solution = leaderboard.solution
+    if solution and metric not in solution.public.scores.keys() & solution.private.scores.keys():
+        raise TableError(
+            f"{path}: solution: expected the score by {metric} of both halves, found none. "
+            "Run: dvc repro --force check"
         )
     return leaderboard

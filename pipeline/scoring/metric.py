@@ -100,7 +100,7 @@ class Metric:
     two_classes: bool = False
     """Whether it is for two classes only; the second is then the positive one."""
     uses_order: bool = False
-    """Whether the order of more than two classes changes the score."""
+    """Whether another order of the classes changes it: which of two is positive, which are near."""
     lowest: float = 0.0
     highest: float = 1.0
     scores_order: bool = False

@@ -16,7 +16,7 @@ from numpy import ndarray
 from pipeline.core.errors import EnsembleError
 from pipeline.core.ranks import ordered_pairs
 from pipeline.core.shapes import Labels, Outputs
-from pipeline.core.task import Kind, OneOf, Task
+from pipeline.core.task import Kind, Task
 from pipeline.scoring.metric import ClassCounts, Metric, Rows, Scorer, Units, Weights
 
 _CLASSES: tuple[Kind, ...] = ("one_of", "any_of")
@@ -59,15 +59,6 @@ def metric_for(name: str, task: Task) -> Metric:
         raise EnsembleError(
             f"params.yaml: ensemble.metric: {name} is for two classes, found "
             f"{len(task.outputs)}; expected one of {fit}"
-        )
-    if (
-        metric.uses_order
-        and isinstance(task, OneOf)
-        and not (task.ordered or len(task.classes) == 2)
-    ):
-        raise EnsembleError(
-            f"params.yaml: ensemble.metric: {name} depends on the order of the classes, which "
-            f"nothing states: {task.classes}. Set prepare.labels.order to them from least to most"
         )
     return metric
 
@@ -203,7 +194,7 @@ def _f_beta(name: str, average: str, beta: float) -> Metric:
     of_counts = partial({"": _f_of_second, "macro_": _macro_f, "micro_": _micro_f}[average], beta)
     tasks: tuple[Kind, ...] = _CLASSES if average == "macro_" else ("any_of",)
     tasks = tasks if average else ("one_of",)
-    return _label_metric(name, tasks, of_counts, two_classes=not average)
+    return _label_metric(name, tasks, of_counts, two_classes=not average, uses_order=not average)
 
 
 def _quadratic_kappa(counts: ClassCounts) -> ndarray:
@@ -433,6 +424,7 @@ METRICS: dict[str, Metric] = {
             partial(_of_second, _average_precision),
             needs="predictions",
             two_classes=True,
+            uses_order=True,
             scores_order=True,
         ),
         Metric(
@@ -447,6 +439,7 @@ METRICS: dict[str, Metric] = {
             _probabilistic_f1,
             needs="predictions",
             two_classes=True,
+            uses_order=True,
         ),
         _top_error("top_5_error", 5),
         _map_at("map_at_5", 5),

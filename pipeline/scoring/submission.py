@@ -244,6 +244,24 @@ def read_form(sample: Path, metric: Metric, task: Task) -> Form:
     )
 
 
+def require_order(form: Form, metric: Metric) -> None:
+    """Raise SubmissionError where the order of the classes counts and nothing says it."""
+    if not isinstance(form.task, OneOf) or form.task.ordered:
+        return
+    reasons = {
+        f"the metric {metric.name} depends on it": metric.uses_order,
+        f"{form.sample} asks for the probability of one of them": form.holds == "probability",
+    }
+    for reason, counts in reasons.items():
+        if counts:
+            classes = ", ".join(form.task.classes)
+            raise SubmissionError(
+                f"params.yaml: prepare.classes: expected the classes in their order, since "
+                f"{reason}; found words, whose order nothing says: {classes}. Set prepare.classes "
+                f"to [{classes}] or to another order, of two classes the positive one last"
+            )
+
+
 def write_submission(
     path: Path, form: Form, image_ids: list[str], values: Outputs, decided: Labels
 ) -> None:
@@ -254,8 +272,8 @@ def write_submission(
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
     if missing := [image_id for image_id in form.ids if image_id not in row_of]:
         raise SubmissionError(
-            f"{path}: {len(missing)} of {len(form.ids)} test images have no prediction "
-            f"{examples(missing)}. Run: dvc repro"
+            f"{path}: {len(missing)} of {len(form.ids)} test images of {form.sample} have no "
+            f"prediction {examples(missing)}. Run: dvc repro"
         )
     rows = [row_of[image_id] for image_id in form.ids]
     cells = form.cells(Submitted(values[rows], decided[rows]))

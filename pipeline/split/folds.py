@@ -42,16 +42,28 @@ def assign_folds(
 ) -> Int[ndarray, " rows"]:
     """The fold, in [0, folds), in which each row is scored.
 
-    labels: as our tables have them. Raises FoldError when a class has rows in fewer groups than
-    there are folds.
+    labels: as our tables have them. Raises FoldError when there are fewer groups than folds, or of
+    one class, as it may be in the inner split of a training; make_folds looks first, and says more.
     """
+    if not isinstance(task, OneOf) and (count := len(set(groups))) < folds:
+        raise FoldError(
+            f"{count} groups are fewer than the {folds} parts that each need one: lower the number "
+            "of folds (params.yaml: split.folds, or epoch.folds of a model)"
+        )
     if isinstance(task, AnyOf):
         return _deal_groups(task.encode(paths.TRAIN_TABLE, labels), groups, folds, seed)
     if isinstance(task, Number):
         labels = _tenths(task.encode(paths.TRAIN_TABLE, labels), groups, folds)
     from sklearn.model_selection import StratifiedGroupKFold  # 1.3 s: only for those who split
 
-    _check_enough_groups(labels, groups, folds)
+    label, count = _scarcest(labels, groups)
+    if count < folds:
+        inner = f"{{rule: inner, folds: {count}}}, or to " if count > 1 else ""
+        raise FoldError(
+            f"class {label!r} has {labels.count(label)} images in {count} groups, fewer than the "
+            f"{folds} parts that each need one: set epoch of a model to {inner}{{rule: last}}, in "
+            "params.yaml"
+        )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     assigned = np.full(len(labels), -1)
     for fold, (_, scored) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
@@ -60,10 +72,14 @@ def assign_folds(
 
 
 def _tenths(numbers: Labels, groups: list[str], folds: int) -> list[str]:
-    """Which tenth of the rows each is in, by the mean of its ranks; fewer parts of few groups."""
-    parts = max(1, min(10, len(set(groups)) // (2 * folds)))
+    """Which tenth of the rows each is in, by the mean of its ranks; larger parts of few groups."""
     rank = pd.DataFrame(numbers).rank().mean(axis=1).rank(method="first").to_numpy() - 1
-    return [str(int(place)) for place in rank * parts // len(rank)]
+    parts: list[str] = []
+    for count in range(10, 0, -1):
+        parts = [str(int(place)) for place in rank * count // len(rank)]
+        if _scarcest(parts, groups)[1] >= folds:
+            break
+    return parts
 
 
 def _deal_groups(
@@ -75,11 +91,6 @@ def _deal_groups(
     first, as in iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011).
     """
     names, group_of_row = np.unique(groups, return_inverse=True)
-    if len(names) < folds:
-        raise FoldError(
-            f"{len(names)} groups are fewer than the {folds} folds that each need one: lower the "
-            "number of folds (params.yaml: split.folds, or epoch.folds of a model)"
-        )
     ones = np.column_stack([np.ones(len(labels)), labels])
     counts = np.zeros((len(names), ones.shape[1]))
     np.add.at(counts, group_of_row, ones)
@@ -104,6 +115,8 @@ def make_folds(images: pd.DataFrame, task: Task, folds: int, seeds: list[int]) -
     """
     labels = list(images["label"])
     groups = join_groups(list(images["group"]), list(images["duplicate"]))
+    if isinstance(task, OneOf):
+        _check_enough_groups(images, groups, folds)
     parts = []
     for repeat, seed in enumerate(seeds):
         part = images[["image_id", "label"]].copy()
@@ -146,7 +159,7 @@ def check_folds(table: pd.DataFrame, images: pd.DataFrame, task: Task) -> None:
             if absent:
                 raise FoldError(
                     f"{place}: fold {fold} has {len(rows)} images and none of class {absent[0]!r}: "
-                    "lower split.folds or change split.seeds"
+                    "change split.seeds, or lower split.folds if it is above 2"
                 )
 
 
@@ -173,12 +186,44 @@ def summarise_folds(table: pd.DataFrame, images: pd.DataFrame, task: Task) -> Fo
     )
 
 
-def _check_enough_groups(labels: list[str], groups: list[str], folds: int) -> None:
-    groups_of_class = pd.Series(groups).groupby(labels).nunique()
-    for label, count in groups_of_class.items():
-        if count < folds:
-            raise FoldError(
-                f"class {label!r} has {labels.count(str(label))} images in {count} groups, "
-                f"fewer than the {folds} folds that each need one: lower the number of folds "
-                f"(params.yaml: split.folds, or epoch.folds of a model) to {count} or less"
-            )
+def _scarcest(labels: list[str], groups: list[str]) -> tuple[str, int]:
+    """The class whose images are in the fewest groups, and their number."""
+    counts = pd.Series(groups).groupby(labels).nunique()
+    return str(counts.idxmin()), int(counts.min())
+
+
+def _check_enough_groups(images: pd.DataFrame, groups: list[str], folds: int) -> None:
+    """Raise FoldError, with what joins the groups and what would help, where folds lack a class.
+
+    groups: of each image, after joining.
+    """
+    labels = list(images["label"])
+    label, count = _scarcest(labels, groups)
+    if count >= folds:
+        return
+    sizes = pd.Series(groups).value_counts()
+    largest = images[np.array(groups) == sizes.index[0]]
+    why = f"the largest group, {sizes.index[0]}, holds {sizes.iloc[0]} of {len(images)} images"
+    if (joined := largest["group"].nunique()) > 1:
+        linking = largest.groupby("duplicate")["group"].nunique()
+        cluster = largest[largest["duplicate"] == linking.idxmax()]
+        equal = cluster["pixels"].nunique() == 1
+        why += (
+            f", since {'equal' if equal else 'nearly equal (prepare.near_duplicate)'} images join "
+            f"{joined} groups, most of them the {len(cluster)} images like {linking.idxmax()}: are "
+            "they blank?"
+        )
+    ways = {
+        "split.folds": groups,
+        "prepare.near_duplicate to 0, and split.folds": join_groups(
+            list(images["group"]), list(images["pixels"])
+        ),
+        "prepare.groups to {source: none}, and split.folds": list(images["duplicate"]),
+    }
+    most = {way: min(_scarcest(labels, names)[1], folds) for way, names in ways.items()}
+    possible = [f"Set {way} to {number} or less" for way, number in most.items() if number > 1]
+    remedy = [*possible, "No parameter helps: more different images of that class are needed"][0]
+    raise FoldError(
+        f"{paths.TRAIN_TABLE}: expected images of each class in at least {folds} groups, one for "
+        f"each fold; found {labels.count(label)} of {label!r} in {count}; {why}. {remedy}"
+    )

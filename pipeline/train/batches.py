@@ -8,10 +8,13 @@ The model's `engine` augments: albumentations in worker processes, or whole batc
 Both see the same rows in the same order.
 """
 
+import multiprocessing.queues
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,13 +23,19 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.core.errors import TrainError
+from pipeline.core.leader import end_with
 from pipeline.core.machine import cores
+from pipeline.core.progress import say
 from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
 from pipeline.train.config import ModelConfig
 from pipeline.train.objective import Targets
 from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
+
+if TYPE_CHECKING:
+    from pipeline.train.augment.per_image import Policy
 
 Batch = tuple[Num[Tensor, "batch 3 height width"], Targets]
 """Images of 0 to 255, and their targets; where images are mixed, the share of each class."""
@@ -45,7 +54,7 @@ class Feed:
     ) -> None:
         """images, labels: all that are stored, memory-mapped; rows: those to train on.
 
-        Raises TrainError for an augmentation that the engine does not have.
+        Raises TrainError as make_policy does.
         """
         self._images = images
         self._labels = labels
@@ -54,21 +63,17 @@ class Feed:
         self._device = device
         self._steps = Steps(rows, config)
         self.steps_per_epoch = self._steps.per_epoch
-        if config.engine == "batched":
-            self._policy = BatchedPolicy(config.augment)
-            return
-        from pipeline.train.augment.per_image import Policy  # 2.8 s: only for those who use it
-
-        policy = Policy(config.augment, images.shape[1])
-        self._batches = Batches(images, labels, self._steps, policy.apply)
+        self._policy = make_policy(config, images.shape[1])
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """The batches from `first_step` to the end, in order."""
-        batched = self._config.engine == "batched"
-        found = self._on_device(first_step) if batched else self._by_workers(first_step)
+        if isinstance(self._policy, BatchedPolicy):
+            found = self._on_device(self._policy, first_step)
+        else:
+            found = self._by_workers(self._policy, first_step)
         if self._config.mix is None:
             yield from found
             return
@@ -77,21 +82,35 @@ class Feed:
             targets = (labels[:, None] == classes).float() if labels.ndim == 1 else labels
             yield mix(images, targets, self._config.mix, self._steps.seed(2, step))
 
-    def _on_device(self, first_step: int) -> Iterator[Batch]:
+    def _on_device(self, policy: BatchedPolicy, first_step: int) -> Iterator[Batch]:
         if self._device.type == "cpu":
             keep_freed_memory()
         residence = choose_residence(self._images[0].nbytes * len(self._rows), self._device)
         steps = (self._steps[step] for step in range(first_step, len(self)))
         found = read_steps(self._images, steps, self._rows, self._device, residence)
         for step, stored in enumerate(found, first_step):
-            augmented = self._policy.apply(stored.permute(0, 3, 1, 2), self._steps.seed(1, step))
+            augmented = policy.apply(stored.permute(0, 3, 1, 2), self._steps.seed(1, step))
             yield augmented, send(self._labels[self._steps[step]], self._device)
 
-    def _by_workers(self, first_step: int) -> Iterator[Batch]:
+    def _by_workers(self, policy: "Policy", first_step: int) -> Iterator[Batch]:
         pin = self._device.type == "cuda"
-        for images, labels in load(self._batches, first_step, worker_count(self._device), pin):
+        batches = Batches(self._images, self._labels, self._steps, policy.apply)
+        for images, labels in load(batches, first_step, worker_count(self._device), pin):
             images = images.to(self._device, non_blocking=True)
             yield images.permute(0, 3, 1, 2), labels.to(self._device, non_blocking=True)
+
+
+def make_policy(config: ModelConfig, size_px: int) -> "BatchedPolicy | Policy":
+    """The model's augmentation of images of that size, by its engine.
+
+    Raises TrainError for values that the engine refuses, and operations that change the images'
+    size or type.
+    """
+    if config.engine == "batched":
+        return BatchedPolicy(config.augment)
+    from pipeline.train.augment.per_image import Policy  # 2.8 s: only for those who use it
+
+    return Policy(config.augment, size_px)
 
 
 class Steps:
@@ -102,8 +121,9 @@ class Steps:
         self._rows = rows
         self._config = config
         self._shuffled: tuple[int, list[ndarray]] = (-1, [])
-        self.per_epoch = -(-len(rows) // config.batch_size)
-        """Batches of nearly equal size, none above batch_size; no image is left out."""
+        self.per_epoch = min(-(-len(rows) // config.batch_size), max(1, len(rows) // 2))
+        """Batches of nearly equal size, none above batch_size; no image is left out, and none is
+        alone, where batch normalisation has no variance: with batches of two, one has three."""
 
     def __len__(self) -> int:
         return self._config.epochs * self.per_epoch
@@ -137,7 +157,10 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rows = self.steps[step]
         augmented = self.augment(self.images[rows], self.steps.seed(1, step))
-        return torch.from_numpy(augmented), torch.from_numpy(self.labels[rows])
+        found = torch.from_numpy(augmented), torch.from_numpy(self.labels[rows])
+        for tensor in found:
+            tensor.share_memory_()  # type: ignore[no-untyped-call]  # here an error is raised in the main process
+        return found
 
 
 def load(
@@ -156,9 +179,13 @@ def load(
     # The main process reports Ctrl-C: workers inherit this mask from their first moment.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return iter(loader)
+        found = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield from found
+    except TrainError as error:  # PyTorch puts the worker's traceback before the sentence
+        raise TrainError(str(error).rpartition("TrainError: ")[2].strip()) from error
 
 
 def worker_count(device: torch.device) -> int:
@@ -169,7 +196,16 @@ def worker_count(device: torch.device) -> int:
 def _start_worker(_: int) -> None:
     from pipeline.train.augment.per_image import single_threaded
 
+    end_with(os.getppid())
     single_threaded()
     # An error in a batch is raised in the main process. What is left for this hook is the thread
     # that hands over batches, when the main process ends in the middle of one, as after Ctrl-C.
     sys.excepthook = lambda *_: None
+    # Where that thread cannot hand over a batch, Python drops it, and the main process would wait
+    # for it for ever. That a worker ends is noticed.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+
+
+def _end_worker(error: Exception, _: object) -> None:
+    say(f"a loader process ends: {error}")
+    os._exit(1)

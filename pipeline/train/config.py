@@ -1,12 +1,16 @@
 """Section `train`: the networks, and how each is trained."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.core.section import Section
+from pipeline.core.errors import TrainError
+from pipeline.core.files import sha256_of
+from pipeline.core.section import NAMES_A_FILE, Section
+from pipeline.train.augment.names import find_fault
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40), NAMES_A_FILE]
 """A label that becomes a folder and a DVC stage; nothing is ever parsed out of it."""
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -25,6 +29,45 @@ class SmallNetwork(Section):
     dropout: Dropout
 
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class StartWeights(Section):
+    """A local .safetensors file, and the hash of its bytes.
+
+    DVC does not track the file, but records the hash: another file is another parameter.
+    """
+
+    file: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """As `sha256sum FILE` prints it. A training first compares it with the file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_hash(cls, value: Any) -> Any:
+        file = value.get("file") if isinstance(value, dict) else value
+        if not isinstance(file, str) or (isinstance(value, dict) and "sha256" in value):
+            return value
+        path = Path(file)
+        sha256 = sha256_of(path) if path.is_file() else f"what `sha256sum {file}` prints"
+        raise ValueError(f"expected {{file: {file}, sha256: {sha256}}}, found {value!r}")
+
+    def check(self) -> None:
+        """Raise TrainError unless the file is there, with this hash."""
+        path = Path(self.file)
+        if not path.is_file():
+            raise TrainError(
+                f"network.weights: {path}: no such file. Put there the one with sha256 "
+                f"{self.sha256}"
+            )
+        if (found := sha256_of(path)) != self.sha256:
+            raise TrainError(
+                f"network.weights: {path}: expected the file with sha256 {self.sha256}, found one "
+                f"with {found}. Put the first one back; or, to train from this one, write its "
+                "sha256 into params.yaml, and run: dvc repro"
+            )
+
+
 class TimmNetwork(Section):
     """Any model of timm, by name."""
 
@@ -33,8 +76,8 @@ class TimmNetwork(Section):
     """A name in timm.list_models()."""
     pretrained: bool
     """True downloads timm's published weights once."""
-    weights: str | None
-    """A local .safetensors file to start from instead; its classifier may differ."""
+    weights: StartWeights | None
+    """A file to start from instead; its classifier may differ."""
     dropout: Dropout
 
     @model_validator(mode="after")
@@ -100,7 +143,7 @@ class ModelConfig(Section):
     """Decay, per step, of the moving average of the weights that predicts; 0 is none."""
     clip_norm: Annotated[float, Field(gt=0)] | None
     """The largest norm of a step's gradient, scaled down to it where it is larger; null is any."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    precision: Precision
     """`auto`: bfloat16 where the device has it in hardware, else float16 on CUDA, else float32."""
     compiled: bool
     """Compile the step with torch.compile, on CUDA into CUDA graphs: for small networks on a GPU.
@@ -123,6 +166,13 @@ class ModelConfig(Section):
             if not isinstance(item.get("op"), str):
                 raise ValueError(f"item {position}: expected a key `op` with a name, found {item}")
         return augment
+
+    @model_validator(mode="after")
+    def _operations_exist(self) -> Self:
+        for position, item in enumerate(self.augment):
+            if fault := find_fault(item, self.engine):
+                raise ValueError(f"augment: item {position}: {fault}")
+        return self
 
     @model_validator(mode="after")
     def _layer_decay_needs_trained_layers(self) -> Self:
@@ -169,7 +219,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _members_known(self) -> Self:
         for name, items in (("members", self.members), ("folds", self.folds)):
-            if len(set(map(str, items))) != len(items):
+            if len({str(item).lower() for item in items}) != len(items):  # folders, on any disk
                 raise ValueError(f"expected distinct {name}, found {items}")
         unknown = [member for member in self.members if member not in self.models]
         if unknown:

@@ -69,7 +69,14 @@ def fit(
     model = model.to(compute.device).to(memory_format=torch.channels_last)
     state = _State(model, config, compute)
     if saved := checkpoint.load(compute.device):
-        state.restore(saved)
+        try:
+            state.restore(saved)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise TrainError(
+                f"{checkpoint.folder}: expected a state of this training, found another one "
+                f"({reason}). Delete the folder to start from the beginning"
+            ) from error
         say(f"going on after epoch {len(state.history)} of {config.epochs}")
     first_step = len(state.history) * feed.steps_per_epoch
     batches = track(feed.batches(first_step), "training", len(feed) - first_step)

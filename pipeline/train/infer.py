@@ -11,9 +11,8 @@ from torch import Tensor
 
 from pipeline.core.progress import track
 from pipeline.core.shapes import Images, Outputs
-from pipeline.core.task import Task
-from pipeline.train.device import Compute
-from pipeline.train.models import Classifier, load_model
+from pipeline.train.device import Compute, choose_compute
+from pipeline.train.models import Classifier, Description, load_model
 
 BATCH = 256
 """Images that are predicted at a time. In batches of another size convolutions may round
@@ -55,28 +54,24 @@ def predict(
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network on its device, in its precision."""
+    """A network on its device, which predicts as its weights file says."""
 
     model: Classifier
+    description: Description
     compute: Compute
-    tta: bool
-    """Predict the mean over the square's eight symmetries."""
-
-    @property
-    def task(self) -> Task:
-        return self.model.task
 
     def predict(self, images: Images) -> Outputs:
         """The predictions of a batch; of the same batch the bits of stage `train`."""
-        return predict_batch(self.model, images, self.compute, self.tta)
+        torch.set_num_threads(self.description.threads)
+        return predict_batch(self.model, images, self.compute, self.description.tta)
 
 
-def load_network(path: Path, compute: Compute, tta: bool) -> TrainedNetwork:
-    """Read a weights file. Raises TrainError as load_model does."""
-    model = (
-        load_model(path).to(compute.device).to(memory_format=torch.channels_last)
-    )  # as fit.py trains it
-    return TrainedNetwork(model, compute, tta)
+def load_network(path: Path, device: str) -> TrainedNetwork:
+    """Read a weights file. Raises TrainError as load_model and choose_compute do."""
+    model, description = load_model(path)
+    compute = choose_compute(device, description.precision)
+    model = model.to(compute.device).to(memory_format=torch.channels_last)  # as fit.py trains it
+    return TrainedNetwork(model, description, compute)
 
 
 def symmetries(

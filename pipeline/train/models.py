@@ -9,7 +9,6 @@ thirtieth of a ResNet-18's at 224 px; benchmarks/train.py measures what that mak
 """
 
 import difflib
-import json
 from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
@@ -20,14 +19,15 @@ import pydantic
 import torch
 from jaxtyping import Float, Num
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import TrainError, examples
 from pipeline.core.shapes import Labels
 from pipeline.core.task import Number, Task
-from pipeline.train.config import ModelConfig, SmallNetwork, TimmNetwork
+from pipeline.train.config import ModelConfig, Precision, SmallNetwork, TimmNetwork
 from pipeline.train.objective import RawOutputs, activate
 
 
@@ -184,7 +184,8 @@ def _build_timm(
             "Offline, set `pretrained: false`, or `weights` to a local .safetensors file"
         ) from error
     if config.weights is not None:
-        _load_backbone(network, Path(config.weights))
+        config.weights.check()
+        _load_backbone(network, Path(config.weights.file))
     if config.pretrained or config.weights is not None:
         mean = [255 * value for value in network.pretrained_cfg["mean"]]
         std = [255 * value for value in network.pretrained_cfg["std"]]
@@ -193,8 +194,6 @@ def _build_timm(
 
 def _load_backbone(network: Any, path: Path) -> None:
     """Load all but a classifier of another size; timm itself only logs tensors that do not fit."""
-    if not path.is_file():
-        raise TrainError(f"network: weights: no such file: {path}")
     try:
         found = load_file(path)
     except SafetensorError as error:
@@ -219,19 +218,46 @@ def _load_backbone(network: Any, path: Path) -> None:
     network.load_state_dict(found | {name: own[name] for name in fresh})
 
 
-def save_model(path: Path, model: Classifier, config: ModelConfig) -> None:
+class Description(pydantic.BaseModel):
+    """What a weights file says, in its metadata: all that predictions depend on beside tensors."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    network: Annotated[SmallNetwork | TimmNetwork, pydantic.Field(discriminator="family")]
+    task: Task
+    decoding: Decoding
+    precision: Precision
+    """As params.yaml asked for it; `auto` is the fastest of the machine that predicts."""
+    tta: bool
+    threads: Annotated[int, pydantic.Field(ge=1)]
+    """Of the CPU."""
+
+
+def describe(config: ModelConfig, task: Task, decoding: Decoding, threads: int) -> Description:
+    """The description of a network that is trained so."""
+    return Description(
+        network=config.network,
+        task=task,
+        decoding=decoding,
+        precision=config.precision,
+        tta=config.tta,
+        threads=threads,
+    )
+
+
+def save_model(path: Path, model: Classifier, description: Description) -> None:
     """Write weights as safetensors (never a pickle: a downloaded model must not run code).
 
-    The file's metadata holds the network's configuration and the task, under one key: the
-    library writes several keys in another order each time.
+    The file's metadata holds the description under one key: the library writes several keys in
+    another order each time.
     """
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    description = {"network": config.network.model_dump(), "task": model.task.model_dump()}
-    save_file(tensors, path, {"model": json.dumps(description)})
+    # Not the library's save_file, which raises its own error where the disk is full.
+    path.write_bytes(save(tensors, {"model": description.model_dump_json()}))
 
 
-def load_model(path: Path) -> Classifier:
-    """Rebuild the network of a file that save_model wrote, ready to predict.
+def load_model(path: Path) -> tuple[Classifier, Description]:
+    """Rebuild the network of a file that save_model wrote, ready to predict, and what it says.
 
     Nothing else is needed: no params.yaml, no network, no pretrained weights.
     Raises TrainError for a file that is missing, no safetensors, or not of this pipeline.
@@ -246,33 +272,21 @@ def load_model(path: Path) -> Classifier:
     except SafetensorError as error:
         raise TrainError(f"{expected} no safetensors file: {error}. Run: dvc repro") from error
     try:
-        description = _Description.model_validate_json(metadata.get("model", ""))
+        description = Description.model_validate_json(metadata.get("model", ""))
     except pydantic.ValidationError as error:
         kind = "another network's weights" if "model" not in metadata else "an unknown description"
         raise TrainError(
             f"{expected} {kind} (metadata: {', '.join(sorted(metadata)) or 'none'}). "
-            "Name a weights.safetensors of `python -m pipeline train`"
+            "Train it again: dvc repro"
         ) from error
     network = description.network
     if isinstance(network, TimmNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
-    model = build_model(network, description.task, _ANY_SIZE_PX, [0.0] * 3, [1.0] * 3)
+    size_px = description.decoding.size_px
+    model = build_model(network, description.task, size_px, [0.0] * 3, [1.0] * 3)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainError(f"{expected} tensors that are not of {network.name}: {reason}") from error
-    return model.eval()
-
-
-_ANY_SIZE_PX = 2**16
-"""Large enough for any network: a weights file does not tell the size of its images."""
-
-
-class _Description(pydantic.BaseModel):
-    """The network and its task, in the metadata of a weights file."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-    network: Annotated[SmallNetwork | TimmNetwork, pydantic.Field(discriminator="family")]
-    task: Task
+    return model.eval(), description

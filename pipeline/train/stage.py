@@ -12,10 +12,12 @@ import pandas as pd
 import torch
 
 from pipeline.core import paths
-from pipeline.core.competition import read_competition
-from pipeline.core.errors import FoldError, TrainError
+from pipeline.core.arrays import read_array
+from pipeline.core.competition import Decoding, read_competition, read_decoding
+from pipeline.core.errors import FoldError, TableError, TrainError
 from pipeline.core.files import new_folder
 from pipeline.core.progress import say
+from pipeline.core.shapes import Images
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
@@ -26,12 +28,13 @@ from pipeline.core.tables import (
 )
 from pipeline.core.task import Number, Task
 from pipeline.split.folds import assign_folds
-from pipeline.train.checkpoint import Checkpoint, hash_of_inputs
+from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
 from pipeline.train.config import InnerEpoch, ModelConfig, TrainConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict
-from pipeline.train.models import build_model, save_model
+from pipeline.train.models import build_model, describe, save_model
+from pipeline.train.shortage import describe_shortage
 
 
 def run(section: TrainConfig, member: str, fold: int) -> None:
@@ -41,10 +44,16 @@ def run(section: TrainConfig, member: str, fold: int) -> None:
     change and this training stays up to date. Raises TrainError, which names the member and fold,
     where the training cannot go on.
     """
+    config, place = section.models[member], f"params.yaml: train.models.{member} (fold {fold})"
     try:
-        _train(section.device, section.threads, member, section.models[member], fold)
+        with hold_lock(paths.RESUME / f"{member}-fold{fold}.lock"):
+            _train(section.device, section.threads, member, config, fold)
     except TrainError as error:
-        raise TrainError(f"params.yaml: train.models.{member} (fold {fold}): {error}") from error
+        raise TrainError(f"{place}: {error}") from error
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
+        if (shortage := describe_shortage(error, config)) is None:
+            raise
+        raise TrainError(f"{place}: {shortage}") from error
 
 
 def _train(device: str, threads: int, member: str, config: ModelConfig, fold: int) -> None:
@@ -52,10 +61,13 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     deterministic(threads)
     compute = choose_compute(device, config.precision)
     task = read_competition(paths.COMPETITION).task
+    decoding = read_decoding(paths.DECODING)
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     image_ids = list(table["image_id"])
     labels = task.encode(paths.TRAIN_TABLE, table["label"])
-    images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")
+    images = _read_images(paths.TRAIN_IMAGES, len(image_ids), decoding)
+    test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
+    test_images = _read_images(paths.TEST_IMAGES, len(test_ids), decoding)
     scored, rows = _rows_of_fold(fold, image_ids, task, config)
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
 
@@ -63,8 +75,6 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     mean, std = mean_and_std(images, rows.training)
     model = build_model(config.network, task, images.shape[1], list(mean), list(std))
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
-    if config.network.family == "timm" and config.network.weights is not None:
-        inputs.append(Path(config.network.weights))
     key = hash_of_inputs(f"{fold} {compute} {threads} {config.model_dump_json()}", inputs)
     checkpoint = Checkpoint(paths.RESUME / key)
     live = LiveTable(paths.live_table(member, fold), len(rows.training))
@@ -76,12 +86,11 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
 
     model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
     oof = predict(model, images, scored, compute, config.tta)
-    test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
-    test_images = np.load(paths.TEST_IMAGES, mmap_mode="r")
     test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
 
     with new_folder(paths.model_folder(member, fold)) as folder:
-        save_model(folder / "weights.safetensors", model, config)
+        description = describe(config, task, decoding, threads)
+        save_model(folder / "weights.safetensors", model, description)
         write_predictions(folder / "oof.csv", [image_ids[row] for row in scored], oof, task)
         write_predictions(folder / "test.csv", test_ids, test, task)
         write_table(folder / "history.csv", pd.DataFrame(history))
@@ -122,6 +131,17 @@ class LiveTable:
         if out_of_fold_accuracy is not None:
             table.loc[table.index[-1], "out_of_fold_accuracy"] = out_of_fold_accuracy
         write_table(self._path, table)
+
+
+def _read_images(path: Path, rows: int, decoding: Decoding) -> Images:
+    images = read_array(path, rows)
+    expected = (rows, decoding.size_px, decoding.size_px, 3)
+    if images.shape != expected or images.dtype != np.uint8:
+        raise TableError(
+            f"{path}: expected uint8 images in the shape {expected}, found {images.dtype} in "
+            f"{images.shape}. Run: dvc repro --force prepare"
+        )
+    return images
 
 
 def _rows_of_fold(

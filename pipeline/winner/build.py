@@ -14,24 +14,22 @@ data are left out. `code` is a repository of DVC without git, where `make run` t
 """
 
 import io
-import json
+import shlex
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core import paths
-from pipeline.core.errors import SubmissionError, examples
+from pipeline.core.errors import SubmissionError
 from pipeline.core.files import new_file, new_folder, sha256_of, write_text
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
-from pipeline.download.stage import MANIFEST
-from pipeline.ledger.git import git, git_bytes
-from pipeline.ledger.provenance import trace
+from pipeline.ensemble.saved import read_blend
+from pipeline.ledger.git import find_missing, git, git_bytes
+from pipeline.ledger.provenance import REPRO, Obstacle, explain_obstacles, trace
 from pipeline.params import Config
 from pipeline.predict.command import find_weights
 from pipeline.scoring.card import read_card
@@ -47,34 +45,31 @@ def run(config: Config, output: Path) -> None:
     """Write OUTPUT/NAME/ and OUTPUT/NAME.zip, each whole or not at all.
 
     Raises SubmissionError where the package would not repeat the submission, as _find_obstacles
-    states, or where other files are in its place; EnsembleError as find_weights does.
+    states; OutputError where other files are in its place; EnsembleError as find_weights does.
     """
     name = config.ensemble.name
     folder, zipped = output / name, output / f"{name}.zip"
-    is_package = (folder / ENTRY_POINTS).is_file()
-    for place in (folder, zipped):
-        if place.exists() and not is_package:
-            raise SubmissionError(
-                f"{place}: expected nothing or an earlier package, found something else there. "
-                "Name another place: --output FOLDER"
-            )
+    refuse_others(folder, zipped, reserved=[*paths.OWN_FILES, *config.outputs()])
     submission = paths.submission(name)
     if not submission.is_file():
         raise SubmissionError(f"{submission}: no such file. Run: dvc repro")
     if obstacles := _find_obstacles(submission):
         raise SubmissionError(
-            f"{submission}: the package would not repeat it: {'; '.join(obstacles)}. "
-            "Run: dvc repro, then git add --all, git commit, and this command again"
+            f"{submission}: the package would not repeat it: {explain_obstacles(obstacles)}; "
+            "then this command again"
         )
-    _, weights = find_weights(config)
+    card, weights = find_weights(config)
+    read_blend(paths.card(name), card.blend.fitted, len(weights))
     with new_folder(folder) as partial:
         _fill(partial, config, [file for files in weights.values() for file in files])
+    remember(folder)
     with new_file(zipped) as partial:
         _zip(folder, partial)
+    remember(zipped)
     say(f"{zipped}: {zipped.stat().st_size / 1e6:.1f} MB, the same as {folder}/")
 
 
-def _find_obstacles(submission: Path) -> list[str]:
+def _find_obstacles(submission: Path) -> list[Obstacle]:
     """Why the commit does not hold what made the submission; empty where it does."""
     found = trace(submission)
     obstacles = list(found.obstacles)
@@ -82,45 +77,22 @@ def _find_obstacles(submission: Path) -> list[str]:
         return obstacles
     card = submission.with_suffix(".json")
     if not card.is_file() or found.sha256 != read_card(card).sha256.submission:
-        obstacles.append(f"{card} is not its card")
+        obstacles.append(Obstacle(f"{card} is not its card", REPRO))
     wanted = [submission, card, paths.PARAMS, Path("dvc.yaml"), paths.DVC_LOCK]
     wanted += [paths.REQUIREMENTS, LICENSE]
-    committed = git("ls-files", "--", *map(str, wanted)).splitlines()
-    if missing := [str(path) for path in wanted if str(path) not in committed]:
-        obstacles.append(f"no commit holds {', '.join(missing)}")
-    unknown = git("ls-files", "--others", "--exclude-standard", "--", "pipeline").splitlines()
-    if unknown:
-        obstacles.append(f"{len(unknown)} files of the code are in no commit {examples(unknown)}")
-    if not obstacles and (stale := _find_stale()):  # DVC takes seconds to answer
-        obstacles.append(f"{len(stale)} stages are out of date {examples(stale)}")
+    if missing := find_missing(wanted):
+        names = [str(path) for path in missing]
+        force = f"git add --force {shlex.join(names)} && git commit"
+        obstacles.append(Obstacle(f"no commit holds {', '.join(names)}", force))
     return obstacles
-
-
-def _find_stale() -> list[str]:
-    """The stages up to the submission that DVC would run again, each with its first reason."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", "ensemble"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SubmissionError(f"dvc status: {' '.join(done.stderr.split())}")
-    stale = sorted(json.loads(done.stdout).items())
-    return [f"{stage}: {_describe(changes)}" for stage, changes in stale]
-
-
-def _describe(changes: list[Any]) -> str:
-    """A stage's first change; DVC writes {kind: {path: how}}, or a kind alone."""
-    if not isinstance(changes[0], dict):
-        return str(changes[0])
-    ((_, changed),) = changes[0].items()
-    path, how = next(iter(changed.items()))
-    return f"{path} {how if isinstance(how, str) else 'modified'}"
 
 
 def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     name = config.ensemble.name
     unpack_commit(folder / CODE)
     write_text(folder / CODE / ".dvc" / "config.local", "[core]\n    no_scm = true\n")
+    for start in _starts(config):
+        _copy(start, folder / CODE / start)
     for file in weights:
         _copy(file, folder / DEFAULTS.MODEL_DIR / file.relative_to("models"))
     for file in (paths.submission(name), paths.card(name)):
@@ -134,11 +106,7 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
         "name": name,
         "commit": git("rev-parse", "HEAD"),
         "download": config.download,
-        "raw_files": {
-            path.name: sha256_of(path)
-            for path in sorted(paths.RAW.iterdir())
-            if path.name != MANIFEST
-        },
+        "raw_files": {path.name: sha256_of(path) for path in sorted(paths.RAW.iterdir())},
         "networks": [file.as_posix() for file in weights],
         "device": config.train.device,
         "machine": describe_machine(),
@@ -146,6 +114,28 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     for text in (ENTRY_POINTS, "README.md"):
         write_text(folder / text, render(text, **facts))
     write_text(folder / STRUCTURE, list_structure([*_files(folder), STRUCTURE]))
+
+
+def _starts(config: Config) -> list[Path]:
+    """The files that trainings start from, which no commit needs to hold.
+
+    Raises TrainError for one that is missing or another one, SubmissionError for one elsewhere.
+    """
+    networks = [config.train.models[member].network for member in config.train.members]
+    found = []
+    for network in networks:
+        if network.family == "small" or network.weights is None:
+            continue
+        network.weights.check()
+        file = Path(network.weights.file)
+        if file.is_absolute() or ".." in file.parts:
+            raise SubmissionError(
+                f"{paths.PARAMS}: network.weights: {file}: expected a file in this folder, named "
+                "relative to it, which the package can hold. Move it, correct its name, and run: "
+                "dvc repro"
+            )
+        found.append(file)
+    return found
 
 
 def render(text: str, **facts: object) -> str:

@@ -8,7 +8,6 @@ unchanged.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,10 +15,11 @@ import pydantic
 
 from pipeline.core import paths
 from pipeline.core.errors import CompetitionError, ConfigError, ImageError, PipelineError, examples
+from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.section import Section
 from pipeline.core.tables import read_csv
-from pipeline.params import Config, read_config
+from pipeline.params import Config, parse_config
 from pipeline.raw.archive import ImageArchive
 from pipeline.raw.roles import RawFolder
 from pipeline.scoring.metrics import metric_for
@@ -80,7 +80,7 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
                 f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
             )
         _enter(root, settings)
-        config = read_config(paths.PARAMS)
+        config = parse_config(paths.PARAMS)  # no stage here removes what the source of data names
         match step:
             case "prepare_data":
                 _prepare_data(config)
@@ -89,10 +89,10 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
             case "predict":
                 _predict(config, source)
     except (PipelineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say(f"{type(error).__name__}: {error}")
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command continues from there", file=sys.stderr)
+        say("interrupted: the same command continues from there")
         return 130
     return 0
 
@@ -158,7 +158,7 @@ def _prepare_data(config: Config) -> None:
             f"{SETTINGS}: CLEAN_DATA_DIR: {paths.STORE.resolve()} holds other files, and would be "
             "replaced. Name a new folder"
         )
-    prepare.run(config.prepare)
+    prepare.run(config.prepare, config.ensemble.metric)
 
 
 def _train(config: Config, code: Path) -> None:
@@ -183,6 +183,8 @@ def _predict(config: Config, source: Path | None) -> None:
     if source is not None:
         predict.run(config, source, made.with_name("predictions.csv").resolve())
         return
+    again = made.with_name(f"{made.stem}.predicted.csv")
+    refuse_others(again)
     folder = RawFolder.of(paths.RAW)
     sample = folder.sample_submission(config.prepare.sample_submission)
     ensemble = predict.load_ensemble(config)
@@ -196,15 +198,16 @@ def _predict(config: Config, source: Path | None) -> None:
                 f"{len(missing)} of {len(form.ids)} {examples(missing)}"
             )
         files = [members[image_id] for image_id in form.ids]
-        found = predict.score(ensemble, archive, files, form.ids, config.prepare)
+        largest = config.prepare.max_side_px
+        found = predict.score(ensemble, archive, files, form.ids, largest)
     if found.broken:
         raise ImageError(
             f"{archive.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
             "needs every test image: get the archive from its source again"
         )
-    again = made.with_name(f"{made.stem}.predicted.csv")
     prediction = found.prediction
     write_submission(again, form, form.ids, prediction.values, prediction.decided)
+    remember(again)
     say(f"{again.resolve()}: {len(form.ids)} rows")
     _compare(again, made)
 

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from pipeline.core.arrays import read_array
 from pipeline.core.errors import EnsembleError
 from pipeline.scoring.card import Drift
 from pipeline.scoring.metrics import area_under_roc
@@ -94,15 +95,9 @@ def pool_rows(
 ) -> tuple[list[str], Float[ndarray, "rows features"]]:
     """The features' names and values of some rows of a packed array (rows, …, channels).
 
-    A two-dimensional array has one channel. Raises EnsembleError where the array and the table
-    have different numbers of rows.
+    A two-dimensional array has one channel. Raises TableError as read_array does.
     """
-    packed = np.load(path, mmap_mode="r")
-    if len(packed) != len(table):
-        raise EnsembleError(
-            f"{path}: expected the {len(table)} rows of its table, found {len(packed)}. "
-            "Run: dvc repro prepare"
-        )
+    packed = read_array(path, len(table))
     parts = [
         _pool(np.asarray(packed[chosen[start : start + _CHUNK]]))
         for start in range(0, len(chosen), _CHUNK)

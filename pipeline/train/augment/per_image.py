@@ -18,37 +18,83 @@ import albumentations
 from pipeline.core.errors import TrainError
 from pipeline.core.shapes import Images
 
+_PROBES = 3
+"""How often an operation is tried on each form of image: its own numbers are drawn, too."""
+
 
 class Policy:
     """A sequence of albumentations, applied image by image."""
 
     def __init__(self, items: list[dict[str, Any]], size_px: int) -> None:
-        """items: as in `train.models.NAME.augment`: `{op: NAME, …arguments}`.
+        """items: as in `train.models.NAME.augment`: `{op: NAME, …arguments}`, names that exist.
 
-        Raises TrainError for an operation or argument that albumentations does not know, a
-        value that it refuses, or operations that change the image's size or type.
+        Raises TrainError for a value that albumentations refuses, an operation that fails, and
+        operations that change the form of an image, be it with a small `p`.
         """
         self._compose = albumentations.Compose([_build(item) for item in items])
-        if items:
-            probe = np.zeros((1, size_px, size_px, 3), np.uint8)
-            augmented = self.apply_one(probe[0])
-            if augmented.shape != probe[0].shape or augmented.dtype != np.uint8:
-                raise TrainError(
-                    f"augment: expected images of {probe[0].shape} uint8 to keep their form, "
-                    f"found {augmented.shape} {augmented.dtype} after the whole policy"
-                )
-
-    def apply_one(self, image: np.ndarray) -> np.ndarray:
-        """One image with the policy's current random state."""
-        return self._compose(image=image)["image"]  # type: ignore[no-any-return]
+        _probe(items, size_px)
 
     def apply(self, images: Images, seed: int) -> Images:
-        """A new array with each image augmented; the same seed gives the same bytes."""
+        """A new array with each image augmented; the same seed gives the same bytes.
+
+        Raises TrainError where an operation fails or changes an image's form.
+        """
         self._compose.set_random_seed(seed)
         augmented = np.empty_like(images)
         for row, image in enumerate(images):
-            augmented[row] = self.apply_one(image)
+            changed = _apply(self._compose, image, "the whole policy")
+            _check_form(changed, image, "the whole policy")
+            augmented[row] = changed
         return augmented
+
+
+def _probe(items: list[dict[str, Any]], size_px: int) -> None:
+    """Try each operation on every form of image that the operations before it can leave.
+
+    An operation may change the form where a later one, never left out, gives it back: a
+    PadIfNeeded before a RandomCrop. What matters is the form at the end, whatever `p` leaves out.
+    """
+    image = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+    reached = {_form(image): (image, "")}  # by form: such an image, and what made it so
+    for item in items:
+        name, always = item["op"], albumentations.Compose([_build(item | {"p": 1.0})])
+        always.set_random_seed(0)
+        before = list(reached.values())
+        chance = _build(item).p
+        if chance == 1:
+            reached = {}
+        for other, culprit in before * (_PROBES if chance else 0):
+            changed = _apply(always, other, name)
+            is_new = _form(changed) != _form(other)
+            reached.setdefault(_form(changed), (changed, name if is_new else culprit))
+    for changed, name in reached.values():
+        _check_form(changed, image, name)
+
+
+def _apply(compose: albumentations.Compose, image: Any, name: str) -> Any:
+    """What becomes of an image: an array or a tensor of any form."""
+    try:
+        return compose(image=image)["image"]
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the operations of a library of this size raise
+        reason = " ".join(str(error).split())[:300]
+        raise TrainError(
+            f"augment: {name} fails on an image of {_form(image)}: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _form(image: Any) -> str:
+    return f"{tuple(image.shape)} {image.dtype}"
+
+
+def _check_form(changed: Any, image: Any, name: str) -> None:
+    if changed.shape != image.shape or changed.dtype != image.dtype:
+        raise TrainError(
+            f"augment: {name}: expected images of {_form(image)} to keep their form, found "
+            f"{_form(changed)}. Networks normalise by themselves: leave out what changes the size "
+            "or the type, or give the form back by a last operation with p: 1.0"
+        )
 
 
 def single_threaded() -> None:
@@ -62,15 +108,10 @@ def _build(item: dict[str, Any]) -> albumentations.BasicTransform:
         for key, value in item.items()
         if key != "op"
     }
-    transform = getattr(albumentations, item["op"], None)
-    if not (isinstance(transform, type) and issubclass(transform, albumentations.BasicTransform)):
-        raise TrainError(
-            f"augment: albumentations {albumentations.__version__} has no operation {item['op']!r}"
-        )
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # for an unknown argument it only warns
+        warnings.simplefilter("error")  # it only warns of some values that it does not use
         try:
-            return transform(**arguments)
+            return getattr(albumentations, item["op"])(**arguments)
         except (UserWarning, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise TrainError(f"augment: {item['op']}: {reason}") from error
