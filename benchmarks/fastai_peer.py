@@ -91,9 +91,8 @@ def learn(loaders: DataLoaders, network: str, size_px: int) -> Learner:
     from pipeline.train.models import build_model
 
     config = SmallNetwork.model_validate_json(network)
-    ours = build_model(
-        config, OneOf(classes=[*loaders.vocab]), size_px, [0.0] * 3, [1.0] * 3
-    ).network
+    task = OneOf(classes=[*loaders.vocab])
+    ours = build_model(config, task, size_px, [0.0] * 3, [1.0] * 3).network
     return Learner(loaders, ours, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
 
 

@@ -1,5 +1,6 @@
 """Predictions are joined by id, and intervals allow for the similar cells of one patient."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(trained: list[int], test_ids: list[str] = ["t0", "t1"]) -> ModelPredictions:  # noqa: B006
     ids = covered_images(folds(), trained)
-    return read_model("vgg", trained, PredictedImages(ids, test_ids, folds(), ["0", "1"]))
+    return read_model("vgg", trained, PredictedImages(ids, test_ids, folds(), one_of(2)))
 
 
 def test_out_of_fold_is_the_mean_over_the_repeats_joined_by_id() -> None:
@@ -179,6 +180,7 @@ def test_a_class_without_rows_has_no_recall_on_the_card() -> None:
     """A rare class may have no row in the folds that are trained."""
     predicted, labels = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 1])
     nested = Prediction(np.eye(3)[predicted], predicted)
-    found = describe_out_of_fold(nested, rows_of(labels), ["a", "b", "c"], of_images=9)
+    rows = replace(rows_of(labels), task=one_of(["a", "b", "c"]))
+    found = describe_out_of_fold(nested, rows, of_images=9)
     assert found.recall == {"a": 1.0, "b": 0.666667, "c": None}
     assert (found.accuracy, found.rows, found.of_images, found.groups) == (0.75, 4, 9, 4)

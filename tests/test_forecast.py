@@ -12,19 +12,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.calibration import MALARIA, SMALL, print_line, simulate
-from benchmarks.patients import World, draw_competition
+from benchmarks.patients import TASK, World, draw_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
-from pipeline.ensemble.forecast.averaging import NO_GAIN, AveragingGain, estimate_gain
+from pipeline.ensemble.forecast.averaging import NO_GAIN, AveragingGain, Noise, estimate_gain
 from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast, split_rows
 from pipeline.ensemble.forecast.groups import redraw_train, spread_by_design
 from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Halves
-from pipeline.scoring.metrics import METRICS, mean_of
+from pipeline.scoring.metrics import METRICS, mean_of, metric_named
 
 CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
 ACCURACY = METRICS["accuracy"]
+CALIBRATED = Noise(1.0, np.empty((0, 2)))
+OF_CLASSES = [name for name, each in METRICS.items() if "one_of" in each.tasks and not each.best]
 
 
 def foresee(
@@ -296,7 +298,7 @@ def test_what_cannot_be_forecast_is_refused() -> None:
         ("expected two groups or more, found 1 over 20 rows", lambda: foresee(correct, [0] * 20)),
         ("expected rows in both halves, found 0 public and 9 pri", lambda: foresee(correct, groups, 0, 9)),
         (r"of 200 drawn competitions of 4 groups have a half without", lambda: foresee(correct, groups, 5, 5, scorer=rare, resamples=200)),
-        (r"test predictions of one shape, found \[\(4, 2\), \(5, 2\)\]", lambda: estimate_gain(ACCURACY, first, [first, second], 1.0, 1)),
+        (r"test predictions of one shape, found \[\(4, 2\), \(5, 2\)\]", lambda: estimate_gain(TASK, ACCURACY, first, [first, second], CALIBRATED, 1)),
     ]  # fmt: skip
     for message, call in refused:
         with pytest.raises(EnsembleError, match=message):
@@ -322,9 +324,11 @@ def test_folds_that_agree_gain_nothing() -> None:
     chances = np.random.default_rng(1).random(300)
     table = np.stack([1 - chances, chances], axis=1)
     mean, folds = predictions([table] * 5)
-    assert estimate_gain(ACCURACY, mean, folds, 1.0, 1) == NO_GAIN
-    assert estimate_gain(METRICS["f1"], mean, folds, 1.0, 1).mean == pytest.approx(0, abs=1e-12)
-    assert estimate_gain(ACCURACY, mean, folds[:1], 1.0, 1) == NO_GAIN
+    assert estimate_gain(TASK, ACCURACY, mean, folds, CALIBRATED, 1) == NO_GAIN
+    assert estimate_gain(TASK, METRICS["f1"], mean, folds, CALIBRATED, 1).mean == pytest.approx(
+        0, abs=1e-12
+    )
+    assert estimate_gain(TASK, ACCURACY, mean, folds[:1], CALIBRATED, 1) == NO_GAIN
 
 
 def test_the_gain_is_the_disagreement_times_how_sure_the_mean_is() -> None:
@@ -335,7 +339,7 @@ def test_the_gain_is_the_disagreement_times_how_sure_the_mean_is() -> None:
     mean, folds = predictions(tables)
     sure = 2 * mean.values.max(axis=1) - 1
     differ = np.array([fold.decided != mean.decided for fold in folds])
-    found = estimate_gain(ACCURACY, mean, folds, 1.0, 1)
+    found = estimate_gain(TASK, ACCURACY, mean, folds, CALIBRATED, 1)
     assert found.mean == pytest.approx((differ * sure).mean(), rel=1e-9)
     assert found.disagreement == pytest.approx(differ.mean())
     assert found.spread == found.mean
@@ -346,8 +350,8 @@ def test_drawn_labels_give_the_same_gain() -> None:
     mean, folds = predictions(
         draw_competition(replace(MALARIA, sizes=(60,), of_row=0.8), 1).test_by_fold
     )
-    exact = estimate_gain(ACCURACY, mean, folds, 1.0, 1)
-    drawn = estimate_gain(METRICS["balanced_accuracy"], mean, folds, 1.0, 1)
+    exact = estimate_gain(TASK, ACCURACY, mean, folds, CALIBRATED, 1)
+    drawn = estimate_gain(TASK, METRICS["balanced_accuracy"], mean, folds, CALIBRATED, 1)
     assert drawn.mean == pytest.approx(exact.mean, rel=0.1)
 
 
@@ -358,7 +362,9 @@ def test_the_gain_found_is_a_part_of_the_true_one() -> None:
     for seed in range(40):
         drawn = draw_competition(world, seed)
         mean, folds = predictions(drawn.test_by_fold)
-        pairs.append((estimate_gain(ACCURACY, mean, folds, 1.0, 1).mean, drawn.gain(ACCURACY)))
+        pairs.append(
+            (estimate_gain(TASK, ACCURACY, mean, folds, CALIBRATED, 1).mean, drawn.gain(ACCURACY))
+        )
     found, true = np.mean(pairs, axis=0)
     assert 1 / 3 < found / true < 1
     assert min(pair[0] for pair in pairs) > 0
@@ -371,7 +377,7 @@ def scored(seed: int = 1) -> tuple[OutOfFoldRows, Prediction, list[Prediction]]:
     drawn = draw_competition(replace(MALARIA, train=24, test=8, sizes=(20, 30)), seed)
     ids = [f"train_{row:04}" for row in range(len(drawn.labels))]
     oof = Prediction(drawn.probabilities, drawn.probabilities.argmax(1))
-    rows = OutOfFoldRows(ids, oof, drawn.labels, drawn.groups)
+    rows = OutOfFoldRows(TASK, ids, oof, drawn.labels, drawn.groups)
     return rows, *predictions(drawn.test_by_fold)
 
 
@@ -382,9 +388,9 @@ def drift(p: float, weights: dict[str, float]) -> tuple[Drift, dict[str, float]]
     return found, weights
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", [*OF_CLASSES, "top_1_error", "map_at_2"])
 def test_every_metric_has_a_forecast(name: str) -> None:
-    found = build_forecast(METRICS[name], *scored(), None, CONFIG)
+    found = build_forecast(metric_named(name), *scored(), None, CONFIG)
     for low, high in (found.public, found.private):
         assert low < found.mean < high
     for quantiles in (found.quantiles.public, found.quantiles.private):

@@ -141,12 +141,6 @@ def test_a_metric_of_another_task_is_refused_with_those_that_fit() -> None:
     )
 
 
-def test_the_order_of_words_is_not_guessed() -> None:
-    with pytest.raises(EnsembleError, match="depends on the order of the classes, which nothing"):
-        metric_for("quadratic_kappa", one_of(["mild", "none", "severe"]))
-    assert metric_for("quadratic_kappa", one_of(["no", "yes"])).name == "quadratic_kappa"
-
-
 @pytest.mark.parametrize(
     "name", ["balanced_accuracy", "roc_auc", "f1", "macro_f1", "macro_roc_auc"]
 )

@@ -155,7 +155,7 @@ def fit(recipe: Recipe, members: Stacked, labels: Labels) -> FittedBlend:
     if recipe.calibration == "temperature":
         temperature = fit_temperature(recipe.task, values, labels)
         values = sharpen(recipe.task, values, temperature)
-    if recipe.threshold == "fitted":
+    if recipe.threshold == "fitted" and recipe.metric.needs == "labels":
         cuts = fit_cuts(recipe.task, values, labels, recipe.metric)
     return FittedBlend(recipe.task, blend, temperature, cuts)
 

@@ -90,8 +90,9 @@ def find_metric(name: str) -> Metric | None:
 # How scorers are made: a mean over rows, a function of sums over rows, a function of counts.
 
 
-def mean_of(values: Float[ndarray, " rows"], units: Units) -> Scorer:
-    """The mean over rows, as a function of the units' weights."""
+def mean_of(values: Float[ndarray, " rows"], units: Units | None = None) -> Scorer:
+    """The mean over rows, as a function of the units' weights; None: every row counts by itself."""
+    units = np.arange(len(values)) if units is None else units
     sums, rows = np.bincount(units, weights=values), np.bincount(units)
     return lambda weights: _ratio(float(weights @ sums), float(weights @ rows))
 
@@ -130,7 +131,7 @@ def _of_counts(score: Callable[[ClassCounts], ndarray], rows: Rows) -> Scorer:
     )
 
 
-def _divide(numerator: ndarray, denominator: ndarray) -> ndarray:
+def _divide(numerator: ndarray | float, denominator: ndarray | float) -> ndarray:
     """NaN for 0 / 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.true_divide(numerator, denominator))

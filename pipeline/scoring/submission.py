@@ -210,9 +210,10 @@ def read_form(sample: Path, metric: Metric, task: Task) -> Form:
     named = f"params.yaml: ensemble.metric: {metric.name}"
     one_column, each = len(columns) == 2, sorted(columns[1:]) == sorted(task.outputs)
     if not (one_column or each):
+        what = "number" if isinstance(task, Number) else "class"
         raise SubmissionError(
-            f"{sample}: expected the id and one column, or one for each of {task.outputs}, found "
-            f"{columns}. Set prepare.sample_submission in params.yaml to the right file"
+            f"{sample}: expected the id and one column, or one for each {what} {task.outputs}, "
+            f"found {columns}. Set prepare.sample_submission in params.yaml to the right file"
         )
     if isinstance(task, Number):
         if each or len(task.outputs) == 1:
