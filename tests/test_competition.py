@@ -94,7 +94,7 @@ def test_the_sample_submission_is_known_by_its_name(raw: Path, name: str) -> Non
         (PATIENTS, "id,patient\na,1\nb,1\na,1\nc,2\nd,2\n", {}, "expected each id once, found 1 of 5 rows otherwise (first: a). Set prepare.groups in params.yaml"),
         (PATIENTS, "id,patient\na,1\nc,1\n", {}, "expected a group for each labelled id, found 2 of 4 ids otherwise (first: b, d). Set prepare.groups in params.yaml"),
         (PATIENTS, "id,patient\na,1\nb,1\nc,1\nd,1\nz,1\ny,2\n", {}, "expected only ids of the labels or the sample submission, found 2 of 6 rows otherwise (first: y, z). Set prepare.groups in params.yaml"),
-        ("blob.csv", "x" * 200_000, {}, "expected a CSV, found an invalid first line: field larger than field limit (131072). Repair the file or remove it from the folder"),
+        ("blob.csv", "x" * 17_000_000, {}, "expected a CSV, found an invalid first line: field larger than field limit (16777216). Repair the file or remove it from the folder"),
         (PATIENTS, "id,patient,age\na,1,9\n", NAMED, "expected two columns with a comma between, the id and the group; found 3: ['id', 'patient', 'age']. Set prepare.groups.file"),
     ],
 )  # fmt: skip

@@ -257,7 +257,7 @@ READERS = {
     "load_file": ["train/models.py"],
     "safe_open": ["ensemble/members.py", "train/models.py"],
     "torch.load": ["train/checkpoint.py"],
-    "YAML": ["ledger/provenance.py", "ledger/stages.py", "params.py"],
+    "YAML": ["core/yaml.py"],
     "ZipFile": [
         "download/drawn/files.py",
         "download/kaggle.py",

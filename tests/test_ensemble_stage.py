@@ -18,6 +18,7 @@ from pipeline.core.competition import Competition
 from pipeline.core.errors import EnsembleError, OutputError, SubmissionError, TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_csv, write_predictions, write_table
+from pipeline.core.task import OneOf
 from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.config import EnsembleConfig, ForecastConfig
 from pipeline.scoring.card import Card, Diversity, FittedMean, read_card
@@ -41,16 +42,18 @@ class Competing:
         self.drawn = draw(1, UNEVEN, groups=30, rows_a_group=6, classes=classes)
         self.ids = [f"i{row}" for row in np.random.default_rng(1).permutation(180)]
         self.test = draw(2, UNEVEN, groups=5, rows_a_group=6, classes=classes)
-        write_record(
-            paths.COMPETITION,
-            Competition(id_column="id", label_column="label", task=one_of(self.classes, True)),
-        )
+        self.state(one_of(self.classes, True))
         self._write_tables(seeds, folds)
         self.folds = read_csv(paths.FOLDS)
         self.fold_count = seeds * folds
         for place, model in enumerate(MODELS):
             for fold in range(self.fold_count):
                 self._write_member(place, paths.model_folder(model, fold), fold)
+
+    def state(self, task: OneOf) -> None:
+        """Write what `prepare` knows of the competition."""
+        competition = Competition(id_column="id", label_column="label", task=task)
+        write_record(paths.COMPETITION, competition)
 
     def _write_tables(self, seeds: int, folds: int) -> None:
         images = pd.DataFrame("4", index=range(180), columns=IMAGE_COLUMNS)
@@ -256,9 +259,11 @@ def test_more_than_two_classes_are_blended() -> None:
     competing = Competing(classes=3)
     card = competing.run(blend="auto", metric="macro_f1", calibration="temperature")
     assert list(card.out_of_fold.recall) == ["0", "1", "2"]
+    assert len(competing.run(threshold="fitted").blend.fitted.cuts or []) == 2  # they are ordered
+    competing.state(one_of(3))
     with pytest.raises(
         EnsembleError,
-        match="threshold: fitted is for two classes, ordered classes or several labels",
+        match="threshold: fitted is for two classes, ordered classes or several labels, found 3",
     ):
         competing.run(threshold="fitted")
     with pytest.raises(EnsembleError, match="roc_auc is for two classes, found 3"):
@@ -408,9 +413,9 @@ def test_a_model_from_elsewhere_needs_its_own_name(
     ("changes", "message"),
     [
         ({"threshold": "fitted", "metric": "log_loss"}, "threshold: log_loss scores predictions, which no threshold changes: expected none"),
-        ({"blend": "rank_mean"}, "blend: rank_mean keeps only the order: expected the metric roc_auc, found accuracy"),
+        ({"blend": "rank_mean"}, "blend: rank_mean keeps only the order: expected the metric roc_auc or average_precision, found accuracy"),
         ({"stack_l2": 0.0}, "greater than 0"),
-        ({"metric": "auc"}, "macro_roc_auc, quadratic_kappa; found 'auc'"),
+        ({"metric": "auc"}, "f0.5, top_3_error and map_at_10, found 'auc'"),
     ],
 )  # fmt: skip
 def test_choices_that_do_not_fit_together_are_refused(
@@ -418,4 +423,4 @@ def test_choices_that_do_not_fit_together_are_refused(
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         EnsembleConfig.model_validate(CHOICES | changes)
-    assert message in str(caught.value)
+    assert message in caught.value.errors()[0]["msg"]

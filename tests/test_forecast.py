@@ -296,7 +296,7 @@ def test_what_cannot_be_forecast_is_refused() -> None:
     first, second = (predictions([np.full((n, 2), 0.5)])[0] for n in (4, 5))
     refused: list[tuple[str, Callable[[], object]]] = [
         ("expected two groups or more, found 1 over 20 rows", lambda: foresee(correct, [0] * 20)),
-        ("expected rows in both halves, found 0 public and 9 pri", lambda: foresee(correct, groups, 0, 9)),
+        ("expected two test rows or more, found 1", lambda: split_rows(1, 0.5)),
         (r"of 200 drawn competitions of 4 groups have a half without", lambda: foresee(correct, groups, 5, 5, scorer=rare, resamples=200)),
         (r"test predictions of one shape, found \[\(4, 2\), \(5, 2\)\]", lambda: estimate_gain(TASK, ACCURACY, first, [first, second], CALIBRATED, 1)),
     ]  # fmt: skip

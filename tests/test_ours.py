@@ -158,7 +158,8 @@ def with_weights(file: str) -> str:
     small = "network: {family: small, name: vgg, width: 4, stages: 2, dropout: 0.1}"
     assert small in PARAMS
     timm = "{family: timm, name: resnet18, pretrained: false, dropout: 0.0, weights: "
-    return PARAMS.replace(small, f"network: {timm}{file}}}").replace("size_px: 24", "size_px: 32")
+    pinned = f"{{file: {file}, sha256: {'a' * 64}}}"
+    return PARAMS.replace(small, f"network: {timm}{pinned}}}").replace("size_px: 24", "size_px: 32")
 
 
 def with_external(**files: str) -> str:

@@ -161,7 +161,7 @@ def test_a_source_without_images_is_refused(
 def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None:
     files = {f"{number:03}.png": png(number, (8 + number % 9, 20)) for number in range(50)}
     for fit in ("stretch", "pad"):
-        decoding = Decoding.model_validate({"size_px": 16, "fit": fit})
+        decoding = Decoding.model_validate({"size_px": 16, "fit": fit, "bits": None})
         images = ImageFolder(fill(tmp_path / fit, files))
         ids = name_images(images.members, False)
         batches = list(decode_batches(images, images.members, ids, decoding, 4096, 7))

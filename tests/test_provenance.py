@@ -130,6 +130,7 @@ def test_a_change_that_git_is_told_to_overlook_is_seen() -> None:
     assert trace(FILE).commit.endswith("-dirty")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("made")
 def test_doing_what_the_obstacles_say_removes_them() -> None:
     shell("sed -i 's/lr: 0.01/lr: 0.02/' params.yaml; echo more > pipeline/train/b.py")
@@ -172,6 +173,7 @@ def test_a_shallow_clone_has_all_that_a_rebuild_needs(tmp_path: Path) -> None:
         assert not obstacles()
 
 
+@pytest.mark.slow
 def test_the_files_that_the_parameters_name_are_in_the_commit(made: Path) -> None:
     (made / "params.yaml").write_text(PARAMS.replace("external: []", EXTERNAL))
     files = ["mate/oof.csv", "mate/test.csv"]

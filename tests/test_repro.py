@@ -85,7 +85,7 @@ def test_dvc_waits_by_name_for_those_that_use_the_same_files_and_then_goes_on(
         f"waiting for python -m pipeline repro -s train@one-0 (process {other.pid}): "
         "at work on the same files\n"
     ]
-    assert (project / "data/raw/MANIFEST.json").is_file()
+    assert (project / "data/hidden/MANIFEST.json").is_file()
 
 
 def test_dvc_lock_is_replaced_whole_with_its_stages_by_name(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_repeated_ids_are_named_once_each() -> None:
     [
         (b"id,label\na,0\nb,\x001\n", "line 3: a NUL character"),
         ("id,label\na,größer\n".encode("latin-1"), "line 2: not UTF-8 (invalid start byte)"),
-        (b"id,label\na,0\nb," + b"x" * 200_000 + b"\n", "line 3: field larger than field limit (131072)"),
+        (b"id,label\na,0\nb," + b"x" * 17_000_000 + b"\n", "line 3: field larger than field limit (16777216)"),
         (b'id,label\na,0\nb,"1\nc,0\nd,1\n', "line 3: unexpected end of data"),
         (b'id,label\na,"0\nb,1"\nc,0\n', "line 2: a line break inside quotes: is a quote not closed?"),
         (b'id,label\na,0\nb,"1"x\n', "line 3: ',' expected after"),
@@ -94,7 +94,7 @@ def test_repeated_ids_are_named_once_each() -> None:
         (b"id,label\na,0\nb\n", "line 3: expected 2 fields, found 1"),
         (b"id,label\n\na,0\nb,0,1\n", "line 4: expected 2 fields, found 3"),
         (b"id" + b",label" * 100_000 + b"\n", "line 1: expected 1 to 10,000 columns, found 100,001"),
-        (b"id," + b"x" * 10_000_000, "line 1: field larger than field limit (131072)"),
+        (b"id," + b"x" * 17_000_000, "line 1: field larger than field limit (16777216)"),
         (b"\xef\xbb\xbf", "line 1: expected 1 to 10,000 columns, found 0"),
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,

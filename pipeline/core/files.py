@@ -20,6 +20,9 @@ from pipeline.core.errors import DiskError, TableError
 MOST_BYTES = 2**28
 """Of a file that is read whole: the audit of a million images has half of it."""
 
+MOST_FIELD = 2**24
+"""Bytes of a CSV's field: one may be a picture, in numbers."""
+
 _PARTIAL = re.compile(r"\.(?P<name>.+?)(\.old)?(\.(?P<process>[0-9]+))?\.partial")
 
 _DISK_ERRNOS = {

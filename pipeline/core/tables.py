@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core.errors import TableError, examples
-from pipeline.core.files import new_file
+from pipeline.core.files import MOST_FIELD, new_file
 from pipeline.core.shapes import Outputs
 from pipeline.core.task import Task
 
@@ -44,6 +44,8 @@ _WHOLE_NUMBERS = {"width", "height", "repeat", "fold"}
 
 MOST_COLUMNS = 10_000
 """Of a CSV: the sample submission may have one for each class."""
+
+csv.field_size_limit(MOST_FIELD)
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from pipeline.core.errors import SubmissionError
-from pipeline.core.files import disk_errors_named, is_there, new_file, read_whole
+from pipeline.core.files import MOST_FIELD, disk_errors_named, is_there, new_file, read_whole
 from pipeline.core.progress import say
 
 Status = Literal["uploading", "pending", "complete", "error", "refused", "lost"]
@@ -40,7 +40,7 @@ DIRTY = "-dirty"
 CONFLICT = re.compile(rb"(<{7}|\|{7}|={7}|>{7})(?: .*)?")
 """A line that git leaves in a file where it could not merge."""
 
-csv.field_size_limit(2**31 - 1)  # by default a field of 132 kB is an exception
+csv.field_size_limit(MOST_FIELD)  # by default a field of 132 kB is an exception
 
 
 def _check_moment(text: str) -> str:

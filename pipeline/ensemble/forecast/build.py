@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels
 from pipeline.core.task import Number, Task
 from pipeline.ensemble.blend import Prediction
@@ -100,8 +101,10 @@ def build_forecast(
 
 
 def split_rows(rows: int, public_share: float) -> Halves:
-    """The sizes of both halves, each with at least one row where there are two."""
-    public = min(max(1, round(rows * public_share)), max(1, rows - 1))
+    """The sizes of both halves, each with at least one row. Raises EnsembleError for one row."""
+    if rows < 2:
+        raise EnsembleError(f"forecast: expected two test rows or more, found {rows}")
+    public = min(max(1, round(rows * public_share)), rows - 1)
     return Halves(public=public, private=rows - public)
 
 

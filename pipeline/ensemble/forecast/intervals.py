@@ -62,14 +62,9 @@ def forecast(
     where rows are independent. weights: how much likelier each row is in test than in train
     (drift), averaged over its group; None: all alike. bounds: the metric's. The sizes of the test
     groups are not known: groups of the training groups' sizes are drawn until the rows are full.
-    Raises EnsembleError for fewer than two groups, an empty half, or where the score is not defined
+    Raises EnsembleError for fewer than two groups, or where the score is not defined
     on more than one draw in twenty.
     """
-    if min(halves.public, halves.private) < 1:
-        raise EnsembleError(
-            f"forecast: expected rows in both halves, found {halves.public} public and "
-            f"{halves.private} private: params.yaml: ensemble.forecast.public_share"
-        )
     population = _Population(groups, weights)
     resamples, generator = config.resamples, np.random.default_rng(config.seed)
     score = scorer(population.weight_of_row)
