@@ -10,6 +10,7 @@ from sklearn.metrics import (
     roc_auc_score,
     roc_curve,
 )
+from tasks import one_of
 
 from pipeline.report.diagnosis import (
     BINS,
@@ -26,7 +27,9 @@ from pipeline.report.svg import scale
 def rows_of(labels: np.ndarray, probabilities: np.ndarray) -> PredictedRows:
     names = [f"c{n}" for n in range(probabilities.shape[1])]
     ids = [f"i{row}" for row in range(len(labels))]
-    return PredictedRows(ids, ids, labels, probabilities, probabilities.argmax(axis=1), names)
+    return PredictedRows(
+        ids, ids, one_of(names), labels, probabilities, probabilities.argmax(axis=1)
+    )
 
 
 def draw(classes: int) -> PredictedRows:
@@ -39,15 +42,15 @@ def draw(classes: int) -> PredictedRows:
 def test_counts_and_rates_are_scikit_learns(classes: int) -> None:
     rows = draw(classes)
     np.testing.assert_array_equal(
-        count_confusion(rows), confusion_matrix(rows.labels, rows.predicted)
+        count_confusion(rows), confusion_matrix(rows.labels, rows.decided)
     )
     for place, each in enumerate(report_classes(rows)):
-        truth, called = rows.labels == place, rows.predicted == place
+        truth, called = rows.labels == place, rows.decided == place
         assert (each.rows, each.predicted) == (truth.sum(), called.sum())
         assert each.sensitivity == pytest.approx(recall_score(truth, called))
         assert each.specificity == pytest.approx(recall_score(~truth, ~called))
         assert each.precision == pytest.approx(precision_score(truth, called))
-        assert each.roc_auc == pytest.approx(roc_auc_score(truth, rows.probabilities[:, place]))
+        assert each.roc_auc == pytest.approx(roc_auc_score(truth, rows.values[:, place]))
 
 
 def test_a_class_without_rows_or_predictions_has_no_rates() -> None:
@@ -60,8 +63,8 @@ def test_a_class_without_rows_or_predictions_has_no_rates() -> None:
 def test_the_reliability_diagram_is_scikit_learns(classes: int) -> None:
     rows = draw(classes)
     labels, found = rows.labels, measure_reliability(rows)
-    probability = rows.probabilities[:, 1] if classes == 2 else rows.probabilities.max(axis=1)
-    truth = labels == 1 if classes == 2 else labels == rows.predicted
+    probability = rows.values[:, 1] if classes == 2 else rows.values.max(axis=1)
+    truth = labels == 1 if classes == 2 else labels == rows.decided
     share, mean = calibration_curve(truth, probability, n_bins=BINS, strategy="uniform")
     filled = [each for each in found.bins if each.rows]
     np.testing.assert_allclose([each.mean for each in filled], mean)
@@ -79,7 +82,7 @@ def test_the_probabilities_0_and_1_are_in_the_outer_bins() -> None:
 
 def test_the_roc_curve_is_scikit_learns_also_where_rows_tie() -> None:
     rows = draw(2)
-    probability = rows.probabilities[:, 1].round(1)
+    probability = rows.values[:, 1].round(1)
     found = trace_roc(probability, rows.labels == 1)
     false, true, _ = roc_curve(rows.labels, probability, drop_intermediate=False)
     np.testing.assert_allclose(found.false_positive_rate, false)

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from tasks import one_of
 from test_train import ALL_ROWS, CPU, IMAGES, LABELS, config_of, same, start, train
 from torch import nn
 
@@ -75,7 +76,7 @@ def test_the_classifier_learns_at_the_full_rate_and_the_stem_at_the_least(
     name: str, stem: str, classifier: str
 ) -> None:
     network = timm.create_model(name, num_classes=2)
-    model = Classifier(network, [0.0] * 3, [1.0] * 3)
+    model = Classifier(network, one_of(2), [0.0] * 3, [1.0] * 3)
     config = config_of().model_copy(update={"layer_decay": 0.7})
     groups = build_optimizer(model, config).param_groups
     parameters = [value for group in groups for value in group["params"]]
@@ -119,7 +120,9 @@ def test_a_few_images_are_learned_with_a_fresh_classifier(weights: Path, tmp_pat
 
 
 def test_a_network_without_layers_is_refused() -> None:
-    model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), [0.0] * 3, [1.0] * 3)
+    model = Classifier(
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), one_of(2), [0.0] * 3, [1.0] * 3
+    )
     with pytest.raises(TrainError) as caught:
         build_optimizer(model, config_of().model_copy(update={"layer_decay": 0.7}))
     assert str(caught.value) == (

@@ -46,7 +46,7 @@ def find(
     """The label noise; each image is its own group where there are no groups."""
     ids, classes = names(len(given)), [str(n) for n in range(probabilities.shape[1])]
     predicted = probabilities.argmax(axis=1)
-    rows = PredictedRows(ids, groups or ids, given, probabilities, predicted, classes)
+    rows = PredictedRows(ids, groups or ids, one_of(classes), given, probabilities, predicted)
     return find_label_noise(rows)
 
 

@@ -149,7 +149,8 @@ def test_the_store_holds_the_competition_in_its_order() -> None:
     assert set(test["label"]) == set(test["group"]) == {""}
     assert paths.SAMPLE_SUBMISSION.read_bytes() == sample.read_bytes()
     assert json.loads(paths.COMPETITION.read_text()) == {
-        "id_column": "id", "label_column": "label", "classes": ["0", "1"], "ordered": True,
+        "id_column": "id", "label_column": "label",
+        "task": {"kind": "one_of", "classes": ["0", "1"], "ordered": True},
     }  # fmt: skip
 
 

@@ -482,15 +482,15 @@ def test_another_metric_is_the_pages_figure() -> None:
 def test_the_galleries_show_the_most_confident_mistakes_and_the_closest_decisions() -> None:
     rows = read_facts(NAME).rows
     names = np.array(rows.image_ids)
-    wrong = rows.predicted != rows.labels
-    confidence = rows.probabilities.max(axis=1)
+    wrong = rows.decided != rows.labels
+    confidence = rows.values.max(axis=1)
     mistakes = confident_mistakes(rows)
     assert set(mistakes) == set(np.flatnonzero(wrong))
     assert (np.diff(confidence[mistakes]) <= 0).all()
     closest = closest_decisions(rows, None)
-    assert (np.diff(np.abs(rows.probabilities[closest, 1] - 0.5)) >= 0).all()
+    assert (np.diff(np.abs(rows.values[closest, 1] - 0.5)) >= 0).all()
     at_a_fifth = closest_decisions(rows, 0.2)
-    assert (np.diff(np.abs(rows.probabilities[at_a_fifth, 1] - 0.2)) >= 0).all()
+    assert (np.diff(np.abs(rows.values[at_a_fifth, 1] - 0.2)) >= 0).all()
     shown = [str(each["alt"]).split(":")[0] for each in build().all("img")]
     expected = [*names[mistakes[:MOST]], *names[closest[:MOST]]]
     assert shown[: len(mistakes[:MOST])] == expected[: len(mistakes[:MOST])]

@@ -104,13 +104,13 @@ def report_classes(of: PredictedRows) -> list[ClassReport]:
     reports = []
     for place, name in enumerate(of.task.classes):
         has, decided = has_class(of.labels, place), has_class(of.decided, place)
-        rows, predicted, others = has.sum(), decided.sum(), (~has).sum()
-        correct = (has & decided).sum()
+        found = (has, decided, ~has, has & decided)
+        rows, predicted, others, correct = (int(each.sum()) for each in found)
         reports.append(
             ClassReport(
                 name,
-                int(rows),
-                int(predicted),
+                rows,
+                predicted,
                 sensitivity=_ratio(correct, rows),
                 specificity=_ratio(others - (predicted - correct), others),
                 precision=_ratio(correct, predicted),
@@ -173,5 +173,5 @@ def trace_roc(probability: Float[ndarray, " rows"], positive: Bool[ndarray, " ro
     return Roc(false_positives / false_positives[-1], true_positives / true_positives[-1])
 
 
-def _ratio(part: float, whole: float) -> float:
+def _ratio(part: int | float, whole: int | float) -> float:
     return float(part / whole) if whole else float("nan")
