@@ -27,7 +27,7 @@ download:
   {source: synthetic, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
    duplicates: 0.05, seed: 1}
 prepare:
-  {sample_submission: auto, labels: auto, classes: null, train_images: auto, test_images: auto,
+  {sample_submission: auto, labels: auto, task: auto, classes: null, train_images: auto, test_images: auto,
    groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096, bits: null,
    unreadable: stop, near_duplicate: 2.0, conflicts: keep, corrections: null}
 split: {folds: 2, seeds: [1]}
@@ -85,6 +85,7 @@ def prepare_config(**changes: Any) -> PrepareConfig:
     choices: dict[str, Any] = {
         "sample_submission": "auto",
         "labels": "auto",
+        "task": "auto",
         "classes": None,
         "train_images": "auto",
         "test_images": "auto",

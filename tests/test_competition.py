@@ -15,6 +15,7 @@ from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
 from pipeline.prepare import groups as groups_module
 from pipeline.prepare.layout import Layout, understand
+from pipeline.scoring.metrics import METRICS
 
 NO_GROUPS = {"source": "none"}
 BY_PATIENT = ["p1", "p1", "p2", "p2"]
@@ -47,7 +48,7 @@ def competition_of(id_column: str, label_column: str, *classes: str) -> Competit
 
 
 def layout_of(raw: Path, **changes: Any) -> Layout:
-    with understand(raw, prepare_config(**changes)) as layout:
+    with understand(raw, prepare_config(**changes), METRICS["accuracy"]) as layout:
         return layout
 
 
@@ -59,7 +60,7 @@ def error_of(raw: Path, **changes: Any) -> str:
 
 
 def test_everything_is_understood_without_a_parameter(raw: Path) -> None:
-    with understand(raw, prepare_config()) as layout:
+    with understand(raw, prepare_config(), METRICS["accuracy"]) as layout:
         train, test = layout.train, layout.test
         assert layout.competition == competition_of("id", "label", "0", "1")
         assert train.image_ids == ["a", "b", "c", "d"]

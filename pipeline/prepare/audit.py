@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
+from pipeline.core import paths
 from pipeline.core.audit import (
     Cluster,
     DuplicateCounts,
@@ -22,6 +23,7 @@ from pipeline.core.audit import (
     Twins,
     Where,
 )
+from pipeline.core.task import Task
 
 _NEVER_EXPLOITED = (
     "These test images are also in train. Their labels are copied nowhere: each is predicted like "
@@ -29,13 +31,12 @@ _NEVER_EXPLOITED = (
 )
 
 
-def describe_split(images: pd.DataFrame, other_files: list[str]) -> SplitAudit:
-    """Counts and sizes. images: tables.IMAGE_COLUMNS of what is stored."""
-    labelled = images[images["label"] != ""]
+def describe_split(images: pd.DataFrame, other_files: list[str], task: Task | None) -> SplitAudit:
+    """Counts and sizes. images: tables.IMAGE_COLUMNS of what is stored. task: None for test."""
     return SplitAudit(
         rows=len(images),
-        classes=_count(labelled["label"]),
-        groups=labelled["group"].nunique(),
+        classes=task.count(task.encode(paths.TRAIN_TABLE, images["label"])) if task else {},
+        groups=images["group"].nunique() if task else 0,
         width=_range(images["width"]),
         height=_range(images["height"]),
         modes=_count(images["mode"]),

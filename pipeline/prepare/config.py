@@ -50,6 +50,10 @@ class PrepareConfig(Section):
 
     sample_submission: FileOrAuto
     labels: FileOrAuto
+    task: Literal["auto", "one_of", "any_of", "number"]
+    """What is predicted for an image: one class, any of several labels, or numbers. auto: numbers
+    where the metric is for numbers alone; several labels where cells are lists, or columns of 0
+    and 1 have several 1 in a row; else one class."""
     classes: Annotated[list[str], Field(min_length=2)] | None
     """All classes in their order, of two the positive one last. null is by number where all labels
     are numbers, else the class that the sample submission's column is named after last, else by

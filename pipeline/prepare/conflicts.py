@@ -18,6 +18,7 @@ from numpy import ndarray
 
 from pipeline.core.audit import Cluster, Conflicts, SamePixels
 from pipeline.core.errors import CompetitionError
+from pipeline.core.task import OneOf, Task
 
 Rule = Literal["keep", "exclude", "stop"]
 
@@ -40,7 +41,11 @@ def find_conflicts(train: pd.DataFrame) -> list[SamePixels]:
 
 
 def apply_rule(
-    train: pd.DataFrame, conflicts: list[SamePixels], rule: Rule, labels_file: Path
+    train: pd.DataFrame,
+    conflicts: list[SamePixels],
+    rule: Rule,
+    labels_file: Path,
+    task: Task,
 ) -> Bool[ndarray, " rows"]:
     """Which rows stay. Raises CompetitionError on conflicts with `stop`, or a class left empty."""
     if rule == "stop" and conflicts:
@@ -61,7 +66,8 @@ def apply_rule(
     leaving = {image_id for conflict in conflicts for image_id in conflict.image_ids}
     stays: Bool[ndarray, " rows"] = ~train["image_id"].isin(leaving).to_numpy(bool)
     stays |= rule == "keep"
-    if lost := sorted(set(train["label"]) - set(train.loc[stays, "label"])):
+    lost = sorted(set(train["label"]) - set(train.loc[stays, "label"]))
+    if lost and isinstance(task, OneOf):
         raise CompetitionError(
             f"{labels_file}: expected images of each class without those of conflicting labels, "
             f"found none of {lost[0]!r}. Correct labels (prepare.corrections), or set "

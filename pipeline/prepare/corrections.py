@@ -18,6 +18,7 @@ import pandas as pd
 from pipeline.core.audit import Correction, Corrections
 from pipeline.core.errors import TableError, require
 from pipeline.core.tables import first_repeated, read_table
+from pipeline.core.task import SEPARATOR, AnyOf, Number, OneOf, Task
 from pipeline.prepare.layout import Layout
 
 CORRECTION_COLUMNS = ["image_id", "old", "new", "reason"]
@@ -67,7 +68,7 @@ def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Correctio
         return layout, Corrections(file=None, count=0, by_class={}, rows=[])
     rows = [Correction.model_validate(row) for row in read_corrections(path).to_dict("records")]
     label_of = dict(zip(layout.train.image_ids, layout.train.labels, strict=True))
-    tested, classes = set(layout.test.image_ids), layout.competition.task.outputs
+    tested, task = set(layout.test.image_ids), layout.competition.task
     require(
         TableError,
         path,
@@ -83,8 +84,8 @@ def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Correctio
             "Correct the ids, or remove these rows",
         ),
         (
-            f"one of the classes {', '.join(classes)} in `new`",
-            [f"{row.new!r} for {row.image_id}" for row in rows if row.new not in classes],
+            f"{_describe(task)} in `new`",
+            [f"{row.new!r} for {row.image_id}" for row in rows if not _is_label(row.new, task)],
             "Correct these rows",
         ),
         (
@@ -99,6 +100,7 @@ def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Correctio
         ),
     )
     label_of |= {row.image_id: row.new for row in rows}
+    classes = task.classes if isinstance(task, OneOf) else []
     if lost := [name for name in classes if name not in label_of.values()]:
         raise TableError(
             f"{path}: expected images of each class after the corrections, found none of "
@@ -110,3 +112,18 @@ def correct_labels(layout: Layout, path: Path | None) -> tuple[Layout, Correctio
     )
     train = replace(layout.train, labels=list(label_of.values()))
     return replace(layout, train=train), corrections
+
+
+def _describe(task: Task) -> str:
+    if isinstance(task, Number):
+        return task.expected
+    several = f", any of them with {SEPARATOR} between," if isinstance(task, AnyOf) else ""
+    return f"one of the classes {', '.join(task.classes)}{several}"
+
+
+def _is_label(text: str, task: Task) -> bool:
+    try:
+        task.encode("", [text])
+    except TableError:
+        return False
+    return True

@@ -10,15 +10,22 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from pipeline.core.errors import CompetitionError, require
+from pipeline.core.errors import CompetitionError, TableError, require
 from pipeline.core.tables import first_repeated, read_csv
+from pipeline.core.task import SEPARATOR, AnyOf, Kind, Number, OneOf, Task
 from pipeline.raw.roles import find_class_columns
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+\.0*")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+SEPARATORS = (" ", ",", "|")
+"""What may stand between the classes of a cell."""
+
+_TASK = "Set prepare.task in params.yaml to what the labels are: one_of, any_of or number"
 
 _EITHER_FILE = (
     "Set prepare.labels or prepare.sample_submission in params.yaml if one is the wrong file"
@@ -40,15 +47,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels file: image_ids and labels in parallel; classes, ordered: as in Competition."""
+    """The labels file: image_ids and labels in parallel. labels: as our tables have them."""
 
     path: Path
     id_column: str
     label_column: str
     image_ids: list[str]
     labels: list[str]
-    classes: list[str]
-    ordered: bool
+    task: Task
 
 
 def read_sample(path: Path) -> Sample:
@@ -67,22 +73,37 @@ def read_sample(path: Path) -> Sample:
     return Sample(path, columns, image_ids, list(table[columns[1]]))
 
 
-def read_labels(path: Path, sample: Sample, given: list[str] | None) -> Labelled:
-    """Read the labels file. given: the classes in their order, if the parameters say it.
+def read_labels(path: Path, sample: Sample, kind: Kind | None, given: list[str] | None) -> Labelled:
+    """Read the labels file. kind: the task, if known. given: the classes in their order, if known.
 
+    Of a column for each class, as the sample submission has them, a row's classes are those with
+    a 1; of one column, a cell is the class, or several with blanks, commas or bars between.
     Labels 1.0 become 1 where the sample submission shows integers.
-    Raises CompetitionError on wrong columns, an empty value or one with blanks around it, an id
-    that appears twice or is in the sample submission, fewer than two classes, a number written in
-    two ways, and classes other than those given or the columns of the sample submission.
+    Raises CompetitionError on wrong columns, an invalid value, an id that appears twice or is in
+    the sample submission, fewer than two classes, a number written in two ways, and classes other
+    than those given or the columns of the sample submission.
     """
     table = read_csv(path)
-    id_column, label_column = _find_columns(path, list(table.columns), sample)
+    columns = sample.columns[1:]
+    if set(sample.columns) <= set(table.columns) and (kind == "number" or len(columns) > 1):
+        id_column = sample.columns[0]
+        read = _read_numbers if kind == "number" else _read_flags
+        labels, task = read(path, table, columns, kind)
+    else:
+        id_column, label_column = _find_columns(path, list(table.columns), sample)
+        columns = [label_column]
+        if kind == "number":
+            labels, task = _read_numbers(path, table, columns, kind)
+        else:
+            labels, task = _read_cells(path, table, label_column, sample, kind, given)
     image_ids = read_values(path, table, id_column)
-    labels = read_values(path, table, label_column)
-    if all(map(_WHOLE.fullmatch, labels)) and all(map(_INTEGER.fullmatch, sample.values)):
-        table[label_column] = table[label_column].str.partition(".")[0]
-        labels = list(table[label_column])
-    by_id = table[table[id_column].duplicated(keep=False)].groupby(id_column)[label_column].unique()
+    _check_rows(path, sample, image_ids, labels)
+    return Labelled(path, id_column, columns[0], image_ids, labels, task)
+
+
+def _check_rows(path: Path, sample: Sample, image_ids: list[str], labels: list[str]) -> None:
+    rows = pd.DataFrame({"id": image_ids, "label": labels})
+    by_id = rows[rows["id"].duplicated(keep=False)].groupby("id")["label"].unique()
     disagreeing_first = sorted(by_id.items(), key=lambda item: -len(item[1]))
     repeated = [f"{image_id} is {' and '.join(names)}" for image_id, names in disagreeing_first]
     tested = set(sample.image_ids)
@@ -94,6 +115,73 @@ def read_labels(path: Path, sample: Sample, given: list[str] | None) -> Labelled
         ("each id once", repeated, "Keep one row an id"),
         (f"no id of {sample.path.name}", both, _EITHER_FILE),
     )
+
+
+def _read_flags(
+    path: Path, table: pd.DataFrame, columns: list[str], kind: Kind | None
+) -> tuple[list[str], OneOf | AnyOf]:
+    """The classes of a column each; one_of if each row has exactly one and kind is not any_of."""
+    _refuse_separators(path, columns)
+    cells = table[columns].replace({"1.0": "1", "0.0": "0"})
+    bad = [
+        f"{name} of row {row + 1}: {cells[name].iloc[row]!r}"
+        for name in columns
+        for row in np.flatnonzero(~cells[name].isin(["0", "1"]))[:1]
+    ]
+    requirement = ("0 or 1 in the column of each class", bad, _TASK)
+    require(CompetitionError, path, f"{len(columns)} columns", requirement)
+    flags = cells.to_numpy() == "1"
+    single = bool((flags.sum(axis=1) == 1).all())
+    if kind == "one_of" and not single:
+        row = int(np.flatnonzero(flags.sum(axis=1) != 1)[0])
+        raise CompetitionError(
+            f"{path}: expected one class for each image, as prepare.task is one_of, found "
+            f"{flags[row].sum()} in row {row + 1}. Set prepare.task in params.yaml to any_of"
+        )
+    if single and kind != "any_of":
+        return [columns[place] for place in flags.argmax(axis=1)], OneOf(classes=columns)
+    task = AnyOf(classes=columns, at_least_one=bool(flags.any(axis=1).all()))
+    return task.decode(flags), task
+
+
+def _read_numbers(
+    path: Path, table: pd.DataFrame, columns: list[str], kind: Kind | None
+) -> tuple[list[str], Number]:
+    task = Number(names=columns)
+    labels = table[columns].agg(SEPARATOR.join, axis=1).tolist()
+    try:
+        task.encode(path, labels)
+    except TableError as error:
+        raise CompetitionError(f"{error}. {_TASK} (now {kind}), or correct the file") from error
+    return labels, task
+
+
+def _read_cells(
+    path: Path,
+    table: pd.DataFrame,
+    column: str,
+    sample: Sample,
+    kind: Kind | None,
+    given: list[str] | None,
+) -> tuple[list[str], OneOf | AnyOf]:
+    """The class of a cell, or the classes where cells are lists."""
+    cells = list(table[column])
+    separator = _find_separator(cells) if kind != "one_of" else None
+    if kind == "any_of" or separator is not None:
+        sets = [cell.split(separator or " ") if cell else [] for cell in cells]
+        classes = sorted({name for names in sets for name in names})
+        _refuse_separators(path, classes)
+        bad = [repr(cell) for cell, names in zip(cells, sets, strict=True) if _is_no_set(names)]
+        requirement = ("each class of an image once", bad, _TASK)
+        require(CompetitionError, path, f"{len(cells)} rows", requirement)
+        classes, _ = _order(path, classes, sample.columns, given)
+        task = AnyOf(
+            classes=classes, separator=separator or " ", at_least_one=all(map(bool, cells))
+        )
+        return [SEPARATOR.join(names) for names in sets], task
+    labels = read_values(path, table, column)
+    if all(map(_WHOLE.fullmatch, labels)) and all(map(_INTEGER.fullmatch, sample.values)):
+        labels = [label.partition(".")[0] for label in labels]
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise CompetitionError(
@@ -108,7 +196,31 @@ def read_labels(path: Path, sample: Sample, given: list[str] | None) -> Labelled
         expected = f"the id and a column for each class of {path.name}"
         requirement = (expected, unlabelled + unnamed, _EITHER_FILE)
         require(CompetitionError, sample.path, f"{len({*columns, *classes})} classes", requirement)
-    return Labelled(path, id_column, label_column, image_ids, labels, classes, ordered)
+    return labels, OneOf(classes=classes, ordered=ordered)
+
+
+def _find_separator(cells: list[str]) -> str | None:
+    """What stands between the classes of a cell; None where cells are single classes.
+
+    Lists are made of fewer different words than there are different lists; a class of several
+    words is not.
+    """
+    different = set(cells)
+    for separator in SEPARATORS:
+        words = {word for cell in different for word in cell.split(separator)}
+        if any(separator in cell for cell in different) and len(words) < len(different):
+            return separator
+    return None
+
+
+def _is_no_set(names: list[str]) -> bool:
+    return len(set(names)) < len(names) or any(name != name.strip() or not name for name in names)
+
+
+def _refuse_separators(path: Path, classes: list[str]) -> None:
+    bad = [name for name in classes if SEPARATOR in name]
+    requirement = (f"classes without {SEPARATOR!r} in their names", bad, "Rename them")
+    require(CompetitionError, path, f"{len(classes)} classes", requirement)
 
 
 def _order(

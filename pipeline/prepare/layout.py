@@ -13,12 +13,13 @@ from typing import Literal
 
 from pipeline.core.competition import Competition
 from pipeline.core.errors import CompetitionError, examples, require
-from pipeline.core.task import OneOf
+from pipeline.core.task import Kind
 from pipeline.prepare.config import GroupsFromFile, GroupsFromName, PrepareConfig
 from pipeline.prepare.groups import groups_from_file, groups_from_names
 from pipeline.prepare.labels import Labelled, Sample, read_labels, read_sample
 from pipeline.raw.archive import IMAGE_SUFFIXES, ImageArchive
 from pipeline.raw.roles import RawFolder
+from pipeline.scoring.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Layout:
 
 
 @contextmanager
-def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
+def understand(raw: Path, config: PrepareConfig, metric: Metric) -> Iterator[Layout]:
     """Find the files; match ids, labels, groups and images. The archives are open in the block.
 
     Raises CompetitionError on a missing or ambiguous file, what labels.py and groups.py refuse,
@@ -65,11 +66,11 @@ def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
     folder = RawFolder.of(raw)
     sample = read_sample(folder.sample_submission(config.sample_submission))
     labels = folder.labels(config.labels, sample.path, sample.columns)
-    labelled = read_labels(labels, sample, config.classes)
+    labelled = read_labels(labels, sample, _kind(config, metric), config.classes)
     competition = Competition(
         id_column=sample.columns[0],
         label_column=sample.columns[1] if len(sample.columns) == 2 else labelled.label_column,
-        task=OneOf(classes=labelled.classes, ordered=labelled.ordered),
+        task=labelled.task,
     )
     with (
         ImageArchive(*folder.images(config.train_images, "train")) as train_images,
@@ -101,6 +102,13 @@ def understand(raw: Path, config: PrepareConfig) -> Iterator[Layout]:
         _check_claimed(train, test, labelled.path)
         _check_claimed(test, train, sample.path)
         yield Layout(competition, train, test, sample.path, labelled.path)
+
+
+def _kind(config: PrepareConfig, metric: Metric) -> Kind | None:
+    """The task where the parameters decide it."""
+    if config.task != "auto":
+        return config.task
+    return metric.tasks[0] if len(metric.tasks) == 1 and metric.tasks != ("one_of",) else None
 
 
 def _match_images(

@@ -21,8 +21,10 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import rankdata
 
+from pipeline.core import paths
 from pipeline.core.audit import LeakCheck, Leaks
 from pipeline.core.ranks import ordered_pairs
+from pipeline.core.task import AnyOf, Number, Task
 from pipeline.raw.archive import ImageArchive, file_name
 
 FOLDS = 5
@@ -30,6 +32,8 @@ PERMUTATIONS = 200
 
 NOTABLE_AUC = 0.6
 """Below it nothing is flagged: with thousands of images, even 0.52 is beyond chance."""
+
+_MOST_SETS = 10
 
 _BINS = 16
 _ROWS_A_BIN = 25
@@ -69,14 +73,16 @@ _MEANINGS = {
 """Each trace: something about an image that is not in its pixels, and what a leak would mean."""
 
 
-def find_leaks(train: pd.DataFrame, archive: ImageArchive, encodings: dict[str, str]) -> Leaks:
+def find_leaks(
+    train: pd.DataFrame, task: Task, archive: ImageArchive, encodings: dict[str, str]
+) -> Leaks:
     """Each trace's figure, chance, and whether it is flagged, with a sentence; for the audit.
 
     train: tables.IMAGE_COLUMNS, in the order of the labels file. encodings: Decoded.encoding of
     each image_id. A trace is flagged where the AUC of a class is at least NOTABLE_AUC and above
     all permutations. If several traces say the same, such as order and number, the first counts.
     """
-    classes, labels = np.unique(train["label"].to_numpy(str), return_inverse=True)
+    classes, labels = np.unique(_coarse(train["label"], task), return_inverse=True)
     groups = np.unique(train["group"].to_numpy(str), return_inverse=True)[1]
     grouped = groups.max() + 1 >= FOLDS
     if not grouped:
@@ -101,6 +107,18 @@ def find_leaks(train: pd.DataFrame, archive: ImageArchive, encodings: dict[str, 
         f"the range over {PERMUTATIONS} permutations of the labels; flagged from {NOTABLE_AUC} on"
     )
     return Leaks(method=method, checks=checks, constant=constant)
+
+
+def _coarse(labels: "pd.Series[str]", task: Task) -> ndarray:
+    """A class for each row: of several labels the frequent sets, of numbers their quarter."""
+    if isinstance(task, Number):
+        first = pd.Series(task.encode(paths.TRAIN_TABLE, labels)[:, 0])
+        quarter = first.rank(method="first").to_numpy() * 4 // (len(labels) + 1)
+        return np.array([f"quarter {place + 1:.0f} by size" for place in quarter])
+    if isinstance(task, AnyOf):
+        frequent = labels.value_counts().index[:_MOST_SETS]
+        return labels.where(labels.isin(frequent), "another set").to_numpy(str)
+    return labels.to_numpy(str)
 
 
 def deal_folds(groups: Int[ndarray, " rows"]) -> Int[ndarray, " rows"]:

@@ -15,6 +15,7 @@ from pipeline.core.files import new_folder
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, check_ids, read_table, write_table
+from pipeline.core.task import Number, OneOf, Task
 from pipeline.prepare.audit import count_clusters, describe_split, find_clusters, find_twins
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.conflicts import apply_rule, describe_conflicts, find_conflicts
@@ -29,7 +30,7 @@ from pipeline.prepare.store import (
     keep_rows,
     store_images,
 )
-from pipeline.scoring.metrics import metric_for
+from pipeline.scoring.metrics import metric_for, metric_named
 from pipeline.scoring.submission import read_form, require_order
 
 
@@ -42,7 +43,10 @@ def run(config: PrepareConfig, metric_name: str) -> None:
     CompetitionError on conflicting labels with `conflicts: stop`, and what understand and
     store_images raise. Then data/store stays as it was.
     """
-    with understand(paths.RAW, config) as layout, new_folder(paths.STORE) as store:
+    with (
+        understand(paths.RAW, config, metric_named(metric_name)) as layout,
+        new_folder(paths.STORE) as store,
+    ):
         task = layout.competition.task
         metric = metric_for(metric_name, task)
         form = read_form(layout.sample_submission, metric, task)
@@ -70,7 +74,7 @@ def run(config: PrepareConfig, metric_name: str) -> None:
         images["duplicate"] = images["image_id"].to_numpy()[firsts]
 
         conflicts = find_conflicts(stored.table)
-        stays = apply_rule(stored.table, conflicts, config.conflicts, layout.labels_file)
+        stays = apply_rule(stored.table, conflicts, config.conflicts, layout.labels_file, task)
         if not stays.all():
             keep_rows(train_array, stays)
             images = images[np.append(stays, [True] * len(stored_test.table))]
@@ -88,44 +92,49 @@ def run(config: PrepareConfig, metric_name: str) -> None:
 
         clusters = find_clusters(train, test)
         audit = Audit(
-            train=describe_split(train, layout.train.archive.ignored),
-            test=describe_split(test, layout.test.archive.ignored),
+            train=describe_split(train, layout.train.archive.ignored, task),
+            test=describe_split(test, layout.test.archive.ignored, None),
             excluded=stored.unreadable,
             corrections=corrections,
             conflicts=describe_conflicts(conflicts, config.conflicts, clusters),
             duplicates=count_clusters(clusters),
             clusters=clusters,
             train_test_duplicates=find_twins(train, test),
-            leaks=find_leaks(train, layout.train.archive, stored.encodings),
+            leaks=find_leaks(train, task, layout.train.archive, stored.encodings),
         )
         left_out = {image.image_id for image in stored.unreadable}
         left_out |= set(stored.table["image_id"][~stays])
         kept = [image_id for image_id in layout.train.image_ids if image_id not in left_out]
-        _check_written(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept, task.outputs)
-        _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, [""])
+        _check_written(store, paths.TRAIN_IMAGES, paths.TRAIN_TABLE, kept, task)
+        _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, None)
     write_record(paths.AUDIT, audit)
     if stored.unreadable:
         say(f"left out of train: {describe_unreadable(stored)}")
-    _tell(audit)
+    _tell(audit, task)
 
 
 def _check_written(
-    store: Path, images: Path, table: Path, image_ids: list[str], labels: list[str]
+    store: Path, images: Path, table: Path, image_ids: list[str], task: Task | None
 ) -> None:
     """What later stages rely on, read from the disk. Raises TableError where it does not hold."""
     written = read_table(store / table.name, IMAGE_COLUMNS)
     check_ids(table, list(written["image_id"]), image_ids)
     read_array(store / images.name, len(image_ids))
+    if task:
+        task.encode(table, written["label"])
     post_conditions = {
         "the ids in the competition's order": list(written["image_id"]) == image_ids,
-        f"labels among {labels}": set(written["label"]) <= set(labels),
+        "no labels in test": task is not None or set(written["label"]) == {""},
     }
     for expected, holds in post_conditions.items():
         if not holds:
             raise TableError(f"{table}: expected {expected}, found otherwise")
 
 
-def _tell(audit: Audit) -> None:
+def _tell(audit: Audit, task: Task) -> None:
+    if not isinstance(task, OneOf):
+        what = "numbers" if isinstance(task, Number) else "labels, any of which may hold"
+        say(f"{len(task.outputs)} {what}: {', '.join(task.outputs[:10])}")
     if audit.corrections.count:
         turns = ", ".join(f"{turn}: {count}" for turn, count in audit.corrections.by_class.items())
         say(f"labels corrected by {audit.corrections.file}: {audit.corrections.count} ({turns})")

@@ -9,8 +9,8 @@ candidate for anything. `auto` means, in this order:
 2. `prepare.labels`: the only other CSV that has both the id and the label column; it may have
    more. One that is set by name may have other column names: if it has exactly two columns, the
    first is the id and the second the label. If the sample submission has one column per class,
-   the labels file is the only other CSV that has the id column and, as its label column, one that
-   holds exactly these classes (labels as a column of 0 and 1 for each class are not understood).
+   the labels file is the only other CSV that has the id column and either the same columns, with 0
+   and 1 in them, or a label column that holds exactly these classes.
 3. `prepare.groups.file`: the only remaining CSV of exactly two columns, one of which is the id
    column (the sample submission's or the labels file's); the other is the group. In one that is
    set by name the first is the id, if neither column has the id's name. It covers each labelled
@@ -67,7 +67,8 @@ class RawFolder:
             rule = f"a CSV beside {sample.name} with its columns {columns}"
         else:
             with_id = [name for name in rest if id_column in self.csvs[name]]
-            candidates = [n for n in with_id if find_class_columns(self.path / n, classes)]
+            candidates = [name for name in with_id if set(classes) <= set(self.csvs[name])]
+            candidates += [n for n in with_id if find_class_columns(self.path / n, classes)]
             rule = (
                 f"a CSV beside {sample.name} with its column {id_column} and one of the "
                 f"{len(classes)} classes that its other columns name {examples(classes)} (or, if "
