@@ -68,7 +68,7 @@ def metric_named(name: str) -> Metric:
     if (metric := find_metric(name)) is None:
         raise EnsembleError(
             f"expected a metric of {', '.join(METRICS)}, or such as macro_f2, f0.5, top_3_error "
-            f"and map_at_10, found {name!r}"
+            f"and map_at_10, found {name[:80]!r}"
         )
     return metric
 
@@ -367,13 +367,13 @@ def _rmsle(rows: Rows) -> Scorer:
 def _r2(rows: Rows) -> Scorer:
     centred = rows.labels - rows.labels.mean(axis=0)
     parts = [(rows.values - rows.labels) ** 2, centred, centred**2]
-    return _of_sums(
-        parts,
-        rows.units,
-        lambda count, errors, s, squares: (
-            1 - _divide(errors, squares - _divide(s**2, np.array(count)))
-        ),
-    )
+
+    def score(count: float, errors: ndarray, sums: ndarray, squares: ndarray) -> ndarray:
+        spread = squares - _divide(sums**2, count)
+        # Of equal labels rounding leaves a spread of about 1e-16 of the squares.
+        return 1 - _divide(errors, np.where(spread > 1e-12 * squares, spread, np.nan))
+
+    return _of_sums(parts, rows.units, score)
 
 
 def _error(name: str, build: Callable[[Rows], Scorer]) -> Metric:
