@@ -19,6 +19,9 @@ from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import Kind, Task
 from pipeline.scoring.metric import ClassCounts, Metric, Rows, Scorer, Units, Weights
 
+_LOWEST_R2 = -1e9
+"""It has no bound, but a record of the pipeline has."""
+
 _CLASSES: tuple[Kind, ...] = ("one_of", "any_of")
 
 
@@ -371,7 +374,8 @@ def _r2(rows: Rows) -> Scorer:
     def score(count: float, errors: ndarray, sums: ndarray, squares: ndarray) -> ndarray:
         spread = squares - _divide(sums**2, count)
         # Of equal labels rounding leaves a spread of about 1e-16 of the squares.
-        return 1 - _divide(errors, np.where(spread > 1e-12 * squares, spread, np.nan))
+        found = 1 - _divide(errors, np.where(spread > 1e-12 * squares, spread, np.nan))
+        return np.maximum(found, _LOWEST_R2)
 
     return _of_sums(parts, rows.units, score)
 
@@ -447,7 +451,7 @@ METRICS: dict[str, Metric] = {
         _error("rmse", _rmse),
         _error("mae", _mae),
         _error("rmsle", _rmsle),
-        Metric("r2", ("number",), _r2, needs="predictions", lowest=-math.inf),
+        Metric("r2", ("number",), _r2, needs="predictions", lowest=_LOWEST_R2),
     ]
 }
 """The metrics by their names in params.yaml: ensemble.metric. In scikit-learn, quadratic_kappa is
