@@ -375,7 +375,7 @@ def _r2(rows: Rows) -> Scorer:
         spread = squares - _divide(sums**2, count)
         # Of equal labels rounding leaves a spread of about 1e-16 of the squares.
         found = 1 - _divide(errors, np.where(spread > 1e-12 * squares, spread, np.nan))
-        return np.maximum(found, _LOWEST_R2)
+        return np.asarray(np.maximum(found, _LOWEST_R2))
 
     return _of_sums(parts, rows.units, score)
 
