@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import one_of
+from tasks import any_of, number, one_of
 
 from pipeline.core.errors import FoldError
+from pipeline.core.task import Number, Task
 from pipeline.split.folds import assign_folds, check_folds, join_groups, make_folds, summarise_folds
 
 CLASSES = ["0", "1"]
@@ -184,3 +185,79 @@ def test_the_summary_counts_what_is_there() -> None:
     assert sum(fold.rows for fold in summary.folds) == 600
     assert sum(fold.classes["1"] for fold in summary.folds) == (images["label"] == "1").sum()
     assert all(sum(fold.shares.values()) == pytest.approx(1, abs=1e-5) for fold in summary.folds)
+
+
+# Several labels, and numbers
+
+LABELS = any_of("rare", "often", "half")
+
+
+def labelled(task: Task, seed: int, groups: int) -> pd.DataFrame:
+    """600 images of groups of unequal size, whose labels depend on the group."""
+    generator = np.random.default_rng(seed)
+    group = np.sort(generator.choice(groups, p=generator.dirichlet(np.full(groups, 5.0)), size=600))
+    images = images_of([0] * 600, [f"p{name:03}" for name in group], {5: 3, 599: 0})
+    if isinstance(task, Number):
+        labels = generator.normal(size=groups)[group, None] + generator.normal(size=(600, 1))
+    else:
+        rates = generator.beta([0.5, 2, 4], [9.5, 2, 4], (groups, 3))[group]
+        labels = generator.random((600, 3)) < rates
+    return images.assign(label=task.decode(labels))
+
+
+@pytest.mark.parametrize("task", [LABELS, number("age")])
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), folds=st.integers(2, 7))
+def test_groups_stay_whole_whatever_is_predicted(task: Task, seed: int, folds: int) -> None:
+    images = labelled(task, seed, groups=60)
+    table = make_folds(images, task, folds, [seed])
+    assert set(table["fold"]) == set(range(folds))
+    joined = table.merge(images, on="image_id", suffixes=("_joined", ""))
+    for column in ("group", "duplicate", "group_joined"):
+        assert (joined.groupby(column)["fold"].nunique() == 1).all()
+    assert table.equals(make_folds(images, task, folds, [seed]))
+    if task is LABELS:
+        shares = pd.DataFrame([each.shares for each in summarise_folds(table, images, task).folds])
+        assert set(shares) == {"rare", "often", "half"}
+
+
+def test_each_labels_share_is_spread_over_the_folds() -> None:
+    """Far better than by chance, which gives 0.075 of "half"."""
+    spreads, sizes = [], []
+    for seed in range(10):
+        images = labelled(LABELS, seed, groups=200)
+        folds = summarise_folds(make_folds(images, LABELS, 5, [seed]), images, LABELS).folds
+        shares = pd.DataFrame([fold.shares for fold in folds])
+        spreads.append(shares.max() - shares.min())
+        sizes.append(max(fold.rows for fold in folds) - min(fold.rows for fold in folds))
+    assert (pd.DataFrame(spreads).mean() < 0.03).all()
+    assert np.mean(sizes) < 12
+
+
+def test_numbers_are_spread_over_the_folds() -> None:
+    """Their means differ by 0.4 by chance."""
+    task, spreads = number("age"), []
+    for seed in range(10):
+        images = labelled(task, seed, groups=200)
+        table = make_folds(images, task, 5, [seed])
+        means = table["label"].astype(float).groupby(table["fold"]).mean()
+        spreads.append(means.max() - means.min())
+    assert np.mean(spreads) < 0.15
+    assert summarise_folds(table, images, task).folds[0].classes == {}
+
+
+@pytest.mark.parametrize("task", [LABELS, number("age")])
+def test_fewer_groups_than_folds_are_refused_whatever_is_predicted(task: Task) -> None:
+    images = labelled(task, 1, groups=4)  # two of them share a duplicate
+    with pytest.raises(FoldError, match="^3 groups are fewer than the 4 parts that each need one"):
+        make_folds(images, task, 4, [1])
+    assert set(make_folds(images, task, 3, [1])["fold"]) == {0, 1, 2}
+
+
+def test_an_image_without_labels_and_a_label_without_images_are_no_fault() -> None:
+    task = any_of("a", "never")
+    images = labelled(LABELS, 1, groups=60).assign(label=["a", ""] * 300)
+    table = make_folds(images, task, 3, [1])
+    summary = summarise_folds(table, images, task).folds
+    assert [fold.classes["never"] for fold in summary] == [0, 0, 0]
+    assert sum(fold.classes["a"] for fold in summary) == 300

@@ -25,7 +25,7 @@ from pipeline.scoring.metrics import METRICS, mean_of, metric_named
 
 CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
 ACCURACY = METRICS["accuracy"]
-CALIBRATED = Noise(1.0, np.empty((0, 2)))
+CALIBRATED = Noise(1.0, np.empty((0, 2)), (0.0, 1.0))
 OF_CLASSES = [name for name, each in METRICS.items() if "one_of" in each.tasks and not each.best]
 
 

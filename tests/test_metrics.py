@@ -132,6 +132,14 @@ def test_each_metric_of_numbers_equals_scikit_learns(name: str, columns: int, se
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_coefficient_of_determination_is_not_defined_on_equal_labels_and_has_a_bound() -> None:
+    equal = np.full((9, 1), 0.1)
+    with pytest.raises(EnsembleError, match="^r2: not defined on these 9 rows$"):
+        metric_named("r2").score(equal + 1, equal + 1, equal)
+    labels = np.arange(9.0)[:, None] * 1e-6
+    assert metric_named("r2").score(labels + 1e6, labels, labels) == metric_named("r2").lowest
+
+
 def test_a_metric_of_another_task_is_refused_with_those_that_fit() -> None:
     with pytest.raises(EnsembleError) as caught:
         metric_for("f1", Number(names=["age"]))

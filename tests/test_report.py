@@ -489,7 +489,7 @@ def test_the_galleries_show_the_most_confident_mistakes_and_the_closest_decision
     assert (np.diff(confidence[mistakes]) <= 0).all()
     closest = closest_decisions(rows, None)
     assert (np.diff(np.abs(rows.values[closest, 1] - 0.5)) >= 0).all()
-    at_a_fifth = closest_decisions(rows, 0.2)
+    at_a_fifth = closest_decisions(rows, [0.2])
     assert (np.diff(np.abs(rows.values[at_a_fifth, 1] - 0.2)) >= 0).all()
     shown = [str(each["alt"]).split(":")[0] for each in build().all("img")]
     expected = [*names[mistakes[:MOST]], *names[closest[:MOST]]]

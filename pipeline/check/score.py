@@ -6,6 +6,7 @@ Private, or Ignored for rows that do not count.
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline.core.errors import EnsembleError, TableError
@@ -36,8 +37,8 @@ def score_submission(
     submitted = read_submission(submission, form)
     truth = read_csv(solution)
     id_column = form.columns[0]
-    columns = [id_column, label_column, "Usage"]
-    each = [*form.columns, "Usage"]
+    each, one = [*form.columns, "Usage"], [id_column, label_column, "Usage"]
+    columns = each if isinstance(form.task, Number) else one
     if list(truth.columns) not in (columns, each):
         raise TableError(f"{solution}: expected the columns {columns}, found {list(truth.columns)}")
     check_ids(solution, list(truth[id_column]), form.ids)
@@ -45,8 +46,8 @@ def score_submission(
         raise TableError(
             f"{solution}: Usage: expected Public, Private or Ignored, found {unknown[0]!r}"
         )
-    truth = truth.set_index(id_column, drop=False).loc[form.ids].reset_index(drop=True)
-    labels = _read_truth(solution, truth.drop(columns="Usage"), form)
+    row_of = pd.Series(truth.index, index=truth[id_column])
+    truth = truth.loc[row_of.loc[form.ids]]  # its index tells the lines
     metrics = [metric]
     if isinstance(form.task, OneOf) and form.holds == "labels" and not metric.is_mean_of_rows:
         metrics = [METRICS["accuracy"], metric]
@@ -55,9 +56,10 @@ def score_submission(
         rows = (truth["Usage"] == usage).to_numpy()
         if not rows.any():
             raise TableError(f"{solution}: Usage: no row is {usage}")
+        labels = _read_truth(solution, truth[rows].drop(columns="Usage"), form)
         values, decided = submitted.values[rows], submitted.decided[rows]
         try:
-            scores = {each.name: each.score(values, decided, labels[rows]) for each in metrics}
+            scores = {each.name: each.score(values, decided, labels) for each in metrics}
         except EnsembleError as error:
             raise TableError(f"{solution}: {usage}: {error}") from error
         return HalfScores(rows=int(rows.sum()), scores=scores)
@@ -66,14 +68,18 @@ def score_submission(
 
 
 def _read_truth(solution: Path, truth: pd.DataFrame, form: Form) -> Labels:
-    """The labels of the form's ids. Raises TableError or SubmissionError, which name the file."""
-    id_column, *others = truth.columns
-    place = (solution, [id_column, *others], form.ids, form.task)
-    if isinstance(form.task, OneOf) and len(others) == 1:
-        return form.task.encode(solution, truth[others[0]])
-    if isinstance(form.task, Number):
+    """The labels of these rows. Raises TableError or SubmissionError, which name the file."""
+    task, columns = form.task, list(truth.columns)
+    place = (solution, columns, form.ids, task)
+    if isinstance(task, Number):
         return NumbersForm(*place).parse(solution, truth).decided
-    if isinstance(form.task, AnyOf) and len(others) == 1 < len(form.task.classes):
-        return LabelsForm(*place, form.task.separator).parse(solution, truth).decided
-    flags = FlagsForm(*place).parse(solution, truth).decided
-    return flags if isinstance(form.task, AnyOf) else flags.argmax(axis=1)
+    if sorted(columns[1:]) == sorted(task.classes):
+        flags = FlagsForm(*place).parse(solution, truth).decided
+        if isinstance(task, AnyOf):
+            return flags
+        if len(wrong := truth.index[flags.sum(axis=1) != 1]):
+            raise TableError(f"{solution}: line {wrong[0] + 2}: expected a 1 for one class, else 0")
+        return np.asarray(flags.argmax(axis=1))
+    if isinstance(task, AnyOf):
+        return LabelsForm(*place, task.separator).parse(solution, truth).decided
+    return task.encode(solution, truth[columns[1]])

@@ -7,7 +7,7 @@ Predictions are always one column for each output. Tables hold labels as text.
     task     labels as an array            a row of predictions
     one_of   (rows,) class indices         probabilities that add up to 1
     any_of   (rows, classes) of bool       a probability in [0, 1] for each class
-    number   (rows, numbers) of float      finite numbers
+    number   (rows, numbers) of float      numbers
 """
 
 from abc import abstractmethod
@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.core.errors import TableError
 from pipeline.core.record import Record
@@ -33,7 +33,17 @@ SUM_OFF = 1e-4
 _SMALLEST = 2.0**-52
 """Probabilities are clipped to this and one minus it before the logarithm, as scikit-learn does."""
 
-Names = Annotated[list[str], Field(min_length=1)]
+_LARGEST = 1e8
+"""Of a number, since records hold scores up to 1e9."""
+
+
+def _joinable(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names) or any(not name or SEPARATOR in name for name in names):
+        raise ValueError(f"expected different names without {SEPARATOR!r}, found {names}")
+    return names
+
+
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_joinable)]
 
 Kind = Literal["one_of", "any_of", "number"]
 
@@ -212,9 +222,9 @@ class Number(_Task):
         return [SEPARATOR.join(map(repr, row)) for row in labels.tolist()]
 
     def valid(self, values: Outputs) -> Bool[ndarray, " rows"]:
-        return np.asarray(np.isfinite(values).all(axis=1))
+        return np.asarray((np.abs(values) <= _LARGEST).all(axis=1))
 
-    expected: ClassVar[str] = "finite numbers"
+    expected: ClassVar[str] = f"numbers from {-_LARGEST:g} to {_LARGEST:g}"
 
     def decide(self, values: Outputs, cuts: list[float] | None) -> Labels:  # noqa: ARG002
         """The numbers themselves."""

@@ -71,7 +71,7 @@ def _sharpen(probabilities: Outputs, temperature: float) -> Outputs:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def _pairs(values: Outputs) -> Outputs:
+def _pairs(values: Outputs) -> Float[ndarray, "events 2"]:
     """Each label of each row as a row of two classes: it does not hold, it holds."""
     return np.stack([1 - values.ravel(), values.ravel()], axis=1)
 

@@ -19,6 +19,9 @@ from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import Kind, Task
 from pipeline.scoring.metric import ClassCounts, Metric, Rows, Scorer, Units, Weights
 
+_LOWEST_R2 = -1e9
+"""It has no bound, but a record of the pipeline has."""
+
 _CLASSES: tuple[Kind, ...] = ("one_of", "any_of")
 
 
@@ -68,7 +71,7 @@ def metric_named(name: str) -> Metric:
     if (metric := find_metric(name)) is None:
         raise EnsembleError(
             f"expected a metric of {', '.join(METRICS)}, or such as macro_f2, f0.5, top_3_error "
-            f"and map_at_10, found {name!r}"
+            f"and map_at_10, found {name[:80]!r}"
         )
     return metric
 
@@ -367,13 +370,14 @@ def _rmsle(rows: Rows) -> Scorer:
 def _r2(rows: Rows) -> Scorer:
     centred = rows.labels - rows.labels.mean(axis=0)
     parts = [(rows.values - rows.labels) ** 2, centred, centred**2]
-    return _of_sums(
-        parts,
-        rows.units,
-        lambda count, errors, s, squares: (
-            1 - _divide(errors, squares - _divide(s**2, np.array(count)))
-        ),
-    )
+
+    def score(count: float, errors: ndarray, sums: ndarray, squares: ndarray) -> ndarray:
+        spread = squares - _divide(sums**2, count)
+        # Of equal labels rounding leaves a spread of about 1e-16 of the squares.
+        found = 1 - _divide(errors, np.where(spread > 1e-12 * squares, spread, np.nan))
+        return np.asarray(np.maximum(found, _LOWEST_R2))
+
+    return _of_sums(parts, rows.units, score)
 
 
 def _error(name: str, build: Callable[[Rows], Scorer]) -> Metric:
@@ -447,7 +451,7 @@ METRICS: dict[str, Metric] = {
         _error("rmse", _rmse),
         _error("mae", _mae),
         _error("rmsle", _rmsle),
-        Metric("r2", ("number",), _r2, needs="predictions", lowest=-math.inf),
+        Metric("r2", ("number",), _r2, needs="predictions", lowest=_LOWEST_R2),
     ]
 }
 """The metrics by their names in params.yaml: ensemble.metric. In scikit-learn, quadratic_kappa is

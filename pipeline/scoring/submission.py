@@ -216,7 +216,7 @@ def read_form(sample: Path, metric: Metric, task: Task) -> Form:
             f"found {columns}. Set prepare.sample_submission in params.yaml to the right file"
         )
     if isinstance(task, Number):
-        if each or len(task.outputs) == 1:
+        if each:
             return NumbersForm(*place)
         raise SubmissionError(f"{sample}: expected a column for each of {task.outputs}")
     if isinstance(task, AnyOf):
@@ -330,7 +330,7 @@ def _refuse(
         row = int(np.flatnonzero(wrong)[0])
         place = "" if len(table.columns) == 2 else f"column {column}: "
         raise SubmissionError(
-            f"{path}: line {row + 2}: {place}expected {expected}, found "
+            f"{path}: line {table.index[row] + 2}: {place}expected {expected}, found "
             f"{table[column].iloc[row]!r} (id {table.iloc[:, 0].iloc[row]})"
         )
 

@@ -48,20 +48,21 @@ class Noise:
     """Calibrates their probabilities; 1 for numbers."""
     errors: Outputs
     """The out-of-fold errors of numbers; empty for classes."""
+    bounds: tuple[float, float]
+    """The least and the largest label; numbers beyond it may be none of the metric's."""
 
     @classmethod
     def measure(cls, task: Task, values: Outputs, labels: Labels) -> "Noise":
         if isinstance(task, Number):
-            return cls(1.0, values - labels)
-        return cls(fit_temperature(task, values, labels), np.empty((0, len(task.classes))))
+            return cls(1.0, values - labels, (float(labels.min()), float(labels.max())))
+        none = np.empty((0, len(task.classes)))
+        return cls(fit_temperature(task, values, labels), none, (0.0, 1.0))
 
     def draw(self, task: Task, values: Outputs, generator: np.random.Generator) -> Labels:
         """Labels that such predictions could have."""
         if isinstance(task, Number):
-            drawn: Labels = (
-                values - self.errors[generator.integers(len(self.errors), size=len(values))]
-            )
-            return drawn
+            drawn = self.errors[generator.integers(len(self.errors), size=len(values))]
+            return np.asarray(np.clip(values - drawn, *self.bounds))
         if isinstance(task, AnyOf):
             return np.asarray(generator.random(values.shape) < values)
         ladder = np.cumsum(values, axis=1)
