@@ -27,13 +27,15 @@ def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[s
     """Scores are by the metric of params.yaml."""
     oof, metric = card.out_of_fold, card.metric
     name = metric.name.replace("_", " ")
-    low, high = metric.interval
+    known = ""
+    if metric.interval is not None:
+        low, high = metric.interval
+        known = f"{oof.confidence:.0%} interval {low:.4f} to {high:.4f}, "
     lines = [
         ("competition", _describe_source(config)),
         (
             f"cross-validated {name}",
-            f"{metric.value:.4f}  ({oof.confidence:.0%} interval {low:.4f} to {high:.4f}, "
-            f"{oof.rows} images in {oof.groups} groups)",
+            f"{metric.value:.4f}  ({known}{oof.rows} images in {oof.groups} groups)",
         ),
     ]
     if oof.rows < oof.of_images:

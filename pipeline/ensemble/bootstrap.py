@@ -5,6 +5,7 @@ too narrow. Whole groups are resampled instead (cluster bootstrap: Davison and H
 section 3.8; Cameron, Gelbach and Miller 2008).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,9 +44,11 @@ class ScoredRows:
         """Which rows are decided as labelled."""
         return self.task.right(prediction.decided, self.labels)
 
-    def interval(self, metric: Metric, prediction: Prediction) -> tuple[float, float]:
-        """The score's percentile bootstrap interval."""
-        return interval_of(self.resample(metric, prediction)[:, 0], self.confidence)
+    def interval(self, metric: Metric, prediction: Prediction) -> tuple[float, float] | None:
+        """The score's percentile bootstrap interval; None where too few groups have a class."""
+        with suppress(EnsembleError):
+            return interval_of(self.resample(metric, prediction)[:, 0], self.confidence)
+        return None
 
     def resample(
         self, metric: Metric, *predictions: Prediction

@@ -3,11 +3,13 @@
 Two scores of the same rows err together, so their difference is known far better than either.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from jaxtyping import Bool
 from numpy import ndarray
 
+from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.bootstrap import ScoredRows, interval_of
 from pipeline.scoring.metric import Metric
@@ -19,10 +21,10 @@ class Comparison:
 
     difference: float
     """Above 0 the first is better, whatever the metric."""
-    interval: tuple[float, float]
-    """The difference's, over resampled groups."""
-    p_value: float
-    """Two-sided."""
+    interval: tuple[float, float] | None
+    """The difference's, over resampled groups; None where too few of them have a class."""
+    p_value: float | None
+    """Two-sided; None where nothing can be resampled."""
 
 
 def name_of_test(metric: Metric) -> str:
@@ -38,24 +40,25 @@ def compare(metric: Metric, one: Prediction, other: Prediction, rows: ScoredRows
     that only one prediction has right are in few groups, its p is too small; the interval, which
     resamples groups, then includes 0.
     """
-    scores = rows.resample(metric, one, other)
-    differences = (scores[:, 0] - scores[:, 1]) * metric.gain(1.0)
-    return Comparison(
-        metric.gain(rows.score(metric, one) - rows.score(metric, other)),
-        interval_of(differences, rows.confidence),
-        _mcnemar(one, other, rows) if metric.is_mean_of_rows else bootstrap_p(differences),
-    )
+    interval = None
+    p_value = _mcnemar(one, other, rows) if metric.is_mean_of_rows else None
+    with suppress(EnsembleError):
+        scores = rows.resample(metric, one, other)
+        differences = (scores[:, 0] - scores[:, 1]) * metric.gain(1.0)
+        interval = interval_of(differences, rows.confidence)
+        p_value = bootstrap_p(differences) if p_value is None else p_value
+    better = metric.gain(rows.score(metric, one) - rows.score(metric, other))
+    return Comparison(better, interval, p_value)
 
 
 def is_significantly_worse(
     metric: Metric, one: Prediction, best: Prediction, rows: ScoredRows
 ) -> bool:
-    """Whether the paired test distinguishes one prediction from a better one."""
+    """Whether the paired test distinguishes one prediction from a better one, if it can be made."""
     if metric.is_mean_of_rows:  # without the bootstrap that `compare` needs for the interval
-        p_value = _mcnemar(one, best, rows)
-    else:
-        p_value = compare(metric, one, best, rows).p_value
-    return p_value < 1 - rows.confidence
+        return _mcnemar(one, best, rows) < 1 - rows.confidence
+    p_value = compare(metric, one, best, rows).p_value
+    return p_value is not None and p_value < 1 - rows.confidence
 
 
 def _mcnemar(one: Prediction, other: Prediction, rows: ScoredRows) -> float:

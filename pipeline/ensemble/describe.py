@@ -97,5 +97,5 @@ def _why(asked: str, judged: Judgement, candidates: list[Candidate], rows: Score
     p_value = next(each.p_value for each in candidates if each.blend == chosen)
     return (
         f"the first {tried}, that is not significantly worse than the best, {best} "
-        f"(p = {p_value:.3g}, level {level}); {nesting}"
+        f"({'no test' if p_value is None else f'p = {p_value:.3g}'}, level {level}); {nesting}"
     )

@@ -40,7 +40,17 @@ from pipeline.ensemble.members import (
     stack_tests_by_fold,
 )
 from pipeline.ensemble.nested import judge
-from pipeline.scoring.card import Card, Diversity, Drift, ExternalModel, Hashes, Score, TestLabels
+from pipeline.scoring.card import (
+    Card,
+    Diversity,
+    Drift,
+    ExternalModel,
+    Forecast,
+    Hashes,
+    NoForecast,
+    Score,
+    TestLabels,
+)
 from pipeline.scoring.metric import Metric
 from pipeline.scoring.metrics import metric_for
 from pipeline.scoring.submission import (
@@ -99,6 +109,13 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     write_submission(submission, form, test_ids, test.values, test.decided)
     remember(submission)  # its card comes later
     scored = OutOfFoldRows(task, images.image_ids, judged.nested, rows.labels, rows.groups)
+    forecast: Forecast | NoForecast
+    try:
+        drift = _measure_drift(table, config)
+        forecast = build_forecast(metric, scored, test, by_fold, drift, config.forecast)
+    except EnsembleError as error:
+        say(f"left out: {error}")
+        forecast = NoForecast(why=str(error))
     card = Card(
         name=config.name,
         metric=Score(
@@ -107,9 +124,7 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             interval=rows.interval(metric, judged.nested),
         ),
         out_of_fold=describe_out_of_fold(judged.nested, rows, table["image_id"].nunique()),
-        forecast=build_forecast(
-            metric, scored, test, by_fold, _measure_drift(table, config), config.forecast
-        ),
+        forecast=forecast,
         test=TestLabels(
             rows=len(test_ids), holds=form.holds, labels=check_submission(submission, form)
         ),

@@ -43,7 +43,7 @@ def _explain(each: PastSubmission, private: float | None, audit: Audit | None) -
         return [f"{each.name}: no forecast to compare its score with: {each.no_card}"]
     lines = explain_score(each.card, each.public, audit) if each.public is not None else []
     if private is not None:
-        forecast = each.card.forecast
+        forecast = each.card.expected
         chance = chance_of(private, forecast.levels, forecast.quantiles.private)
         lines.append(f"private {_compare(private, forecast.private, forecast, chance)}")
     return [f"{each.name}: {lines[0]}", *(f"  {line}" for line in lines[1:])]
@@ -54,7 +54,7 @@ def explain_score(card: Card, public: float, audit: Audit | None) -> list[str]:
 
     The rules are the table of docs/FORECAST.md, "After a score came in".
     """
-    forecast = card.forecast
+    forecast = card.expected
     low, high = forecast.public
     chance = chance_of(public, forecast.levels, forecast.quantiles.public)
     first = f"public {_compare(public, forecast.public, forecast, chance)}"
@@ -116,7 +116,7 @@ def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str
     used = [name for name, count in labels.items() if count]
     if len(used) == 1:
         return [f"format: every row is labelled {used[0]}"]
-    low, high = card.forecast.public
+    low, high = card.expected.public
     if len(labels) == 2 and low <= 1 - public <= high:
         return [f"format: {1 - public:.4f} was to be expected: the two labels are swapped"]
     if audit is None:
@@ -124,7 +124,7 @@ def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str
     train = audit.train.classes
     right = sum(count * train.get(name, 0) for name, count in labels.items())
     shuffled = right / (card.test.rows * sum(train.values()))
-    rows = card.forecast.rows.public
+    rows = card.expected.rows.public
     if stats.binomtest(round(public * rows), rows, shuffled).pvalue < REFUTED:
         return []
     return [f"format: the same labels in random order score {shuffled:.4f}"]
@@ -132,7 +132,7 @@ def _find_wrong_file(card: Card, public: float, audit: Audit | None) -> list[str
 
 def _find_optimism(card: Card, public: float, audit: Audit | None) -> list[str]:
     found = []
-    drift, claimed, nested = card.forecast.drift, card.blend.unnested, card.metric.value
+    drift, claimed, nested = card.expected.drift, card.blend.unnested, card.metric.value
     if drift is not None and drift.weighted:
         found.append(
             f"drift: test can be distinguished from train (AUC {drift.auc:.3f}, p {drift.p:.3f}), "
@@ -145,7 +145,7 @@ def _find_optimism(card: Card, public: float, audit: Audit | None) -> list[str]:
         )
     elif card.out_of_fold.groups == card.out_of_fold.rows:
         found.append("leak in cross-validation: the folds have no groups")
-    if abs(claimed - nested) >= abs(public - card.forecast.mean) / 4:
+    if abs(claimed - nested) >= abs(public - card.expected.mean) / 4:
         found.append(f"overfitted blend: claimed {claimed:.4f}, nested {nested:.4f}")
     return found
 

@@ -77,7 +77,7 @@ def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> 
     if len(metrics) > 1:
         raise SubmissionError(f"submissions: forecasts of different metrics: {', '.join(metrics)}")
     gain = metric_named(metrics[0]).gain
-    first = max(finalists, key=lambda each: gain(each.card.forecast.mean))
+    first = max(finalists, key=lambda each: gain(each.card.expected.mean))
     rivals = [
         Rival(each, _measure_difference(each, first), *_test_worse(each, first, groups))
         for each in finalists
@@ -86,7 +86,7 @@ def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> 
     able = [rival for rival in rivals if not rival.worse and rival.differs > 0]
     second = max(
         able,
-        key=lambda rival: (rival.differs, gain(rival.file.card.forecast.mean)),
+        key=lambda rival: (rival.differs, gain(rival.file.card.expected.mean)),
         default=None,
     )
     return Finals(first, second, rivals, aside)
@@ -95,7 +95,7 @@ def choose_finals(submissions: list[PastSubmission], groups: dict[str, str]) -> 
 def describe_finals(finals: Finals) -> list[str]:
     """The choice as lines for a terminal."""
     first, second = finals.first, finals.second
-    lines = [f"first   {first.name}: the best forecast, {first.card.forecast.mean:.4f}"]
+    lines = [f"first   {first.name}: the best forecast, {first.card.expected.mean:.4f}"]
     if second is None:
         lines.append("second  none: no other file is different and not significantly worse")
     else:
@@ -119,7 +119,7 @@ def _check(each: PastSubmission) -> Finalist | str:
     if each.answers is None:
         return f"{each.name}: its file is neither here nor in its commit"
     if each.public is not None:
-        forecast = each.card.forecast
+        forecast = each.card.expected
         if chance_of(each.public, forecast.levels, forecast.quantiles.public) < REFUTED:
             return (
                 f"{each.name}: its public score {each.public:.5f} refutes its forecast. "
@@ -150,14 +150,14 @@ def _test_worse(each: Finalist, first: Finalist, groups: dict[str, str]) -> tupl
     where its forecast is outside the first one's interval for private.
     """
     ids = sorted(groups)
-    packed = (card.forecast.correct for card in (first.card, each.card))
+    packed = (card.expected.correct for card in (first.card, each.card))
     ours, theirs = (correct.unpack(ids) if correct else None for correct in packed)
     is_mean = metric_named(first.card.metric.name).is_mean_of_rows
     if is_mean and ours is not None and theirs is not None:
         group_of_row = np.unique([groups[image_id] for image_id in ids], return_inverse=True)[1]
         difference, p = compare_correct(ours, theirs, group_of_row)
         return p < LEVEL, f"{-difference:+.4f} on the same {len(ids)} out-of-fold rows, p {p:.3f}"
-    mean, (low, high) = each.card.forecast.mean, first.card.forecast.private
+    mean, (low, high) = each.card.expected.mean, first.card.expected.private
     inside = low <= mean <= high
     found = f"its forecast {mean:.4f} {'in' if inside else 'not in'} {low:.4f} to {high:.4f}"
     return not inside, found

@@ -19,7 +19,7 @@ from pipeline.core.progress import say
 from pipeline.core.tables import FOLD_COLUMNS, read_table
 from pipeline.ledger.git import file_at
 from pipeline.ledger.ledger import COUNTED, Entry
-from pipeline.scoring.card import Card, parse_card
+from pipeline.scoring.card import Card, NoForecast, parse_card
 
 Answers = dict[str, tuple[str, ...]]
 """What a file says of each id: a label, or probabilities."""
@@ -118,7 +118,7 @@ def read_groups(path: Path) -> dict[str, str]:
 
 
 def _find_card(entry: Entry) -> tuple[Card | None, str]:
-    """The card of the submitted file, or why there is none."""
+    """The card of the submitted file, with a forecast, or why there is none."""
     reason = "neither its card nor its commit's describes this file"
     for place, content in _versions(entry, ".json").items():
         try:
@@ -128,6 +128,8 @@ def _find_card(entry: Entry) -> tuple[Card | None, str]:
             reason = f"{fault}: this version of the pipeline cannot read the card"
             continue
         if card.sha256.submission == entry.sha256:
+            if isinstance(card.forecast, NoForecast):
+                return None, f"its card has no forecast: {card.forecast.why}"
             return card, ""
     return None, reason
 

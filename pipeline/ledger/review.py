@@ -25,9 +25,9 @@ def review(submissions: list[PastSubmission]) -> list[str]:
     if len(scored) < 3:
         return []
     cards, public, files = (list(column) for column in zip(*scored, strict=True))
-    lines = [compare_scores([card.forecast for card in cards], public)]
+    lines = [compare_scores([card.expected for card in cards], public)]
     if all(metric_named(card.metric.name).needs == "labels" for card in cards):
-        rows = cards[0].forecast.rows
+        rows = cards[0].expected.rows
         noise = (share_of_differences(files) * (1 / rows.public + 1 / rows.private)) ** 0.5
         lines.append(
             f"two of these files within {stats.norm.ppf(0.95) * noise:.4f} on public may change "

@@ -31,7 +31,7 @@ from pipeline.ledger.match import (
     updated,
 )
 from pipeline.ledger.provenance import Provenance, explain_obstacles, trace
-from pipeline.scoring.card import Card
+from pipeline.scoring.card import Card, Forecast
 
 SETTLE_S = 30.0
 """How long a submission whose reply was lost may take to appear in Kaggle's list."""
@@ -216,11 +216,11 @@ def _question(order: Order, card: Card | None, limits: Limits) -> str:
         )
     known = ""
     if card:
-        low, high = card.forecast.public
-        known = (
-            f"cross-validated {card.metric.name.replace('_', ' ')} {card.metric.value:.4f}, "
-            f"public score expected from {low:.4f} to {high:.4f}. "
-        )
+        known = f"cross-validated {card.metric.name.replace('_', ' ')} {card.metric.value:.4f}"
+        if isinstance(card.forecast, Forecast):
+            low, high = card.forecast.public
+            known += f", public score expected from {low:.4f} to {high:.4f}"
+        known += ". "
     return (
         f"{order.file}: {known}Today {limits.today} submitted, {limits.allowed} left. "
         f"Submit to {order.competition}?"
@@ -229,7 +229,8 @@ def _question(order: Order, card: Card | None, limits: Limits) -> str:
 
 def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:
     card = provenance.card
-    low, high = card.forecast.public if card else ("", "")
+    forecast = card.forecast if card else None
+    low, high = forecast.public if isinstance(forecast, Forecast) else ("", "")
     return Entry(
         time=now(),
         status="uploading",

@@ -38,7 +38,7 @@ from pipeline.report.diagnosis import (
     trace_roc,
 )
 from pipeline.report.label_noise import LabelNoise, find_label_noise
-from pipeline.scoring.card import Card, Network, read_card
+from pipeline.scoring.card import Card, Forecast, Network, read_card
 from pipeline.scoring.leaderboard import read_leaderboard
 from pipeline.scoring.metrics import metric_named
 
@@ -50,8 +50,8 @@ class HalfScore:
     name: str
     rows: int
     score: float
-    is_as_forecast: bool
-    """Whether the score is inside its forecast."""
+    is_as_forecast: bool | None
+    """Whether the score is inside its forecast; None without one."""
 
 
 @dataclass(frozen=True)
@@ -209,13 +209,14 @@ def _read_halves(card: Card) -> list[HalfScore]:
     solution = read_leaderboard(paths.LEADERBOARD, card.metric.name).solution
     if solution is None:
         return []
-    return [
-        HalfScore(name, half.rows, score := half.scores[card.metric.name], low <= score <= high)
-        for name, half, (low, high) in (
-            ("public", solution.public, card.forecast.public),
-            ("private", solution.private, card.forecast.private),
-        )
-    ]
+    halves = []
+    for name, half in (("public", solution.public), ("private", solution.private)):
+        score, inside = half.scores[card.metric.name], None
+        if isinstance(card.forecast, Forecast):
+            low, high = getattr(card.forecast, name)
+            inside = low <= score <= high
+        halves.append(HalfScore(name, half.rows, score, inside))
+    return halves
 
 
 def _score_folds(

@@ -19,7 +19,7 @@ from pipeline.core.task import Number
 from pipeline.report import plots
 from pipeline.report.facts import ReportFacts
 from pipeline.report.gallery import Tile
-from pipeline.scoring.card import Card, Contribution, FittedMean
+from pipeline.scoring.card import Card, Contribution, FittedMean, Forecast
 
 TEMPLATE = "page.html.j2"
 
@@ -91,17 +91,19 @@ def _template() -> Template:
 def _draw(facts: ReportFacts) -> dict[str, Any]:
     metric, forecast = facts.card.metric, facts.card.forecast
     name = _words(metric.name)
+    around = (metric.value, metric.value)  # without an interval
     actual = {half.name: half.score for half in facts.halves}
     intervals = [
-        plots.IntervalRow("cross-validated", metric.value, metric.interval),
-        *(
+        plots.IntervalRow("cross-validated", metric.value, metric.interval or around),
+    ]
+    if isinstance(forecast, Forecast):
+        intervals += [
             plots.IntervalRow(f"{half}, forecast", forecast.mean, interval, actual.get(half))
             for half, interval in (("public", forecast.public), ("private", forecast.private))
-        ),
-    ]
+        ]
     charts: dict[str, Any] = {
         "intervals": plots.draw_intervals(intervals, name),
-        "folds": plots.draw_folds(facts.fold_scores, metric.value, metric.interval, name),
+        "folds": plots.draw_folds(facts.fold_scores, metric.value, metric.interval or around, name),
         "curves": {
             model: [plots.draw_curves(model, curves, column) for column in _columns(facts)[model]]
             for model, curves in facts.curves.items()

@@ -66,7 +66,8 @@ class Score(Record):
 
     name: Annotated[str, AfterValidator(_known)]
     value: Figure
-    interval: Interval
+    interval: Interval | None
+    """None where too few groups have a class."""
 
 
 class Gain(Record):
@@ -192,6 +193,12 @@ class Forecast(Record):
         return self
 
 
+class NoForecast(Record):
+    """Why there is none: a test set of one image, a class in too few groups."""
+
+    why: str
+
+
 class TestLabels(Record):
     """How often the submission gives each class, or finds it most probable."""
 
@@ -244,9 +251,9 @@ class Candidate(Record):
     unnested: Figure
     """The score on the very rows that it was fitted on."""
     better_than_best_by: Figure
-    interval: Interval
-    """The difference's, over resampled groups."""
-    p_value: Figure
+    interval: Interval | None
+    """The difference's, over resampled groups; None where too few of them have a class."""
+    p_value: Figure | None
 
 
 class Blend(Record):
@@ -336,13 +343,19 @@ class Card(Record):
     name: str
     metric: Score
     out_of_fold: OutOfFold
-    forecast: Forecast
+    forecast: Forecast | NoForecast
     test: TestLabels
     blend: Blend
     diversity: Diversity
     networks: list[Network]
     external: list[ExternalModel]
     sha256: Hashes
+
+    @property
+    def expected(self) -> Forecast:
+        """The forecast of a card that has one; ledger/history.py hands on no other card."""
+        assert isinstance(self.forecast, Forecast)
+        return self.forecast
 
 
 def read_card(path: Path) -> Card:

@@ -14,7 +14,7 @@ class ExpectedScore(Record):
     """The nested out-of-fold score, as on the card."""
 
     value: Figure
-    interval: Interval
+    interval: Interval | None
     confidence: Level
 
 
