@@ -551,5 +551,6 @@ def test_no_mutated_answer_ends_a_command_with_a_traceback_late_or_in_much_memor
                 seconds, memory_kb, failed = json.loads(line.removeprefix("done "))
                 assert not failed, (seed, number, command, failed)
                 assert seconds < 10, (seed, number, command)
-                assert memory_kb < 1_000_000, (seed, number, command)
+                # 1.2 GB of it are PyTorch's, which doctor tries.
+                assert memory_kb < 2_000_000, (seed, number, command)
             child.kill()

@@ -386,7 +386,8 @@ def test_what_kaggle_says_in_an_odd_way_stops_no_command(site: Site) -> None:
     site.server.submissions.append(Sent(99, "x", b"", "", "", "ERROR"))
     done = site.run("scores")
     assert done.returncode == 0, done.stderr
-    assert "nan" not in (done.stdout + done.stderr).lower()
+    assert "nan" not in done.stdout.lower()
+    assert "submission 4, public score: expected a number, found 'NaN': left out" in done.stderr
     written = (site.folder / LEDGER).read_bytes()
     assert len(site.ledger()) == 9
     assert site.run("scores").returncode == 0
