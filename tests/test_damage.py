@@ -261,6 +261,7 @@ READERS = {
     "ZipFile": [
         "download/drawn/files.py",
         "download/kaggle.py",
+        "download/local.py",
         "raw/archive.py",
         "winner/build.py",
     ],

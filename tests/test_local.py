@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -13,6 +15,7 @@ from pipeline.core.errors import ArchiveError, CompetitionError
 from pipeline.download import stage as download
 from pipeline.download.config import LocalSource
 from pipeline.download.local import copy_competition
+from pipeline.raw.archive import check_archive
 
 
 @pytest.fixture
@@ -64,6 +67,37 @@ def test_files_are_copied_byte_by_byte(source: Path) -> None:
     assert names(HIDDEN) == []
 
 
+def test_a_folder_of_images_becomes_a_zip_that_holds_them_and_has_the_same_bytes_each_time(
+    source: Path,
+) -> None:
+    (source / "test/deep").mkdir(parents=True)
+    (source / "test/deep/b.JPG").write_bytes(b"one")
+    (source / "test/a.txt").write_bytes(b"two")
+    copy(source)
+    first = (RAW / "test.zip").read_bytes()
+    with zipfile.ZipFile(RAW / "test.zip") as archive:
+        assert archive.namelist() == ["test/a.txt", "test/deep/b.JPG"]
+        assert archive.read("test/deep/b.JPG") == b"one"
+    for path in source.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    shutil.rmtree(RAW)
+    RAW.mkdir()
+    copy(source)
+    assert (RAW / "test.zip").read_bytes() == first
+    check_archive(RAW / "test.zip")
+
+
+def test_the_tables_of_a_single_zip_are_copied_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "bundled"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        archive.writestr("images/a.png", b"x")
+        archive.writestr("deep/train.csv", b"id,label\n")
+    copy(folder)
+    assert names(RAW) == ["all.zip", "train.csv"]
+    assert (RAW / "train.csv").read_bytes() == b"id,label\n"
+
+
 def test_readmes_hidden_files_and_folders_stay_behind(source: Path) -> None:
     for name in ("README", "README.md", "readme_first.csv", ".DS_Store", ".hidden.zip"):
         (source / name).write_text("x")
@@ -101,9 +135,13 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("removed", "added", "found"),
     [
-        ("train.zip", "train/", "found no zip among: notes.json, train/, train.csv. "),
+        (
+            "train.zip",
+            "train/",
+            "found no zip or folder of images among: notes.json, train/, train.csv. ",
+        ),
         ("train.csv", "solution.csv", "found no CSV among: notes.json, solution.csv, train.zip. "),
-        ("*", "", "found no zip among: nothing. "),
+        ("*", "", "found no zip or folder of images among: nothing. "),
     ],
 )
 def test_a_folder_that_is_no_competition_lists_what_is_there(
@@ -170,7 +208,7 @@ def test_a_name_that_another_system_cannot_store_is_refused_and_what_is_left_out
     (source / "folder").mkdir()
     (source / "README.md").write_text("read me")
     copy(source)
-    said = "source: folders, hidden files and READMEs are left out (first: README.md, folder)"
+    said = "source: other folders, hidden files and READMEs are left out (first: README.md, folder)"
     assert said in capsys.readouterr().err
     (source / "Train.CSV").write_text("id,label\n")
     with pytest.raises(
