@@ -58,6 +58,7 @@ def test_a_score_inside_needs_no_explanation() -> None:
 
 DRIFTED = {"forecast": {"drift": DRIFT}}
 THREE = {"test": {"labels": {"0": 600, "1": 600, "2": 800}}}
+SEVERAL = {"test": {"labels": {"0": 900, "1": 800}}}  # of 2,000 rows: some have both, some none
 UNEVEN = {"classes": (10, 10, 80)}
 UNGROUPED = {"out_of_fold": {"groups": 600}}
 LOSS = {"metric": {"name": "log_loss", "value": 0.9}}
@@ -74,6 +75,7 @@ OVERFITTED = {"blend": {"unnested": 0.92}}
         (0.51, {}, {}, ["format"]),
         (0.51, THREE, UNEVEN, ["nothing known"]),
         (0.38, THREE, UNEVEN, ["format"]),
+        (0.1, SEVERAL, {}, ["nothing known"]),
         (0.1, {"metric": {"name": "roc_auc"}}, {}, ["nothing known"]),
         # below
         (0.86, DRIFTED, {}, ["drift"]),

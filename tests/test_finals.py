@@ -60,6 +60,29 @@ def test_the_first_has_the_best_forecast_and_the_second_differs_most() -> None:
     assert [round(rival.differs * 300) for rival in rivals] == [10, 30, 80]
 
 
+@pytest.mark.parametrize(
+    ("metric", "means", "first", "other", "differs"),
+    [
+        ("map_at_2", (0.6, 0.5), ["cat dog", "cat owl"], ["cat dog", "owl cat"], 0.5),
+        ("rmse", (5.0, 6.0), ["-10", "1e1"], ["-5", "15"], 0.5),
+        ("mae", (5.0, 6.0), ["3", "3"], ["4", "3"], 0.5),  # all the same: no spread
+        ("log_loss", (0.5, 0.6), ["0.5", "0.7"], ["0.6", "0.7"], 0.05),
+    ],
+)
+def test_files_differ_by_what_they_hold(
+    metric: str, means: tuple[float, float], first: list[str], other: list[str], differs: float
+) -> None:
+    files = [
+        dataclasses.replace(
+            made(name, mean, 0, metric=metric),
+            answers={image_id: (values[row % 2],) for row, image_id in enumerate(TEST)},
+        )
+        for name, mean, values in zip("ab", means, (first, other), strict=True)
+    ]
+    (rival,) = choose_finals(files, GROUPS).rivals
+    assert (rival.file.name, rival.differs) == ("b", pytest.approx(differs))
+
+
 def test_the_most_different_one_is_not_taken_where_it_is_significantly_worse() -> None:
     worse = correct_rows(60, 1) & correct_rows(60, 2)
     files = [made("a", 0.91, 0), made("b", 0.90, 10), made("c", 0.82, 90, worse)]

@@ -13,7 +13,7 @@ import torch
 from blending import draw, recipe
 from pictures import pack, png, rows_of
 from project import PARAMS, ROOT, run
-from tasks import one_of
+from tasks import any_of, number, one_of
 
 from pipeline.core import paths
 from pipeline.core.competition import Competition, Decoding
@@ -21,6 +21,7 @@ from pipeline.core.errors import EnsembleError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, write_predictions, write_table
+from pipeline.core.task import Task
 from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.blend import fit
 from pipeline.ensemble.config import KINDS
@@ -28,7 +29,7 @@ from pipeline.ensemble.saved import describe_fitted, read_fitted
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
 from pipeline.prepare.decode import decode_image
-from pipeline.scoring.card import Fitted, read_card
+from pipeline.scoring.card import Fitted, FittedMean, read_card
 from pipeline.scoring.metrics import METRICS
 from pipeline.split.folds import make_folds
 from pipeline.train.config import ModelConfig
@@ -64,6 +65,24 @@ def test_a_blend_comes_back_from_json_and_gives_the_same_bits(kind: Any, classes
     assert np.array_equal(np.concatenate(by_row), expected.values[:40])
     with pytest.raises(EnsembleError, match="card.json: blend.fitted.blend: .*Run: dvc repro"):
         read_fitted(Path("card.json"), kept, 3, one_of(classes))
+
+
+@pytest.mark.parametrize(
+    ("task", "threshold", "expected"),
+    [
+        (one_of(2), [], "expected 1 numbers for one_of with 2 outputs, found 0"),
+        (one_of(3, ordered=True), 0.5, "expected 2 numbers for one_of with 3 outputs, found 1"),
+        (one_of(3), 0.5, "expected no numbers for one_of with 3 outputs, found 1"),
+        (any_of("a", "b"), [0.5], "expected 2 numbers for any_of with 2 outputs, found 1"),
+        (number("y"), 0.5, "expected no numbers for number with 1 outputs, found 1"),
+    ],
+)
+def test_cuts_of_another_task_are_refused(task: Task, threshold: Any, expected: str) -> None:
+    mean = FittedMean(kind="weighted_mean", weights=[1.0])
+    fitted = Fitted(blend=mean, temperature=None, threshold=threshold)
+    with pytest.raises(EnsembleError) as caught:
+        read_fitted(Path("card.json"), fitted, 1, task)
+    assert str(caught.value).startswith(f"card.json: blend.fitted.threshold: {expected}. Run: dvc")
 
 
 def make_trained(classes: list[str], each: bool) -> None:

@@ -80,6 +80,11 @@ class _Task(Record):
     def decide(self, values: Outputs, cuts: list[float] | None) -> Labels:
         """The labels that predictions stand for; cuts: fitted thresholds, if any."""
 
+    @property
+    @abstractmethod
+    def cut_count(self) -> int:
+        """How many cuts `decide` takes; 0 where it takes none."""
+
     @abstractmethod
     def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
         """What training minimises, by row: log loss, its mean over the labels, squared error."""
@@ -130,6 +135,10 @@ class OneOf(_Task):
         if len(self.classes) == 2:
             return (values[:, 1] >= cuts[0]).astype(np.int64)
         return np.asarray(np.searchsorted(cuts, expected_place(values), side="right"))
+
+    @property
+    def cut_count(self) -> int:
+        return len(self.classes) - 1 if len(self.classes) == 2 or self.ordered else 0
 
     def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
         return _minus_log(values[np.arange(len(labels)), labels])
@@ -186,6 +195,10 @@ class AnyOf(_Task):
             decided[none, (values - least)[none].argmax(axis=1)] = True
         return decided
 
+    @property
+    def cut_count(self) -> int:
+        return len(self.classes)
+
     def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
         return np.asarray(_minus_log(np.where(labels, values, 1 - values)).mean(axis=1))
 
@@ -229,6 +242,10 @@ class Number(_Task):
     def decide(self, values: Outputs, cuts: list[float] | None) -> Labels:  # noqa: ARG002
         """The numbers themselves."""
         return values
+
+    @property
+    def cut_count(self) -> int:
+        return 0
 
     def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
         return np.asarray(((values - labels) ** 2).mean(axis=1))

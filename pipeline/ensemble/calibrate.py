@@ -84,9 +84,9 @@ def fit_cuts(task: Task, values: Outputs, labels: Labels, metric: Metric) -> lis
     labels: each cut in turn, the others staying, from the middle; a cut moves for a better score
     alone. Raises EnsembleError for other tasks.
     """
-    if isinstance(task, OneOf) and len(task.classes) == 2:
+    if isinstance(task, OneOf) and task.cut_count == 1:
         return [_fit_threshold(values[:, 1], labels, metric)]
-    if isinstance(task, OneOf) and task.ordered:
+    if isinstance(task, OneOf) and task.cut_count:
         place = expected_place(values)
         cuts = [at + 0.5 for at in range(len(task.classes) - 1)]
         tried = [_spread_out(place)] * len(cuts)

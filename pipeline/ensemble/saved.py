@@ -45,8 +45,10 @@ def describe_fitted(fitted: FittedBlend) -> Fitted:
 def read_fitted(card: Path, fitted: Fitted, models: int, task: Task) -> FittedBlend:
     """What describe_fitted described: the card's `blend.fitted`, for so many models.
 
-    Raises EnsembleError, which names the card, where its numbers are not for so many models.
+    Raises EnsembleError, which names the card, where its numbers are not for so many models, or
+    not for the task.
     """
+    fitted.check_cuts(card, task)
     return FittedBlend(task, read_blend(card, fitted, models), fitted.temperature, fitted.cuts)
 
 

@@ -40,7 +40,8 @@ class Rival:
     file: Finalist
     differs: float
     """Share of the test rows with another label; for probabilities half the sum of their
-    differences in a row, on average over the rows, which is the same where all are 0 and 1."""
+    differences in a row, on average over the rows, which is the same where all are 0 and 1; for
+    numbers their mean difference, by the first choice's mean distance from its own mean."""
     worse: bool
     reason: str
     """The test behind `worse`, and its figures."""
@@ -131,7 +132,8 @@ def _check(each: PastSubmission) -> Finalist | str:
 def _measure_difference(each: Finalist, first: Finalist) -> float:
     """`Rival.differs` of a file and the first."""
     ids = common_ids(first.answers, each.answers, each.name)
-    if metric_named(first.card.metric.name).needs == "labels":
+    metric = metric_named(first.card.metric.name)
+    if metric.needs == "labels" or metric.best:
         return len(find_differences(first.answers, each.answers)) / len(ids)
     try:
         rows = [[file.answers[name] for name in ids] for file in (first, each)]
@@ -140,6 +142,9 @@ def _measure_difference(each: Finalist, first: Finalist) -> float:
         raise SubmissionError(
             f"{each.name}: expected as many probabilities a row as {first.name} has: {error}"
         ) from error
+    if "number" in metric.tasks:
+        spread = np.abs(ours - ours.mean(axis=0)).mean(axis=0)
+        return float((np.abs(ours - theirs).mean(axis=0) / np.where(spread > 0, spread, 1)).mean())
     return float(np.abs(ours - theirs).sum(axis=1).mean() / min(ours.shape[1], 2))
 
 

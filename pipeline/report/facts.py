@@ -95,11 +95,12 @@ class ReportFacts:
 def read_facts(name: str) -> ReportFacts:
     """Read the outputs of all stages for the submission of that name, and compute the rest.
 
-    Raises TableError where a file is missing, is not what its stage writes, or does not belong
-    to the others.
+    Raises TableError or EnsembleError where a file is missing, is not what its stage writes, or
+    does not belong to the others.
     """
     task = read_competition(paths.COMPETITION).task
     card = read_card(paths.card(name))
+    card.blend.fitted.check_cuts(paths.card(name), task)
     folds = read_record(paths.FOLDS_SUMMARY, FoldSummary, "split")
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     rows = read_rows(task, card.blend.fitted.cuts)

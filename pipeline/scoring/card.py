@@ -28,6 +28,7 @@ from pipeline.core.record import (
     parse_record,
     read_record,
 )
+from pipeline.core.task import Task
 from pipeline.scoring.metrics import metric_named
 
 Holds = Literal["labels", "flags", "probability", "probabilities", "chances", "best", "numbers"]
@@ -241,6 +242,15 @@ class Fitted(Record):
         """The threshold as core/task.py's `decide` takes it."""
         cuts = self.threshold
         return cuts if cuts is None or isinstance(cuts, list) else [cuts]
+
+    def check_cuts(self, card: Path, task: Task) -> None:
+        """Raise EnsembleError, which names the card, where the threshold is for another task."""
+        if (cuts := self.cuts) is not None and len(cuts) != task.cut_count:
+            raise EnsembleError(
+                f"{card}: blend.fitted.threshold: expected {task.cut_count or 'no'} numbers for "
+                f"{task.kind} with {len(task.outputs)} outputs, found {len(cuts)}. "
+                "Run: dvc repro --force ensemble"
+            )
 
 
 class Candidate(Record):
