@@ -13,6 +13,7 @@ from pipeline.core.competition import Competition, read_competition
 from pipeline.core.errors import CompetitionError, TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
+from pipeline.core.task import AnyOf, Number, Task
 from pipeline.prepare import groups as groups_module
 from pipeline.prepare.layout import Layout, understand
 from pipeline.scoring.metrics import METRICS
@@ -47,8 +48,8 @@ def competition_of(id_column: str, label_column: str, *classes: str) -> Competit
     )
 
 
-def layout_of(raw: Path, **changes: Any) -> Layout:
-    with understand(raw, prepare_config(**changes), METRICS["accuracy"]) as layout:
+def layout_of(raw: Path, metric: str = "accuracy", **changes: Any) -> Layout:
+    with understand(raw, prepare_config(**changes), METRICS[metric]) as layout:
         return layout
 
 
@@ -316,6 +317,53 @@ def test_labels_are_integers_where_the_sample_shows_integers(
     layout = layout_of(raw)
     assert layout.competition.task == one_of(classes, ordered=True)
     assert layout.train.labels == [classes[1], classes[0]] * 2
+
+
+SETS = "id,label\na,rust scab\nb,rust\nc,scab\nd,rust scab mould\n"
+
+
+@pytest.mark.parametrize(
+    ("sample", "labels", "changes", "task", "found"),
+    [
+        ("id,label\nt1,rust\nt0,rust\n", SETS, {}, AnyOf(classes=["mould", "rust", "scab"], at_least_one=True), ["rust|scab", "rust", "scab", "rust|scab|mould"]),
+        ("id,label\nt1,1\nt0,1\n", "id,label\na,10 2\nb,2\nc,10\nd,\n", {"task": "any_of"}, AnyOf(classes=["2", "10"]), ["10|2", "2", "10", ""]),
+        ("id,label\nt1,x\nt0,x\n", SETS, {"task": "one_of"}, one_of(["rust", "rust scab", "rust scab mould", "scab"]), ["rust scab", "rust", "scab", "rust scab mould"]),
+        ("id,label\nt1,x\nt0,x\n", "id,label\na,Fat Hen\nb,Common wheat\nc,Fat Hen\nd,Common wheat\n", {}, one_of(["Common wheat", "Fat Hen"]), ["Fat Hen", "Common wheat"] * 2),
+        ("id,q,r\nt1,0,0\nt0,0,0\n", "id,r,q,age\na,1,0,7\nb,0,1,7\nc,1,0,7\nd,0,1,7\n", {}, one_of(["q", "r"]), ["r", "q"] * 2),
+        ("id,q,r\nt1,0,0\nt0,0,0\n", "id,r,q,age\na,1,0,7\nb,0,1,7\nc,1,0,7\nd,0,1,7\n", {"task": "any_of"}, AnyOf(classes=["q", "r"], at_least_one=True), ["r", "q"] * 2),
+        ("id,q,r\nt1,0,0\nt0,0,0\n", "id,q,r\na,1,1\nb,0,1\nc,0,0\nd,0,1.0\n", {}, AnyOf(classes=["q", "r"]), ["q|r", "r", "", "r"]),
+        ("id,label\nt1,50\nt0,50\n", "id,label\na,1\nb,2.5\nc,1e2\nd,-3\n", {"metric": "rmse"}, Number(names=["label"]), ["1", "2.5", "1e2", "-3"]),
+        ("id,u,v\nt1,5,5\nt0,5,5\n", "id,v,u\na,1,2\nb,3,4\nc,5,6\nd,7,8\n", {"metric": "mae"}, Number(names=["u", "v"]), ["2|1", "4|3", "6|5", "8|7"]),
+        ("id,label\nt1,1\nt0,1\n", "id,label\na,1\nb,2\nc,1\nd,2\n", {"task": "number"}, Number(names=["label"]), ["1", "2", "1", "2"]),
+    ],
+    ids=["lists", "lists asked for", "lists as classes", "classes of several words", "one-hot columns", "one-hot columns as labels", "columns of 0 and 1", "a number by the metric", "numbers by the metric", "a number asked for"],
+)  # fmt: skip
+def test_the_task_is_read_from_the_labels_and_the_metric(
+    raw: Path, sample: str, labels: str, changes: dict[str, Any], task: Task, found: list[str]
+) -> None:
+    (raw / SAMPLE).write_text(sample)
+    (raw / LABELS).write_text(labels)
+    layout = layout_of(raw, **{"groups": NO_GROUPS} | changes)
+    assert layout.competition.task == task
+    assert layout.train.labels == found
+
+
+@pytest.mark.parametrize(
+    ("sample", "labels", "changes", "message"),
+    [
+        ("id,label\nt1,5\nt0,5\n", "id,label\na,1\nb,two\nc,3\nd,4\n", {"metric": "rmse"}, "could not convert string to float: 'two'. Set prepare.task in params.yaml"),
+        ("id,q,r\nt1,0,0\nt0,0,0\n", "id,q,r\na,1,2\nb,0,1\nc,0,0\nd,0,1\n", {}, "expected 0 or 1 in the column of each class, found 1 of 2 columns otherwise (first: r of row 1: '2'). Set prepare.task"),
+        ("id,q,r\nt1,0,0\nt0,0,0\n", "id,q,r\na,1,1\nb,0,1\nc,0,1\nd,0,1\n", {"task": "one_of"}, "expected one class for each image, as prepare.task is one_of, found 2 in row 1. Set prepare.task in params.yaml to any_of"),
+        ("id,label\nt1,x\nt0,x\n", "id,label\na,x y x\nb,x\nc,y\nd,y\n", {"task": "any_of"}, "expected each class of an image once, found 1 of 4 rows otherwise (first: 'x y x')"),
+        ("id,q|r,s\nt1,0,0\nt0,0,0\n", "id,q|r,s\na,1,0\nb,0,1\nc,1,0\nd,0,1\n", {}, "expected classes without '|' in their names, found 1 of 2 classes otherwise (first: q|r)"),
+    ],
+)  # fmt: skip
+def test_labels_of_another_task_are_refused_by_name(
+    raw: Path, sample: str, labels: str, changes: dict[str, Any], message: str
+) -> None:
+    (raw / SAMPLE).write_text(sample)
+    (raw / LABELS).write_text(labels)
+    assert message in error_of(raw, **{"groups": NO_GROUPS} | changes)
 
 
 def test_a_class_written_in_two_ways_is_refused(raw: Path) -> None:
