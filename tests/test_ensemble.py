@@ -157,8 +157,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_one_group_has_no_interval() -> None:
-    with pytest.raises(EnsembleError, match="needs two groups or more, found 1"):
-        accuracy_interval(np.array([True, False, True]), np.zeros(3), 0.95, 100, 1)
+    assert accuracy_interval(np.array([True, False, True]), np.zeros(3), 0.95, 100, 1) is None
 
 
 def test_resamples_that_miss_a_class_are_left_out_while_they_are_few() -> None:

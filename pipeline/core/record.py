@@ -64,10 +64,16 @@ def parse_record(place: Path | str, text: bytes, kind: type[R], stage: str) -> R
         return kind.model_validate_json(text, strict=True)  # 80 is a count, "80" is not
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
+        where = ".".join(str(step) for step in first["loc"] if not _is_type(step))
         fault = f"{first['msg']}, found {shown(first['input'])}"
         if first["type"] == "value_error":  # of a validator, whose text says what was found
             fault = str(first["ctx"]["error"])
         raise TableError(
             f"{place}: {f'{where}: ' if where else ''}{fault}. Run: dvc repro --force {stage}"
         ) from error
+
+
+def _is_type(step: int | str) -> bool:
+    """Whether a step of an error's path is one type of a union, and no key of the file."""
+    names = [kind.__name__ for kind in Record.__subclasses__()]
+    return isinstance(step, str) and any(step == n or step.endswith(f", {n}]") for n in names)
