@@ -170,11 +170,11 @@ def read_folds(_: Path) -> object:
     config = read_config(paths.PARAMS)
     train = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
     test = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
-    classes = read_competition(paths.COMPETITION).classes
+    task = read_competition(paths.COMPETITION).task
     for name, model in config.train.models.items():
         for fold in config.train.folds:
-            _rows_of_fold(fold, train, model)
-        images = PredictedImages(covered_images(table, config.train.folds), test, table, classes)
+            _rows_of_fold(fold, train, task, model)
+        images = PredictedImages(covered_images(table, config.train.folds), test, table, task)
         read_model(name, config.train.folds, images)
     return read_facts("tiny").card
 
