@@ -14,6 +14,7 @@ import pytest
 from project import (
     PARAMS,
     ROOT,
+    copy_project,
     digests,
     environment,
     make_project,
@@ -284,14 +285,23 @@ def test_a_failure_before_the_trainings_is_said_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def split_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of two long trainings, up to the stage before them."""
+    params = PARAMS.replace("epochs: 2\n", "epochs: 60\n").replace("[one, two]", "[one]")
+    folder = make_project(tmp_path_factory.mktemp("split") / "project", params)
+    done = stage(folder, "repro", "split")
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
 @pytest.fixture
 def interrupted(
-    tmp_path: Path, request: pytest.FixtureRequest
+    tmp_path: Path, split_project: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Path, int, list[str]]]:
     """A project whose trainings got a signal while two ran: its folder, exit code and lines."""
     sent: signal.Signals = request.param
-    params = PARAMS.replace("epochs: 2\n", "epochs: 60\n").replace("[one, two]", "[one]")
-    project = make_project(tmp_path / "project", params)
+    project = copy_project(split_project, tmp_path / "project")
     mark = f"JOBS_TEST_MARK={project}"
     lives = [project / f"live/one-fold{fold}.csv" for fold in (0, 1)]
     with subprocess.Popen(

@@ -20,7 +20,7 @@ from pipeline.core.files import sha256_of
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say, track
 from pipeline.core.tables import read_csv, write_table
-from pipeline.core.task import Number, OneOf, Task
+from pipeline.core.task import SEPARATOR, AnyOf, Number, OneOf, Task
 from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
@@ -216,8 +216,12 @@ def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:
     table = pd.DataFrame({ensemble.id_column: found.image_ids})
     for column, values in zip(ensemble.task.columns, found.prediction.values.T, strict=True):
         table[column] = [f"{value:.9g}" for value in values]
-    if not isinstance(ensemble.task, Number):
-        table[ensemble.label_column] = ensemble.task.decode(found.prediction.decided)
+    if isinstance(ensemble.task, Number):
+        return table
+    labels = ensemble.task.decode(found.prediction.decided)
+    if isinstance(ensemble.task, AnyOf):
+        labels = [text.replace(SEPARATOR, ensemble.task.separator) for text in labels]
+    table[ensemble.label_column] = labels
     return table
 
 
