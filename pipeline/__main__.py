@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, PipelineError, ReproduceError, StageInterrupted
+from pipeline.core.errors import ConfigError, PipelineError, ReproduceError
 from pipeline.core.leader import follow_leader
 from pipeline.core.machine import lacks_memory
 from pipeline.core.progress import say
@@ -339,7 +339,7 @@ def _config() -> Config:
 
 def main() -> int:
     """Run a command and return its exit code."""
-    follow_leader()
+    is_told_of = follow_leader()
     try:
         app()
     except (PipelineError, OSError) as error:
@@ -355,7 +355,7 @@ def main() -> int:
         )
         return 1
     except SystemExit as stop:
-        if stop.code == 130 and not isinstance(stop, StageInterrupted):
+        if stop.code == 130 and not is_told_of:
             say("interrupted: the same command goes on where it was")
         raise
     return 0

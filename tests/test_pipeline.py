@@ -241,8 +241,9 @@ def test_an_interrupted_training_goes_on_and_gives_the_same_bytes(
 
 @pytest.mark.parametrize("command", ["dvc repro", f"{sys.executable} -m pipeline repro"])
 def test_ctrl_c_leaves_a_pipeline_that_goes_on_and_is_told_once(
-    trained: Path, tmp_path: Path, command: str
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
+    monkeypatch.setenv("SHELL", "/bin/sh")  # in which DVC runs its stages: dash dies of Ctrl-C too
     project = copy_project(trained, tmp_path / "project")
     params = PARAMS.replace("epochs: 2\n", "epochs: 30\n").replace("[one, two]", "[one]")
     (project / "params.yaml").write_text(params.replace("folds: [0, 1]", "folds: [0]"))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-from pipeline.core.errors import PipelineError, StageInterrupted
+from pipeline.core.errors import PipelineError
 from pipeline.core.files import new_file, write_text
 from pipeline.core.progress import say
 from pipeline.ledger.stages import explain_refusal
@@ -72,9 +72,7 @@ def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
                     _wait_for_others(locks)
     except (DvcException, sqlite3.Error) as error:
         cause = str(error.__cause__ or "")
-        if cause.endswith("exited with 130"):  # Ctrl-C
-            raise StageInterrupted from error
-        if cause.endswith(f"exited with {-signal.SIGINT}"):  # before the stage could tell it
+        if cause.endswith(("exited with 130", f"exited with {-signal.SIGINT}")):  # Ctrl-C
             raise SystemExit(130) from error
         explain_refusal(error)
         raise PipelineError(f"dvc repro: {error}{cause and ': '}{cause}") from error

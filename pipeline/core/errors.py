@@ -78,13 +78,6 @@ class DiskError(PipelineError):
     """No space left, or no right to write."""
 
 
-class StageInterrupted(SystemExit):
-    """Ctrl-C, which the stage has told: nobody has to say it again."""
-
-    def __init__(self) -> None:
-        super().__init__(130)
-
-
 def examples(items: list[str], most: int = 3) -> str:
     """The first few items, for a message: "(first: a, b, c)"."""
     return f"(first: {', '.join(items[:most])})"

@@ -16,15 +16,18 @@ _LEADER = "PIPELINE_LEADER"
 _TURN_S = 0.5
 
 
-def follow_leader() -> None:
+def follow_leader() -> bool:
     """Tie this process to its leader, if it has one, and lead whatever it starts.
 
-    In a stage of a `dvc repro` that a user typed, that is DVC.
+    In a stage of a `dvc repro` that a user typed, that is DVC. Returns whether this is a stage of
+    a command of ours, which tells the user how it ended.
     """
     named = os.environ.get(_LEADER)
-    if named is not None or "DVC_STAGE" in os.environ:
+    in_stage = "DVC_STAGE" in os.environ
+    if named is not None or in_stage:
         end_with(int(named or os.getppid()))
     os.environ[_LEADER] = str(os.getpid())
+    return named is not None and in_stage
 
 
 def end_with(pid: int) -> None:
