@@ -29,8 +29,8 @@ download:
 prepare:
   {sample_submission: auto, labels: auto, task: auto, classes: null, train_images: auto, test_images: auto,
    groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096, bits: null,
-   unreadable: stop, near_duplicate: 2.0, conflicts: keep, corrections: null}
-split: {folds: 2, seeds: [1]}
+   unreadable: stop, unlabelled: stop, near_duplicate: 2.0, conflicts: keep, corrections: null}
+split: {folds: 2, seeds: [1], rare: stop}
 train:
   device: cpu
   threads: 1
@@ -95,6 +95,7 @@ def prepare_config(**changes: Any) -> PrepareConfig:
         "max_side_px": 4096,
         "bits": None,
         "unreadable": "stop",
+        "unlabelled": "stop",
         "near_duplicate": 1.0,
         "conflicts": "keep",
         "corrections": None,

@@ -35,8 +35,8 @@ def read(tmp_path: Path, *changes: tuple[str, str]) -> list[str]:
 
 
 MISTAKES = [
-    ("classes: null", "classes: [a]", "prepare.classes: expected at least 2 items, found ['a']"),
-    ("classes: null", "classes: [0, 1]", "prepare.classes.1: expected a valid string, found 1"),
+    ("fit: stretch", "fit: stretch\n  classes: [a]", "prepare.classes: expected at least 2 items, found ['a']"),
+    ("fit: stretch", "fit: stretch\n  classes: [0, 1]", "prepare.classes.1: expected a valid string, found 1"),
     ("bits: null", "bits: 8", "prepare.bits: expected greater than or equal to 9, found 8"),
     ("bits: null", "bits: 17", "prepare.bits: expected less than or equal to 16, found 17"),
     ("epochs: ", "epochs: 0.5 #", f"{VGG}.epochs: expected a valid integer, found 0.5"),
@@ -88,8 +88,8 @@ MISTAKES = [
     ("seeds: [1]", "seeds: [1, 1]", "split.seeds: expected distinct seeds, found [1, 1]"),
     (GROUPS, "{source: name, pattern: 'x('}", "prepare.groups.pattern: not a regular expression: missing ), unterminated subpattern at position 1"),
     (GROUPS, "{source: name, pattern: x}", "prepare.groups.pattern: expected exactly one (capture group), found 0"),
-    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", 'line 29: found duplicate key "folds" with value "3" (original value: "5")'),
-    ("split:", "split: [", "line 29: expected ',' or ']', but got ':'"),
+    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", 'line 24: found duplicate key "folds" with value "3" (original value: "5")'),
+    ("split:", "split: [", "line 24: expected ',' or ']', but got ':'"),
 ]  # fmt: skip
 
 

@@ -1,10 +1,11 @@
-"""What every section of params.yaml shares: frozen, strict, no unknown keys, no defaults."""
+"""What every section of params.yaml shares: frozen, strict, no unknown keys."""
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A part of params.yaml. Values live there only: no field here has a default."""
+    """A part of params.yaml. Values live there only: the one default that a field may have is to
+    find out what the competition's files say (`auto`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

@@ -19,15 +19,17 @@ from pipeline.core.shapes import Outputs
 from pipeline.core.task import Task
 
 IMAGE_COLUMNS = [
-    "image_id", "label", "group", "duplicate", "file", "width", "height", "mode", "sha256",
-    "pixels",
+    "image_id", "row_id", "label", "group", "duplicate", "file", "width", "height", "mode",
+    "sha256", "pixels",
 ]  # fmt: skip
 """Columns of data/store/train.csv and test.csv; row i is row i of the array.
 
-image_id: as the competition writes it. label: the class as the labels file writes it,
-empty in test. group: patient, slide, …; the image_id itself where there are no groups;
-empty in test. duplicate: the first image_id (train before test) of the cluster of equal or
-near-equal images, its own where there is none. file: the member of the archive.
+image_id: unique in train and test together. row_id: the id of the row that is predicted, as the
+competition writes it: the image_id too, unless several images belong to a row, or an id is in train
+and in test. label: the class as the labels file writes it, empty in test. group: patient, slide, …;
+the row_id itself where there are no groups; empty in test. duplicate: the first image_id (train
+before test) of the cluster of equal or near-equal images, its own where there is none. file: the
+member of the archive.
 width, height, mode: the original's. sha256: of the file. pixels: the first 16 digits of the
 SHA-256 of the stored pixels.
 """

@@ -1,9 +1,10 @@
 """Section `prepare`: which file is what, and how an image becomes a row of an array."""
 
+import codecs
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from pipeline.core.section import Section
 
@@ -14,6 +15,13 @@ FileOrAuto = Annotated[str, Field(min_length=1)]
 """A file's name in data/raw, or the word `auto`: pipeline/raw/roles.py states the rule."""
 
 
+def _is_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError as error:
+        raise ValueError(f"expected a name such as latin-1, found {name!r}") from error
+
+
 class GroupsFromFile(Section):
     """Groups (patient, slide, …) from a CSV: the id column and one more."""
 
@@ -21,22 +29,32 @@ class GroupsFromFile(Section):
     file: FileOrAuto
 
 
+class GroupsFromColumn(Section):
+    """Groups from a column of the labels file."""
+
+    source: Literal["column"]
+    column: Annotated[str, Field(min_length=1)]
+
+
+def _has_one_capture_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    if groups != 1:
+        raise ValueError(f"expected exactly one (capture group), found {groups}")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_has_one_capture_group)]
+"""A regular expression that is searched in an image's path, `folder/name.suffix`."""
+
+
 class GroupsFromName(Section):
-    """Groups from the image's file name: the first capture group of a regular expression."""
+    """Groups from the image's path: the first capture group of a regular expression."""
 
     source: Literal["name"]
-    pattern: str
-
-    @field_validator("pattern")
-    @classmethod
-    def _one_capture_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groups
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        if groups != 1:
-            raise ValueError(f"expected exactly one (capture group), found {groups}")
-        return pattern
+    pattern: Pattern
 
 
 class NoGroups(Section):
@@ -45,23 +63,54 @@ class NoGroups(Section):
     source: Literal["none"]
 
 
-class PrepareConfig(Section):
-    """Layout of the competition's files, and the packed array's geometry."""
+class LabelsFromFolder(Section):
+    """The label is the name of the folder that an image is in; there is no labels file."""
 
-    sample_submission: FileOrAuto
-    labels: FileOrAuto
-    task: Literal["auto", "one_of", "any_of", "number"]
+    source: Literal["folder"]
+
+
+class LabelsFromName(Section):
+    """The label is in the image's path: the first capture group of a regular expression."""
+
+    source: Literal["name"]
+    pattern: Pattern
+
+
+Groups = GroupsFromFile | GroupsFromColumn | GroupsFromName | NoGroups
+
+
+class PrepareConfig(Section):
+    """Layout of the competition's files, and the packed array's geometry.
+
+    Fields with the default `auto` need not stand in params.yaml: what they say is found in the
+    competition's files, and said.
+    """
+
+    sample_submission: FileOrAuto = "auto"
+    labels: FileOrAuto | LabelsFromFolder | LabelsFromName = "auto"
+    label_column: FileOrAuto = "auto"
+    """Of the labels file; `auto` is the sample submission's, or the one that holds its classes."""
+    id_column: FileOrAuto = "auto"
+    """Of the labels file; `auto` is the sample submission's, or the one that names the images."""
+    image_column: FileOrAuto = "auto"
+    """A column with the images' names or paths, with or without suffix; or a template of them such
+    as `{patient_id}/{image_id}.dcm`, of columns in braces, where {channel} stands for any text."""
+    channels: Annotated[list[str], Field(min_length=1, max_length=3)] | None = None
+    """What {channel} of image_column may be, as red, green and blue; null where there is none."""
+    encoding: Annotated[str, AfterValidator(_is_encoding)] = "utf-8"
+    """Of the competition's tables."""
+    task: Literal["auto", "one_of", "any_of", "number"] = "auto"
     """What is predicted for an image: one class, any of several labels, or numbers. auto: numbers
     where the metric is for numbers alone; several labels where cells are lists, or columns of 0
     and 1 have several 1 in a row; else one class."""
-    classes: Annotated[list[str], Field(min_length=2)] | None
+    classes: Annotated[list[str], Field(min_length=2)] | None = None
     """All classes in their order, of two the positive one last. null is by number where all labels
     are numbers, else the class that the sample submission's column is named after last, else by
     text, which stops where the order counts."""
-    train_images: FileOrAuto
-    """A zip, `auto`, or `bundle.zip/folder` for a folder inside a zip."""
-    test_images: FileOrAuto
-    groups: Annotated[GroupsFromFile | GroupsFromName | NoGroups, Field(discriminator="source")]
+    train_images: FileOrAuto = "auto"
+    """An archive, a folder, or a folder in either: `bundle.zip/folder`."""
+    test_images: FileOrAuto = "auto"
+    groups: Annotated[Groups, Field(discriminator="source")]
     size_px: Annotated[int, Field(ge=8, le=2048)]
     """Height and width of every stored image."""
     fit: Literal["stretch", "pad"]
@@ -73,6 +122,8 @@ class PrepareConfig(Section):
     all 16. null is 16, but stops where no training image has a value in the upper half."""
     unreadable: Literal["stop", "exclude"]
     """What to do with an unreadable or missing training image; in test it always stops."""
+    unlabelled: Literal["stop", "leave_out"]
+    """What to do with images that no row of a table names, and training rows without a label."""
     near_duplicate: Annotated[float, Field(ge=0, le=64)]
     """Mean absolute difference in grey levels (0 to 255) up to which two images are the same."""
     conflicts: Literal["keep", "exclude", "stop"]

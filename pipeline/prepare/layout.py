@@ -26,6 +26,7 @@ from pipeline.scoring.metric import Metric
 class Split:
     """Train or test. Parallel lists, in the order of the labels file or sample submission.
 
+    row_ids: of the rows that are predicted; a row may have several images, one after the other.
     labels: the class as written; empty in test. groups: the image_id itself where there are no
     groups, or where the group is in the name of an image that is missing; empty in test.
     members: the image of each id that has one.
@@ -33,6 +34,7 @@ class Split:
 
     archive: ImageArchive
     image_ids: list[str]
+    row_ids: list[str]
     labels: list[str]
     groups: list[str]
     members: dict[str, str]
@@ -65,7 +67,7 @@ def understand(raw: Path, config: PrepareConfig, metric: Metric) -> Iterator[Lay
     """
     folder = RawFolder.of(raw)
     sample = read_sample(folder.sample_submission(config.sample_submission))
-    labels = folder.labels(config.labels, sample.path, sample.columns)
+    labels = folder.labels(str(config.labels), sample.path, sample.columns)
     labelled = read_labels(labels, sample, _kind(config, metric), config.classes)
     competition = Competition(
         id_column=sample.columns[0],
@@ -87,8 +89,10 @@ def understand(raw: Path, config: PrepareConfig, metric: Metric) -> Iterator[Lay
             pattern = config.groups.pattern
             groups = groups_from_names(train_images.place, pattern, labelled.image_ids, members)
         unknown = [""] * len(sample.image_ids)
-        train = Split(train_images, labelled.image_ids, labelled.labels, groups, members)
-        test = Split(test_images, sample.image_ids, unknown, unknown, test_members)
+        ids = labelled.image_ids
+        train = Split(train_images, ids, ids, labelled.labels, groups, members)
+        ids = sample.image_ids
+        test = Split(test_images, ids, ids, unknown, unknown, test_members)
         require(
             CompetitionError,
             test_images.place,

@@ -160,6 +160,7 @@ def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreada
     print_ = fingerprint(decoded.pixels)
     record: dict[str, str | int] = {
         "image_id": image_id,
+        "row_id": split.row_ids[place],
         "label": split.labels[place],
         "group": split.groups[place],
         "file": split.members[image_id],
