@@ -15,7 +15,7 @@ from pipeline.core.record import write_record
 from pipeline.core.tables import read_csv
 from pipeline.core.task import AnyOf, Number, Task
 from pipeline.prepare import groups as groups_module
-from pipeline.prepare.layout import Layout, understand
+from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.scoring.metrics import METRICS
 
 NO_GROUPS = {"source": "none"}
@@ -49,8 +49,15 @@ def competition_of(id_column: str, label_column: str, *classes: str) -> Competit
 
 
 def layout_of(raw: Path, metric: str = "accuracy", **changes: Any) -> Layout:
+    changes = {"groups": {"source": "file", "file": PATIENTS}} | changes
     with understand(raw, prepare_config(**changes), METRICS[metric]) as layout:
         return layout
+
+
+def files_of(split: Split) -> dict[str, str]:
+    """The file of each image that has one."""
+    pairs = zip(split.image_ids, split.pictures, strict=True)
+    return {image_id: picture.file for image_id, picture in pairs if picture}
 
 
 def error_of(raw: Path, **changes: Any) -> str:
@@ -61,23 +68,24 @@ def error_of(raw: Path, **changes: Any) -> str:
 
 
 def test_everything_is_understood_without_a_parameter(raw: Path) -> None:
-    with understand(raw, prepare_config(), METRICS["accuracy"]) as layout:
+    named = prepare_config(groups={"source": "file", "file": PATIENTS})
+    with understand(raw, named, METRICS["accuracy"]) as layout:
         train, test = layout.train, layout.test
         assert layout.competition == competition_of("id", "label", "0", "1")
         assert train.image_ids == ["a", "b", "c", "d"]
         assert train.labels == ["1", "0", "1", "0"]
         assert train.groups == BY_PATIENT
         assert train.missing == []
-        assert train.archive.read(train.members["d"]) == b"image train/d.png"
+        assert train.images.read(files_of(train)["d"]) == b"image train/d.png"
         assert test.image_ids == ["t1", "t0"]
         assert test.labels == test.groups == ["", ""]
-        assert test.members == {"t0": "test/t0.png", "t1": "test/t1.png"}
+        assert files_of(test) == {"t0": "test/t0.png", "t1": "test/t1.png"}
 
 
 @pytest.mark.parametrize("name", ["SAMPLE_SUBMISSION.CSV", "my submission-sample.csv"])
 def test_the_sample_submission_is_known_by_its_name(raw: Path, name: str) -> None:
     (raw / SAMPLE).rename(raw / name)
-    assert layout_of(raw).sample_submission == raw / name
+    assert layout_of(raw).sample.place == raw / name
 
 
 @pytest.mark.parametrize(
@@ -228,7 +236,7 @@ def test_text_stays_text_and_a_byte_order_mark_is_no_part_of_it(raw: Path) -> No
     layout = layout_of(raw, groups=NO_GROUPS)
     assert layout.train.image_ids == ["007", "7"]
     assert layout.train.labels == ["NA", "1e3"]
-    assert layout.train.members == {"007": "007.png", "7": "7.png"}
+    assert files_of(layout.train) == {"007": "007.png", "7": "7.png"}
     assert layout.competition.id_column == "id"
 
 
@@ -435,9 +443,9 @@ def test_train_and_test_lie_in_folders_of_one_zip(raw: Path) -> None:
     make_zip(raw / "all.zip", *(f"x/train/{i}.png" for i in "abcd"), "x/test/t0.jpg", "x/test/t1.p",
              "x/test/t1.jpg")  # fmt: skip
     layout = layout_of(raw, train_images="all.zip/x/train", test_images="all.zip/x/test/")
-    assert layout.train.members["a"] == "x/train/a.png"
-    assert layout.test.members == {"t0": "x/test/t0.jpg", "t1": "x/test/t1.jpg"}
-    assert layout.test.archive.ignored == ["x/test/t1.p"]
+    assert files_of(layout.train)["a"] == "x/train/a.png"
+    assert files_of(layout.test) == {"t0": "x/test/t0.jpg", "t1": "x/test/t1.jpg"}
+    assert layout.test.ignored == ["x/test/t1.p"]
     message = error_of(raw, train_images="all.zip/train", test_images="all.zip/x/test")
     assert "all.zip/train: expected images (.png .jpg" in message
     assert "found nothing at all. Set prepare.train_images in params.yaml to NAME.zip" in message
@@ -448,7 +456,7 @@ def test_train_and_test_images_may_be_mixed_in_one_archive(raw: Path) -> None:
     both = {"train_images": "all.zip", "test_images": "all.zip"}
     make_zip(raw / "all.zip", *names)
     layout = layout_of(raw, **both)
-    assert (len(layout.train.members), len(layout.test.members)) == (4, 2)
+    assert (len(files_of(layout.train)), len(files_of(layout.test))) == (4, 2)
     make_zip(raw / "all.zip", *names, "z.png")
     fault = "all.zip: expected only images of the ids in train_labels.csv, found 1 of 7"
     assert fault in error_of(raw, **both)
@@ -493,9 +501,9 @@ def test_only_training_ids_may_lack_their_image_and_ids_may_have_suffixes(raw: P
     (raw / SAMPLE).write_text("id,label\nt1.png,0\nt0.png,0\n")
     layout = layout_of(raw, groups=NO_GROUPS)
     assert layout.train.missing == ["b", "d"]
-    assert list(layout.train.members) == ["a", "c"]
+    assert list(files_of(layout.train)) == ["a", "c"]
     assert len(layout.train.groups) == len(layout.train.labels) == 4
-    assert layout.test.members == {"t0.png": "test/t0.png", "t1.png": "test/t1.png"}
+    assert files_of(layout.test) == {"t0.png": "test/t0.png", "t1.png": "test/t1.png"}
 
 
 @pytest.mark.parametrize("member", ["t0.png", "no.image"])
@@ -575,5 +583,5 @@ def test_real_competitions_are_understood_without_a_parameter(
     assert layout.competition == competition
     assert layout.test.image_ids == list(read_csv(layout.sample_submission)[competition.id_column])
     assert layout.train.missing == layout.test.missing == []
-    assert len(layout.train.members) + len(layout.test.members) == images
+    assert len(files_of(layout.train)) + len(files_of(layout.test)) == images
     assert len(set(layout.train.groups)) < len(layout.train.image_ids)

@@ -5,10 +5,14 @@ row, gives a wrong submission without any error. Text is never converted: the id
 class NA stay what they are.
 """
 
+import codecs
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,34 +75,58 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV of a competition is written; by default as we write our own.
+
+    line_breaks: whether they may stand inside quotes. numbers: which columns are numbers, by their
+    names; all others are text.
+    """
+
+    encoding: str = "utf-8"
+    separator: str = ","
+    line_breaks: bool = False
+    numbers: Callable[[list[str]], list[str]] | None = None
+
+
+OURS = Dialect()
+
+
+def read_csv(path: Path, dialect: Dialect = OURS) -> pd.DataFrame:
     """Read any CSV as text: nothing is turned into a number or a missing value.
 
     Raises TableError, with the line, for a missing file, and wherever pandas would guess or drop
-    something: other characters than UTF-8's, NUL, a quote that is not closed or stands inside text,
-    a line break inside quotes, more or fewer fields than the header has, a column name twice.
+    something: other characters than the encoding's, NUL, a quote that is not closed or stands
+    inside text, an unexpected line break inside quotes, more or fewer fields than the header has, a
+    column name twice, text in a column of numbers.
     """
     if not path.is_file():
         raise TableError(f"{path}: no such file. Run: dvc repro")
-    text = _read_text(path)
+    text = _read_text(path, dialect.encoding)
     sound, rows = 0, 0  # lines, and those that are not blank, without the header
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=dialect.separator)
         header = next(reader, [])
         if not header or len(header) > MOST_COLUMNS:
             raise ValueError(f"expected 1 to {MOST_COLUMNS:,} columns, found {len(header):,}")
         if repeated := first_repeated([name for name in header if name]):
             raise ValueError(f"expected each column name once, found {repeated[0]!r} twice")
-        sound = 1
+        sound = reader.line_num
         for row in reader:
-            if reader.line_num != sound + 1:
+            if reader.line_num != sound + 1 and not dialect.line_breaks:
                 raise ValueError("a line break inside quotes: is a quote not closed?")
             if row:  # pandas skips blank lines, too
                 rows += 1
                 if len(row) != len(header):
                     raise ValueError(f"expected {len(header)} fields, found {len(row)}")
-            sound += 1
-        table = pd.read_csv(io.StringIO(text), dtype=str, na_filter=False, index_col=False)
+            sound = reader.line_num
+        types: Any = defaultdict(lambda: str)
+        if dialect.numbers:
+            types |= dict.fromkeys(dialect.numbers(header), np.float32)
+        table = pd.read_csv(
+            io.StringIO(text, newline=""), sep=dialect.separator, dtype=types, na_filter=False,
+            index_col=False,
+        )  # fmt: skip
         if len(table) != rows:
             raise ValueError(f"expected {rows} rows, found {len(table)}")
     except (ValueError, csv.Error) as error:
@@ -107,13 +135,15 @@ def read_csv(path: Path) -> pd.DataFrame:
     return table
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, encoding: str) -> str:
     content = path.read_bytes()
     place, fault = content.find(b"\0"), "a NUL character"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding, place = "utf-16", -1
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
-        place, fault = error.start, f"not UTF-8 ({error.reason})"
+        place, fault = error.start, f"not {encoding.upper()} ({error.reason})"
     if place >= 0:
         line = content.count(b"\n", 0, place) + 1
         raise TableError(f"{path}: not a CSV file: line {line}: {fault}")

@@ -25,7 +25,8 @@ from pipeline.core import paths
 from pipeline.core.audit import LeakCheck, Leaks
 from pipeline.core.ranks import ordered_pairs
 from pipeline.core.task import AnyOf, Number, Task
-from pipeline.raw.archive import ImageArchive, file_name
+from pipeline.raw.archive import file_name
+from pipeline.raw.files import Images
 
 FOLDS = 5
 PERMUTATIONS = 200
@@ -73,9 +74,7 @@ _MEANINGS = {
 """Each trace: something about an image that is not in its pixels, and what a leak would mean."""
 
 
-def find_leaks(
-    train: pd.DataFrame, task: Task, archive: ImageArchive, encodings: dict[str, str]
-) -> Leaks:
+def find_leaks(train: pd.DataFrame, task: Task, images: Images, encodings: dict[str, str]) -> Leaks:
     """Each trace's figure, chance, and whether it is flagged, with a sentence; for the audit.
 
     train: tables.IMAGE_COLUMNS, in the order of the labels file. encodings: Decoded.encoding of
@@ -91,7 +90,7 @@ def find_leaks(
     permuted = _permute(labels, groups)
     checks, constant = [], []
     first_with: dict[bytes, str] = {}
-    for name, bins in _traces(train, archive, encodings).items():
+    for name, bins in _traces(train, images, encodings).items():
         same_as = first_with.setdefault(bins.tobytes(), name)
         if bins.max() == 0:
             constant.append(name)
@@ -223,13 +222,13 @@ def _judge(
 
 
 def _traces(
-    train: pd.DataFrame, archive: ImageArchive, encodings: dict[str, str]
+    train: pd.DataFrame, images: Images, encodings: dict[str, str]
 ) -> dict[str, Int[ndarray, " rows"]]:
     """The bins of each of _MEANINGS, in the same order."""
     files = list(train["file"])
-    entries = [archive.entry(file) for file in files]
+    entries = [images.entry(file) for file in files]
     width, height = (train[side].to_numpy(np.float64) for side in ("width", "height"))
-    place_of = {member: place for place, member in enumerate(archive.members)}
+    place_of = {member: place for place, member in enumerate(images.members)}
     digits = [re.findall(r"[0-9]+", file_name(file).rpartition(".")[0]) for file in files]
     times = np.unique([entry.date_time for entry in entries], axis=0, return_inverse=True)[1]
     return {

@@ -1,6 +1,5 @@
 """Stage `prepare`: data/store/ and data/audit.json from data/raw/, each whole or not at all."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,9 @@ def run(config: PrepareConfig, metric_name: str) -> None:
     ):
         task = layout.competition.task
         metric = metric_for(metric_name, task)
-        form = read_form(layout.sample_submission, metric, task)
+        sample = store / paths.SAMPLE_SUBMISSION.name
+        write_table(sample, layout.sample.table)
+        form = read_form(sample, metric, task)
         require_order(form, metric)
 
         train_array, test_array = store / paths.TRAIN_IMAGES.name, store / paths.TEST_IMAGES.name
@@ -88,19 +89,18 @@ def run(config: PrepareConfig, metric_name: str) -> None:
         write_record(store / paths.COMPETITION.name, layout.competition)
         decoding = Decoding(size_px=config.size_px, fit=config.fit, bits=config.bits)
         write_record(store / paths.DECODING.name, decoding)
-        shutil.copyfile(layout.sample_submission, store / paths.SAMPLE_SUBMISSION.name)
 
         clusters = find_clusters(train, test)
         audit = Audit(
-            train=describe_split(train, layout.train.archive.ignored, task),
-            test=describe_split(test, layout.test.archive.ignored, None),
+            train=describe_split(train, layout.train.ignored, task),
+            test=describe_split(test, layout.test.ignored, None),
             excluded=stored.unreadable,
             corrections=corrections,
             conflicts=describe_conflicts(conflicts, config.conflicts, clusters),
             duplicates=count_clusters(clusters),
             clusters=clusters,
             train_test_duplicates=find_twins(train, test),
-            leaks=find_leaks(train, task, layout.train.archive, stored.encodings),
+            leaks=find_leaks(train, task, layout.train.images, stored.encodings),
         )
         left_out = {image.image_id for image in stored.unreadable}
         left_out |= set(stored.table["image_id"][~stays])

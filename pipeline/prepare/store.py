@@ -114,7 +114,7 @@ def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareC
         problems.append((layout.test, test, f"{never}. {again}"))
     if problems:
         lines = [
-            f"{split.archive.place}: {describe_unreadable(stored)}. {remedy}"
+            f"{split.place}: {describe_unreadable(stored)}. {remedy}"
             for split, stored, remedy in problems
         ]
         raise ImageError("\n".join(lines))
@@ -131,7 +131,7 @@ def check_range(split: Split, stored: Stored, config: PrepareConfig) -> None:
     if largest < _HALF_RANGE:
         used = max(LEAST_BITS, largest.bit_length())
         raise ImageError(
-            f"{split.archive.place}: expected 16-bit images whose white is 65535, found no value "
+            f"{split.place}: expected 16-bit images whose white is 65535, found no value "
             f"above {largest} in train (in {file}): they would be nearly black. Set prepare.bits "
             f"in params.yaml to the bits that are used ({used}, it seems), or to 16 if these "
             "images are as dark as that"
@@ -150,9 +150,10 @@ def describe_unreadable(stored: Stored) -> str:
 
 def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreadable:
     image_id = split.image_ids[place]
-    if image_id not in split.members:
+    picture = split.pictures[place]
+    if picture is None:
         return Unreadable(image_id=image_id, reason="not in the archive")
-    encoded = split.archive.read(split.members[image_id])
+    (encoded,) = picture.read(split.images)
     try:
         decoded = decode_image(encoded, config.size_px, config.fit, config.max_side_px, config.bits)
     except ImageError as error:
@@ -163,7 +164,7 @@ def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreada
         "row_id": split.row_ids[place],
         "label": split.labels[place],
         "group": split.groups[place],
-        "file": split.members[image_id],
+        "file": picture.file,
         "width": decoded.width,
         "height": decoded.height,
         "mode": decoded.mode,

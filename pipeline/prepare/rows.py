@@ -1,0 +1,307 @@
+"""The rows to learn from: what each is called, which images it means, and its label.
+
+They are the rows of the labels file; where there is none, each training image is a row, and its
+label is the folder that it is in, or the beginning of its name, as `cat` of `cat.0.jpg`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+from numpy import ndarray
+
+from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.progress import say
+from pipeline.core.task import Kind, Task
+from pipeline.prepare.config import LabelsFromFolder, LabelsFromName, PrepareConfig
+from pipeline.prepare.labels import read_labels
+from pipeline.prepare.matching import short_names
+from pipeline.prepare.roles import GROUP_WORDS, class_columns
+from pipeline.prepare.sample import Sample, read_values
+from pipeline.prepare.sides import folders, is_below, roots, side
+from pipeline.prepare.tables import CATEGORY, Table
+from pipeline.raw.archive import file_name
+
+CHANNEL = "channel"
+
+_IN_BRACES = re.compile(r"\{([^{}]*)\}")
+_BEGINNING = re.compile(r"([A-Za-z]+(?:[_ -][A-Za-z]+)*)[_ .-]*[0-9]")
+_ENOUGH = 0.5
+"""Of a column, how many values must mean a file for it to name the images."""
+
+_FEWEST_IN_CLASS = 2
+
+Share = Callable[[list[str]], float]
+"""How many of some values mean a training image, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows to learn from; lists are parallel.
+
+    place: where they stand, for messages. ids: of the rows, several times where several images
+    have a line each. keys: what names the images of each. table: their columns. pixels: the images,
+    where the table holds them, one array a channel.
+    """
+
+    place: Path
+    id_column: str
+    label_column: str
+    ids: list[str]
+    keys: list[str]
+    labels: list[str]
+    task: Task
+    table: pd.DataFrame
+    pixels: list[Float32[ndarray, "rows numbers"]]
+    unlabelled: list[str]
+    """The ids of the rows that are left out, since they have no label."""
+
+
+def rows_of_table(
+    table: Table, sample: Sample, config: PrepareConfig, kind: Kind | None, share: Share
+) -> Rows:
+    """Read the labels file.
+
+    Raises CompetitionError on columns that are not there or not found, and as read_labels does.
+    """
+    cells, place = table.cells, table.place
+    columns = _label_columns(table, sample, config)
+    unlabelled: list[str] = []
+    keep = np.ones(len(cells), bool)
+    if config.unlabelled == "leave_out" and kind != "any_of":
+        keep = (
+            ~(cells[columns].apply(lambda column: column.str.strip()) == "").any(axis=1).to_numpy()
+        )
+    id_column = _id_column(table, columns, sample, config, share)
+    every = join(place, cells, id_column) if id_column else _numbers(len(cells))
+    if not keep.all():
+        unlabelled = [every[row] for row in np.flatnonzero(~keep)]
+        cells = cells[keep].reset_index(drop=True)
+    labels, task = read_labels(place, cells, columns, sample, kind, config.classes)
+    ids = [every[row] for row in np.flatnonzero(keep)]
+    key_column = _key_column(cells, place, columns, id_column, ids, config, share)
+    return Rows(
+        place=place,
+        id_column=id_column or "",
+        label_column=columns[0],
+        ids=ids,
+        keys=ids if key_column is None else join(place, cells, key_column),
+        labels=labels,
+        task=task,
+        table=cells,
+        pixels=[channel[keep] for channel in table.pixels],
+        unlabelled=unlabelled,
+    )
+
+
+def rows_of_files(
+    members: list[str], sample: Sample | None, config: PrepareConfig, kind: Kind | None, raw: Path
+) -> Rows | None:
+    """The rows where labels are folders or parts of names; None where auto finds neither.
+
+    members: the training images. sample: None where there is none, whose ids then are the images
+    that have no label.
+    """
+    match config.labels:
+        case LabelsFromFolder():
+            found = _classes_by_folder(members)
+            if not found:
+                shown = examples(sorted(set(map(_folder, members))))
+                raise CompetitionError(
+                    f"{raw}: expected the training images in at least two folders, one for each "
+                    f"class, as prepare.labels says; found other folders {shown}"
+                )
+        case LabelsFromName(pattern=pattern):
+            found = {m: one[1] for m in members if (one := re.search(pattern, m)) and one[1]}
+            if without := [m for m in members if m not in found]:
+                raise CompetitionError(
+                    f"{raw}: expected a label in each path by the pattern {pattern}, found none in "
+                    f"{len(without)} of {len(members)} {examples(without)}. Set "
+                    "prepare.labels.pattern in params.yaml"
+                )
+        case _:
+            found = _classes_by_folder(members) or _classes_by_name(members)
+            if not found:
+                return None
+            how = "the folder" if _classes_by_folder(members) else "the beginning of the name"
+            counts = Counter(found.values())
+            shown = ", ".join(f"{name}: {counts[name]}" for name in sorted(counts)[:10])
+            say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
+    ids = short_names(list(found))
+    table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
+    place = raw / (roots(list(found), "auto") or [""])[0]
+    shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
+    labels, task = read_labels(
+        place, table, ["label"], shown_sample, kind or "one_of", config.classes
+    )
+    return Rows(place, "image", "label", ids, list(found), labels, task, table, [], [])
+
+
+def group_columns(rows: Rows) -> dict[str, int]:
+    """The columns that may say which images belong together, with the number of their values."""
+    counts = {}
+    for name in rows.table.columns:
+        values = rows.table[name]
+        if name in (rows.id_column, rows.label_column) or not GROUP_WORDS.search(_spaced(name)):
+            continue
+        count = values.nunique()
+        if 2 < count < len(values):
+            counts[name] = count
+    return counts
+
+
+def join(place: Path, cells: pd.DataFrame, template: str) -> list[str]:
+    """A column's values, or a text with columns in braces, for each row.
+
+    Raises CompetitionError for a column that is not there.
+    """
+    names = columns_of(template)
+    for name in names:
+        _require_column(place, cells, name)
+    if names == {template}:
+        return read_values(place, cells, template)
+    values = {name: read_values(place, cells, name) for name in names}
+    texts = [template] * len(cells)
+    for name in names:
+        braces = "{" + name + "}"
+        texts = [
+            text.replace(braces, value) for text, value in zip(texts, values[name], strict=True)
+        ]
+    return texts
+
+
+def columns_of(template: str) -> set[str]:
+    """The columns that a template needs, or that it is."""
+    return set(_IN_BRACES.findall(template)) - {CHANNEL} if "{" in template else {template}
+
+
+def _label_columns(table: Table, sample: Sample, config: PrepareConfig) -> list[str]:
+    columns, wanted = table.columns, sample.label_columns
+    if config.label_column != "auto":
+        _require_column(table.place, table.cells, config.label_column)
+        return [config.label_column]
+    if set(wanted) <= set(columns):
+        return wanted
+    if len(wanted) > 1:
+        if len(found := class_columns(table, wanted)) == 1:
+            return found
+    else:
+        alike = [name for name in columns if name.lower() == wanted[0].lower()]
+        if len(alike) == 1:
+            return alike
+    if CATEGORY in columns:
+        named = f"{CATEGORY}_name"
+        words = {word for value in sample.values for word in value.split()}
+        return [named if named in columns and words & set(table.cells[named]) else CATEGORY]
+    others = [name for name in columns if name != sample.id_column]
+    if len(columns) == 2:
+        return [others[0] if len(others) == 1 else columns[1]]
+    expected = str(sample.columns) if len(wanted) == 1 else f"{sample.id_column} and one of classes"
+    raise CompetitionError(
+        f"{table.place}: expected the columns {expected}, or exactly two, the id and the label; "
+        f"found {len(columns)}: {columns[:20]}. Set prepare.label_column in params.yaml to the "
+        "column of the labels, or prepare.labels to the right file"
+    )
+
+
+def _id_column(
+    table: Table, labels: list[str], sample: Sample, config: PrepareConfig, share: Share
+) -> str | None:
+    """The column of the ids, or a template; None where the rows have none but their pixels."""
+    if config.id_column != "auto":
+        return config.id_column
+    if sample.id_column in table.columns:
+        return sample.id_column
+    if naming := _naming_images(table.cells, labels, share):
+        return naming
+    others = [name for name in table.columns if name not in labels]
+    if table.pixels:
+        return None
+    if len(others) == 1:
+        return others[0]
+    raise CompetitionError(
+        f"{table.place}: expected a column with the ids or the names of the images, as "
+        f"{sample.id_column} of {sample.place.name}; found {table.columns[:20]}, none of which "
+        "names them. Set prepare.id_column or prepare.image_column in params.yaml"
+    )
+
+
+def _key_column(
+    cells: pd.DataFrame, place: Path, labels: list[str], id_column: str | None, ids: list[str],
+    config: PrepareConfig, share: Share,
+) -> str | None:  # fmt: skip
+    """The column or template that names each row's images; None where its id does."""
+    if config.image_column != "auto":
+        return config.image_column
+    if id_column is None or share(ids) >= _ENOUGH:
+        return None
+    found = _naming_images(cells, labels, share)
+    if found:
+        say(f"{place}: the images are named by the column {found}")
+    return found
+
+
+def _naming_images(cells: pd.DataFrame, labels: list[str], share: Share) -> str | None:
+    shares = {
+        name: share(list(cells[name]))
+        for name in cells.columns
+        if name not in labels and cells[name].nunique() > _ENOUGH * len(cells)
+    }
+    best = max(shares, key=lambda name: shares[name], default=None)
+    return best if best is not None and shares[best] >= _ENOUGH else None
+
+
+def _require_column(place: Path, cells: pd.DataFrame, name: str) -> None:
+    if name not in cells.columns:
+        raise CompetitionError(
+            f"{place}: expected the column {name}, found {list(cells.columns[:20])}. Correct it in "
+            "params.yaml: prepare"
+        )
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(number) for number in range(1, count + 1)]
+
+
+def _folder(member: str) -> str:
+    return "/".join(folders(member))
+
+
+def _classes_by_folder(members: list[str]) -> dict[str, str]:
+    """The folder of each image below the one that they share, if that makes classes."""
+    sided = [member for member in members if side(member) == "train"] or members
+    tops = roots(sided, "auto")
+    if len(tops) != 1:
+        return {}
+    found = {}
+    for member in sided:
+        inside = _folder(member).removeprefix(tops[0]).strip("/").split("/")
+        if is_below(member, tops[0]) and inside[0]:
+            found[member] = inside
+    while found and len({tuple(parts[:1]) for parts in found.values()}) == 1:
+        found = {member: parts[1:] for member, parts in found.items() if len(parts) > 1}
+    classes = {member: parts[0] for member, parts in found.items()}
+    return classes if _make_classes(list(classes.values())) else {}
+
+
+def _classes_by_name(members: list[str]) -> dict[str, str]:
+    found = {member: _BEGINNING.match(file_name(member)) for member in members}
+    classes = {member: one[1] for member, one in found.items() if one}
+    if len(classes) < len(members) or not _make_classes(list(classes.values())):
+        return {}
+    return classes
+
+
+def _make_classes(names: list[str]) -> bool:
+    counts = Counter(names)
+    return len(counts) > 1 and min(counts.values()) >= _FEWEST_IN_CLASS
+
+
+def _spaced(name: str) -> str:
+    """PatientID as Patient ID, site_id as it is."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)

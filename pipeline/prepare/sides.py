@@ -1,0 +1,87 @@
+"""Which folders hold training images, which test images, and which files belong to nothing.
+
+The files are one tree, in which archives are folders too. A folder whose name has a word that
+begins with "train" or "test" is of that side, with all below it unless a folder below says
+otherwise; the others may be of either.
+"""
+
+import os
+import re
+from pathlib import PurePosixPath
+from typing import Literal
+
+from pipeline.core.errors import CompetitionError
+
+SplitName = Literal["train", "test"]
+
+_WORD = re.compile(r"[A-Z]?[a-z]+")
+
+
+def side(member: str) -> SplitName | None:
+    """The side that a file's folders name."""
+    for folder in reversed(folders(member)):
+        found = _named(folder)
+        if found:
+            return found
+    return None
+
+
+def folders(member: str) -> tuple[str, ...]:
+    return PurePosixPath(member.replace("\\", "/")).parts[:-1]
+
+
+def choose(members: list[str], value: str, split: SplitName, place: str) -> list[list[str]]:
+    """The files that may be of a split, the likeliest first, then with those less likely.
+
+    value: of prepare.train_images or prepare.test_images. Raises CompetitionError where it names
+    nothing.
+    """
+    if value == "auto":
+        of = {member: side(member) for member in members}
+        sided = [member for member in members if of[member] == split]
+        possible = [member for member in members if of[member] in (split, None)]
+        return [pool for pool in (sided, possible) if pool]
+    parts = PurePosixPath(value.strip("/")).parts
+    inside = [
+        m for m in members if PurePosixPath(m.replace("\\", "/")).parts[: len(parts)] == parts
+    ]
+    if not inside:
+        known = sorted({"/".join(folders(member)) or "." for member in members})
+        more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+        raise CompetitionError(
+            f"{place}: prepare.{split}_images names {value}, which holds no image; folders with "
+            f"images: {', '.join(known[:10]) or 'none'}{more}. Set prepare.{split}_images in "
+            "params.yaml to one of them, or to auto"
+        )
+    return [inside]
+
+
+def roots(claimed: list[str], value: str) -> list[str]:
+    """The folders that a split's images fill: others there should have a row as well.
+
+    claimed: the files that have one. value: of prepare.train_images or prepare.test_images.
+    """
+    if value != "auto":
+        return [value.strip("/")]
+    named, others = set(), []
+    for member in claimed:
+        above = folders(member)
+        depth = next((n for n, folder in enumerate(above, start=1) if _named(folder)), 0)
+        if depth:
+            named.add("/".join(above[:depth]))
+        else:
+            others.append("/".join(above))
+    common = [os.path.commonpath(others)] if others else []
+    return [*sorted(named), *common]
+
+
+def is_below(member: str, root: str) -> bool:
+    return not root or member.replace("\\", "/").startswith(f"{root}/")
+
+
+def _named(folder: str) -> SplitName | None:
+    words = [word.lower() for word in _WORD.findall(folder)] or [folder.lower()]
+    found: set[SplitName] = {
+        split for split in ("train", "test") if any(word.startswith(split) for word in words)
+    }
+    return found.pop() if len(found) == 1 else None

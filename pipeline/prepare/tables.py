@@ -1,0 +1,207 @@
+"""The competition's tables as text: CSVs with any separator, and JSON.
+
+    JSON                                  becomes
+    a list of records                     a row for each
+    {column: {row: value}}, {id: value}   the same
+    images, annotations (as in COCO)      a row for each image, with its categories as `category`
+
+A table may hold images: a column for each pixel, or one column in which a cell has all of them.
+"""
+
+import csv
+import json
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+from numpy import ndarray
+
+from pipeline.core.errors import CompetitionError, TableError
+from pipeline.core.tables import Dialect, read_csv
+
+SEPARATORS = (",", ";", "\t", "|")
+CATEGORY = "category"
+LEAST_PIXELS = 64
+"""In a row, for its numbers to be an image: 8 by 8."""
+
+_LINES = 20
+_NUMBERED = re.compile(r"(.*?)([0-9]+)")
+_PIXELS = re.compile(rf"(-?[0-9.eE+-]+[ ,]+){{{LEAST_PIXELS - 1},}}-?[0-9.eE+-]+ *")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the competition.
+
+    name: its path in the tree of files. place: for messages. classes: columns that are none of
+    pixels, however they are numbered.
+    """
+
+    name: str
+    place: Path
+    path: Path
+    encoding: str
+    classes: frozenset[str] = frozenset()
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Without those that are pixels. Raises CompetitionError where nothing can be read."""
+        if self._is_json:
+            return list(self.cells.columns)
+        pixels = set(self._pixel_columns(self._header))
+        return [name for name in self._header if name not in pixels]
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """As text, without columns that are pixels. Raises TableError where it is no table."""
+        pixels = set(self._pixel_columns(list(self._all.columns)))
+        return self._all[[name for name in self._all.columns if name not in pixels]]
+
+    @cached_property
+    def pixels(self) -> list[Float32[ndarray, "rows numbers"]]:
+        """The images that the rows hold, one array for each channel; empty where there is none."""
+        if columns := self._pixel_columns(list(self._all.columns)):
+            return [self._all[columns].to_numpy(np.float32)]
+        return [array for name in self._all.columns if (array := self._parse(name)) is not None]
+
+    def _pixel_columns(self, columns: list[str]) -> list[str]:
+        """Those that are numbered and so many that they must be the pixels of an image."""
+        families: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for name in columns:
+            numbered = _NUMBERED.fullmatch(name)
+            if numbered and name not in self.classes:
+                families[numbered[1]].append((int(numbered[2]), name))
+        largest = max(families.values(), key=len, default=[])
+        return [name for _, name in sorted(largest)] if len(largest) >= LEAST_PIXELS else []
+
+    @cached_property
+    def whole(self) -> pd.DataFrame:
+        """All columns as text: of a sample submission, where none holds pixels."""
+        return replace(self, classes=frozenset(self._header)).cells
+
+    def _parse(self, column: str) -> ndarray | None:
+        """The pixels of a column of text, where it holds them. Raises TableError on other rows."""
+        texts = self._all[column]
+        if not len(texts) or not _PIXELS.fullmatch(str(texts.iloc[0])):
+            return None
+        rows = [np.array(text.replace(",", " ").split(), np.float32) for text in texts]
+        sizes = Counter(map(len, rows))
+        if len(sizes) > 1:
+            usual = sizes.most_common(1)[0][0]
+            first = next(row for row, one in enumerate(rows) if len(one) != usual)
+            raise TableError(
+                f"{self.place}: expected {usual} numbers in each row of {column}, found "
+                f"{len(rows[first])} in row {first + 1}"
+            )
+        return np.stack(rows)
+
+    @property
+    def _is_json(self) -> bool:
+        return self.path.suffix.lower() == ".json"
+
+    @cached_property
+    def _all(self) -> pd.DataFrame:
+        if self._is_json:
+            return _read_json(self.place, self.path)
+        dialect = Dialect(
+            self.encoding, self._separator, line_breaks=True, numbers=self._pixel_columns
+        )
+        try:
+            return read_csv(self.path, dialect)
+        except TableError as error:
+            raise TableError(str(error).replace(str(self.path), str(self.place))) from error
+
+    @cached_property
+    def _separator(self) -> str:
+        """The first that gives each of the first lines the same number of fields, at least two."""
+        for separator in SEPARATORS:
+            counts = {len(row) for row in self._first_rows(separator) if row}
+            if len(counts) == 1 and counts != {1}:
+                return separator
+        # Another one than a comma where its header alone has several fields: the reader says more.
+        fields = {one: len(next(self._first_rows(one), [])) for one in SEPARATORS}
+        return max(fields, key=lambda separator: fields[separator])
+
+    @cached_property
+    def _header(self) -> list[str]:
+        return next(self._first_rows(self._separator), [])
+
+    def _first_rows(self, separator: str) -> Any:
+        """Another encoding is an error only in the tables that are read whole."""
+        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+        with self.path.open(encoding=encoding, errors="replace", newline="") as file:
+            if file.read(2) in ("\ufffd\ufffd", "\ufeff"):
+                encoding = "utf-16"
+        with self.path.open(encoding=encoding, errors="replace", newline="") as file:
+            try:
+                yield from islice(csv.reader(file, delimiter=separator), _LINES)
+            except csv.Error as error:
+                raise CompetitionError(
+                    f"{self.place}: expected a CSV, found an invalid line: {error}. "
+                    "Repair the file or remove it from the folder"
+                ) from error
+
+
+def _read_json(place: Path, path: Path) -> pd.DataFrame:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=str, parse_float=str)
+        return _as_table(content)
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise TableError(
+            f"{place}: expected a table as JSON: a list of records, or images and annotations; "
+            f"found another form ({error})"
+        ) from error
+
+
+def _as_table(content: Any) -> pd.DataFrame:
+    if isinstance(content, dict) and isinstance(content.get("images"), list):
+        content = _join_annotations(content)
+    elif isinstance(content, dict):
+        values = list(content.values())
+        if values and all(isinstance(value, dict) for value in values):
+            rows = list(dict.fromkeys(row for value in values for row in value))
+            content = [{name: content[name].get(row) for name in content} for row in rows]
+        else:
+            content = [{"id": key, "label": value} for key, value in content.items()]
+    names = dict.fromkeys(name for record in content for name in record)
+    if not names:
+        raise ValueError("no records")
+    columns = {name: [_as_text(record.get(name)) for record in content] for name in names}
+    return pd.DataFrame(columns, dtype=str)
+
+
+def _join_annotations(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """A record for each image, with its categories, as COCO's files have them."""
+    names = {one["id"]: one.get("name", one["id"]) for one in content.get("categories", [])}
+    found: dict[str, list[str]] = defaultdict(list)
+    for note in content.get("annotations", []):
+        found[str(note["image_id"])].append(_as_text(note["category_id"]))
+    records = []
+    for image in content["images"]:
+        record = {name: value for name, value in image.items() if not isinstance(value, dict)}
+        if "annotations" in content:
+            categories = list(dict.fromkeys(found[str(image["id"])]))
+            record[CATEGORY] = "|".join(categories)
+            named = [_as_text(names.get(one, one)) for one in categories]
+            if named != categories:
+                record[f"{CATEGORY}_name"] = "|".join(named)
+        records.append(record)
+    return records
+
+
+def _as_text(value: Any) -> str:
+    """A value as a CSV would have it; a list as numbers or words with blanks between."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, list):
+        return " ".join(map(_as_text, value))
+    return str(value)
