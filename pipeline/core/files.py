@@ -71,6 +71,19 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` that is gone after the block, or after the next one's start."""
+    with disk_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial_of(path)
+        partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
     """Remove what killed processes have left half-written in a folder; name: of that file alone."""
     for partial in sorted(folder.glob(".*.partial")):
