@@ -38,7 +38,7 @@ from pipeline.prepare.sample import Sample, no_sample, read_sample
 from pipeline.prepare.sides import SplitName, choose, folders, is_below, roots
 from pipeline.prepare.tables import Table
 from pipeline.raw.archive import IMAGE_SUFFIXES
-from pipeline.raw.files import Images, RawFiles
+from pipeline.raw.files import ImageFiles, RawFiles
 from pipeline.scoring.metric import Metric
 
 _FOUND = 0.5
@@ -56,7 +56,7 @@ class Split:
     among the images that are none.
     """
 
-    images: Images
+    images: ImageFiles
     place: str
     image_ids: list[str]
     row_ids: list[str]

@@ -26,7 +26,7 @@ from pipeline.core.audit import LeakCheck, Leaks
 from pipeline.core.ranks import ordered_pairs
 from pipeline.core.task import AnyOf, Number, Task
 from pipeline.raw.archive import file_name
-from pipeline.raw.files import Images
+from pipeline.raw.files import ImageFiles
 
 FOLDS = 5
 PERMUTATIONS = 200
@@ -74,7 +74,9 @@ _MEANINGS = {
 """Each trace: something about an image that is not in its pixels, and what a leak would mean."""
 
 
-def find_leaks(train: pd.DataFrame, task: Task, images: Images, encodings: dict[str, str]) -> Leaks:
+def find_leaks(
+    train: pd.DataFrame, task: Task, images: ImageFiles, encodings: dict[str, str]
+) -> Leaks:
     """Each trace's figure, chance, and whether it is flagged, with a sentence; for the audit.
 
     train: tables.IMAGE_COLUMNS, in the order of the labels file. encodings: Decoded.encoding of
@@ -222,13 +224,12 @@ def _judge(
 
 
 def _traces(
-    train: pd.DataFrame, images: Images, encodings: dict[str, str]
+    train: pd.DataFrame, images: ImageFiles, encodings: dict[str, str]
 ) -> dict[str, Int[ndarray, " rows"]]:
     """The bins of each of _MEANINGS, in the same order."""
     files = list(train["file"])
     entries = [images.entry(file) for file in files]
     width, height = (train[side].to_numpy(np.float64) for side in ("width", "height"))
-    place_of = {member: place for place, member in enumerate(images.members)}
     digits = [re.findall(r"[0-9]+", file_name(file).rpartition(".")[0]) for file in files]
     times = np.unique([entry.date_time for entry in entries], axis=0, return_inverse=True)[1]
     return {
@@ -240,7 +241,7 @@ def _traces(
         "name": cut_names([re.sub(r"\d+", "#", file) for file in files]),
         "order": cut_numbers(np.arange(len(files), dtype=np.float64)),
         "number": cut_numbers(np.array([float(of[-1]) if of else np.nan for of in digits])),
-        "place": cut_numbers(np.array([place_of[file] for file in files], np.float64)),
+        "place": cut_numbers(np.array([entry.place for entry in entries], np.float64)),
         "time": cut_numbers(times.astype(np.float64)),
-        "file_size": cut_numbers(np.array([entry.file_size for entry in entries], np.float64)),
+        "file_size": cut_numbers(np.array([entry.bytes for entry in entries], np.float64)),
     }

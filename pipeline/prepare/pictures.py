@@ -13,7 +13,7 @@ from numpy import ndarray
 from pipeline.core.errors import CompetitionError, examples
 from pipeline.core.progress import say
 from pipeline.prepare.matching import stem, without_suffix
-from pipeline.raw.files import Images
+from pipeline.raw.files import ImageFiles
 
 COLOURS = ("red", "green", "blue")
 _COLOUR_WORDS = {*COLOURS, "yellow", "r", "g", "b", "y", "nir", "cyan", "magenta", "grey", "gray"}
@@ -35,7 +35,7 @@ class Picture(ABC):
         return without_suffix(self.file.removeprefix(above).strip("/"))
 
     @abstractmethod
-    def read(self, images: Images) -> list[bytes]:
+    def read(self, images: ImageFiles) -> list[bytes]:
         """The bytes of its files, whole."""
 
 
@@ -67,7 +67,7 @@ class FilePicture(Picture):
     def file(self) -> str:
         return self.files[0]
 
-    def read(self, images: Images) -> list[bytes]:
+    def read(self, images: ImageFiles) -> list[bytes]:
         return [images.read(file) for file in self.files]
 
 
@@ -84,7 +84,7 @@ class PixelPicture(Picture):
     def file(self) -> str:
         return self.row
 
-    def read(self, images: Images) -> list[bytes]:  # noqa: ARG002
+    def read(self, images: ImageFiles) -> list[bytes]:  # noqa: ARG002
         return [self.array.tobytes()]
 
     @property

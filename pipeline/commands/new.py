@@ -1,0 +1,288 @@
+"""Command `new`: look at a competition's files, and write the params.yaml that fits them.
+
+What the files tell is found and said; what only the competition's page tells (the metric, which of
+two words is the positive class) gets a default that is named as one. Then the images are prepared
+and split, so that the next command trains.
+"""
+
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.commands.profiles import require_kept
+from pipeline.commands.recipe import Facts, write_params
+from pipeline.commands.repro import reproduce
+from pipeline.core import paths
+from pipeline.core.arrays import read_array
+from pipeline.core.errors import ConfigError
+from pipeline.core.files import is_there, new_file, write_text
+from pipeline.core.fold_summary import read_fold_summary
+from pipeline.core.machine import cores
+from pipeline.core.progress import say
+from pipeline.core.tables import IMAGE_COLUMNS, read_table
+from pipeline.core.task import AnyOf, Number, OneOf, Task
+from pipeline.core.terminal import make_table, print_table
+from pipeline.kaggle.slug import competition_slug
+from pipeline.params import read_config
+from pipeline.prepare.layout import Layout, understand
+from pipeline.prepare.roles import FEWEST_GROUPS, GROUP_WORDS, Roles
+from pipeline.prepare.tables import Table
+from pipeline.raw.files import RawFiles
+from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.submission import read_form, require_order
+
+SHEET = Path("reports/sheet.png")
+
+_NEGATIVE = re.compile(
+    r"(?i)(no|not|non|none|normal|healthy|negative|benign|background|absent|false|real|uninfected)"
+    r"([^a-z].*)?"
+)
+"""A word for what is not looked for."""
+
+_PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|user")
+_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
+_LOOKED_AT = 60
+_SHEET_ROWS, _SHEET_COLUMNS, _SHEET_PX = 8, 8, 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decision: what was chosen, and why."""
+
+    what: str
+    value: str
+    why: str
+
+
+def new(source: str, name: str | None, metric: str | None) -> None:
+    """Write params.yaml for a folder, a zip or a Kaggle competition, prepare and split its images.
+
+    Raises ConfigError where params.yaml has changes that would be lost, or the source is nothing of
+    these; and what the stages raise, with params.yaml as it then is.
+    """
+    require_kept("python -m pipeline new")
+    if metric is not None:
+        metric_named(metric)
+    name, download = _read_source(source, name)
+    machine = Facts(1000, 64, True, 10**9, cores(), _has_gpu())
+    draft = write_params(name, download, {"groups": {"source": "none"}}, "accuracy", machine)
+    write_text(paths.PARAMS, draft)
+    reproduce(["download"])
+
+    prepare, found = _look_at_tables()
+    text, choices, metric = _decide(name, download, prepare, found, metric, machine)
+    write_text(paths.PARAMS, text)
+    _print(found, choices)
+    reproduce(["split"])
+    _draw_sheet()
+    _print_folds()
+    say(f"{paths.PARAMS} is written; {SHEET} shows some images of each class. Next: make run")
+
+
+def _read_source(source: str, name: str | None) -> tuple[str, dict[str, Any]]:
+    """The submission's name and the section `download`."""
+    path = Path(source)
+    if path.is_dir():
+        return _name(name or path.resolve().name), {"source": "local", "folder": source}
+    if path.is_file():
+        called = _name(name or path.name.split(".")[0])
+        folder = Path("competitions") / called
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / path.name).exists():
+            with new_file(folder / path.name) as partial:
+                shutil.copyfile(path, partial)
+            say(f"{path} is copied to {folder}")
+        return called, {"source": "local", "folder": folder.as_posix()}
+    slug = competition_slug(source)
+    if "/" in source and "kaggle.com" not in source:
+        raise ConfigError(
+            f"{source}: expected a folder, a zip, or a competition's name or address on Kaggle; "
+            "found no such folder or file"
+        )
+    return _name(name or slug), {"source": "kaggle", "competition": slug}
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "mine"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the files tell. first: what is in the section `prepare` so far."""
+
+    roles: list[Choice]
+    layout: Layout
+    side_px: int
+
+
+def _look_at_tables() -> tuple[dict[str, Any], Found]:
+    """Understand the files as one class an image; what is in `prepare` for that."""
+    prepare: dict[str, Any] = {}
+    with RawFiles(paths.RAW) as files:
+        tables = {n: Table(n, paths.RAW / n, path, "utf-8") for n, path in files.tables.items()}
+        kinds = Counter(Path(member).suffix.lower() for member in files.images.members)
+        others = len(files.others)
+        has_sample = Roles(paths.RAW, tables).samples() != []
+    if not has_sample:
+        prepare["sample_submission"] = "none"
+    config = read_config(paths.PARAMS).prepare.model_copy(update=prepare)
+    with understand(paths.RAW, config, metric_named("accuracy")) as layout:
+        sides = _sides(layout)
+    roles = [Choice(name, role, "") for name, role in layout.roles.items()]
+    unused = [name for name in tables if name not in layout.roles]
+    if unused:
+        roles.append(Choice(", ".join(unused[:5]), "not used", ""))
+    formats = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in kinds.items())
+    roles.append(Choice("images", f"{formats or 'pixels in tables'}; {others} other files", ""))
+    return prepare, Found(roles, layout, int(np.median(sides)))
+
+
+def _decide(
+    name: str, download: dict[str, Any], prepare: dict[str, Any], found: Found,
+    metric: str | None, machine: Facts,
+) -> tuple[str, list[Choice], str]:  # fmt: skip
+    """The final params.yaml, and what was decided for it."""
+    layout = found.layout
+    task, sample = layout.competition.task, layout.sample
+    choices = []
+    chosen = metric or _choose_metric(task, layout)
+    why = "as you said" if metric else "only the competition's page tells: look there (--metric)"
+    choices.append(Choice("metric", chosen, why))
+    if metric_named(chosen).tasks == ("number",):
+        task = Number(names=sample.label_columns)
+    if isinstance(task, OneOf) and not task.ordered and len(task.classes) == 2:
+        form = read_form(layout.sample_place, metric_named(chosen), task)
+        try:
+            require_order(form, metric_named(chosen))
+        except Exception:
+            ordered = sorted(task.classes, key=lambda word: not _NEGATIVE.fullmatch(word))
+            prepare = {**prepare, "classes": ordered}
+            why = f"only the page tells which is counted as 1; the other is {ordered[0]}"
+            choices.append(Choice("positive class", ordered[1], why))
+    groups, choice = _choose_groups(layout)
+    choices.append(choice)
+    count = len(set(layout.train.groups)) if groups["source"] == "none" else FEWEST_GROUPS
+    facts = Facts(
+        images=len(layout.train.image_ids),
+        side_px=found.side_px,
+        mirrored=any(picture and picture.files for picture in layout.train.pictures),
+        groups=count,
+        cores=machine.cores,
+        gpu=machine.gpu,
+    )
+    text = write_params(name, download, {**prepare, "groups": groups}, chosen, facts)
+    return text, choices, chosen
+
+
+def _choose_metric(task: Task, layout: Layout) -> str:
+    sample = layout.sample
+    if isinstance(task, Number):
+        return "rmse"
+    if isinstance(task, AnyOf):
+        return "samples_f1" if len(sample.label_columns) == 1 else "macro_roc_auc"
+    if len(sample.label_columns) > 1:
+        return "log_loss"
+    fractions = any(map(_FRACTION.fullmatch, sample.values))
+    if fractions:
+        return "roc_auc" if len(task.classes) == 2 else "rmse"
+    if all(_FRACTION.fullmatch(name) for name in task.classes):
+        return "rmse"
+    listed = Counter(len(value.split()) for value in sample.values).most_common(1)[0][0]
+    if listed > 1 and not any(" " in name for name in task.classes):
+        return f"map_at_{listed}"
+    return "accuracy"
+
+
+def _choose_groups(layout: Layout) -> tuple[dict[str, Any], Choice]:
+    """Patients and the like, where a column has enough of them; other columns are only named."""
+    possible = layout.possible_groups
+    people = [n for n, count in possible.items() if _PEOPLE.search(n) and count >= 2]
+    if people:
+        name = people[0]
+        why = f"a column with {possible[name]} values; folds keep its images together"
+        return {"source": "column", "column": name}, Choice("groups", name, why)
+    named = ", ".join(f"{name} ({count})" for name, count in possible.items())
+    why = f"columns that may be groups: {named}" if named else "no column looks like a grouping"
+    return {"source": "none"}, Choice("groups", "each row its own", why)
+
+
+def _sides(layout: Layout) -> list[int]:
+    """The shorter sides of some of the training images."""
+    from pipeline.core.errors import ImageError
+
+    pictures = [picture for picture in layout.train.pictures if picture]
+    step = max(1, len(pictures) // _LOOKED_AT)
+    sides = []
+    for picture in pictures[::step]:
+        try:
+            width, height = picture.size(layout.train.images)
+        except ImageError:
+            continue
+        sides.append(min(width, height))
+    return sides or [64]
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _print(found: Found, choices: list[Choice]) -> None:
+    layout = found.layout
+    task = layout.competition.task
+    counts = task.count(task.encode(layout.labels_file, layout.train.labels))
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name}: {count}" for name, count in largest[:8])
+    more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+    several = len(layout.train.image_ids) - len(set(layout.train.row_ids))
+    rows = [
+        *(("file", choice.what, choice.value) for choice in found.roles),
+        ("task", task.kind, f"{len(task.outputs)} outputs; {shown}{more}"),
+        ("train", f"{len(layout.train.image_ids)} images", _several(several)),
+        ("test", f"{len(layout.test.image_ids)} images", f"shorter side about {found.side_px} px"),
+        *((choice.what, choice.value, choice.why) for choice in choices),
+    ]
+    print_table(make_table(["what", "found", "as"], rows, wrapped=["as"]), width=120)
+
+
+def _several(more: int) -> str:
+    return f"{more} more than rows: several images belong to a row" if more else "one for each row"
+
+
+def _print_folds() -> None:
+    summary = read_fold_summary(paths.FOLDS_SUMMARY)
+    rows = [
+        (str(fold.fold), str(fold.rows), str(fold.groups),
+         ", ".join(f"{share:.0%} {name}" for name, share in list(fold.shares.items())[:5]))
+        for fold in summary.folds
+    ]  # fmt: skip
+    print_table(make_table(["fold", "images", "groups", "of them"], rows), width=120)
+
+
+def _draw_sheet() -> None:
+    """A row of images for each of the most frequent labels."""
+    table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    images = read_array(paths.TRAIN_IMAGES, len(table))
+    sheet = np.full((_SHEET_ROWS * _SHEET_PX, _SHEET_COLUMNS * _SHEET_PX, 3), 255, np.uint8)
+    labels = list(table["label"].value_counts().index[:_SHEET_ROWS])
+    for row, label in enumerate(labels):
+        places = np.flatnonzero(table["label"] == label)
+        step = max(1, len(places) // _SHEET_COLUMNS)
+        for column, place in enumerate(places[::step][:_SHEET_COLUMNS]):
+            small = cv2.resize(images[place], (_SHEET_PX - 2, _SHEET_PX - 2))
+            top, left = row * _SHEET_PX + 1, column * _SHEET_PX + 1
+            sheet[top : top + _SHEET_PX - 2, left : left + _SHEET_PX - 2] = small
+    drawn = sheet[: max(1, len(labels)) * _SHEET_PX]
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    with new_file(SHEET) as partial:
+        partial.write_bytes(encoded.tobytes())
+
+
+__all__ = ["GROUP_WORDS", "is_there", "new"]
