@@ -135,9 +135,9 @@ def read_zip(path: Path) -> dict[str, bytes]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    from pipeline.prepare.decode import decode_image
+    from pipeline.prepare.decode import decode
 
-    return decode_image(path.read_bytes(), 24, "pad", 4096, None).pixels
+    return decode(path.read_bytes(), Decoding(size_px=24, fit="pad", black_white=None), 4096).pixels
 
 
 def read_predictions_table(path: Path) -> np.ndarray:

@@ -29,7 +29,7 @@ from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare import store
 from pipeline.prepare.config import PrepareConfig
-from pipeline.prepare.decode import decode_image
+from pipeline.prepare.decode import decode
 from pipeline.prepare.stage import run
 
 SIZE_PX = 16
@@ -102,7 +102,7 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 BAD = {
     "zero bytes": b"",
-    "no image (expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP)": b"not an image",
+    "no image (expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP)": b"not an image",
     "JPEG cut short: no end marker": encode(draw(), "JPEG")[:-100],
     "PNG cut short: no end marker": encode(draw())[:-100],
     "a side above 100 px (prepare.max_side_px)": encode(draw(101, 5)),
@@ -127,7 +127,10 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
         assert array.dtype == np.uint8
         for image_id, pixels in zip(rows["image_id"], array, strict=True):
             assert np.array_equal(
-                pixels, decode_image(files[image_id], SIZE_PX, fit, 100, None).pixels
+                pixels,
+                decode(
+                    files[image_id], Decoding(size_px=SIZE_PX, fit=fit, black_white=None), 100
+                ).pixels,
             )
 
 
@@ -196,7 +199,10 @@ def test_excluded_images_leave_no_gap_and_are_listed(capfd: pytest.CaptureFixtur
     array = np.load(paths.TRAIN_IMAGES)
     for pixels, encoded in zip(array, good.values(), strict=True):
         assert encoded is not None
-        assert np.array_equal(pixels, decode_image(encoded, SIZE_PX, "stretch", 100, None).pixels)
+        assert np.array_equal(
+            pixels,
+            decode(encoded, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None), 100).pixels,
+        )
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     excluded = [(f"b{n}", reason) for n, reason in enumerate(BAD)]
     assert [(image.image_id, image.reason) for image in read_audit().excluded] == excluded
@@ -377,7 +383,11 @@ def test_12_bit_images_in_16_bits_stop_until_the_parameters_say_so() -> None:
     )
     run(make_config(bits=12, size_px=20), "accuracy")
     stored = np.load(paths.TRAIN_IMAGES)
-    expected = decode_image(encode((greys["a0"] // 16).astype(np.uint8)), 20, "stretch", 100, None)
+    expected = decode(
+        encode((greys["a0"] // 16).astype(np.uint8)),
+        Decoding(size_px=20, fit="stretch", black_white=None),
+        100,
+    )
     assert np.array_equal(stored[0], expected.pixels)
     assert not read_audit().duplicates.clusters
     run(make_config(bits=16), "accuracy")

@@ -19,7 +19,9 @@ from pipeline.core.progress import track
 from pipeline.core.tables import first_repeated
 from pipeline.raw.structure import check_structure
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".npy", ".dcm", ".dicom",
+)  # fmt: skip
 """Lower case; a member's suffix may be written in any case."""
 
 MOST_MEMBER_BYTES = 2**30
