@@ -24,6 +24,7 @@ from test_prepare import (
 
 from pipeline.core import paths
 from pipeline.core.audit import LeakCheck, TwinPair
+from pipeline.core.competition import Decoding
 from pipeline.prepare import leaks
 from pipeline.prepare.decode import decode
 from pipeline.prepare.stage import run

@@ -21,6 +21,7 @@ from test_prepare import (
 
 from pipeline.core import paths
 from pipeline.core.audit import Conflicts, Correction, Corrections, SamePixels
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import CompetitionError, PipelineError
 from pipeline.core.tables import IMAGE_COLUMNS, read_table
 from pipeline.prepare.decode import decode

@@ -451,7 +451,8 @@ RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
 def test_12_bits_in_16_become_the_same_picture_in_8(
     values: np.ndarray, mode: str, suffix: str
 ) -> None:
-    encoded = encode_16(values + 15 * (values == values.max()), suffix)
+    values = np.where(values == 4080, np.uint16(4095), values)
+    encoded = encode_16(values, suffix)
     assert range_of(encoded) == (0, 4095)
     decoded = decode(encoded, 16, black_white=(0, 4095))
     assert decoded.mode == mode
@@ -460,7 +461,8 @@ def test_12_bits_in_16_become_the_same_picture_in_8(
     assert np.array_equal(decoded.pixels, steps)
     clipped = decode(encoded, 16, black_white=(0, 2047))
     assert clipped.notes == (CLIPPED,)
-    assert np.array_equal(clipped.pixels, np.minimum(steps.astype(int) * 2, 255) | (steps > 127))
+    doubled = np.dstack([values] * (5 - values.ndim))[..., :3].astype(int) * 256 // 2047
+    assert np.array_equal(clipped.pixels, np.minimum(doubled, 255))
     assert range_of(encoded, encode(GREY, "PNG")) == (0, 4095)
     assert range_of(encode(GREY, "PNG"), encode(RGB, "JPEG")) is None
 
@@ -538,7 +540,7 @@ def tiff_of(values: np.ndarray, orientation: int = 1) -> bytes:
     for tag, value in tags.items():
         many = samples if tag in (258, 339) else 1
         place = behind + (6 if tag == 339 else 0)
-        packed = struct.pack("<2H", value, 0) if many == 1 else struct.pack("<L", place)
+        packed = struct.pack("<L", value if many == 1 else place)
         if tag in (256, 257, 273, 279):
             fields += struct.pack("<2H2L", tag, 4, 1, value)
         else:
@@ -552,7 +554,7 @@ FLOATS = RAMP.astype(np.float32) / 100 - 10
 
 
 @pytest.mark.parametrize(
-    "values", [FLOATS, RAMP.astype(np.int32) - 1000, RAMP.astype(np.uint32) * 2**20 + 2**31]
+    "values", [FLOATS, RAMP.astype(np.int32) - 1000, RAMP.astype(np.uint32) * 2**19 + 2**31]
 )
 def test_32_bits_are_scaled_from_the_smallest_to_the_largest_value(values: np.ndarray) -> None:
     encoded = tiff_of(values)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image as Pillow
 from project import COMPETITIONS, needs
 
+from pipeline.core.competition import Decoding
 from pipeline.prepare import duplicates
 from pipeline.prepare.decode import decode
 from pipeline.prepare.duplicates import find_duplicates, fingerprint

@@ -8,7 +8,7 @@ as one grey image, so that nothing of it is lost.
 import io
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Shaped
 from numpy import ndarray
 
 from pipeline.core.errors import ImageError, shown
@@ -41,15 +41,13 @@ def open_npy(encoded: bytes, max_side_px: int) -> Opened:
     _check_shape(shape, max_side_px)
     expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if len(numbers) != expected:
-        raise ImageError(
-            f"NPY with {len(numbers)} bytes of numbers, where its header says {expected}"
-        )
+        raise ImageError(f"NPY with {len(numbers)} bytes of numbers, expected {expected}")
     values = np.frombuffer(numbers, dtype)
     values = values.reshape(shape[::-1]).T if fortran_order else values.reshape(shape)
     return open_array(values, max_side_px, f"NPY {'F' if fortran_order else 'C'}")
 
 
-def open_array(values: Num[ndarray, "..."], max_side_px: int, encoding: str = "array") -> Opened:
+def open_array(values: Shaped[ndarray, "..."], max_side_px: int, encoding: str = "array") -> Opened:
     """An array in memory. Raises ImageError with the reason."""
     _check_type(values.dtype)
     _check_shape(values.shape, max_side_px)
@@ -86,9 +84,7 @@ def _check_shape(shape: tuple[int, ...], max_side_px: int) -> None:
     if len(shape) == 3:
         first, _, last = shape
         if first == last or max(first, last) <= _SURE:
-            raise ImageError(
-                f"an array of shape {shown(shape)}, whose axis of channels is not known"
-            )
+            raise ImageError(f"an array of shape {shown(shape)}: which axis is the channels?")
         sides = shape[1:] if first < last else shape[:2]
         if min(first, last) not in range(1, MOST_CHANNELS + 1):
             sides = ()
@@ -98,7 +94,7 @@ def _check_shape(shape: tuple[int, ...], max_side_px: int) -> None:
         raise ImageError(fault)
 
 
-def _native(planes: Num[ndarray, "..."]) -> Values:
+def _native(planes: Shaped[ndarray, "..."]) -> Values:
     """The order of bytes is the machine's; false is black, true is white."""
     if planes.dtype == np.bool_:
         return planes.astype(np.uint8) * 255

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from PIL import Image as Pillow
 
@@ -63,7 +63,7 @@ def decode(encoded: bytes, decoding: Decoding, max_side_px: int) -> Decoded:
     return _decode(_open(encoded, max_side_px), decoding)
 
 
-def decode_array(values: Num[ndarray, "..."], decoding: Decoding, max_side_px: int) -> Decoded:
+def decode_array(values: Shaped[ndarray, "..."], decoding: Decoding, max_side_px: int) -> Decoded:
     """The same of an array, as of a .npy file that holds it."""
     return _decode(open_array(values, max_side_px), decoding)
 
@@ -97,7 +97,7 @@ def sample(encoded: bytes, max_side_px: int, most: int) -> Sample | None:
     return _sample(_open(encoded, max_side_px), most)
 
 
-def sample_array(values: Num[ndarray, "..."], max_side_px: int, most: int) -> Sample | None:
+def sample_array(values: Shaped[ndarray, "..."], max_side_px: int, most: int) -> Sample | None:
     """The same of an array."""
     return _sample(open_array(values, max_side_px), most)
 

@@ -95,6 +95,8 @@ def _load(dataset: "Dataset") -> Values:
         kind = dataset.PhotometricInterpretation
         if kind == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)
+            if values.dtype == np.uint16:
+                values = (values >> 8).astype(np.uint8)
         elif kind in _GREY:
             if _is_rescaled(dataset):
                 values = apply_modality_lut(values, dataset)

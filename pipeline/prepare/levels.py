@@ -95,7 +95,7 @@ def to_8_bits(values: Num[ndarray, "*shape"], black_white: BlackWhite) -> UInt8[
     if values.dtype == np.uint16:
         found: UInt8[ndarray, "*shape"] = _table(black_white)[values]
         return found
-    black, white = black_white
+    black, white = map(np.float64, black_white)  # a 16-bit float would have to hold them, else
     if black >= white:
         return np.where(values > white, np.uint8(255), np.uint8(0))
     scaled = np.clip(values.astype(np.float64), black, white)
@@ -107,14 +107,16 @@ def to_8_bits(values: Num[ndarray, "*shape"], black_white: BlackWhite) -> UInt8[
 def clips(values: Num[ndarray, "..."], black_white: BlackWhite) -> bool:
     """Whether an image has values beyond the range: integers any, others more than a hundredth."""
     allowed = 0.0 if values.dtype == np.uint16 else _NOTED_SHARE
-    black, white = black_white
+    black, white = map(np.float64, black_white)
     return bool(np.mean((values < black) | (values > white)) > allowed)
 
 
 def check_numbers(values: Num[ndarray, "..."]) -> None:
     """Raise ImageError on a value that is no number."""
-    if values.dtype.kind == "f" and not (values.min() >= -_LARGEST and values.max() <= _LARGEST):
-        raise ImageError("values that are no numbers (NaN, or infinite)")
+    if values.dtype.kind == "f":
+        smallest, largest = float(values.min()), float(values.max())
+        if not (smallest >= -_LARGEST and largest <= _LARGEST):
+            raise ImageError("values that are no numbers (NaN, or infinite)")
 
 
 @lru_cache(8)

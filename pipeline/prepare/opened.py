@@ -11,8 +11,8 @@ MIN_SIDE_PX = 2
 
 SEVERAL_FRAMES = "the first of several frames or pages"
 
-Values = Num[ndarray, "height width *channels"]
-"""Upright. One grey value, RGB, or RGB and 16-bit opacity for each pixel; uint8 is final."""
+Values = Num[ndarray, "..."]
+"""Rows and columns, upright, of one grey value, of RGB, or of RGB and 16-bit opacity."""
 
 BlackWhite = tuple[float, float]
 """The values that become 0 and 255; what lies beyond is clipped."""

@@ -89,8 +89,9 @@ def _mode(image: ImageFile.ImageFile) -> str:
     """Pillow opens 16-bit colour as 8-bit; only the arguments of its decoder show it."""
     for tile in image.tile:
         raw = tile.args if isinstance(tile.args, str) else (tile.args or [""])[0]
-        if str(raw).startswith(f"{image.mode};16"):
-            return f"{image.mode};16"
+        channels, _, bits = str(raw)[:-1].partition(";")
+        if bits == "16" and channels in (image.mode, "LA"):
+            return f"{channels};16"
     return image.mode
 
 
@@ -109,7 +110,7 @@ def _load(image: ImageFile.ImageFile, encoded: bytes, mode: str) -> Values:
             case "PNG":
                 image = _load_whole(image, encoded, whole_png(encoded))
         values = _to_array(_upright(image), mode)
-        return _with_low_bytes(values, encoded) if mode in DEEP_COLOUR else values
+        return _with_low_bytes(values, encoded, mode) if mode in DEEP_COLOUR else values
     except ImageError:
         raise
     except Exception as error:
@@ -165,13 +166,14 @@ def _is_unsigned(image: ImageFile.ImageFile) -> bool:
     return image.format == "TIFF" and kinds[0] == _UNSIGNED
 
 
-def _with_low_bytes(high: UInt8[ndarray, "height width channels"], encoded: bytes) -> Values:
+def _with_low_bytes(
+    high: UInt8[ndarray, "height width channels"], encoded: bytes, mode: str
+) -> Values:
     """Of 16-bit colour Pillow keeps the high bytes. It gives the low ones, too, where it is told
     that the bytes are in the other order; or, of grey with opacity, that each is a channel.
     """
     image = Pillow.open(io.BytesIO(encoded), formats=FORMATS)
-    if image.mode == "LA":
-        image._mode = "RGBA"
+    if mode == "LA;16":
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]
         grey, grey_low, opacity, opacity_low = np.moveaxis(np.asarray(_upright(image)), -1, 0)
         grey, opacity = _join(grey, grey_low), _join(opacity, opacity_low)
