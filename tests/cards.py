@@ -72,12 +72,13 @@ def make_audit(rows: int, classes: Sequence[str], ids: list[str], grouped: bool)
     split = {
         "rows": rows, "classes": dict.fromkeys(classes, rows // len(classes)),
         "groups": 15 if grouped else rows, "width": size, "height": size,
-        "modes": {"RGB": rows}, "other_files": [],
+        "modes": {"RGB": rows}, "notes": {}, "other_files": [],
     }  # fmt: skip
     equal = {"image_ids": ids[:2], "labels": list(classes[:2])}
     tree = {
         "train": split,
         "test": split | {"rows": 40, "classes": {}, "groups": 0},
+        "found_range": None,
         "excluded": [{"image_id": ids[0], "reason": "truncated"}],
         "duplicates": {
             "clusters": 1, "images": 2, "largest": 2, "kind": {"file": 1, "pixels": 0, "near": 0},

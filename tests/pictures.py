@@ -4,6 +4,7 @@ import csv
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,3 +35,43 @@ def pack(path: Path, files: dict[str, bytes]) -> Path:
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def dicom(values: np.ndarray, *changes: dict[str, Any], frame: bytes | None = None) -> bytes:
+    """A file as scanners write it. frame: the compressed pixels."""
+    import pydicom
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
+
+    stored = {"|u1": 8, "<u2": 12, "<i2": 16}[values.dtype.str]
+    tags = {
+        "PhotometricInterpretation": "MONOCHROME2" if values.ndim == 2 else "RGB",
+        "SamplesPerPixel": 1 if values.ndim == 2 else 3,
+        "Rows": values.shape[0], "Columns": values.shape[1],
+        "BitsAllocated": 8 * values.dtype.itemsize,
+        "BitsStored": stored, "HighBit": stored - 1,
+        "PixelRepresentation": int(values.dtype.kind == "i"),
+    }  # fmt: skip
+    syntax = ExplicitVRLittleEndian
+    for change in changes:
+        tags |= change
+    syntax = tags.pop("syntax", syntax)
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, "1.2.3"
+    if values.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.PixelData = values.tobytes()
+    if syntax == RLELossless:
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    if frame is not None:
+        dataset.PixelData = pydicom.encaps.encapsulate([frame])
+        dataset["PixelData"].VR = "OB"
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()

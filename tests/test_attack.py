@@ -135,9 +135,10 @@ def read_zip(path: Path) -> dict[str, bytes]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    from pipeline.prepare.decode import decode_image
+    from pipeline.core.competition import Decoding
+    from pipeline.prepare.decode import decode
 
-    return decode_image(path.read_bytes(), 24, "pad", 4096, None).pixels
+    return decode(path.read_bytes(), Decoding(size_px=24, fit="pad", black_white=None), 4096).pixels
 
 
 def read_predictions_table(path: Path) -> np.ndarray:
@@ -336,6 +337,8 @@ def same_shape(value: np.ndarray, expected: np.ndarray) -> bool:
 
 def formats(project: Path) -> list[Format]:
     """Those of real files of the project, and of made ones beside them."""
+    from pictures import dicom
+
     made = project / "made"
     made.mkdir()
     pixels = np.random.default_rng(1).integers(0, 256, (20, 16, 3), np.uint8)
@@ -346,6 +349,8 @@ def formats(project: Path) -> list[Format]:
             archive.write(made / name, f"images/{name}")
     with zipfile.ZipFile(made / "stored.zip", "w") as archive:
         archive.write(made / "a.png", "ä.png")
+    np.save(made / "g.npy", pixels)
+    (made / "h.dcm").write_bytes(dicom(pixels))
     packed = {(made / name).read_bytes() for name in ("a.png", "b.jpg", "c.bmp")}
 
     def packed_only(value: dict[str, bytes], _: object) -> bool:
@@ -357,7 +362,7 @@ def formats(project: Path) -> list[Format]:
     write_a_ledger(project)
     images = [
         Format(name.partition(".")[2], Path("made") / name, read_image, same_shape)
-        for name in ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif", "f.gif")
+        for name in ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif", "f.gif", "h.dcm")
     ]
     records = {
         "leaderboard.json": Path("reports/leaderboard.json"),
@@ -377,6 +382,7 @@ def formats(project: Path) -> list[Format]:
         Format("zip", Path("made/images.zip"), read_zip, packed_only),
         Format("stored.zip", Path("made/stored.zip"), read_zip, packed_only),
         *images,
+        Format("npy of an image", Path("made/g.npy"), read_image, same_shape),
         Format("csv", Path("models/one/fold0/test.csv"), read_any_csv, anything),
         Format("folds.csv", Path("folds/folds.csv"), read_folds, anything),
         *(Format(name, path, read_page, anything) for name, path in records.items()),

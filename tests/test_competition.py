@@ -475,7 +475,7 @@ def test_an_archive_of_which_no_image_fits_shows_both_kinds_of_names(
 ) -> None:
     make_zip(raw / archive, *names)
     assert error_of(raw) == (
-        f"{raw / archive}: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp) named like the "
+        f"{raw / archive}: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp .gif .npy .dcm .dicom) named like the "
         f"{found}. Set prepare.{parameter} in params.yaml to NAME.zip or NAME.zip/FOLDER"
     )
 

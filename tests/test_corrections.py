@@ -21,9 +21,10 @@ from test_prepare import (
 
 from pipeline.core import paths
 from pipeline.core.audit import Conflicts, Correction, Corrections, SamePixels
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import CompetitionError, PipelineError
 from pipeline.core.tables import IMAGE_COLUMNS, read_table
-from pipeline.prepare.decode import decode_image
+from pipeline.prepare.decode import decode
 from pipeline.prepare.stage import run
 
 FILE = Path("corrections/some.csv")
@@ -155,7 +156,9 @@ def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
     array = np.load(paths.TRAIN_IMAGES)
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     for image_id, pixels in zip(stay, array, strict=True):
-        expected = decode_image(train[image_id] or b"", 16, "stretch", 100, None).pixels
+        expected = decode(
+            train[image_id] or b"", Decoding(size_px=16, fit="stretch", black_white=None), 100
+        ).pixels
         assert np.array_equal(pixels, expected)
     # The cluster was named after b, which is gone: e is its first now, also for test.
     assert list(table["duplicate"]) == [*stay[:7], "f", "f"]

@@ -14,8 +14,12 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageFile
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import ImageError
-from pipeline.prepare.decode import Decoded, decode_image
+from pipeline.prepare.decode import CLIPPED, Decoded, sample
+from pipeline.prepare.decode import decode as decode_file
+from pipeline.prepare.levels import find_range
+from pipeline.prepare.opened import SEVERAL_FRAMES
 
 SIDE = 24
 GENERATOR = np.random.default_rng(7)
@@ -43,9 +47,17 @@ def decode(
     size_px: int = SIDE,
     fit: Any = "stretch",
     max_side_px: int = 4096,
-    bits: int | None = None,
+    black_white: tuple[float, float] | None = None,
 ) -> Decoded:
-    return decode_image(encoded, size_px, fit, max_side_px, bits)
+    return decode_file(
+        encoded, Decoding(size_px=size_px, fit=fit, black_white=black_white), max_side_px
+    )
+
+
+def range_of(*encoded: bytes) -> tuple[float, float] | None:
+    """What train would say, were it of these files."""
+    found = find_range(sample(file, 4096, 1000) for file in encoded)
+    return (found.black, found.white) if found else None
 
 
 def reason_of(encoded: bytes, max_side_px: int = 4096) -> str:
@@ -186,18 +198,13 @@ def test_pad_keeps_the_aspect_centred_on_black_and_stretch_fills() -> None:
     [
         (b"", "zero bytes"),
         *[
-            (other, "no image (expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP)")
+            (other, "no image (expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP)")
             for other in (b"<html>404</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", bytes(99))
         ],
         *[
             (encode(np.zeros((*shape, 3), np.uint8), "PNG"), "a side below 2 px")
             for shape in ((1, 1), (1, 20), (20, 1))
         ],
-        *[
-            (encode(RGB_FRAMES[0], kind, save_all=True, append_images=RGB_FRAMES[1:]), "more than one frame or page")
-            for kind in ("GIF", "TIFF", "WEBP", "PNG")
-        ],
-        (encode_16(RGB[..., 0].astype(np.float32), ".tiff"), "mode F, whose white is not known"),
     ],
 )  # fmt: skip
 def test_what_is_no_picture_is_refused_with_its_reason(encoded: bytes, reason: str) -> None:
@@ -389,10 +396,9 @@ def tiff_of_pages(count: int) -> bytes:
     ("make", "reason"),
     [
         (lambda: jpeg_of_scans(5000), "JPEG with more than 100 scans"),
-        (lambda: tiff_of_pages(100_000), "more than one frame or page"),
         (lambda: with_chunks(*[chunk(b"iCCP", PROFILE)] * 2), "PNG with more than one colour profile"),
         (lambda: with_chunks(*[chunk(b"tIME", b"")] * 100_000), "PNG with more than 100,000 chunks"),
-        (lambda: with_chunks(*[chunk(b"zTXt", TEXT)] * 40), "no image (expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP)"),
+        (lambda: with_chunks(*[chunk(b"zTXt", TEXT)] * 40), "no image (expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP)"),
         (lambda: png_header(2**31 - 1, 2**31 - 1), "a side above 4096 px (prepare.max_side_px)"),
     ],
 )  # fmt: skip
@@ -400,6 +406,13 @@ def test_the_work_on_one_file_is_bounded(make: Callable[[], bytes], reason: str)
     encoded = make()
     started = time.process_time()
     assert reason_of(encoded) == reason
+    assert time.process_time() - started < 2
+
+
+def test_of_100_000_pages_only_two_are_looked_at() -> None:
+    encoded = tiff_of_pages(100_000)
+    started = time.process_time()
+    assert decode(encoded).notes == (SEVERAL_FRAMES,)
     assert time.process_time() - started < 2
 
 
@@ -429,16 +442,170 @@ def test_whatever_a_decoder_raises_is_the_files_fault(
     assert reason_of(OTHERS["BMP"]).startswith("no image" if where == "open" else "BMP damaged")
 
 
+RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
+"""Each of the 256 steps of 12 bits once."""
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
-def test_12_bits_in_16_are_scaled_by_their_own_range(suffix: str) -> None:
-    values = GREY.astype(np.uint16) << 4 | GREY >> 4
+@pytest.mark.parametrize(("values", "mode"), [(RAMP, "I;16"), (np.dstack([RAMP, RAMP.T, 4095 - RAMP]), "RGB;16")])  # fmt: skip
+def test_12_bits_in_16_become_the_same_picture_in_8(
+    values: np.ndarray, mode: str, suffix: str
+) -> None:
+    values = np.where(values == 4080, np.uint16(4095), values)
     encoded = encode_16(values, suffix)
-    decoded = decode(encoded, bits=12)
-    assert np.array_equal(decoded.pixels, np.dstack([GREY] * 3))
-    assert decoded.largest == values.max()
-    with pytest.raises(ImageError, match=r"a value above 2047 \(prepare.bits\)"):
-        decode(encoded, bits=11)
-    with pytest.raises(ImageError, match="RGB;16, of which prepare.bits must be 16"):
-        decode(encode_16(RGB.astype(np.uint16)), bits=12)
-    assert decode(encode_16(RGB.astype(np.uint16) * 16)).largest == int(RGB.max()) // 16 * 256 + 255
-    assert decode(encode(GREY, "PNG"), bits=12).largest is None
+    assert range_of(encoded) == (0, 4095)
+    decoded = decode(encoded, 16, black_white=(0, 4095))
+    assert decoded.mode == mode
+    assert not decoded.notes
+    steps = np.dstack([values // 16] * (5 - values.ndim))[..., :3]
+    assert np.array_equal(decoded.pixels, steps)
+    clipped = decode(encoded, 16, black_white=(0, 2047))
+    assert clipped.notes == (CLIPPED,)
+    doubled = np.dstack([values] * (5 - values.ndim))[..., :3].astype(int) * 256 // 2047
+    assert np.array_equal(clipped.pixels, np.minimum(doubled, 255))
+    assert range_of(encoded, encode(GREY, "PNG")) == (0, 4095)
+    assert range_of(encode(GREY, "PNG"), encode(RGB, "JPEG")) is None
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(3, 8), (255, 8), (256, 9), (4095, 12), (4096, 13), (65535, 16)])  # fmt: skip
+def test_white_is_the_largest_number_of_the_bits_that_train_uses(largest: int, bits: int) -> None:
+    values = np.zeros((9, 9), np.uint16)
+    values[4, 4] = largest
+    assert range_of(encode_16(values)) == (0, 2**bits - 1)
+
+
+def test_of_all_16_bits_the_highest_8_are_kept_with_a_range_and_without() -> None:
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    for black_white in (None, (0.0, 65535.0)):
+        pixels = decode(encode_16(every), 256, black_white=black_white).pixels
+        assert np.array_equal(pixels[..., 0], every >> 8)
+
+
+def png_of_grey_and_opacity(values: np.ndarray) -> bytes:
+    """In 16 bits, which neither library writes."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour"])
+@pytest.mark.parametrize("opacity", [65535, 32768])
+def test_of_16_bits_with_opacity_the_colour_is_scaled_and_laid_on_black(
+    kind: str, opacity: int
+) -> None:
+    full = np.full((16, 16), opacity, np.uint16)
+    if kind == "grey":
+        encoded = png_of_grey_and_opacity(np.dstack([RAMP + 15, full]))
+    else:
+        encoded = bytes(cv2.imencode(".png", np.dstack([RAMP, RAMP, RAMP + 15, full]))[1])
+    assert range_of(encoded) == (0, 4095)
+    red = decode(encoded, 16, black_white=(0, 4095)).pixels[..., 0]
+    assert np.abs(red - (RAMP // 16) * (opacity / 65535)).max() <= (0 if opacity == 65535 else 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_16_bit_colour_is_turned_upright(orientation: int, suffix: str) -> None:
+    """As the same picture in 8 bits is."""
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    tiff = {0x0112: orientation}
+    if suffix == ".png":
+        raw = encode_16(RGB[:12].astype(np.uint16) * 257)
+        tag = encode(RGB, "PNG", exif=exif)
+        start = tag.index(b"eXIf") - 4
+        encoded = (
+            raw[:33] + tag[start : start + 12 + int.from_bytes(tag[start : start + 4])] + raw[33:]
+        )
+        expected = encode(RGB[:12], "PNG", exif=exif)
+    else:
+        encoded = tiff_of(RGB[:12].astype(np.uint16) * 257, orientation)
+        expected = encode(RGB[:12], "TIFF", tiffinfo=tiff)
+    assert np.array_equal(decode(encoded).pixels, decode(expected).pixels)
+
+
+def tiff_of(values: np.ndarray, orientation: int = 1) -> bytes:
+    """RGB of 16 bits, or grey of 32, as they are in memory."""
+    height, width, samples = (*values.shape, 1)[:3]
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    bits = 8 * values.dtype.itemsize
+    tags = {
+        256: width, 257: height, 258: bits, 259: 1, 262: 2 if samples == 3 else 1, 273: 8,
+        274: orientation, 277: samples, 278: height, 279: values.nbytes, 339: kind,
+    }  # fmt: skip
+    behind = 8 + values.nbytes
+    fields = b""
+    for tag, value in tags.items():
+        many = samples if tag in (258, 339) else 1
+        place = behind + (6 if tag == 339 else 0)
+        packed = struct.pack("<L", value if many == 1 else place)
+        if tag in (256, 257, 273, 279):
+            fields += struct.pack("<2H2L", tag, 4, 1, value)
+        else:
+            fields += struct.pack("<2HL", tag, 3, many) + packed
+    extra = struct.pack("<6H", *[bits] * 3, *[kind] * 3)
+    start = struct.pack("<2sHL", b"II", 42, behind + len(extra))
+    return start + values.tobytes() + extra + struct.pack("<H", len(tags)) + fields + bytes(4)
+
+
+FLOATS = RAMP.astype(np.float32) / 100 - 10
+
+
+@pytest.mark.parametrize(
+    "values", [FLOATS, RAMP.astype(np.int32) - 1000, RAMP.astype(np.uint32) * 2**19 + 2**31]
+)
+def test_32_bits_are_scaled_from_the_smallest_to_the_largest_value(values: np.ndarray) -> None:
+    encoded = tiff_of(values)
+    black_white = range_of(encoded)
+    assert black_white == (values.min(), values.max())
+    decoded = decode(encoded, 16, black_white=black_white)
+    assert decoded.mode == ("F" if values.dtype.kind == "f" else "I")
+    assert np.array_equal(decoded.pixels, np.dstack([np.arange(256).reshape(16, 16)] * 3))
+    assert reason_of(encoded) == (
+        f"values of type {values.dtype}, and no training image says their range"
+    )
+
+
+def test_a_broken_pixel_does_not_turn_the_others_black() -> None:
+    values = np.tile(FLOATS, (8, 8))
+    values[3, 5] = 1e20
+    black_white = range_of(*[tiff_of(values)] * 9)
+    assert black_white
+    assert (FLOATS.min(), FLOATS.max()) == pytest.approx(black_white, abs=1)
+    decoded = decode(tiff_of(values), 128, black_white=black_white)
+    assert decoded.pixels.std() > 50
+    assert not decoded.notes
+    assert decode(tiff_of(values + 3), 128, black_white=black_white).notes == (CLIPPED,)
+
+
+def test_an_image_of_one_value_but_for_a_few_pixels_keeps_those() -> None:
+    values = np.zeros((100, 100), np.float32)
+    values[50, 50] = 7
+    assert range_of(tiff_of(values)) == (0, 7)
+    assert range_of(tiff_of(values * 0)) == (0, 0)
+    assert not decode(tiff_of(values * 0), 100, black_white=(0, 0)).pixels.any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_no_number_is_the_files_fault(value: float) -> None:
+    values = FLOATS.copy()
+    values[2, 2] = value
+    with pytest.raises(ImageError, match="no numbers"):
+        decode(tiff_of(values), black_white=(0, 1))
+    with pytest.raises(ImageError, match="no numbers"):
+        range_of(tiff_of(values))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_of_several_frames_or_pages_the_first_is_taken_and_that_is_said(kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    frames = [each.quantize(64) for each in RGB_FRAMES] if kind == "GIF" else RGB_FRAMES
+    encoded = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    decoded = decode(encoded)
+    assert decoded.notes == (SEVERAL_FRAMES,)
+    assert np.array_equal(decoded.pixels, np.asarray(frames[0].convert("RGB")))
+    alone = decode(encode(frames[0], kind, **options))
+    assert not alone.notes
+    assert np.array_equal(alone.pixels, decoded.pixels)

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image as Pillow
 from project import COMPETITIONS, needs
 
+from pipeline.core.competition import Decoding
 from pipeline.prepare import duplicates
-from pipeline.prepare.decode import decode_image
+from pipeline.prepare.decode import decode
 from pipeline.prepare.duplicates import find_duplicates, fingerprint
 
 GENERATOR = np.random.default_rng(3)
@@ -116,9 +117,16 @@ def test_a_sketch_never_differs_by_more_than_the_pixels() -> None:
 def test_real_cells_are_distinguished_and_recognised_when_saved_again() -> None:
     with zipfile.ZipFile(COMPETITIONS / "malaria" / "train_data.zip") as archive:
         files = [archive.read(name) for name in sorted(archive.namelist())[:400]]
-    images = [decode_image(file, 64, "stretch", 4096, None).pixels for file in files]
+    images = [
+        decode(file, Decoding(size_px=64, fit="stretch", black_white=None), 4096).pixels
+        for file in files
+    ]
     for file in files[:40]:
         again = io.BytesIO()
         Pillow.open(io.BytesIO(file)).save(again, "JPEG", quality=75)
-        images.append(decode_image(again.getvalue(), 64, "stretch", 4096, None).pixels)
+        images.append(
+            decode(
+                again.getvalue(), Decoding(size_px=64, fit="stretch", black_white=None), 4096
+            ).pixels
+        )
     assert firsts_of([np.stack(images)], 2.5) == [*range(400), *range(40)]

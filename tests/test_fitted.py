@@ -28,7 +28,7 @@ from pipeline.ensemble.config import KINDS
 from pipeline.ensemble.saved import describe_fitted, read_fitted
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
-from pipeline.prepare.decode import decode_image
+from pipeline.prepare.decode import decode
 from pipeline.scoring.card import Fitted, FittedMean, read_card
 from pipeline.scoring.metrics import METRICS
 from pipeline.split.folds import make_folds
@@ -112,7 +112,10 @@ def make_trained(classes: list[str], each: bool) -> None:
     write_table(paths.RAW / "sample_submission.csv", sample)
     files = {f"{name}.png": png(row) for row, name in enumerate(TEST_IDS)}
     pack(paths.RAW / "test.zip", files)
-    decoded = [decode_image(file, SIZE_PX, "stretch", 4096, None).pixels for file in files.values()]
+    decoded = [
+        decode(file, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None), 4096).pixels
+        for file in files.values()
+    ]
     pixels = np.stack(decoded)
     np.save(paths.TRAIN_IMAGES, np.resize(pixels, (120, *pixels.shape[1:])))
     np.save(paths.TEST_IMAGES, pixels)
@@ -138,7 +141,7 @@ def save_network(
     network = build_model(config.network, one_of(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
     file, decoding = (
         folder / "weights.safetensors",
-        Decoding(size_px=SIZE_PX, fit="stretch", bits=None),
+        Decoding(size_px=SIZE_PX, fit="stretch", black_white=None),
     )
     description = describe(config, one_of(classes, True), decoding, 1)
     save_model(file, network, description)

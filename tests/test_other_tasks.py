@@ -48,7 +48,7 @@ from pipeline.train.models import load_model
 
 SIZE_PX = 16
 ROWS, TESTS = 120, 40
-DECODING = Decoding(size_px=SIZE_PX, fit="stretch", bits=None)
+DECODING = Decoding(size_px=SIZE_PX, fit="stretch", black_white=None)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from pipeline.predict.images import (
     name_images,
     open_images,
 )
-from pipeline.prepare.decode import decode_image
+from pipeline.prepare.decode import decode
 from pipeline.raw.archive import MOST_MEMBER_BYTES
 from pipeline.scoring.card import read_card
 from pipeline.train.device import choose_compute
@@ -50,7 +50,7 @@ from pipeline.train.models import build_model, describe, load_model, save_model
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS
-DECODING = Decoding(size_px=SIZE_PX, fit="stretch", bits=None)
+DECODING = Decoding(size_px=SIZE_PX, fit="stretch", black_white=None)
 PAIR = {"a.png": png(1), "b.png": png(2)}
 
 
@@ -134,8 +134,8 @@ def test_the_images_of_a_folder_are_found_at_any_depth(tmp_path: Path) -> None:
     ("source", "error", "message"),
     [
         ("gone", ImageError, "gone: expected a folder of images or a zip, found no such file or"),
-        ("empty", ImageError, "empty: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp), found nothing at all. Name a folder, a zip, or NAME.zip/FOLDER"),
-        ("texts", ImageError, "texts: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp), found 1 other files (first: a.txt). Name"),
+        ("empty", ImageError, "empty: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp .gif .npy .dcm .dicom), found nothing at all. Name a folder, a zip, or NAME.zip/FOLDER"),
+        ("texts", ImageError, "texts: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp .gif .npy .dcm .dicom), found 1 other files (first: a.txt). Name"),
         ("good.zip/other", ImageError, "good.zip/other: expected images ("),
         ("texts/a.txt", ArchiveError, "texts/a.txt: expected a zip, found 1 bytes that begin with b'x'"),
         ("cut.zip", ArchiveError, "cut.zip: expected a whole zip, found one cut short or damaged"),
@@ -161,13 +161,16 @@ def test_a_source_without_images_is_refused(
 def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None:
     files = {f"{number:03}.png": png(number, (8 + number % 9, 20)) for number in range(50)}
     for fit in ("stretch", "pad"):
-        decoding = Decoding.model_validate({"size_px": 16, "fit": fit, "bits": None})
+        decoding = Decoding.model_validate({"size_px": 16, "fit": fit, "black_white": None})
         images = ImageFolder(fill(tmp_path / fit, files))
         ids = name_images(images.members, False)
         batches = list(decode_batches(images, images.members, ids, decoding, 4096, 7))
         assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
         assert [name for batch in batches for name in batch.image_ids] == ids
-        expected = [decode_image(content, 16, fit, 4096, None).pixels for content in files.values()]
+        expected = [
+            decode(content, Decoding(size_px=16, fit=fit, black_white=None), 4096).pixels
+            for content in files.values()
+        ]
         assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), expected)
 
 
@@ -180,7 +183,7 @@ def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) 
             return super().read(member)
 
     images = Counted(fill(tmp_path / "many", {f"{n}.png": png(n, (8, 8)) for n in range(60)}))
-    decoding = Decoding(size_px=8, fit="stretch", bits=None)
+    decoding = Decoding(size_px=8, fit="stretch", black_white=None)
     batches = decode_batches(images, images.members, images.members, decoding, 4096, 5)
     for taken in range(1, 6):
         next(batches)
@@ -197,7 +200,10 @@ def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) ->
     files = {f"cell_{number:04}.png": png(number) for number in range(count)}
     predict.run(config, fill(Path("new"), files), Path("out.csv"))
     pixels = np.stack(
-        [decode_image(c, SIZE_PX, "stretch", 4096, None).pixels for c in files.values()]
+        [
+            decode(c, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None), 4096).pixels
+            for c in files.values()
+        ]
     )
     members = []
     for model in ("one", "two"):
@@ -316,7 +322,7 @@ def test_a_broken_image_has_no_row_and_is_named_with_its_reason(
         predict.run(config, some, Path("out.csv"))
     assert str(caught.value) == (
         "some: 4 of 10 images cannot be read (first: 2a.png: zero bytes, big.bmp: no image "
-        "(expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP), x/cut.png: PNG cut short: no end "
+        "(expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP), x/cut.png: PNG cut short: no end "
         "marker): they have no row in out.csv, and are listed in out.broken.csv with the reasons. "
         "Get them from their source again, or leave them out"
     )
@@ -517,7 +523,7 @@ def no_hashes(_: Config) -> None:
         (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (another_last(task=one_of(["1", "0"])), "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
-        (another_last(decoding=Decoding(size_px=24, fit="pad", bits=None)), "models: expected networks of the same images, found size_px=24 fit='stretch' bits=None and size_px=24 fit='pad' bits=None. Run: dvc repro"),
+        (another_last(decoding=Decoding(size_px=24, fit="pad", black_white=None)), "models: expected networks of the same images, found size_px=24 fit='stretch' black_white=None and size_px=24 fit='pad' black_white=None. Run: dvc repro"),
     ],
 )  # fmt: skip
 def test_other_networks_than_the_submissions_are_refused(

@@ -15,8 +15,8 @@ from project import prepare_config
 from tasks import one_of
 
 from pipeline.core import paths
-from pipeline.core.audit import Audit, Cluster, DuplicateCounts, SizeRange, SplitAudit
-from pipeline.core.competition import read_competition
+from pipeline.core.audit import Audit, Cluster, DuplicateCounts, FoundRange, SizeRange, SplitAudit
+from pipeline.core.competition import Decoding, read_competition, read_decoding
 from pipeline.core.errors import (
     ArchiveError,
     DiskError,
@@ -29,7 +29,8 @@ from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare import store
 from pipeline.prepare.config import PrepareConfig
-from pipeline.prepare.decode import decode_image
+from pipeline.prepare.decode import CLIPPED, decode
+from pipeline.prepare.opened import SEVERAL_FRAMES
 from pipeline.prepare.stage import run
 
 SIZE_PX = 16
@@ -40,9 +41,9 @@ def make_config(**changes: Any) -> PrepareConfig:
     return prepare_config(**({"size_px": SIZE_PX, "max_side_px": 100} | changes))
 
 
-def encode(pixels: np.ndarray, file_format: str = "PNG") -> bytes:
+def encode(pixels: np.ndarray, file_format: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    Pillow.fromarray(pixels).save(file, file_format)
+    Pillow.fromarray(pixels).save(file, file_format, **options)
     return file.getvalue()
 
 
@@ -102,7 +103,7 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 BAD = {
     "zero bytes": b"",
-    "no image (expected one of BMP, GIF, JPEG, PNG, TIFF, WEBP)": b"not an image",
+    "no image (expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP)": b"not an image",
     "JPEG cut short: no end marker": encode(draw(), "JPEG")[:-100],
     "PNG cut short: no end marker": encode(draw())[:-100],
     "a side above 100 px (prepare.max_side_px)": encode(draw(101, 5)),
@@ -127,7 +128,10 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
         assert array.dtype == np.uint8
         for image_id, pixels in zip(rows["image_id"], array, strict=True):
             assert np.array_equal(
-                pixels, decode_image(files[image_id], SIZE_PX, fit, 100, None).pixels
+                pixels,
+                decode(
+                    files[image_id], Decoding(size_px=SIZE_PX, fit=fit, black_white=None), 100
+                ).pixels,
             )
 
 
@@ -196,7 +200,10 @@ def test_excluded_images_leave_no_gap_and_are_listed(capfd: pytest.CaptureFixtur
     array = np.load(paths.TRAIN_IMAGES)
     for pixels, encoded in zip(array, good.values(), strict=True):
         assert encoded is not None
-        assert np.array_equal(pixels, decode_image(encoded, SIZE_PX, "stretch", 100, None).pixels)
+        assert np.array_equal(
+            pixels,
+            decode(encoded, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None), 100).pixels,
+        )
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     excluded = [(f"b{n}", reason) for n, reason in enumerate(BAD)]
     assert [(image.image_id, image.reason) for image in read_audit().excluded] == excluded
@@ -350,6 +357,7 @@ def test_the_audit_counts_what_is_there() -> None:
         width=SizeRange(min=30, median=30, max=50),
         height=SizeRange(min=20, median=20, max=40),
         modes={"L": 1, "RGB": 8},
+        notes={},
         other_files=["train/readme.txt"],
     )
     assert (audit.test.rows, audit.test.classes, audit.test.groups) == (3, {}, 0)
@@ -361,34 +369,90 @@ def test_the_audit_counts_what_is_there() -> None:
     )  # fmt: skip
 
 
+def npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
 def encode_16(pixels: np.ndarray) -> bytes:
     return encode(pixels.astype(np.uint16))
 
 
-def test_12_bit_images_in_16_bits_stop_until_the_parameters_say_so() -> None:
-    greys = {name: draw()[..., 0].astype(np.uint16) * 16 for name in ("a0", "a1", "a2", "t0")}
+def test_12_bit_images_in_16_bits_are_scaled_by_what_train_uses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    greys = {name: draw()[..., 0].astype(np.uint16) * 16 for name in ("a0", "a1", "a2", "t0", "t1")}
     greys["a1"][0, 0] = 4095
+    greys["t1"][0, 0] = 4096
     encoded = {name: encode_16(grey) for name, grey in greys.items()}
-    write_raw({name: encoded[name] for name in ("a0", "a1", "a2")}, {"t0": encoded["t0"]})
-    assert message_of(make_config()) == (
-        "data/raw/train.zip: expected 16-bit images whose white is 65535, found no value above 4095 "
-        "in train (in train/a1.png): they would be nearly black. Set prepare.bits in params.yaml to "
-        "the bits that are used (12, it seems), or to 16 if these images are as dark as that"
+    train = {name: encoded[name] for name in ("a0", "a1", "a2")}
+    write_raw(train, {name: encoded[name] for name in ("t0", "t1")})
+    run(make_config(size_px=20), "accuracy")
+    expected = decode(
+        encode((greys["a0"] // 16).astype(np.uint8)),
+        Decoding(size_px=20, fit="stretch", black_white=None),
+        100,
     )
-    run(make_config(bits=12, size_px=20), "accuracy")
-    stored = np.load(paths.TRAIN_IMAGES)
-    expected = decode_image(encode((greys["a0"] // 16).astype(np.uint8)), 20, "stretch", 100, None)
-    assert np.array_equal(stored[0], expected.pixels)
-    assert not read_audit().duplicates.clusters
+    assert np.array_equal(np.load(paths.TRAIN_IMAGES)[0], expected.pixels)
+    assert read_decoding(paths.DECODING).black_white == (0, 4095)
+    audit = read_audit()
+    assert not audit.duplicates.clusters
+    assert (audit.train.notes, audit.test.notes) == ({}, {CLIPPED: 1})
+    said = capsys.readouterr().err
+    sentence = (
+        "the largest value of 3 training images with more than 8 bits is 4095: 12 bits are used, "
+        "white is 4095"
+    )
+    assert audit.found_range == FoundRange(black=0, white=4095, images=3, sentence=sentence)
+    assert sentence in said
+    assert "test: 1 of 2 images: values beyond the range of train, clipped" in said
+
     run(make_config(bits=16), "accuracy")
     assert np.load(paths.TRAIN_IMAGES).max() < 16
+    assert read_decoding(paths.DECODING).black_white == (0, 65535)
+    assert read_audit().found_range is None
 
 
-def test_images_of_all_16_bits_need_no_parameter() -> None:
+def test_images_of_8_bits_have_no_range_and_those_of_all_16_need_no_parameter() -> None:
+    write_raw(clean_train(), clean_test())
+    run(make_config(), "accuracy")
+    assert read_decoding(paths.DECODING).black_white is None
+    assert read_audit().found_range is None
     train = {f"a{number}": encode_16(draw()[..., 0].astype(np.uint16) * 257) for number in range(4)}
     write_raw(dict(train), clean_test())
     run(make_config(), "accuracy")
     assert np.load(paths.TRAIN_IMAGES).max() > 200
+
+
+def test_a_folder_of_everything_is_one_store_in_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Arrays, 16-bit and 8-bit pictures, several pages, and one of no use that is left out."""
+    grey = draw()[..., 0].astype(np.int64) * 16
+    broken = grey.astype(np.float32)
+    broken[3, 3] = np.nan
+    train = {
+        "a0": npy(grey), "a1": encode_16(grey), "a2": encode(draw()), "a3": npy(broken),
+        "a4": npy(np.stack([grey + channel for channel in range(6)])),
+        "a5": encode(draw(), "TIFF", save_all=True, append_images=[Pillow.fromarray(draw())]),
+    }  # fmt: skip
+    write_raw(dict(train), {"t0": npy(grey)})
+    stores = []
+    for threads in (1, 4):
+        monkeypatch.setattr("pipeline.prepare.store.cores", lambda count=threads: count)
+        run(make_config(unreadable="exclude", max_side_px=200), "accuracy")
+        stores.append([path.read_bytes() for path in sorted(paths.STORE.iterdir())])
+    assert stores[0] == stores[1]
+    audit = read_audit()
+    assert [(image.image_id, image.reason) for image in audit.excluded] == [
+        ("a3", "values that are no numbers (NaN, or infinite)")
+    ]
+    assert audit.train.notes == {"6 channels, laid one below the other": 1, SEVERAL_FRAMES: 1}
+    assert audit.train.modes == {"I;16": 1, "RGB": 2, "int64 1": 1, "int64 6": 1}
+    images = np.load(paths.TRAIN_IMAGES)
+    assert np.array_equal(images[0], images[1])
+    assert np.array_equal(images[0], np.load(paths.TEST_IMAGES)[0])
 
 
 @pytest.mark.parametrize(

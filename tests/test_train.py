@@ -86,7 +86,9 @@ def config_of(**changes: Any) -> ModelConfig:
 
 
 def described(config: ModelConfig, classes: list[str]) -> Description:
-    return describe(config, one_of(classes), Decoding(size_px=32, fit="stretch", bits=None), 1)
+    return describe(
+        config, one_of(classes), Decoding(size_px=32, fit="stretch", black_white=None), 1
+    )
 
 
 def drawn_cells(rows: int = 100, size: int = 16) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,8 @@ class SizeRange(Record):
 class SplitAudit(Record):
     """The images of train or test that are stored; in test there are no classes and groups.
 
-    modes: by Pillow's names. other_files: what the archive holds beside images.
+    modes: as each reader names them (prepare/opened.py). notes: what was done to how many images,
+    such as that only the first page is read. other_files: what the archive holds beside images.
     """
 
     rows: Count
@@ -34,7 +35,17 @@ class SplitAudit(Record):
     width: SizeRange
     height: SizeRange
     modes: dict[str, Count]
+    notes: dict[str, Count]
     other_files: list[str]
+
+
+class FoundRange(Record):
+    """Black and white as found in the training images with more than 8 bits. images: of them."""
+
+    black: float
+    white: float
+    images: Count
+    sentence: str
 
 
 class Unreadable(Record):
@@ -156,6 +167,7 @@ class Leaks(Record):
 class Audit(Record):
     train: SplitAudit
     test: SplitAudit
+    found_range: FoundRange | None
     excluded: list[Unreadable]
     corrections: Corrections
     conflicts: Conflicts

@@ -22,12 +22,14 @@ class Decoding(Record):
     """How an image becomes a row of the store's arrays. A network must see new images made so, too:
     its weights file says the same, whatever stands in params.yaml by then.
 
-    The fields are those of section `prepare`. Its max_side_px is a limit, and changes no pixel.
+    size_px, fit: of section `prepare`. Its max_side_px is a limit, and changes no pixel.
+    black_white: the values that become 0 and 255 in images of more than 8 bits, as found in the
+    training images (prepare/levels.py); null where these have 8 bits.
     """
 
     size_px: int
     fit: Literal["stretch", "pad"]
-    bits: int | None
+    black_white: tuple[float, float] | None
 
 
 def read_decoding(path: Path) -> Decoding:

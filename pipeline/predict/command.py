@@ -32,6 +32,7 @@ from pipeline.predict.images import (
     name_images,
     open_images,
 )
+from pipeline.prepare.decode import ignore_oddities
 from pipeline.raw.archive import ImageArchive
 from pipeline.scoring.card import Card, read_card
 from pipeline.train.device import deterministic
@@ -196,8 +197,7 @@ def score(
     broken: list[BrokenImage] = []
     by_batch = [np.empty((len(ensemble.networks), 0, len(ensemble.task.outputs)))]
     with warnings.catch_warnings():
-        # Pillow warns of oddities in files that it reads all the same, or refuses right after.
-        warnings.filterwarnings("ignore", module="PIL")
+        ignore_oddities()
         decoding = ensemble.decoding
         batches = decode_batches(images, members, image_ids, decoding, max_side_px, BATCH)
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):

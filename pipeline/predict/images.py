@@ -18,7 +18,7 @@ from pipeline.core.errors import ArchiveError, ImageError, examples
 from pipeline.core.machine import cores
 from pipeline.core.shapes import Images
 from pipeline.core.tables import first_repeated
-from pipeline.prepare.decode import Decoded, decode_image
+from pipeline.prepare.decode import Decoded, decode
 from pipeline.prepare.store import MOST_THREADS
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, ImageArchive, file_name
 from pipeline.raw.roles import is_zip
@@ -125,20 +125,19 @@ def decode_batches(
     decoded does not stop the others: it is in its batch's `broken`.
     """
 
-    def decode(member: str) -> Decoded | BrokenImage:
+    def read(member: str) -> Decoded | BrokenImage:
         try:
-            encoded = images.read(member)
-            return decode_image(encoded, decoding.size_px, decoding.fit, max_side_px, decoding.bits)
+            return decode(images.read(member), decoding, max_side_px)
         except (ImageError, ArchiveError) as error:
             return BrokenImage(member, str(error))
 
     threads = min(MOST_THREADS, cores())
     with ThreadPoolExecutor(threads) as pool:
         try:
-            ahead = pool.map(decode, members[:size])
+            ahead = pool.map(read, members[:size])
             for start in range(0, len(members), size):
                 decoded = list(ahead)
-                ahead = pool.map(decode, members[start + size : start + 2 * size])
+                ahead = pool.map(read, members[start + size : start + 2 * size])
                 yield _gather(image_ids[start : start + size], decoded, decoding.size_px)
         finally:
             pool.shutdown(cancel_futures=True)

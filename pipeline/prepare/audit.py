@@ -31,8 +31,12 @@ _NEVER_EXPLOITED = (
 )
 
 
-def describe_split(images: pd.DataFrame, other_files: list[str], task: Task | None) -> SplitAudit:
-    """Counts and sizes. images: tables.IMAGE_COLUMNS of what is stored. task: None for test."""
+def describe_split(
+    images: pd.DataFrame, notes: dict[str, list[str]], other_files: list[str], task: Task | None
+) -> SplitAudit:
+    """Counts and sizes. images: tables.IMAGE_COLUMNS of what is stored. notes: the image_ids of
+    each (Stored.notes). task: None for test.
+    """
     return SplitAudit(
         rows=len(images),
         classes=task.count(task.encode(paths.TRAIN_TABLE, images["label"])) if task else {},
@@ -40,6 +44,7 @@ def describe_split(images: pd.DataFrame, other_files: list[str], task: Task | No
         width=_range(images["width"]),
         height=_range(images["height"]),
         modes=_count(images["mode"]),
+        notes={note: int(images["image_id"].isin(ids).sum()) for note, ids in notes.items()},
         other_files=other_files,
     )
 

@@ -8,9 +8,6 @@ from pydantic import AfterValidator, Field, field_validator
 
 from pipeline.core.section import Section
 
-LEAST_BITS = 9
-"""Of a 16-bit channel: 8 would be an 8-bit image."""
-
 FileOrAuto = Annotated[str, Field(min_length=1)]
 """A file's name in data/raw, or the word `auto`: pipeline/raw/roles.py states the rule."""
 
@@ -117,9 +114,9 @@ class PrepareConfig(Section):
     """`stretch` fills the square; `pad` keeps the aspect, centred on black."""
     max_side_px: Annotated[int, Field(ge=16)]
     """An image with a longer side counts as unreadable."""
-    bits: Annotated[int, Field(ge=LEAST_BITS, le=16)] | None
-    """How many bits of a 16-bit channel are used: 2^bits − 1 is white, and a colour image must use
-    all 16. null is 16, but stops where no training image has a value in the upper half."""
+    bits: Annotated[int, Field(ge=9, le=16)] | None = None
+    """Of images with more than 8 bits: 0 is black and 2^bits − 1 is white. null finds the range in
+    the training images, and says it (pipeline/prepare/levels.py)."""
     unreadable: Literal["stop", "exclude"]
     """What to do with an unreadable or missing training image; in test it always stops."""
     unlabelled: Literal["stop", "leave_out"]

@@ -1,5 +1,6 @@
 """What a picture is made of: one file, a file for each channel, or the numbers of a table."""
 
+import hashlib
 import math
 import re
 from abc import ABC, abstractmethod
@@ -10,8 +11,18 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import CompetitionError, examples
 from pipeline.core.progress import say
+from pipeline.prepare.decode import (
+    Decoded,
+    decode,
+    decode_array,
+    decode_channels,
+    sample,
+    sample_array,
+)
+from pipeline.prepare.levels import Sample
 from pipeline.prepare.matching import stem, without_suffix
 from pipeline.raw.files import ImageFiles
 
@@ -35,8 +46,14 @@ class Picture(ABC):
         return without_suffix(self.file.removeprefix(above).strip("/"))
 
     @abstractmethod
-    def read(self, images: ImageFiles) -> list[bytes]:
-        """The bytes of its files, whole."""
+    def decode(
+        self, images: ImageFiles, decoding: Decoding, max_side_px: int
+    ) -> tuple[Decoded, str]:
+        """As it is stored, and the SHA-256 of what it is made of. Raises ImageError."""
+
+    @abstractmethod
+    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> Sample | None:
+        """Some of its values, where they have more than 8 bits. Raises ImageError."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +84,17 @@ class FilePicture(Picture):
     def file(self) -> str:
         return self.files[0]
 
-    def read(self, images: ImageFiles) -> list[bytes]:
-        return [images.read(file) for file in self.files]
+    def decode(
+        self, images: ImageFiles, decoding: Decoding, max_side_px: int
+    ) -> tuple[Decoded, str]:
+        encoded = [images.read(file) for file in self.files]
+        digest = hashlib.sha256(b"".join(encoded)).hexdigest()
+        if len(encoded) == 1:
+            return decode(encoded[0], decoding, max_side_px), digest
+        return decode_channels(encoded, decoding, max_side_px), digest
+
+    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> Sample | None:
+        return sample(images.read(self.files[0]), max_side_px, most)
 
 
 @dataclass(frozen=True)
@@ -84,11 +110,21 @@ class PixelPicture(Picture):
     def file(self) -> str:
         return self.row
 
-    def read(self, images: ImageFiles) -> list[bytes]:  # noqa: ARG002
-        return [self.array.tobytes()]
+    def decode(
+        self,
+        images: ImageFiles,
+        decoding: Decoding,
+        max_side_px: int,  # noqa: ARG002
+    ) -> tuple[Decoded, str]:
+        array = self._array
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
+        return decode_array(array, decoding, max_side_px), digest
+
+    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> Sample | None:  # noqa: ARG002
+        return sample_array(self._array, max_side_px, most)
 
     @property
-    def array(self) -> ndarray:
+    def _array(self) -> ndarray:
         return np.stack([one.reshape(self.shape) for one in self.channels], axis=-1).squeeze()
 
 

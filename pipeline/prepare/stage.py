@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
-from pipeline.core.audit import Audit
+from pipeline.core.audit import Audit, FoundRange
 from pipeline.core.competition import Decoding
 from pipeline.core.errors import TableError
 from pipeline.core.files import new_folder
@@ -20,13 +20,13 @@ from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.conflicts import apply_rule, describe_conflicts, find_conflicts
 from pipeline.prepare.corrections import correct_labels
 from pipeline.prepare.duplicates import find_duplicates
-from pipeline.prepare.layout import understand
+from pipeline.prepare.layout import Split, understand
 from pipeline.prepare.leaks import find_leaks
 from pipeline.prepare.store import (
-    check_range,
     check_readable,
     describe_unreadable,
     keep_rows,
+    range_of_images,
     store_images,
 )
 from pipeline.scoring.metrics import metric_for, metric_named
@@ -38,7 +38,7 @@ def run(config: PrepareConfig, metric_name: str) -> None:
 
     metric_name: ensemble.metric, compared with the sample submission before anything is trained.
     Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
-    be read or that use little of their range (store.py), TableError on corrections that do not fit,
+    be read, TableError on corrections that do not fit,
     CompetitionError on conflicting labels with `conflicts: stop`, and what understand and
     store_images raise. Then data/store stays as it was.
     """
@@ -58,9 +58,9 @@ def run(config: PrepareConfig, metric_name: str) -> None:
             layout, Path(config.corrections) if config.corrections else None
         )
 
-        stored = store_images(layout.train, train_array, config, "train images")
-        stored_test = store_images(layout.test, test_array, config, "test images")
-        check_range(layout.train, stored, config)
+        decoding, found_range = _decide_decoding(layout.train, config)
+        stored = store_images(layout.train, train_array, decoding, config, "train images")
+        stored_test = store_images(layout.test, test_array, decoding, config, "test images")
         check_readable(layout, stored, stored_test, config)
 
         images = pd.concat([stored.table, stored_test.table], ignore_index=True)
@@ -87,13 +87,13 @@ def run(config: PrepareConfig, metric_name: str) -> None:
         write_table(store / paths.TRAIN_TABLE.name, train)
         write_table(store / paths.TEST_TABLE.name, test)
         write_record(store / paths.COMPETITION.name, layout.competition)
-        decoding = Decoding(size_px=config.size_px, fit=config.fit, bits=config.bits)
         write_record(store / paths.DECODING.name, decoding)
 
         clusters = find_clusters(train, test)
         audit = Audit(
-            train=describe_split(train, layout.train.ignored, task),
-            test=describe_split(test, layout.test.ignored, None),
+            train=describe_split(train, stored.notes, layout.train.ignored, task),
+            test=describe_split(test, stored_test.notes, layout.test.ignored, None),
+            found_range=found_range,
             excluded=stored.unreadable,
             corrections=corrections,
             conflicts=describe_conflicts(conflicts, config.conflicts, clusters),
@@ -111,6 +111,16 @@ def run(config: PrepareConfig, metric_name: str) -> None:
     if stored.unreadable:
         say(f"left out of train: {describe_unreadable(stored)}")
     _tell(audit, task)
+
+
+def _decide_decoding(train: Split, config: PrepareConfig) -> tuple[Decoding, FoundRange | None]:
+    """The range of more than 8 bits is the parameters', or is found in the training images."""
+    found, black_white = None, None
+    if config.bits:
+        black_white = 0.0, 2.0**config.bits - 1
+    elif found := range_of_images(train, config, "range of train images"):
+        black_white = found.black, found.white
+    return Decoding(size_px=config.size_px, fit=config.fit, black_white=black_white), found
 
 
 def _check_written(
@@ -132,6 +142,11 @@ def _check_written(
 
 
 def _tell(audit: Audit, task: Task) -> None:
+    if audit.found_range:
+        say(audit.found_range.sentence)
+    for name, split in (("train", audit.train), ("test", audit.test)):
+        for note, images in split.notes.items():
+            say(f"{name}: {images} of {split.rows} images: {note}")
     if not isinstance(task, OneOf):
         what = "numbers" if isinstance(task, Number) else "labels, any of which may hold"
         say(f"{len(task.outputs)} {what}: {', '.join(task.outputs[:10])}")

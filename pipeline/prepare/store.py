@@ -6,9 +6,8 @@ with their number, and the header is written again at the end, when their number
 memory map would do the same until the disk is full, and then kill the process.
 """
 
-import hashlib
 import warnings
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,21 +21,26 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from pipeline.core.arrays import read_array
-from pipeline.core.audit import Unreadable
+from pipeline.core.audit import FoundRange, Unreadable
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import ImageError, examples
 from pipeline.core.machine import cores
 from pipeline.core.progress import track
-from pipeline.prepare.config import LEAST_BITS, PrepareConfig
-from pipeline.prepare.decode import Decoded, decode_image
+from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.decode import Decoded, ignore_oddities
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
+from pipeline.prepare.levels import Sample, find_range
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _Row = tuple[dict[str, str | int], Decoded, Fingerprint]
 
-_HALF_RANGE = 2**15
+MOST_SAMPLES = 2**22
+"""Values of all images together, from which the range is found."""
+
+MOST_SAMPLES_EACH = 2**14
 
 MOST_THREADS = 4
 """Decoding, resizing and hashing release the interpreter's lock, the rest does not."""
@@ -47,17 +51,33 @@ class Stored:
     """What was written; rows of table, array and fingerprints are parallel.
 
     table: tables.IMAGE_COLUMNS without `duplicate`. encodings: Decoded.encoding of each image_id.
-    brightest: the largest value in the 16-bit images, and its file; None without such images.
+    notes: the image_ids of each of Decoded.notes.
     """
 
     table: pd.DataFrame
     fingerprints: list[Fingerprint]
     unreadable: list[Unreadable]
     encodings: dict[str, str]
-    brightest: tuple[int, str] | None
+    notes: dict[str, list[str]]
 
 
-def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> Stored:
+def range_of_images(split: Split, config: PrepareConfig, what: str) -> FoundRange | None:
+    """Black and white of a split's images with more than 8 bits; None where all have 8.
+
+    Only those are decoded. One that cannot be read is left to store_images. what: for the progress
+    line. Raises ArchiveError where the archive is damaged.
+    """
+    places = range(len(split.image_ids))
+    most = min(MOST_SAMPLES // max(1, len(places)), MOST_SAMPLES_EACH)
+    with warnings.catch_warnings():
+        ignore_oddities()
+        samples = _in_order(partial(_sample, split, config.max_side_px, max(1, most)), places)
+        return find_range(track(samples, what, len(places)))
+
+
+def store_images(
+    split: Split, path: Path, decoding: Decoding, config: PrepareConfig, what: str
+) -> Stored:
     """Decode a split's images into `path`, an array (rows, size_px, size_px, 3), uint8 RGB.
 
     Rows are in the order of the split's ids, without those that cannot be read: all of these
@@ -68,13 +88,12 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
     records: list[dict[str, str | int]] = []
     fingerprints: list[Fingerprint] = []
     encodings: dict[str, str] = {}
-    brightest: tuple[int, str] | None = None
+    notes: defaultdict[str, list[str]] = defaultdict(list)
     places = range(len(split.image_ids))
     with path.open("wb") as file, warnings.catch_warnings():
-        # Pillow warns of oddities in files that it reads all the same, or refuses right after.
-        warnings.filterwarnings("ignore", module="PIL")
+        ignore_oddities()
         _write_header(file, 0, config.size_px)
-        rows = _in_order(partial(_make_row, split, config), places)
+        rows = _in_order(partial(_make_row, split, decoding, config.max_side_px), places)
         for row in track(rows, what, len(places)):
             if isinstance(row, Unreadable):
                 unreadable.append(row)
@@ -84,11 +103,11 @@ def store_images(split: Split, path: Path, config: PrepareConfig, what: str) -> 
             records.append(record)
             fingerprints.append(print_)
             encodings[str(record["image_id"])] = decoded.encoding
-            if decoded.largest is not None and decoded.largest > (brightest or (-1,))[0]:
-                brightest = decoded.largest, str(record["file"])
+            for note in decoded.notes:
+                notes[note].append(str(record["image_id"]))
         file.seek(0)
         _write_header(file, len(records), config.size_px)
-    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings, brightest)
+    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings, dict(notes))
 
 
 def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
@@ -120,24 +139,6 @@ def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareC
         raise ImageError("\n".join(lines))
 
 
-def check_range(split: Split, stored: Stored, config: PrepareConfig) -> None:
-    """Raise ImageError where 16-bit images use less than half of their range.
-
-    12-bit values in 16-bit files would be nearly black, and so duplicates of each other.
-    """
-    if config.bits is not None or stored.brightest is None:
-        return
-    largest, file = stored.brightest
-    if largest < _HALF_RANGE:
-        used = max(LEAST_BITS, largest.bit_length())
-        raise ImageError(
-            f"{split.place}: expected 16-bit images whose white is 65535, found no value "
-            f"above {largest} in train (in {file}): they would be nearly black. Set prepare.bits "
-            f"in params.yaml to the bits that are used ({used}, it seems), or to 16 if these "
-            "images are as dark as that"
-        )
-
-
 def describe_unreadable(stored: Stored) -> str:
     """How many images have no row, and for each reason how many and the first few ids."""
     ids: dict[str, list[str]] = {}
@@ -148,14 +149,21 @@ def describe_unreadable(stored: Stored) -> str:
     return f"{len(stored.unreadable)} of {images} images cannot be read: {'; '.join(reasons)}"
 
 
-def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreadable:
+def _sample(split: Split, max_side_px: int, most: int, place: int) -> Sample | None:
+    picture = split.pictures[place]
+    try:
+        return picture.sample(split.images, max_side_px, most) if picture else None
+    except ImageError:
+        return None
+
+
+def _make_row(split: Split, decoding: Decoding, max_side_px: int, place: int) -> _Row | Unreadable:
     image_id = split.image_ids[place]
     picture = split.pictures[place]
     if picture is None:
         return Unreadable(image_id=image_id, reason="not in the archive")
-    (encoded,) = picture.read(split.images)
     try:
-        decoded = decode_image(encoded, config.size_px, config.fit, config.max_side_px, config.bits)
+        decoded, sha256 = picture.decode(split.images, decoding, max_side_px)
     except ImageError as error:
         return Unreadable(image_id=image_id, reason=str(error))
     print_ = fingerprint(decoded.pixels)
@@ -168,7 +176,7 @@ def _make_row(split: Split, config: PrepareConfig, place: int) -> _Row | Unreada
         "width": decoded.width,
         "height": decoded.height,
         "mode": decoded.mode,
-        "sha256": hashlib.sha256(encoded).hexdigest(),
+        "sha256": sha256,
         "pixels": print_.pixels,
     }
     return record, decoded, print_
