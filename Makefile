@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help run test train doctor submit scores test-fast lock profiles use format benchmarks clean
+.PHONY: help run test train doctor submit scores test-fast lock profiles new use format benchmarks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ format: .venv/.installed ## Fix format and lint
 
 profiles: .venv/.installed ## List the profiles and their measured results
 	@python -m pipeline profiles
+
+new: .venv/.installed ## Write the params.yaml that fits a competition: make new FROM=folder, a zip or a competition on Kaggle
+	@$(LED) python -m pipeline new $(if $(FROM),"$(FROM)",$(error say where from: make new FROM=folder))
 
 use: .venv/.installed ## Replace params.yaml by a profile: make use PROFILE=malaria-local
 	@python -m pipeline use $(if $(PROFILE),$(PROFILE),$(error say which: make use PROFILE=NAME; make profiles lists them))

@@ -325,6 +325,22 @@ def profiles() -> None:
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def new(
+    source: Annotated[str, typer.Argument(help="A folder, a zip, or a competition on Kaggle.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the submission; by default the source's.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="By default one that suits the sample.")
+    ] = None,
+) -> None:
+    """Write the params.yaml that fits a competition, and prepare and split its images."""
+    from pipeline.commands.new import new as start
+
+    start(source, name, metric)
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def use(profile: Annotated[str, typer.Argument(help="A name that `profiles` lists.")]) -> None:
     """Replace params.yaml by a profile, never over uncommitted changes."""
     from pipeline.commands.profiles import use_profile

@@ -8,6 +8,7 @@ and split, so that the next command trains.
 import re
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,23 @@ from pipeline.commands.recipe import Facts, write_params
 from pipeline.commands.repro import reproduce
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
-from pipeline.core.errors import ConfigError
-from pipeline.core.files import is_there, new_file, write_text
-from pipeline.core.fold_summary import read_fold_summary
+from pipeline.core.competition import Decoding
+from pipeline.core.errors import ConfigError, ImageError
+from pipeline.core.files import new_file, write_text
+from pipeline.core.fold_summary import FoldSummary
 from pipeline.core.machine import cores
 from pipeline.core.progress import say
+from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table
 from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
 from pipeline.prepare.layout import Layout, understand
-from pipeline.prepare.roles import FEWEST_GROUPS, GROUP_WORDS, Roles
+from pipeline.prepare.roles import FEWEST_GROUPS, Roles
 from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
 from pipeline.scoring.metrics import metric_named
-from pipeline.scoring.submission import read_form, require_order
 
 SHEET = Path("reports/sheet.png")
 
@@ -48,6 +50,10 @@ _NEGATIVE = re.compile(
 _PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|user")
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _LOOKED_AT = 60
+_MOST_SIDE_PX = 2**14
+_QUICK = Decoding(size_px=8, fit="stretch", black_white=(0.0, 1.0))
+"""Only the originals' sizes are wanted."""
+
 _SHEET_ROWS, _SHEET_COLUMNS, _SHEET_PX = 8, 8, 64
 
 
@@ -76,7 +82,7 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     reproduce(["download"])
 
     prepare, found = _look_at_tables()
-    text, choices, metric = _decide(name, download, prepare, found, metric, machine)
+    text, choices = _decide(name, download, prepare, found, metric, machine)
     write_text(paths.PARAMS, text)
     _print(found, choices)
     reproduce(["split"])
@@ -128,7 +134,7 @@ def _look_at_tables() -> tuple[dict[str, Any], Found]:
         tables = {n: Table(n, paths.RAW / n, path, "utf-8") for n, path in files.tables.items()}
         kinds = Counter(Path(member).suffix.lower() for member in files.images.members)
         others = len(files.others)
-        has_sample = Roles(paths.RAW, tables).samples() != []
+        has_sample = bool(Roles(paths.RAW, tables).sample_submissions())
     if not has_sample:
         prepare["sample_submission"] = "none"
     config = read_config(paths.PARAMS).prepare.model_copy(update=prepare)
@@ -146,7 +152,7 @@ def _look_at_tables() -> tuple[dict[str, Any], Found]:
 def _decide(
     name: str, download: dict[str, Any], prepare: dict[str, Any], found: Found,
     metric: str | None, machine: Facts,
-) -> tuple[str, list[Choice], str]:  # fmt: skip
+) -> tuple[str, list[Choice]]:  # fmt: skip
     """The final params.yaml, and what was decided for it."""
     layout = found.layout
     task, sample = layout.competition.task, layout.sample
@@ -154,17 +160,11 @@ def _decide(
     chosen = metric or _choose_metric(task, layout)
     why = "as you said" if metric else "only the competition's page tells: look there (--metric)"
     choices.append(Choice("metric", chosen, why))
-    if metric_named(chosen).tasks == ("number",):
-        task = Number(names=sample.label_columns)
-    if isinstance(task, OneOf) and not task.ordered and len(task.classes) == 2:
-        form = read_form(layout.sample_place, metric_named(chosen), task)
-        try:
-            require_order(form, metric_named(chosen))
-        except Exception:
-            ordered = sorted(task.classes, key=lambda word: not _NEGATIVE.fullmatch(word))
-            prepare = {**prepare, "classes": ordered}
-            why = f"only the page tells which is counted as 1; the other is {ordered[0]}"
-            choices.append(Choice("positive class", ordered[1], why))
+    if isinstance(task, OneOf) and _needs_positive(task, chosen, len(sample.label_columns)):
+        ordered = sorted(task.classes, key=lambda word: not _NEGATIVE.fullmatch(word))
+        prepare = {**prepare, "classes": ordered}
+        why = f"only the page tells which is counted as 1; the other is {ordered[0]}"
+        choices.append(Choice("positive class", ordered[1], f"{why} (prepare.classes)"))
     groups, choice = _choose_groups(layout)
     choices.append(choice)
     count = len(set(layout.train.groups)) if groups["source"] == "none" else FEWEST_GROUPS
@@ -177,7 +177,15 @@ def _decide(
         gpu=machine.gpu,
     )
     text = write_params(name, download, {**prepare, "groups": groups}, chosen, facts)
-    return text, choices, chosen
+    return text, choices
+
+
+def _needs_positive(task: OneOf, metric_name: str, columns: int) -> bool:
+    metric = metric_named(metric_name)
+    asked = metric.uses_order or (
+        columns == 1 and metric.needs == "predictions" and not metric.best
+    )
+    return asked and not task.ordered and len(task.classes) == 2
 
 
 def _choose_metric(task: Task, layout: Layout) -> str:
@@ -214,17 +222,13 @@ def _choose_groups(layout: Layout) -> tuple[dict[str, Any], Choice]:
 
 def _sides(layout: Layout) -> list[int]:
     """The shorter sides of some of the training images."""
-    from pipeline.core.errors import ImageError
-
     pictures = [picture for picture in layout.train.pictures if picture]
     step = max(1, len(pictures) // _LOOKED_AT)
     sides = []
     for picture in pictures[::step]:
-        try:
-            width, height = picture.size(layout.train.images)
-        except ImageError:
-            continue
-        sides.append(min(width, height))
+        with suppress(ImageError):  # `prepare` says which cannot be read
+            decoded, _ = picture.decode(layout.train.images, _QUICK, _MOST_SIDE_PX)
+            sides.append(min(decoded.width, decoded.height))
     return sides or [64]
 
 
@@ -257,7 +261,7 @@ def _several(more: int) -> str:
 
 
 def _print_folds() -> None:
-    summary = read_fold_summary(paths.FOLDS_SUMMARY)
+    summary = read_record(paths.FOLDS_SUMMARY, FoldSummary, "split")
     rows = [
         (str(fold.fold), str(fold.rows), str(fold.groups),
          ", ".join(f"{share:.0%} {name}" for name, share in list(fold.shares.items())[:5]))
@@ -283,6 +287,3 @@ def _draw_sheet() -> None:
     _, encoded = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     with new_file(SHEET) as partial:
         partial.write_bytes(encoded.tobytes())
-
-
-__all__ = ["GROUP_WORDS", "is_there", "new"]

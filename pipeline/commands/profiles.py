@@ -38,13 +38,18 @@ def use_profile(name: str) -> None:
         known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
         raise ConfigError(f"{profile}: no such profile; known: {known}. Run: make profiles")
     read_config(profile)
+    require_kept(f"make use PROFILE={name}")
+    write_text(paths.PARAMS, profile.read_text(encoding="utf-8"))
+
+
+def require_kept(again: str) -> None:
+    """Raise ConfigError where params.yaml has changes that a command would lose; again: itself."""
     if paths.PARAMS.is_file() and not _is_kept(paths.PARAMS.read_bytes()):
         raise ConfigError(
             f"{paths.PARAMS}: has changes that are neither in the last commit nor in a profile. "
             f"Keep them (git commit params.yaml, or cp params.yaml profiles/NEW.yaml) "
-            f"or drop them (git checkout params.yaml), then: make use PROFILE={name}"
+            f"or drop them (git checkout params.yaml), then: {again}"
         )
-    write_text(paths.PARAMS, profile.read_text(encoding="utf-8"))
 
 
 def _is_kept(content: bytes) -> bool:

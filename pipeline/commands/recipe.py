@@ -5,10 +5,9 @@ hour, judged by the malaria cells: on two cores of a CPU, one thread learns from
 64 px a second, and twenty times as many on a GPU. It is where to begin, not what wins.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 SIDES_PX = (32, 48, 64, 96, 128, 160, 224)
 FOLDS = 5
@@ -134,4 +133,6 @@ def _seconds(facts: Facts, size_px: int, epochs: int) -> float:
 
 
 def _section(name: str, values: dict[str, Any]) -> str:
-    return yaml.safe_dump({name: values}, sort_keys=False, allow_unicode=True, width=100).rstrip()
+    """JSON is YAML, too."""
+    lines = [f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return "\n".join([f"{name}:", *lines])

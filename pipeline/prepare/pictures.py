@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Num
 from numpy import ndarray
 
 from pipeline.core.competition import Decoding
@@ -102,7 +102,7 @@ class PixelPicture(Picture):
     """Numbers of a row of a table, one array a channel."""
 
     row: str
-    channels: tuple[Float32[ndarray, " numbers"], ...]
+    channels: tuple[Num[ndarray, " numbers"], ...]
     shape: tuple[int, ...]
     files: tuple[str, ...] = ()
 
@@ -112,9 +112,9 @@ class PixelPicture(Picture):
 
     def decode(
         self,
-        images: ImageFiles,
+        images: ImageFiles,  # noqa: ARG002
         decoding: Decoding,
-        max_side_px: int,  # noqa: ARG002
+        max_side_px: int,
     ) -> tuple[Decoded, str]:
         array = self._array
         digest = hashlib.sha256(array.tobytes()).hexdigest()
@@ -148,7 +148,7 @@ def find_channels(members: list[list[str]]) -> list[str]:
     return used
 
 
-def pixel_shape(pixels: list[Float32[ndarray, "rows numbers"]], place: Path) -> tuple[int, ...]:
+def pixel_shape(pixels: list[Num[ndarray, "rows numbers"]], place: Path) -> tuple[int, ...]:
     """Height and width, and colours where there are three times as many numbers.
 
     Raises CompetitionError on a number of pixels that makes no square.

@@ -48,13 +48,21 @@ class Roles:
         self.taken: dict[str, str] = {}
         """What each table that was chosen is, and why."""
 
-    def sample_submission(self, value: str) -> Table:
+    def sample_submissions(self) -> list[str]:
+        """The tables whose names say that they are sample submissions."""
         letters = {name: re.sub(r"[^a-z]", "", Path(name).name.lower()) for name in self.tables}
         wanted = [n for n, text in letters.items() if "submission" in text or "submit" in text]
         shown = [n for n in wanted if "sample" in letters[n] or "example" in letters[n]]
-        rule = 'a CSV whose name contains "sample" and "submission"'
-        return self._choose("sample_submission", value, self.tables, shown or wanted, rule,
-                            "sample submission, by its name")  # fmt: skip
+        return shown or wanted
+
+    def sample_submission(self, value: str) -> Table:
+        rule = (
+            'a CSV whose name contains "sample" and "submission" (where the competition has none: '
+            "none)"
+        )
+        role = "sample submission, by its name"
+        found = self.sample_submissions()
+        return self._choose("sample_submission", value, self.tables, found, rule, role)
 
     def labels(self, value: str, sample: list[str]) -> Table | None:
         """The labels file, None where auto finds no candidate. sample: its columns."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Num
 from numpy import ndarray
 
 from pipeline.core.errors import CompetitionError, examples
@@ -57,7 +57,7 @@ class Rows:
     labels: list[str]
     task: Task
     table: pd.DataFrame
-    pixels: list[Float32[ndarray, "rows numbers"]]
+    pixels: list[Num[ndarray, "rows numbers"]]
     unlabelled: list[str]
     """The ids of the rows that are left out, since they have no label."""
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Num
 from numpy import ndarray
 
 from pipeline.core.errors import CompetitionError, TableError
@@ -65,11 +65,12 @@ class Table:
         return self._all[[name for name in self._all.columns if name not in pixels]]
 
     @cached_property
-    def pixels(self) -> list[Float32[ndarray, "rows numbers"]]:
+    def pixels(self) -> list[Num[ndarray, "rows numbers"]]:
         """The images that the rows hold, one array for each channel; empty where there is none."""
         if columns := self._pixel_columns(list(self._all.columns)):
-            return [self._all[columns].to_numpy(np.float32)]
-        return [array for name in self._all.columns if (array := self._parse(name)) is not None]
+            return [_narrow(self._all[columns].to_numpy(np.float32))]
+        arrays = (self._parse(name) for name in self._all.columns)
+        return [_narrow(array) for array in arrays if array is not None]
 
     def _pixel_columns(self, columns: list[str]) -> list[str]:
         """Those that are numbered and so many that they must be the pixels of an image."""
@@ -147,6 +148,14 @@ class Table:
                     f"{self.place}: expected a CSV, found an invalid line: {error}. "
                     "Repair the file or remove it from the folder"
                 ) from error
+
+
+def _narrow(values: ndarray) -> ndarray:
+    """Whole numbers from 0 to 255 as images of 8 bits."""
+    small = (
+        values.astype(np.uint8) if values.size and 0 <= values.min() <= values.max() < 256 else None
+    )
+    return small if small is not None and np.array_equal(small, values) else values
 
 
 def _read_json(place: Path, path: Path) -> pd.DataFrame:
