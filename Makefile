@@ -54,7 +54,7 @@ use: .venv/.installed ## Replace params.yaml by a profile: make use PROFILE=mala
 	@python -m pipeline use $(if $(PROFILE),$(PROFILE),$(error say which: make use PROFILE=NAME; make profiles lists them))
 
 lock: .venv/.installed ## Resolve requirements.lock again from pyproject.toml
-	uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet \
+	uv pip compile --universal --python-version 3.11 --extra 7z --extra dev --upgrade --quiet \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --output-file requirements.lock pyproject.toml
 

@@ -270,7 +270,9 @@ def repro(
 def predict(
     source: Annotated[
         Path,
-        typer.Argument(help="A folder of images, a zip, or NAME.zip/FOLDER.", metavar="FOLDER|ZIP"),
+        typer.Argument(
+            help="A folder of images, an archive, or NAME.zip/FOLDER.", metavar="FOLDER|ARCHIVE"
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV to write.")] = Path(
         "predictions.csv"

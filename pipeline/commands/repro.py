@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
+from pipeline.core import paths
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import new_file, write_text
 from pipeline.core.progress import say
+from pipeline.download.changes import find_changes
 from pipeline.ledger.stages import explain_refusal
+from pipeline.params import read_config
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -37,15 +40,21 @@ _TURN_S = 0.5
 def reproduce(stages: list[str], single_item: bool = False) -> None:
     """Rebuild what is out of date of these stages and those before them; without any, of all.
 
+    A local folder that has changed, which DVC cannot see, is taken anew first.
     single_item: these stages alone. Raises PipelineError where DVC fails.
     """
+    if not single_item and (changes := find_changes(read_config(paths.PARAMS).download)):
+        say(f"{changes}: `download` runs again")
+        _with_dvc(lambda repo: repo.reproduce(["download"], force=True))
     if not _with_dvc(lambda repo: repo.reproduce(stages or None, single_item=single_item)):
         say("Data and pipelines are up to date.")
 
 
 def find_stale(stage: str) -> set[str]:
-    """Those of a stage and the stages before it that DVC would run or restore."""
-    return set(_with_dvc(lambda repo: repo.status(targets=[stage], with_deps=True)))
+    """Those of a stage, which needs the data, and the stages before it that would run or be
+    restored."""
+    stale = set(_with_dvc(lambda repo: repo.status(targets=[stage], with_deps=True)))
+    return stale | ({"download"} if find_changes(read_config(paths.PARAMS).download) else set())
 
 
 def _with_dvc(work: Callable[["Repo"], Result]) -> Result:

@@ -1,7 +1,7 @@
 """The files of a competition or a public dataset from Kaggle, each verified.
 
 The official client checks at most the length, and may leave a corrupt file of the right length.
-So a file is fetched into an empty folder, its size compared with Kaggle's listing, a zip read
+So a file is fetched into an empty folder, its size compared with Kaggle's listing, an archive read
 whole, and only then renamed to its place. Complete files survive an interrupted run: the next
 continues with the rest, as long as Kaggle's listing is the same.
 """
@@ -22,8 +22,10 @@ from pipeline.core.progress import say
 from pipeline.kaggle.answers import RemoteFile
 from pipeline.kaggle.client import Kaggle
 from pipeline.kaggle.slug import competition_slug
-from pipeline.raw.archive import check_archive, open_archive, read_member
-from pipeline.raw.roles import is_csv, is_zip
+from pipeline.raw.archive import check_archive, open_archive
+from pipeline.raw.files import RawFiles
+from pipeline.raw.kinds import kind_of
+from pipeline.raw.unpack import require_seven_zip
 
 MOST_FILES = 40
 """With more, or with files in folders, everything comes as one zip: Kaggle limits calls."""
@@ -46,12 +48,15 @@ def download_competition(competition: str, kaggle: Kaggle, raw: Path, staging: P
     files = kaggle.list_files(slug)
     if not files:
         raise KaggleError(f"{slug}: expected files to download, found none. See its Data page")
+    for file in files:
+        if file.name.lower().endswith(".7z"):
+            require_seven_zip(file.name)  # before it comes, since it cannot be verified without
     complete = _resume(staging, files)
     if len(files) > MOST_FILES or any(PurePosixPath(file.name).name != file.name for file in files):
         say(f"{slug}: {len(files)} files, as one zip")
         bundle = RemoteFile(f"{slug}.zip", None, "")
         _fetch(bundle, complete, partial(kaggle.download_bundle, slug, files))
-        _copy_tables(complete / bundle.name, files, complete)
+        _check_bundle(complete / bundle.name, files)
     else:
         require_storable(KaggleError, slug, [file.name for file in files], _BY_HAND)
         for file in files:
@@ -134,27 +139,24 @@ def _verify(path: Path, file: RemoteFile) -> None:
         start = content.read(64).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")) and "htm" not in path.suffix:
         raise ArchiveError("found a web page instead")
-    if is_zip(path):
+    if kind_of(path.name) == "archive":
+        with RawFiles(path):  # which unpacks what is compressed as a whole
+            pass
+    if path.suffix.lower() == ".zip":
         check_archive(path)
 
 
-def _copy_tables(bundle: Path, files: list[RemoteFile], folder: Path) -> None:
-    """Check a bundle's list of files; copy its CSVs beside it (prepare reads images in the zip)."""
+def _check_bundle(bundle: Path, files: list[RemoteFile]) -> None:
+    """Raise KaggleError unless a bundle holds the files that Kaggle lists."""
     with open_archive(bundle) as archive:
-        members = [info for info in archive.infolist() if not info.is_dir()]
-        sizes = {info.filename: info.file_size for info in members}
-        missing = [
-            file.name
-            for file in files
-            if file.name not in sizes or (file.bytes and sizes[file.name] != file.bytes)
-        ]
-        if missing:
-            raise KaggleError(
-                f"{bundle.name}: expected the {len(files)} files that Kaggle lists, found "
-                f"{len(missing)} missing or of another size {examples(missing)}. Try again later"
-            )
-        tables = {name: PurePosixPath(name).name for name in sorted(sizes) if is_csv(Path(name))}
-        require_storable(KaggleError, bundle.name, list(tables.values()), _BY_HAND)
-        for table, name in tables.items():
-            with new_file(folder / name) as whole:
-                whole.write_bytes(read_member(bundle, archive, archive.getinfo(table)))
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    missing = [
+        file.name
+        for file in files
+        if file.name not in sizes or (file.bytes and sizes[file.name] != file.bytes)
+    ]
+    if missing:
+        raise KaggleError(
+            f"{bundle.name}: expected the {len(files)} files that Kaggle lists, found "
+            f"{len(missing)} missing or of another size {examples(missing)}. Try again later"
+        )

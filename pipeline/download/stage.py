@@ -1,16 +1,16 @@
 """Stage `download`: a source's files into data/raw, its solution into data/hidden.
 
 data/hidden/MANIFEST.json lists the files of both and their source, so that a change shows. It is
-not in data/raw, where every name may be one of the competition's own files. It has no time stamps:
-the same files from the same source give the same bytes.
+not in data/raw, where every name may be one of the competition's own files.
 """
 
 import shutil
 from pathlib import Path
 
 from pipeline.core import paths
-from pipeline.core.files import new_folder, sha256_of
-from pipeline.core.record import Count, Record, write_record
+from pipeline.core.files import new_folder
+from pipeline.core.record import write_record
+from pipeline.download.changes import look, remember, taken_hashes
 from pipeline.download.config import (
     DownloadConfig,
     KaggleSource,
@@ -19,39 +19,18 @@ from pipeline.download.config import (
     SyntheticSource,
 )
 from pipeline.download.local import copy_competition
-
-MANIFEST = "MANIFEST.json"
-
-
-class FileFacts(Record):
-    """One file of a folder. sha256: hexadecimal."""
-
-    name: str
-    bytes: Count
-    sha256: str
-
-
-class Manifest(Record):
-    """MANIFEST.json. source: the section `download`. raw, hidden: the folders' files, by name."""
-
-    source: DownloadConfig
-    raw: list[FileFacts]
-    hidden: list[FileFacts]
+from pipeline.download.manifest import MANIFEST, Manifest, describe
 
 
 def run(config: DownloadConfig) -> None:
     """Fill both folders, each whole or not at all."""
+    looked = look(config)
     with new_folder(paths.RAW) as raw, new_folder(paths.HIDDEN) as hidden:
         _fill(config, raw, hidden)
-        manifest = Manifest(source=config, raw=_describe(raw), hidden=_describe(hidden))
+        manifest = Manifest(source=config, raw=describe(raw), hidden=describe(hidden))
         write_record(hidden / MANIFEST, manifest)
-
-
-def _describe(folder: Path) -> list[FileFacts]:
-    return [
-        FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
-        for path in sorted(folder.iterdir())
-    ]
+    if looked:
+        remember(looked, taken_hashes(looked))
 
 
 def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, GitError, PipelineError, examples
 from pipeline.core.files import sha256_of
+from pipeline.download.changes import find_changes
 from pipeline.ledger.git import find_changed, find_ignored, find_missing, find_unfinished, git
 from pipeline.ledger.ledger import DIRTY
 from pipeline.ledger.stages import examine_upstream, read_lock
@@ -20,6 +21,9 @@ from pipeline.params import named_inputs, read_config
 from pipeline.scoring.card import Card, read_card
 
 REPRO = "dvc repro"
+OWN_REPRO = "python -m pipeline repro"
+"""Which sees what DVC does not: a change of a local folder."""
+
 COMMIT = "git add --all && git commit"
 
 
@@ -115,18 +119,21 @@ def _examine_stages(file: Path) -> tuple[list[Path], list[Obstacle]]:
 
 
 def _examine_named() -> tuple[list[Path], list[Obstacle]]:
-    """The files that params.yaml names and git must hold; why others are not what it says."""
+    """The files that params.yaml names and git must hold; why others are not what it says, and
+    what of a local folder is not what `download` took."""
     try:
-        named = named_inputs(read_config(paths.PARAMS))
+        config = read_config(paths.PARAMS)
     except ConfigError as error:
         return [], [Obstacle(str(error).splitlines()[0])]
+    named, changes = named_inputs(config), find_changes(config.download)
     mistaken = [
         f"{file} is {'not what its SHA-256 says' if file.is_file() else 'missing'}"
         for file, pin in named.items()
         if not file.is_file() or (pin and sha256_of(file) != pin)
     ]
     unpinned = [file for file, pin in named.items() if file.is_file() and not pin]
-    return unpinned, [Obstacle(f"{paths.PARAMS}: {each}") for each in mistaken]
+    obstacles = [Obstacle(f"{paths.PARAMS}: {each}") for each in mistaken]
+    return unpinned, [*obstacles, *([Obstacle(changes, OWN_REPRO)] if changes else [])]
 
 
 def _examine_tree(inputs: list[Path]) -> list[Obstacle]:

@@ -26,14 +26,13 @@ from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
 from pipeline.predict.images import (
     BrokenImage,
-    ImageFolder,
+    Readable,
     decode_batches,
     have_suffix,
     name_images,
     open_images,
 )
 from pipeline.prepare.decode import ignore_oddities
-from pipeline.raw.archive import ImageArchive
 from pipeline.scoring.card import Card, read_card
 from pipeline.train.device import deterministic
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
@@ -67,7 +66,7 @@ class ScoredImages:
 
 
 def run(config: Config, source: Path, output: Path) -> None:
-    """Write a row for each image of a folder, a zip or NAME.zip/FOLDER: id, probabilities, label.
+    """Write a row for each image of a folder, an archive or NAME.zip/FOLDER: id, probabilities, label.
 
     The columns are the submission's id, one `p_CLASS` for each class, and the label, called as in
     a submission of labels (of numbers, one `y_NAME` for each); the rows are in the order of the
@@ -183,7 +182,7 @@ def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
 
 def score(
     ensemble: Ensemble,
-    images: ImageFolder | ImageArchive,
+    images: Readable,
     members: list[str],
     image_ids: list[str],
     max_side_px: int,

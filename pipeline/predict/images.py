@@ -1,18 +1,20 @@
-"""New images in a folder or a zip, decoded batch by batch as `prepare` does.
+"""New images in a folder or an archive, decoded batch by batch as `prepare` does.
 
 Their ids are file names, with the suffix where the competition's ids have one and without it
 where they have none. Where that would give two images the same id, all ids are paths relative to
-the folder or in the zip, with the suffix.
+the folder or in the archive, with the suffix.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 
+from pipeline.core import paths
 from pipeline.core.competition import Decoding
 from pipeline.core.errors import ArchiveError, ImageError, examples
 from pipeline.core.machine import cores
@@ -20,16 +22,17 @@ from pipeline.core.shapes import Images
 from pipeline.core.tables import first_repeated
 from pipeline.prepare.decode import Decoded, decode
 from pipeline.prepare.store import MOST_THREADS
-from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, ImageArchive, file_name
-from pipeline.raw.roles import is_zip
+from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, file_name
+from pipeline.raw.files import ImageFiles, RawFiles
+from pipeline.raw.kinds import walk
 
 
 class ImageFolder:
-    """The images in a folder and below it, with the attributes and methods of an ImageArchive.
+    """The images in a folder and below it, with the attributes and methods of ImageFiles.
 
     members: paths relative to the folder, a folder's files before its folders, each sorted by name.
-    ignored: the other files and links to folders, to report. Hidden files, hidden folders and
-    `__MACOSX` are in neither.
+    ignored: the other files and links to folders, to report. Hidden files, hidden folders,
+    `__MACOSX` and `Thumbs.db` are in neither.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,14 +40,9 @@ class ImageFolder:
         self.members: list[str] = []
         self.ignored: list[str] = []
         self._path = path
-        for root, folders, files in os.walk(path, onerror=_raise):
-            links = [name for name in folders if (Path(root) / name).is_symlink()]
-            folders[:] = sorted(set(filter(_is_wanted, folders)) - set(links))
-            for name in sorted(filter(_is_wanted, [*files, *links])):
-                file = Path(root) / name
-                is_image = file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-                member = file.relative_to(path).as_posix()
-                (self.members if is_image else self.ignored).append(member)
+        for member, file in walk(path, through_links=False):
+            is_image = file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+            (self.members if is_image else self.ignored).append(member)
 
     def read(self, member: str) -> bytes:
         """Read a file. Raises ImageError where it cannot be read, or is too large for one image."""
@@ -56,11 +54,11 @@ class ImageFolder:
         except OSError as error:
             raise ImageError(f"cannot be read ({error.strerror})") from error
 
-    def __enter__(self) -> "ImageFolder":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
+class Readable(Protocol):
+    """What images are read from."""
+
+    def read(self, member: str) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -80,17 +78,22 @@ class DecodedBatch:
     broken: list[BrokenImage]
 
 
-def open_images(source: Path) -> ImageFolder | ImageArchive:
-    """Open a folder, a zip or NAME.zip/FOLDER. Raises ImageError on no images, or ArchiveError."""
-    opened = _open(source)
-    if opened.members:
-        return opened
-    others = f"{len(opened.ignored)} other files {examples(opened.ignored)}"
-    found = others if opened.ignored else "nothing at all"
-    raise ImageError(
-        f"{opened.place}: expected images ({' '.join(IMAGE_SUFFIXES)}), found {found}. "
-        "Name a folder, a zip, or NAME.zip/FOLDER"
-    )
+@contextmanager
+def open_images(source: Path) -> Iterator[ImageFolder | ImageFiles]:
+    """Open a folder, an archive, or a folder in one: NAME.zip/FOLDER.
+
+    Raises ImageError on no images, or what RawFiles raises.
+    """
+    with ExitStack() as stack:
+        opened = _open(source, stack)
+        if not opened.members:
+            others = f"{len(opened.ignored)} other files {examples(opened.ignored)}"
+            found = others if opened.ignored else "nothing at all"
+            raise ImageError(
+                f"{opened.place}: expected images ({' '.join(IMAGE_SUFFIXES)}), found {found}. "
+                "Name a folder, an archive, or NAME.zip/FOLDER"
+            )
+        yield opened
 
 
 def have_suffix(image_ids: list[str]) -> bool:
@@ -112,7 +115,7 @@ def name_images(members: list[str], with_suffix: bool) -> list[str]:
 
 
 def decode_batches(
-    images: ImageFolder | ImageArchive,
+    images: Readable,
     members: list[str],
     image_ids: list[str],
     decoding: Decoding,
@@ -156,22 +159,14 @@ def _gather(
     )
 
 
-def _open(source: Path) -> ImageFolder | ImageArchive:
+def _open(source: Path, stack: ExitStack) -> ImageFolder | ImageFiles:
     if source.is_dir():
         return ImageFolder(source)
-    for zipped in (source, *source.parents):
-        if is_zip(zipped) and zipped.is_file():
-            return ImageArchive(zipped, source.relative_to(zipped).as_posix())
-    if source.is_file():
-        return ImageArchive(source)  # which says what it is
+    for archive in (source, *source.parents):
+        if archive.is_file():  # which RawFiles says if it is no archive
+            tree = stack.enter_context(RawFiles(archive, beside=paths.RAW))
+            inside = source.relative_to(archive).as_posix()
+            return tree.images.below(inside) if inside != "." else tree.images
     raise ImageError(
-        f"{source}: expected a folder of images or a zip, found no such file or folder"
+        f"{source}: expected a folder of images or an archive, found no such file or folder"
     )
-
-
-def _is_wanted(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
-
-
-def _raise(error: OSError) -> None:
-    raise error

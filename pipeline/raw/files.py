@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import ArchiveError, CompetitionError
 from pipeline.core.files import disk_errors_named, temporary_folder
 from pipeline.core.names import is_storable
-from pipeline.raw.archive import ImageArchive, file_name, is_litter, parts_of
+from pipeline.raw.archive import ARCHIVE_SUFFIXES, ImageArchive, file_name, is_litter, parts_of
 from pipeline.raw.kinds import is_solution, kind_of, refuse_parts, walk
 from pipeline.raw.linked import linked_images
-from pipeline.raw.sources import DateTime, FileSource, Piece, PlainFile, Source, ZipMember
+from pipeline.raw.sources import DateTime, FileSource, PlainFile, Source, ZipMember
 from pipeline.raw.unpack import COMPRESSED, decompress, read_seven_zip, read_tar
 
 MOST_DEPTH = 3
@@ -123,7 +123,7 @@ class RawFiles(AbstractContextManager["RawFiles"]):
 
     @cached_property
     def solutions(self) -> list[str]:
-        """The paths of the tables that hold the answers: nothing but `check` may read them."""
+        """The paths of the tables that hold the answers: no stage but `check` may read them."""
         return [path for path, file in self._every_table.items() if is_solution(path, file)]
 
     @cached_property
@@ -172,39 +172,42 @@ class RawFiles(AbstractContextManager["RawFiles"]):
             )
 
     def _add_archive(self, path: str, source: FileSource, depth: int) -> None:
-        place = f"{self._place}/{path}".rstrip("/")
+        """Take what is in an archive; path: "" for the whole tree."""
+        place, start = self._called(path), f"{path}/" if path else ""
         if depth > MOST_DEPTH:
             raise ArchiveError(
                 f"{place}: expected at most {MOST_DEPTH} archives in one another, found a deeper "
                 "one. Unpack the outer ones by hand"
             )
         file, name = source.as_file(self._new_file), file_name(place).lower()
-        if name.endswith(".zip"):
-            archive = self._open.enter_context(ImageArchive(file, called=place))
-            for member in (*archive.members, *archive.ignored):
-                inner = "/".join([*filter(None, [path]), *parts_of(member)])
-                self._add(inner, ZipMember(archive, archive.entry(member)), depth)
-            return
-        for piece in self._pieces(file, path, name):
-            if not is_litter(parts_of(piece.name)):
-                self._add("/".join([*filter(None, [path]), piece.name]), piece, depth)
-
-    def _pieces(self, file: Path, path: str, name: str) -> list[Piece]:
-        place = f"{self._place}/{path}".rstrip("/")
         if name.endswith(".7z"):
             folder = self._new_file()
             folder.mkdir()
             with disk_errors_named(folder):
-                return read_seven_zip(file, place, self._new_file(), folder)
-        suffix = PurePosixPath(name).suffix
-        if suffix in COMPRESSED:
-            file = self._decompress(file, path, suffix)
-        return read_tar(file, place)
+                pieces = read_seven_zip(file, place, self._new_file(), folder)
+        elif name.endswith(ARCHIVE_SUFFIXES) and not name.endswith(".zip"):
+            suffix = PurePosixPath(name).suffix
+            pieces = read_tar(
+                self._decompress(file, path, suffix) if suffix in COMPRESSED else file, place
+            )
+        else:  # which says what it is if it is no zip
+            archive = self._open.enter_context(ImageArchive(file, called=place))
+            for member in (*archive.members, *archive.ignored):
+                inner = start + "/".join(parts_of(member))
+                self._add(inner, ZipMember(archive, archive.entry(member)), depth)
+            return
+        for piece in pieces:
+            if not is_litter(parts_of(piece.name)):
+                self._add(start + piece.name, piece, depth)
+
+    def _called(self, path: str) -> str:
+        """A path of the tree, for messages."""
+        return f"{self._place}/{path}" if path else str(self._place)
 
     def _decompress(self, file: Path, path: str, suffix: str, name: str = "") -> Path:
         to = self._new_file(name)
         with disk_errors_named(to):
-            decompress(file, f"{self._place}/{path}".rstrip("/"), suffix, to)
+            decompress(file, self._called(path), suffix, to)
         return to
 
     def _new_file(self, name: str = "") -> Path:

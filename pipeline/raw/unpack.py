@@ -13,10 +13,11 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.core.errors import ArchiveError
+from pipeline.core.errors import ArchiveError, CompetitionError
 from pipeline.raw.archive import CHUNK_BYTES, GET_AGAIN, most_unpacked, parts_of, require_sound
 from pipeline.raw.sources import LONG_AGO, DateTime, Piece
 
@@ -24,8 +25,6 @@ COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open,
 }  # fmt: skip
 """What reads a compressed file, by its suffix."""
-
-SEVEN_ZIP_HINT = ".venv/bin/python -m pip install '.[7z]'"
 
 _LATEST = 2**32
 _ONLY_FILES = "files and folders alone, no links or devices"
@@ -80,19 +79,24 @@ def read_tar(path: Path, place: str) -> list[Piece]:
     ]
 
 
+def require_seven_zip(place: str) -> None:
+    """Raise CompetitionError where the package that reads .7z archives is missing."""
+    if find_spec("py7zr") is None:
+        raise CompetitionError(
+            f"{place}: expected the package py7zr, which reads .7z archives, found none. "
+            "Run: .venv/bin/python -m pip install '.[7z]'"
+        )
+
+
 def read_seven_zip(path: Path, place: str, to: Path, folder: Path) -> list[Piece]:
     """The members of a 7z archive, in its order, unpacked one behind the other into the file `to`.
 
     folder: an empty one, where no member's name leads out.
-    Raises ArchiveError as read_tar does, and where the package for it is missing.
+    Raises ArchiveError as read_tar does, CompetitionError as require_seven_zip does.
     """
-    try:
-        import py7zr  # not everyone needs it
-    except ImportError as error:
-        raise ArchiveError(
-            f"{place}: expected the package py7zr, which reads .7z archives, found none. "
-            f"Run: {SEVEN_ZIP_HINT}"
-        ) from error
+    require_seven_zip(place)
+    import py7zr  # not everyone needs it
+
     total = path.stat().st_size
     # An open file, since py7zr unpacks a file that it opens itself in several threads at once.
     with path.open("rb") as packed, to.open("wb") as out:
