@@ -1,6 +1,6 @@
 """Competitions drawn small from a table of layouts: file names, columns, ids and labels of real ones.
 
-A hue is the class, a stripe of a hue each of several labels, brightness a number; in grey pictures
+A hue is the class, a square of a hue each of several labels, brightness a number; in grey pictures
 brightness is the class, too. So a tiny network learns all of it in seconds.
 """
 
@@ -68,7 +68,7 @@ class Layout:
     """Files that do not matter, a picture where empty; with braces in the path one for each row."""
     prepare: dict[str, Any] = field(default_factory=dict)
     """What a person has to say in params.yaml."""
-    epochs: int = 12
+    epochs: int = 8
 
     @property
     def sample(self) -> str:
@@ -217,9 +217,11 @@ class Drawn:
             pixels = np.ones((side, side, 3)) * (40 + 170 * light)
         elif self.layout.kind == "any_of":
             pixels = np.full((side, side, 3), 110.0)
-            bounds = np.linspace(0, side, count + 1).astype(int)
+            across = int(np.ceil(count**0.5))
+            size = side // across
             for place in np.flatnonzero(truth):
-                pixels[:, bounds[place] : bounds[place + 1]] = colour(place, count)
+                top, left = size * (place // across), size * (place % across)
+                pixels[top : top + size, left : left + size] = colour(place, count)
         elif self.layout.grey:
             pixels = np.full((side, side, 3), 20 + 215 * (int(truth) + 0.5) / count)
         else:

@@ -1,6 +1,7 @@
 """The folders of real competitions as a table: see drawing.Layout for its words."""
 
 import json
+from itertools import combinations
 from typing import Any
 
 from drawing import Drawn, Layout
@@ -19,6 +20,7 @@ CATHETERS = [
 ]  # fmt: skip
 TWO = ["0", "1"]
 FIVE = list("01234")
+PROTEINS = ["0", "2", "7", "16", "21", "25"]
 BREEDS = [f"{a}-coated_{b}_hound" for a in LETTERS for b in LETTERS[:10]]
 SPECIES = [f"{a.upper()}uercus_{b}ubra" for a in LETTERS for b in LETTERS][:99]
 LEAF = "margin[1-64]=random, shape[1-64]=random, texture[1-64]=random"
@@ -98,19 +100,19 @@ CLASSES = {
         packed={"train.7z": "train/", "test.7z": "test/"},
     ),
     "dog-breed-identification": Layout(
-        "log_loss", 0.5, "{h32}", "train/{id}.jpg", "test/{id}.jpg", classes=BREEDS, rows=(240, 60),
+        "log_loss", 0.8, "{h32}", "train/{id}.jpg", "test/{id}.jpg", classes=BREEDS, rows=(240, 60),
         tables={"labels.csv": "id=id, breed=label",
                 "sample_submission.csv": f"id=id, *={1 / 120}"},
         packed={"dog-breed-identification.zip": ""}, epochs=40,
     ),
     "leaf-classification": Layout(
-        "log_loss", 0.5, "{d4}", "images/{id}.jpg", "images/{id}.jpg", classes=SPECIES,
+        "log_loss", 0.8, "{d4}", "images/{id}.jpg", "images/{id}.jpg", classes=SPECIES,
         rows=(198, 60),
         tables={"train.csv": f"id=id, species=label, {LEAF}", "test.csv": f"id=id, {LEAF}",
                 "sample_submission.csv": f"id=id, *={1 / 99}"}, epochs=40,
     ),
     "leaf-classification-kaggle": Layout(
-        "log_loss", 0.5, "{d4}", "images/{id}.jpg", "images/{id}.jpg", classes=SPECIES,
+        "log_loss", 0.8, "{d4}", "images/{id}.jpg", "images/{id}.jpg", classes=SPECIES,
         rows=(198, 60),
         tables={"train.csv": f"id=id, species=label, {LEAF}", "test.csv": f"id=id, {LEAF}",
                 "sample_submission.csv": f"id=id, *={1 / 99}"}, epochs=40,
@@ -171,7 +173,7 @@ OTHERS = {
     ),
     "ranzcr-clip-catheter-line-classification": Layout(
         "macro_roc_auc", 0.95, "1.2.826.0.1.3680043.8.498.{d38}", "train/{id}.jpg", "test/{id}.jpg",
-        kind="any_of", classes=CATHETERS, fields=lambda n: {"patient": f"{n % 24:09x}"}, side=33,
+        kind="any_of", classes=CATHETERS, fields=lambda n: {"patient": f"{n % 24:09x}"}, epochs=18,
         tables={"train.csv": "StudyInstanceUID=id, *=flag, PatientID=patient",
                 "train_annotations.csv": "StudyInstanceUID=id, label=CVC - Normal, data=[]",
                 "sample_submission.csv": "StudyInstanceUID=id, *=0"},
@@ -180,10 +182,11 @@ OTHERS = {
     ),
     "human-protein-atlas-image-classification": Layout(
         "macro_f1", 0.95, "{h8}-bbad-11e8-b2b9-{h12}", "train/{id}_{part}.png", "test/{id}_{part}.png",
-        kind="any_of", classes=[str(n) for n in range(12)], parts=("red", "green", "blue", "yellow"),
-        sets=[f"{a} {b}" for a in range(12) for b in range(a)] + [str(n) for n in range(12)] * 3,
+        kind="any_of", classes=PROTEINS, parts=("red", "green", "blue", "yellow"),
+        sets=[*PROTEINS, *(f"{b} {a}" for a, b in combinations(PROTEINS, 2))],
         tables={"train.csv": "Id=id, Target=label", "sample_submission.csv": "Id=id, Predicted=0"},
-        packed={"train.zip": "train/", "test.zip": "test/"}, side=36, rows=(120, 40),
+        packed={"train.zip": "train/", "test.zip": "test/"},
+        epochs=18,
         prepare={"image_column": "{Id}_{channel}.png", "channels": ["red", "green", "blue"]},
     ),
     "petfinder-pawpularity-score": Layout(
@@ -193,12 +196,12 @@ OTHERS = {
                 "sample_submission.csv": "Id=id, Pawpularity=?45.12|60.3"},
     ),
     "digit-recognizer": Layout(
-        "accuracy", 1.0, "{n1}", "", "", classes=list("0123456789"), grey=True,
+        "accuracy", 1.0, "{n1}", "", "", classes=list("0123456789"), grey=True, epochs=32,
         tables={"train.csv": "label=label, pixel[0-783]=pixels", "test.csv": "pixel[0-783]=pixels",
                 "sample_submission.csv": "ImageId=id, Label=0"},
     ),
     "facial-expression-recognition-challenge": Layout(
-        "accuracy", 1.0, "{n}", "", "", classes=list("0123456"), grey=True, side=48,
+        "accuracy", 1.0, "{n}", "", "", classes=list("0123456"), grey=True, side=48, epochs=24,
         tables={"train.csv": "emotion=label, pixels=text", "test.csv": "pixels=text",
                 "example_submission.csv": "emotion=0"},
         packed={"facial-expression-recognition-challenge.zip": ""},

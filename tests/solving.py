@@ -32,7 +32,7 @@ TINY = {
     "label_smoothing": 0.0,
     "weight_decay": 0.0,
     "tta": False,
-    "augment": [{"op": "SquareSymmetry", "p": 1.0}],
+    "augment": [],
     "engine": "batched",
 }
 """A network that learns what is drawn."""
@@ -44,7 +44,8 @@ def params_for(layout: Layout, folder: str) -> dict[str, Any]:
     assert isinstance(tree, dict)
     tree["download"] = {"source": "local", "folder": folder}
     tree["prepare"] |= {"groups": {"source": "none"}, "near_duplicate": 0.0} | layout.prepare
-    model = tree["train"]["models"]["one"] | TINY | {"epochs": layout.epochs}
+    model = tree["train"]["models"]["one"] | TINY
+    model |= {"epochs": layout.epochs, "batch_size": 8 if len(layout.classes) < 20 else 20}
     tree["train"] |= {"members": ["one"], "models": {"one": model}}
     tree["ensemble"] |= {"metric": layout.metric}
     return tree
