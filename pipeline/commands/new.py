@@ -24,10 +24,8 @@ from pipeline.core.arrays import read_array
 from pipeline.core.competition import Decoding
 from pipeline.core.errors import ConfigError, ImageError
 from pipeline.core.files import new_file, write_text
-from pipeline.core.fold_summary import FoldSummary
 from pipeline.core.machine import cores
 from pipeline.core.progress import say
-from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table
 from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.core.terminal import make_table, print_table
@@ -87,7 +85,6 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     _print(found, choices)
     reproduce(["split"])
     _draw_sheet()
-    _print_folds()
     say(f"{paths.PARAMS} is written; {SHEET} shows some images of each class. Next: make run")
 
 
@@ -258,16 +255,6 @@ def _print(found: Found, choices: list[Choice]) -> None:
 
 def _several(more: int) -> str:
     return f"{more} more than rows: several images belong to a row" if more else "one for each row"
-
-
-def _print_folds() -> None:
-    summary = read_record(paths.FOLDS_SUMMARY, FoldSummary, "split")
-    rows = [
-        (str(fold.fold), str(fold.rows), str(fold.groups),
-         ", ".join(f"{share:.0%} {name}" for name, share in list(fold.shares.items())[:5]))
-        for fold in summary.folds
-    ]  # fmt: skip
-    print_table(make_table(["fold", "images", "groups", "of them"], rows), width=120)
 
 
 def _draw_sheet() -> None:

@@ -98,10 +98,10 @@ def _require_names(folder: Path, copied: list[str], images: list[str]) -> None:
 
 
 def _require_tables(folder: Path, tree: RawFiles) -> None:
-    if not tree.tables:
+    if not tree.tables and not tree.images.members:
         found = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()]
         raise CompetitionError(
-            f"{folder}: expected the competition's files, among them a table (CSV, TSV or JSON) "
+            f"{folder}: expected the competition's files, images or a table (CSV, TSV or JSON) "
             f"that is no solution, found none among: {', '.join(sorted(found)) or 'nothing'}. Put "
             "it there, or set download.folder in params.yaml to the right folder"
         )

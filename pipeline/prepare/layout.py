@@ -21,11 +21,11 @@ from pipeline.core.tables import first_repeated
 from pipeline.core.task import Kind
 from pipeline.prepare import groups
 from pipeline.prepare.config import GroupsFromColumn, GroupsFromFile, GroupsFromName, PrepareConfig
-from pipeline.prepare.matching import Matched, match, shared_folder, short_names
+from pipeline.prepare.matching import Matched, match, of_beginnings, shared_folder, short_names
 from pipeline.prepare.pictures import FilePicture, Picture, PixelPicture, find_channels, pixel_shape
 from pipeline.prepare.roles import Roles
 from pipeline.prepare.rows import (
-    CHANNEL,
+    CHANNEL_IN_BRACES,
     Rows,
     Share,
     columns_of,
@@ -256,7 +256,7 @@ class _Reader:
         template = self.config.image_column
         if not columns_of(template) <= set(table.columns):
             share = _share(pool[-1])
-            shares = {name: share(list(cells[name])) for name in cells.columns}
+            shares = {n: (share(list(cells[n])), cells[n].nunique()) for n in cells.columns}
             template = max(shares, key=lambda name: shares[name])
         keys = join(table.place, cells, template)
         known = set(sample.ids)
@@ -297,16 +297,18 @@ class _Reader:
             else:
                 pictures.append([FilePicture((member,)) for member in members])
         claimed = [member for members in best.members for member in members]
+        if CHANNEL_IN_BRACES in keys[0]:  # the channels that are not used as well
+            beginnings = [key.partition(CHANNEL_IN_BRACES)[0].rstrip("_-. ") for key in keys]
+            claimed += [m for members in of_beginnings(beginnings, pools[-1]) for m in members]
         return _Side(ids, pictures, claimed, roots(claimed, value))
 
     def _match(self, keys: list[str], pool: list[str], split: SplitName) -> Matched:
         place, parameter = str(self.raw), f"prepare.{split}_images"
         names = self.config.channels
-        braces = "{" + CHANNEL + "}"
-        if not names or not any(braces in key for key in keys):
+        if not names or not any(CHANNEL_IN_BRACES in key for key in keys):
             return match(keys, pool, place, parameter)
         each = [
-            match([key.replace(braces, name) for key in keys], pool, place, parameter)
+            match([key.replace(CHANNEL_IN_BRACES, name) for key in keys], pool, place, parameter)
             for name in names
         ]
         members = [

@@ -228,11 +228,11 @@ def _traces(
 ) -> dict[str, Int[ndarray, " rows"]]:
     """The bins of each of _MEANINGS, in the same order."""
     files = list(train["file"])
-    entries = [images.entry(file) for file in files]
+    there = set(images.members)
+    entries = [images.entry(file) for file in files if file in there]  # not of pixels in tables
     width, height = (train[side].to_numpy(np.float64) for side in ("width", "height"))
     digits = [re.findall(r"[0-9]+", file_name(file).rpartition(".")[0]) for file in files]
-    times = np.unique([entry.date_time for entry in entries], axis=0, return_inverse=True)[1]
-    return {
+    bins = {
         "width": cut_numbers(width),
         "height": cut_numbers(height),
         "aspect": cut_numbers(width / height),
@@ -241,7 +241,12 @@ def _traces(
         "name": cut_names([re.sub(r"\d+", "#", file) for file in files]),
         "order": cut_numbers(np.arange(len(files), dtype=np.float64)),
         "number": cut_numbers(np.array([float(of[-1]) if of else np.nan for of in digits])),
-        "place": cut_numbers(np.array([entry.place for entry in entries], np.float64)),
-        "time": cut_numbers(times.astype(np.float64)),
-        "file_size": cut_numbers(np.array([entry.bytes for entry in entries], np.float64)),
     }
+    if entries:
+        times = np.unique([entry.date_time for entry in entries], axis=0, return_inverse=True)[1]
+        bins |= {
+            "place": cut_numbers(np.array([entry.place for entry in entries], np.float64)),
+            "time": cut_numbers(times.astype(np.float64)),
+            "file_size": cut_numbers(np.array([entry.bytes for entry in entries], np.float64)),
+        }
+    return bins

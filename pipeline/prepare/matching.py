@@ -52,10 +52,7 @@ def match(keys: list[str], members: list[str], place: str, parameter: str) -> Ma
     """
     found = _match_names(keys, members, place, parameter)
     if found.share < _MOST:
-        by_folder = _by(members, lambda parts: parts[:-1])
-        by_beginning = _by(members, lambda parts: _beginnings(parts[-1]))
-        for places in (by_folder, by_beginning):
-            chosen = [places.get(_normal(key), []) for key in keys]
+        for chosen in (of_folders(keys, members), of_beginnings(keys, members)):
             other = Matched(chosen, [], several=True)
             if other.share > max(found.share, _MOST):
                 found = other
@@ -68,6 +65,18 @@ def match(keys: list[str], members: list[str], place: str, parameter: str) -> Ma
                     f"and {key}. Write all ids with the suffix, or all without"
                 )
     return found
+
+
+def of_folders(keys: list[str], members: list[str]) -> list[list[str]]:
+    """All files below the folder of each name."""
+    places = _by(members, lambda parts: parts[:-1])
+    return [places.get(_normal(key), []) for key in keys]
+
+
+def of_beginnings(keys: list[str], members: list[str]) -> list[list[str]]:
+    """All files whose names begin with each key and a separator, in any folder."""
+    places = _by(members, lambda parts: _beginnings(parts[-1]))
+    return [places.get(file_name(_normal(key)), []) for key in keys]
 
 
 def stem(member: str) -> str:

@@ -28,6 +28,7 @@ from pipeline.prepare.tables import CATEGORY, Table
 from pipeline.raw.archive import file_name
 
 CHANNEL = "channel"
+CHANNEL_IN_BRACES = "{channel}"
 
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _BEGINNING = re.compile(r"([A-Za-z]+(?:[_ -][A-Za-z]+)*)[_ .-]*[0-9]")
