@@ -110,17 +110,18 @@ def _read_cells(
     """The class of a cell, or the classes where cells are lists."""
     cells = list(table[column])
     separator = _find_separator(cells) if kind != "one_of" else None
-    if kind == "any_of" or separator is not None:
-        sets = [cell.split(separator or " ") if cell else [] for cell in cells]
+    if kind == "any_of" and separator is None:
+        there = [each for each in reversed(SEPARATORS) if any(each in cell for cell in cells)]
+        separator = there[0] if there else " "
+    if separator is not None:
+        sets = [cell.split(separator) if cell else [] for cell in cells]
         classes = sorted({name for names in sets for name in names})
         _refuse_separators(path, classes)
         bad = [repr(cell) for cell, names in zip(cells, sets, strict=True) if _is_no_set(names)]
         requirement = ("each class of an image once", bad, _TASK)
         require(CompetitionError, path, f"{len(cells)} rows", requirement)
         classes, _ = _order(path, classes, sample, given)
-        task = AnyOf(
-            classes=classes, separator=separator or " ", at_least_one=all(map(bool, cells))
-        )
+        task = AnyOf(classes=classes, separator=separator, at_least_one=all(map(bool, cells)))
         return [SEPARATOR.join(names) for names in sets], task
     labels = read_values(path, table, column)
     if all(map(_WHOLE.fullmatch, labels)) and all(map(_INTEGER.fullmatch, sample.values)):

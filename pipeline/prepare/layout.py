@@ -137,6 +137,9 @@ class _Reader:
         sample = self._sample()
         rows = self._rows(sample, kind)
         _check_rows(rows)
+        if rows.unlabelled:
+            left = rows.unlabelled
+            say(f"left out: {len(left)} rows without a label {examples(left)}")
         train = self._train(rows)
         if sample is None:
             free = self._unlabelled(rows)
@@ -269,8 +272,8 @@ class _Reader:
         if not self.members:
             return False
         value = self.config.train_images if split == "train" else self.config.test_images
-        pool = choose(self.members, value, split, str(self.raw))[-1]
-        return _share(pool)(keys) > 0
+        pools = choose(self.members, value, split, str(self.raw))
+        return bool(pools) and _share(pools[-1])(keys) > 0
 
     def _from_files(self, ids: list[str], keys: list[str], split: SplitName, place: Path) -> _Side:
         """The images of each row, from the likeliest folders that have them."""
@@ -285,7 +288,7 @@ class _Reader:
             if best.share >= _FOUND:
                 break
         if best is None or not any(best.members):
-            self._say_nothing_fits(keys, pools[0] if pools else self.members, split, place)
+            self._say_nothing_fits(keys, pools[0] if pools else [], split, place)
         assert best is not None
         if best.loose:
             say(f"{place}: {len(best.loose)} images are spelled otherwise {examples(best.loose)}")

@@ -116,15 +116,15 @@ class PixelPicture(Picture):
         decoding: Decoding,
         max_side_px: int,
     ) -> tuple[Decoded, str]:
-        array = self._array
+        array = self.array
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         return decode_array(array, decoding, max_side_px), digest
 
     def sample(self, images: ImageFiles, max_side_px: int, most: int) -> Sample | None:  # noqa: ARG002
-        return sample_array(self._array, max_side_px, most)
+        return sample_array(self.array, max_side_px, most)
 
     @property
-    def _array(self) -> ndarray:
+    def array(self) -> ndarray:
         return np.stack([one.reshape(self.shape) for one in self.channels], axis=-1).squeeze()
 
 

@@ -83,6 +83,8 @@ def rows_of_table(
     if not keep.all():
         unlabelled = [every[row] for row in np.flatnonzero(~keep)]
         cells = cells[keep].reset_index(drop=True)
+    if kind is None and columns[0].startswith(CATEGORY):
+        kind = "any_of" if cells[columns[0]].str.contains("|", regex=False).any() else "one_of"
     labels, task = read_labels(place, cells, columns, sample, kind, config.classes)
     ids = [every[row] for row in np.flatnonzero(keep)]
     key_column = _key_column(cells, place, columns, id_column, ids, config, share)
