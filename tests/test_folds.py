@@ -21,6 +21,7 @@ def images_of(labels: list[int], groups: list[str], duplicates: dict[int, int]) 
     return pd.DataFrame(
         {
             "image_id": ids,
+            "row_id": ids,
             "label": [CLASSES[label] for label in labels],
             "group": groups,
             "duplicate": cluster,
