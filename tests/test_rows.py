@@ -5,6 +5,7 @@ Drawn: a row is 1 where one of its views is bright, so that of the other views n
 
 import hashlib
 import io
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
@@ -50,6 +51,7 @@ from pipeline.scoring.metrics import metric_for
 from pipeline.scoring.submission import read_form, write_submission
 from pipeline.split import stage as split
 from pipeline.train import stage as train
+from pipeline.train.stage import _rows_of_fold
 
 SIZE_PX = 16
 ROWS, TESTS = 60, 20
@@ -213,6 +215,17 @@ def test_two_views_tell_what_one_cannot(views: int) -> None:
     assert (folds.groupby(folds["image_id"].map(row_of)).size() == views).all()
 
 
+@TWO
+def test_an_inner_split_keeps_the_images_of_a_row_together(views: int) -> None:
+    config = read_config(paths.PARAMS).train.models["two"]
+    row_ids = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["row_id"]
+    ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
+    scored, rows = _rows_of_fold(0, ids, TASK, config)
+    parts = [set(row_ids.iloc[places]) for places in (scored, rows.training, rows.inner)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == ROWS
+    assert len(scored) + len(rows.training) + len(rows.inner) == ROWS * views
+
+
 @EACH
 def test_networks_alone_repeat_the_submission_to_the_bit(views: int, tmp_path: Path) -> None:
     """As a winner's package does, from the images and no table."""
@@ -248,8 +261,7 @@ def test_the_page_counts_rows_and_shows_the_first_image_of_each(views: int) -> N
         image_id = shown.partition('alt="')[2].partition(":")[0]
         assert image_id == f"train/{row_of(image_id)}" + ("/a" if views == 2 else "")
         assert shown.startswith(escape(str(picture(np.asarray(images[ids.index(image_id)])))))
-    figures = paths.FIGURES.read_text()
-    assert '"1": ' in figures.partition('"folds"')[2]
+    assert set(json.loads(paths.FIGURES.read_text())["folds"]) == {"0", "1"}
 
 
 @EACH

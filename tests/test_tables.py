@@ -128,8 +128,8 @@ def test_a_number_of_5000_digits_is_text(tmp_path: Path) -> None:
         (FOLD_COLUMNS, ["a,0,g,0,1", "a,0,g,1,3", "b,0,g,x,1"], "expected whole numbers in repeat, found 'x'"),
         (FOLD_COLUMNS, ["a,0,g,0,-1"], "expected whole numbers in fold, found '-1'"),
         (FOLD_COLUMNS, ["a,0,g,0,1", "a,0,g,1,3", "a,0,g,0,2"], "1 ids stand twice (first: a)"),
-        (IMAGE_COLUMNS, [f"a,0,g,a,f,{'9' * 5000},9,L,s,p"], "expected whole numbers in width, found '999"),
-        (IMAGE_COLUMNS, ["a,0,g,a,f,9,9,L,s,p", "a,0,g,a,f,9,9,L,s,p"], "1 ids stand twice (first: a)"),
+        (IMAGE_COLUMNS, [f"a,a,0,g,a,f,{'9' * 5000},9,L,s,p"], "expected whole numbers in width, found '999"),
+        (IMAGE_COLUMNS, ["a,a,0,g,a,f,9,9,L,s,p", "a,a,0,g,a,f,9,9,L,s,p"], "1 ids stand twice (first: a)"),
     ],
 )  # fmt: skip
 def test_a_damaged_table_of_images_or_folds_is_one_sentence(
