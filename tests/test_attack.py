@@ -175,7 +175,9 @@ def read_folds(_: Path) -> object:
     for name, model in config.train.models.items():
         for fold in config.train.folds:
             _rows_of_fold(fold, train, task, model)
-        images = PredictedImages(covered_images(table, config.train.folds), test, table, task)
+        covered = covered_images(table, config.train.folds)
+        of_rows = table.assign(row_id=table["image_id"])
+        images = PredictedImages(covered, test, of_rows, task, test)
         read_model(name, config.train.folds, images)
     return read_facts("tiny").card
 

@@ -40,11 +40,11 @@ CHANCES = [
 def folds() -> pd.DataFrame:
     """Two repeats of two folds over four images of class 0."""
     rows = [
-        (image_id, "0", image_id, str(fold // 2), str(fold))
+        (image_id, "0", image_id, str(fold // 2), str(fold), image_id)
         for fold, ids in FOLD_OF.items()
         for image_id in ids
     ]
-    return pd.DataFrame(rows, columns=FOLD_COLUMNS)
+    return pd.DataFrame(rows, columns=[*FOLD_COLUMNS, "row_id"])
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,8 @@ def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(trained: list[int], test_ids: list[str] = ["t0", "t1"]) -> ModelPredictions:  # noqa: B006
     ids = covered_images(folds(), trained)
-    return read_model("vgg", trained, PredictedImages(ids, test_ids, folds(), one_of(2)))
+    images = PredictedImages(ids, test_ids, folds(), one_of(2), test_ids)
+    return read_model("vgg", trained, images)
 
 
 def test_out_of_fold_is_the_mean_over_the_repeats_joined_by_id() -> None:

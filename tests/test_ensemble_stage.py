@@ -57,13 +57,13 @@ class Competing:
 
     def _write_tables(self, seeds: int, folds: int) -> None:
         images = pd.DataFrame("4", index=range(180), columns=IMAGE_COLUMNS)
-        images["image_id"] = images["duplicate"] = self.ids
+        images["image_id"] = images["row_id"] = images["duplicate"] = self.ids
         images["label"] = [self.classes[label] for label in self.drawn.labels]
         images["group"] = [f"p{group}" for group in self.drawn.groups]
         table = make_folds(images, one_of(self.classes), folds, list(range(1, seeds + 1)))
         write_table(paths.FOLDS, table.sort_values("fold", kind="stable"))
         test = pd.DataFrame("4", index=range(len(TEST_IDS)), columns=IMAGE_COLUMNS)
-        test["image_id"] = TEST_IDS
+        test["image_id"] = test["row_id"] = TEST_IDS
         write_table(paths.TEST_TABLE, test)
         sample = pd.DataFrame({"id": TEST_IDS[::-1], "label": self.classes[0]})
         write_table(paths.SAMPLE_SUBMISSION, sample)

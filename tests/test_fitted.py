@@ -98,13 +98,14 @@ def make_trained(classes: list[str], each: bool) -> None:
         Competition(id_column="cell", label_column="kind", task=one_of(classes, True)),
     )
     images = pd.DataFrame("4", index=range(120), columns=IMAGE_COLUMNS)
-    images["image_id"] = images["duplicate"] = ids
+    images["image_id"] = images["row_id"] = images["duplicate"] = ids
     images["label"] = [classes[label] for label in drawn.labels]
     images["group"] = [f"p{group}" for group in drawn.groups]
     write_table(paths.TRAIN_TABLE, images)
     folds = make_folds(images, one_of(classes), 2, [1])
     write_table(paths.FOLDS, folds)
-    write_table(paths.TEST_TABLE, images.iloc[: len(TEST_IDS)].assign(image_id=TEST_IDS))
+    tested = images.iloc[: len(TEST_IDS)].assign(image_id=TEST_IDS, row_id=TEST_IDS)
+    write_table(paths.TEST_TABLE, tested)
     sample = pd.DataFrame({"cell": TEST_IDS})
     for column in classes[::-1] if each else ["kind"]:
         sample[column] = "0.5"

@@ -21,6 +21,7 @@ def images_of(labels: list[int], groups: list[str], duplicates: dict[int, int]) 
     return pd.DataFrame(
         {
             "image_id": ids,
+            "row_id": ids,
             "label": [CLASSES[label] for label in labels],
             "group": groups,
             "duplicate": cluster,
@@ -115,7 +116,8 @@ def joined(patients: int, near: int = 0, equal: int = 0) -> pd.DataFrame:
 
     columns = {"image_id": ids, "duplicate": alike(max(near, equal)), "pixels": alike(equal)}
     labels = [CLASSES[number % 2] for _, number in rows]
-    return pd.DataFrame({**columns, "label": labels, "group": [f"p{p:02}" for p, _ in rows]})
+    groups = [f"p{patient:02}" for patient, _ in rows]
+    return pd.DataFrame({**columns, "row_id": ids, "label": labels, "group": groups})
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,9 @@ def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         case "patient":
             place = table.index[0]
             table.loc[place, "fold"] = (table.loc[place, "fold"] + 1) % 5
+        case "row":  # two images of one row, without other groups
+            images["group"] = images["row_id"] = [f"r{place // 2}" for place in range(600)]
+            table = images.assign(repeat=0, fold=[place % 5 for place in range(600)])
         case "duplicate":
             elsewhere = table.loc[table["fold"] != table["fold"].iloc[0], "image_id"].iloc[0]
             images.loc[images["image_id"] == elsewhere, "duplicate"] = "train_0000"
@@ -161,6 +166,7 @@ def break_folds(change: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     ("change", "message"),
     [
         ("patient", "1 of 60 groups are in two folds (first: patient_"),
+        ("row", "300 of 300 groups are in two folds (first: r0, r1, r10)"),
         ("duplicate", "clusters of duplicates are in two folds (first: train_0000)"),
         ("missing", "1 images without a fold (first: train_0000). Run: dvc repro split"),
         (
@@ -174,6 +180,22 @@ def test_a_broken_invariant_is_found(change: str, message: str) -> None:
     with pytest.raises(FoldError) as caught:
         check_folds(table, images, one_of(CLASSES))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["group", "label"])
+def test_the_images_of_a_row_have_one_group_and_one_label(column: str) -> None:
+    images = drawn_images(1)
+    rows = [f"r{place // 2}" for place in range(600)]
+    images["row_id"] = rows
+    images["group"] = rows if column == "label" else images["group"]
+    images["label"] = "0" if column == "group" else images["label"]
+    images.loc[[0, 1], column] = ["0", "1"]
+    with pytest.raises(FoldError) as caught:
+        make_folds(images, one_of(CLASSES), 5, [1])
+    assert str(caught.value).startswith(
+        f"data/store/train.csv: expected one {column} for all images of a row, found "
+    )
+    assert "of 300 rows otherwise (first: r0, r" in str(caught.value)
 
 
 def test_the_summary_counts_what_is_there() -> None:

@@ -123,11 +123,13 @@ def make_store(kind: Kind) -> Config:
     )
     write_record(paths.DECODING, DECODING)
     table = pd.DataFrame("16", index=range(ROWS), columns=IMAGE_COLUMNS)
-    table["image_id"] = table["duplicate"] = ids
+    table["image_id"] = table["row_id"] = table["duplicate"] = ids
     table["group"] = [f"p{row // 4:02}" for row in range(ROWS)]
     table["label"] = task.decode(labels_of(task, light))
     write_table(paths.TRAIN_TABLE, table)
-    of_tests = table.iloc[:TESTS].assign(image_id=test_ids, duplicate=test_ids, label="", group="")
+    of_tests = table.iloc[:TESTS].assign(
+        image_id=test_ids, row_id=test_ids, duplicate=test_ids, label="", group=""
+    )
     write_table(paths.TEST_TABLE, of_tests)
     np.save(paths.TRAIN_IMAGES, images)
     np.save(paths.TEST_IMAGES, tests)

@@ -66,7 +66,8 @@ def make_outputs(
     images = generator.integers(0, 256, (rows, side, side, 3), np.uint8)
     train = pd.DataFrame({name: [""] * rows for name in IMAGE_COLUMNS})
     train["width"] = train["height"] = "4"
-    train["image_id"], train["duplicate"], train["group"] = ids, ids, groups
+    train["image_id"] = train["row_id"] = train["duplicate"] = ids
+    train["group"] = groups
     train["label"] = [classes[label] for label in labels]
     write_table(folder / paths.TRAIN_TABLE, train)
     np.save(folder / paths.TRAIN_IMAGES, images)

@@ -11,7 +11,7 @@ from pipeline.core.competition import read_competition
 from pipeline.core.errors import TableError
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
-from pipeline.core.tables import write_table
+from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.corrections import CORRECTION_COLUMNS, read_corrections
 from pipeline.report.facts import read_rows
@@ -35,15 +35,19 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
         )
     refuse_others(output, reserved=paths.OWN_FILES)
     task = read_competition(paths.COMPETITION).task
-    noise = find_label_noise(read_rows(task, cuts=None))
-    ranking = noise.ranking
+    train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    noise = find_label_noise(read_rows(train, task, cuts=None))
+    images = train[["image_id", "row_id"]]
+    ranking = noise.ranking.merge(images, "left")
     reviewed: list[str] = []
     if config.corrections is not None:
         reviewed = list(read_corrections(Path(config.corrections))["image_id"])
-    corrected = ranking["image_id"].isin(reviewed)
+    corrected = ranking["row_id"].isin(images["row_id"][images["image_id"].isin(reviewed)])
     suggested = ranking[(ranking["margin"] < 0) & ~corrected].head(top)
     reasons = [f"out-of-fold p(label)={value:.2f}" for value in suggested["probability_of_label"]]
-    rows = suggested[["image_id", "label", "suggested"]].assign(reason=reasons)
+    rows = suggested[["row_id", "label", "suggested"]].assign(reason=reasons)
+    rows = rows.merge(images, "left")  # all images of a row, since they have one label
+    rows = rows[["image_id", "label", "suggested", "reason"]]
     write_table(output, rows.set_axis(CORRECTION_COLUMNS, axis=1))
     remember(output)
     say(

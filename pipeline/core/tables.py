@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from numpy import ndarray
 
 from pipeline.core.errors import TableError, examples
 from pipeline.core.files import MOST_FIELD, new_file
@@ -157,7 +159,10 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_predictions(path: Path, image_ids: list[str], values: Outputs, task: Task) -> None:
-    """Write one number an output, keyed by image id, with 9 significant digits."""
+    """Write one number an output, keyed by image id, with 9 significant digits.
+
+    Of ensemble/oof.csv, which has a prediction for each row, the ids are row ids.
+    """
     table = pd.DataFrame(values, columns=task.columns).map("{:.9g}".format)
     table.insert(0, "image_id", image_ids)
     write_table(path, table)
@@ -168,6 +173,20 @@ def read_predictions(path: Path, image_ids: list[str], task: Task) -> Outputs:
     table = read_table(path, ["image_id", *task.columns])
     check_ids(path, list(table["image_id"]), image_ids)
     return parse_predictions(path, table, image_ids, task)
+
+
+def average_rows(row_ids: list[str], values: Float[ndarray, "images outputs"]) -> Outputs:
+    """The mean of the images of each row, in the order of the rows' first images.
+
+    row_ids: of each image. Where each has one image, the values are the same to the bit.
+    """
+    places, rows = pd.factorize(np.array(row_ids, object))
+    if len(rows) == len(values):
+        return values
+    total = np.zeros((len(rows), values.shape[1]))
+    np.add.at(total, places, values)
+    averaged: Outputs = total / np.bincount(places)[:, None]
+    return averaged
 
 
 def parse_predictions(

@@ -22,6 +22,7 @@ class ExternalMember(Section):
 
     Both are CSV files with image_id and one column p_CLASS for each class. The out-of-fold file
     has every training image once, predicted by a model that was trained without the image's fold.
+    Several images of a row have a line each, as in the tables of our networks.
     """
 
     name: Name

@@ -1,4 +1,4 @@
-"""Models' predictions, joined by image id, never by position.
+"""Models' predictions, joined by image id, never by position; each row the mean of its images.
 
 A model's networks each predict the fold that they were trained without (out-of-fold) and the test
 images. Together they predict every image by the network that did not see it, and the test images
@@ -7,6 +7,7 @@ by their mean. A model from elsewhere comes as two tables of such predictions.
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,13 @@ from pipeline.core import paths
 from pipeline.core.errors import EnsembleError, TableError
 from pipeline.core.files import sha256_of
 from pipeline.core.shapes import Outputs
-from pipeline.core.tables import check_ids, parse_predictions, read_csv, read_predictions
+from pipeline.core.tables import (
+    average_rows,
+    check_ids,
+    parse_predictions,
+    read_csv,
+    read_predictions,
+)
 from pipeline.core.task import Number, Task
 from pipeline.ensemble.blend import Stacked
 from pipeline.ensemble.config import ExternalMember
@@ -30,25 +37,42 @@ TestOutputs = Float[ndarray, "test_rows outputs"]
 
 @dataclass(frozen=True)
 class PredictedImages:
-    """Which images are predicted, in the order of every array."""
+    """Which images are predicted, and which rows of the competition they belong to.
+
+    Every array has a row for each of `rows`, or of the test rows in the order of their images.
+    """
 
     image_ids: list[str]
     """The training images that are scored."""
     test_ids: list[str]
     folds: pd.DataFrame
-    """folds/folds.csv: tables.FOLD_COLUMNS, with images that are not scored as well."""
+    """folds/folds.csv: tables.FOLD_COLUMNS and each image's row_id, with images that are not
+    scored as well."""
     task: Task
+    test_row_ids: list[str]
+    """Of each test image."""
+
+    @cached_property
+    def row_ids(self) -> list[str]:
+        """Of each training image that is scored."""
+        row_of = dict(zip(self.folds["image_id"], self.folds["row_id"], strict=True))
+        return [row_of[image_id] for image_id in self.image_ids]
+
+    @cached_property
+    def rows(self) -> list[str]:
+        """The training rows that are scored."""
+        return list(dict.fromkeys(self.row_ids))
 
 
 @dataclass(frozen=True)
 class ModelPredictions:
-    """One model's predictions of the training images that are scored, and of the test images."""
+    """One model's predictions of the training rows that are scored, and of the test rows."""
 
     name: str
     out_of_fold: Outputs
     test: TestOutputs
     test_by_fold: dict[int, TestOutputs] = field(default_factory=dict)
-    """What each fold's network says about the test images; empty for a model from elsewhere."""
+    """What each fold's network says about the test rows; empty for a model from elsewhere."""
     networks: list[Network] = field(default_factory=list)
     """The same networks as the card describes them."""
 
@@ -56,21 +80,23 @@ class ModelPredictions:
 def read_model(model: str, trained: list[int], images: PredictedImages) -> ModelPredictions:
     """The predictions of one model of train.members.
 
-    Out-of-fold: each image's mean over the repeats, each by the network of the image's fold. Test:
-    the mean over all networks. trained: the folds that have a network. Raises TableError where a
-    file is missing or damaged, or has other ids than its fold.
+    Out-of-fold: each row's mean over the repeats, each by the network of the row's fold. Test: the
+    mean over all networks, of each image before of each row, as `predict` has it. trained: the
+    folds that have a network. Raises TableError where a file is missing or damaged, or has other
+    ids than its fold.
     """
-    row_of = {image_id: row for row, image_id in enumerate(images.image_ids)}
-    total = np.zeros((len(row_of), len(images.task.outputs)))
-    count = np.zeros(len(row_of), np.int64)
+    place_of = {row_id: place for place, row_id in enumerate(images.rows)}
+    total = np.zeros((len(place_of), len(images.task.outputs)))
+    count = np.zeros(len(place_of), np.int64)
     test_by_fold, networks = {}, []
     for fold in trained:
         folder = paths.model_folder(model, fold)
         _check_weights(folder / "weights.safetensors", f"train@{model}-{fold}")
         scored = images.folds[images.folds["fold"] == str(fold)]
-        ids = list(scored["image_id"])
-        found = _read_network(folder / "oof.csv", ids, images.task)
-        rows = [row_of[image_id] for image_id in ids]
+        by_image = _read_network(folder / "oof.csv", list(scored["image_id"]), images.task)
+        found = average_rows(list(scored["row_id"]), by_image)
+        scored = scored.drop_duplicates("row_id")
+        rows = [place_of[row_id] for row_id in scored["row_id"]]
         total[rows] += found
         count[rows] += 1
         test_by_fold[fold] = _read_network(folder / "test.csv", images.test_ids, images.task)
@@ -82,12 +108,18 @@ def read_model(model: str, trained: list[int], images: PredictedImages) -> Model
                 model=model,
                 fold=fold,
                 accuracy=None if isinstance(images.task, Number) else float(right.mean()),
-                rows=len(ids),
+                rows=len(rows),
                 sha256={name: sha256_of(folder / name) for name in files},
             )
         )
-    test: TestOutputs = np.stack(list(test_by_fold.values())).mean(axis=0)
-    return ModelPredictions(model, total / count[:, None], test, test_by_fold, networks)
+    test = np.stack(list(test_by_fold.values())).mean(axis=0)
+    return ModelPredictions(
+        model,
+        total / count[:, None],
+        average_rows(images.test_row_ids, test),
+        {fold: average_rows(images.test_row_ids, each) for fold, each in test_by_fold.items()},
+        networks,
+    )
 
 
 def _check_weights(path: Path, stage: str) -> None:
@@ -174,10 +206,11 @@ def read_external(external: ExternalMember, images: PredictedImages) -> ModelPre
             f"predicted by a model trained on it or on its group, set folds: unchecked for "
             f"{external.name} in params.yaml: ensemble.external"
         )
+    out_of_fold = parse_predictions(oof, table, images.image_ids, images.task)
     return ModelPredictions(
         external.name,
-        parse_predictions(oof, table, images.image_ids, images.task),
-        read_predictions(test, images.test_ids, images.task),
+        average_rows(images.row_ids, out_of_fold),
+        average_rows(images.test_row_ids, read_predictions(test, images.test_ids, images.task)),
     )
 
 

@@ -1,7 +1,8 @@
 """Stage `ensemble`: the submission, its card, and the ensemble's out-of-fold table.
 
 Every figure on the card is nested: each row is predicted by a blend that was chosen and fitted
-without its fold. So is ensemble/oof.csv. The submission is from the blend fitted on all rows.
+without its fold. So is ensemble/oof.csv. The submission is from the blend fitted on all rows. A row
+is one of the competition, whose prediction by each model is the mean of its images.
 """
 
 from pathlib import Path
@@ -84,14 +85,22 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     form = read_form(paths.SAMPLE_SUBMISSION, metric, task)
     require_order(form, metric)
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
-    test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
-    train_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
+    tested = read_table(paths.TEST_TABLE, IMAGE_COLUMNS)
+    trained = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    test_rows = list(dict.fromkeys(tested["row_id"]))
     # The arrays are read last, for the drift: what is damaged is said before anything is written.
-    read_array(paths.TRAIN_IMAGES, len(train_ids))
-    read_array(paths.TEST_IMAGES, len(test_ids))
-    check_ids(paths.SAMPLE_SUBMISSION, form.ids, test_ids)
-    check_ids(paths.FOLDS, list(dict.fromkeys(table["image_id"])), train_ids)
-    images = PredictedImages(covered_images(table, folds), test_ids, table, task)
+    read_array(paths.TRAIN_IMAGES, len(trained))
+    read_array(paths.TEST_IMAGES, len(tested))
+    check_ids(paths.SAMPLE_SUBMISSION, form.ids, test_rows)
+    check_ids(paths.FOLDS, list(dict.fromkeys(table["image_id"])), list(trained["image_id"]))
+    table = table.merge(trained[["image_id", "row_id"]], "left")
+    images = PredictedImages(
+        covered_images(table, folds),
+        list(tested["image_id"]),
+        table,
+        task,
+        list(tested["row_id"]),
+    )
     members = [
         *(read_model(model, folds, images) for model in models),
         *(read_external(external, images) for external in config.external),
@@ -105,10 +114,10 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
 
-    write_predictions(paths.ENSEMBLE_OOF, images.image_ids, judged.nested.values, task)
-    write_submission(submission, form, test_ids, test.values, test.decided)
+    write_predictions(paths.ENSEMBLE_OOF, images.rows, judged.nested.values, task)
+    write_submission(submission, form, test_rows, test.values, test.decided)
     remember(submission)  # its card comes later
-    scored = OutOfFoldRows(task, images.image_ids, judged.nested, rows.labels, rows.groups)
+    scored = OutOfFoldRows(task, images.rows, judged.nested, rows.labels, rows.groups)
     forecast: Forecast | NoForecast
     try:
         drift = _measure_drift(table, config)
@@ -123,10 +132,10 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             value=rows.score(metric, judged.nested),
             interval=rows.interval(metric, judged.nested),
         ),
-        out_of_fold=describe_out_of_fold(judged.nested, rows, table["image_id"].nunique()),
+        out_of_fold=describe_out_of_fold(judged.nested, rows, table["row_id"].nunique()),
         forecast=forecast,
         test=TestLabels(
-            rows=len(test_ids), holds=form.holds, labels=check_submission(submission, form)
+            rows=len(test_rows), holds=form.holds, labels=check_submission(submission, form)
         ),
         blend=describe_blend(config.blend, names, recipes, judged, out_of_fold, rows),
         diversity=Diversity(
@@ -153,7 +162,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     )
     write_record(paths.card(config.name), card)
     blended = f"{judged.recipe.kind} of {', '.join(names)}"
-    say(f"{submission}: {form.holds} of {len(test_ids)} images, {blended}")
+    averaged = f"{len(test_rows)} rows of " if len(test_rows) < len(tested) else ""
+    say(f"{submission}: {form.holds} of {averaged}{len(tested)} images, {blended}")
 
 
 def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[int]) -> ScoredRows:
@@ -166,7 +176,7 @@ def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[
     first = table[table["repeat"] == min(repeats, key=int)]
     known = first[first["image_id"].isin(images.image_ids)]
     check_ids(paths.FOLDS, list(known["image_id"]), images.image_ids)
-    known = known.set_index("image_id").loc[images.image_ids]
+    known = known.drop_duplicates("row_id").set_index("row_id").loc[images.rows]
     return ScoredRows(
         task=images.task,
         labels=images.task.encode(paths.FOLDS, known["label"]),

@@ -159,7 +159,7 @@ def _test_worse(each: Finalist, first: Finalist, groups: dict[str, str]) -> tupl
     ours, theirs = (correct.unpack(ids) if correct else None for correct in packed)
     is_mean = metric_named(first.card.metric.name).is_mean_of_rows
     if is_mean and ours is not None and theirs is not None:
-        group_of_row = np.unique([groups[image_id] for image_id in ids], return_inverse=True)[1]
+        group_of_row = np.unique([groups[row_id] for row_id in ids], return_inverse=True)[1]
         difference, p = compare_correct(ours, theirs, group_of_row)
         return p < LEVEL, f"{-difference:+.4f} on the same {len(ids)} out-of-fold rows, p {p:.3f}"
     mean, (low, high) = each.card.expected.mean, first.card.expected.private

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.core import paths
 from pipeline.core.errors import SubmissionError, TableError
 from pipeline.core.progress import say
-from pipeline.core.tables import FOLD_COLUMNS, read_table
+from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_table
 from pipeline.ledger.git import file_at
 from pipeline.ledger.ledger import COUNTED, Entry
 from pipeline.scoring.card import Card, NoForecast, parse_card
@@ -110,11 +111,19 @@ def common_ids(first: Answers, other: Answers, name: str) -> list[str]:
 
 
 def read_groups(path: Path) -> dict[str, str]:
-    """The group of each training image, from folds/folds.csv; empty where there is no such file."""
+    """The group of each training row, from folds/folds.csv; empty where there is no such file.
+
+    Which row an image belongs to, data/store/ tells; without it each is a row.
+    """
     if not path.is_file():
         return {}
     table: pd.DataFrame = read_table(path, FOLD_COLUMNS).drop_duplicates("image_id")
-    return dict(zip(table["image_id"], table["group"], strict=True))
+    row_of: dict[str, str] = {}
+    if paths.TRAIN_TABLE.is_file():
+        images = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+        row_of = dict(zip(images["image_id"], images["row_id"], strict=True))
+    row_ids = [row_of.get(image_id, image_id) for image_id in table["image_id"]]
+    return dict(zip(row_ids, table["group"], strict=True))
 
 
 def _find_card(entry: Entry) -> tuple[Card | None, str]:

@@ -19,7 +19,7 @@ from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say, track
-from pipeline.core.tables import read_csv, write_table
+from pipeline.core.tables import average_rows, read_csv, write_table
 from pipeline.core.task import SEPARATOR, AnyOf, Number, OneOf, Task
 from pipeline.ensemble.blend import FittedBlend, Prediction
 from pipeline.ensemble.saved import read_fitted
@@ -58,7 +58,10 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """The images that could be read, in the order of the files: ids and predictions in parallel."""
+    """The images that could be read, in the order of the files: ids and predictions in parallel.
+
+    An id that several files have stands once, with the mean of what each model says of them.
+    """
 
     image_ids: list[str]
     prediction: Prediction
@@ -189,6 +192,7 @@ def score(
 ) -> ScoredImages:
     """Decode and predict batch by batch, in the order of the members, and blend.
 
+    image_ids: of each member; members of the same id are the images of one row.
     The submission was blended from tables, whose nine digits give a network's float32 back exactly:
     the same images in the same batches get the same bits.
     """
@@ -208,7 +212,9 @@ def score(
                     for networks in ensemble.networks.values()
                 ]
                 by_batch.append(np.stack(by_model))
-    return ScoredImages(found, ensemble.blend.apply(np.concatenate(by_batch, axis=1)), broken)
+    by_image = np.concatenate(by_batch, axis=1)
+    by_row = np.stack([average_rows(found, values) for values in by_image])
+    return ScoredImages(list(dict.fromkeys(found)), ensemble.blend.apply(by_row), broken)
 
 
 def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:

@@ -22,6 +22,7 @@ class PredictedRows:
     """The ensemble's out-of-fold rows; all lists and arrays are parallel."""
 
     image_ids: list[str]
+    """The first image of each row."""
     groups: list[str]
     task: Task
     labels: Labels

@@ -1,4 +1,4 @@
-"""Everything that the page says, read from the outputs of the stages and joined by image id.
+"""Everything that the page says, read from the outputs of the stages and joined by id.
 
 The same figures go to `dvc metrics`: page and file are made from one object.
 """
@@ -103,8 +103,10 @@ def read_facts(name: str) -> ReportFacts:
     card.blend.fitted.check_cuts(paths.card(name), task)
     folds = read_record(paths.FOLDS_SUMMARY, FoldSummary, "split")
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
-    rows = read_rows(task, card.blend.fitted.cuts)
+    train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
+    rows = read_rows(train, task, card.blend.fitted.cuts)
     _check_card(card, rows)
+    is_first = table["image_id"].isin(train.drop_duplicates("row_id")["image_id"])
     counted = set(task.count(rows.labels))
     if any(not set(fold.shares) == set(fold.classes) == counted for fold in folds.folds):
         raise TableError(
@@ -117,7 +119,7 @@ def read_facts(name: str) -> ReportFacts:
         halves=_read_halves(card),
         audit=read_record(paths.AUDIT, Audit, "prepare"),
         folds=folds,
-        fold_scores=_score_folds(folds, table, rows, card.metric.name),
+        fold_scores=_score_folds(folds, table[is_first], rows, card.metric.name),
         curves=_read_curves(card.networks, folds),
         rows=rows,
         confusion=count_confusion(rows) if isinstance(task, OneOf) else None,
@@ -133,26 +135,26 @@ def read_facts(name: str) -> ReportFacts:
     )
 
 
-def read_rows(task: Task, cuts: list[float] | None) -> PredictedRows:
-    """Read the out-of-fold table, and join labels and groups to it by image id.
+def read_rows(train: pd.DataFrame, task: Task, cuts: list[float] | None) -> PredictedRows:
+    """Read the out-of-fold table, and join labels, groups and the first image by row id.
 
-    cuts: as the task's `decide` takes them. Raises TableError where the table and the store do
-    not belong together.
+    train: tables.IMAGE_COLUMNS. cuts: as the task's `decide` takes them. Raises TableError where
+    the table and the store do not belong together.
     """
-    train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")
-    image_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
+    first = train.drop_duplicates("row_id").set_index("row_id")
+    row_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
     if not paths.ENSEMBLE_OOF.read_bytes().endswith(b"\n"):  # nobody else counts its rows
         raise TableError(f"{paths.ENSEMBLE_OOF}: its last line is cut. Run: dvc repro ensemble")
-    values = read_predictions(paths.ENSEMBLE_OOF, image_ids, task)
-    known = set(train.index)
-    if unknown := [image_id for image_id in image_ids if image_id not in known]:
+    values = read_predictions(paths.ENSEMBLE_OOF, row_ids, task)
+    known = set(first.index)
+    if unknown := [row_id for row_id in row_ids if row_id not in known]:
         raise TableError(
             f"{paths.ENSEMBLE_OOF}: expected images of {paths.TRAIN_TABLE}, found {len(unknown)} "
-            f"of {len(image_ids)} others {examples(unknown)}. Run: dvc repro ensemble"
+            f"of {len(row_ids)} others {examples(unknown)}. Run: dvc repro ensemble"
         )
-    scored = train.loc[image_ids]
+    scored = first.loc[row_ids]
     return PredictedRows(
-        image_ids=image_ids,
+        image_ids=list(scored["image_id"]),
         groups=list(scored["group"]),
         task=task,
         labels=task.encode(paths.TRAIN_TABLE, scored["label"]),
@@ -223,14 +225,14 @@ def _read_halves(card: Card) -> list[HalfScore]:
 def _score_folds(
     folds: FoldSummary, table: pd.DataFrame, rows: PredictedRows, metric: str
 ) -> dict[int, float | None]:
+    """table: FOLD_COLUMNS of the first image of each row."""
     place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
-    known = table[table["image_id"].isin(place_of)]
     scores: dict[int, float | None] = {}
     for fold in folds.folds:
         scores[fold.fold] = None
-        ids = known.loc[known["fold"] == str(fold.fold), "image_id"]
+        ids = table.loc[table["fold"] == str(fold.fold), "image_id"]
         # If only some folds were trained, folds of other repeats have some rows, but not all.
-        if len(ids) == fold.rows:
+        if len(ids) and ids.isin(place_of).all():
             places = np.array([place_of[image_id] for image_id in ids], np.int64)
             with suppress(EnsembleError):  # a metric that needs rows of each class
                 scores[fold.fold] = metric_named(metric).score(

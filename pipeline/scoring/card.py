@@ -99,7 +99,7 @@ class Drift(Record):
 
 
 class CorrectRows(Record):
-    """Which out-of-fold rows are right, by sorted image id: about 100 bytes per 1,000 rows.
+    """Which out-of-fold rows are right, by sorted row id: about 100 bytes per 1,000 rows.
 
     With it, two cards can be compared on the same rows, years apart.
     """
@@ -122,21 +122,21 @@ class CorrectRows(Record):
             raise ValueError(str(error)) from error
 
     @classmethod
-    def pack(cls, image_ids: list[str], correct: Bool[ndarray, " rows"]) -> "CorrectRows":
-        """image_ids: in any order. correct: parallel to them."""
-        order = sorted(range(len(image_ids)), key=image_ids.__getitem__)
+    def pack(cls, row_ids: list[str], correct: Bool[ndarray, " rows"]) -> "CorrectRows":
+        """row_ids: in any order. correct: parallel to them."""
+        order = sorted(range(len(row_ids)), key=row_ids.__getitem__)
         packed = zlib.compress(np.packbits(correct[order]).tobytes(), 9)
         return cls(
-            rows=len(image_ids),
-            ids_sha256=_sha256([image_ids[place] for place in order]),
+            rows=len(row_ids),
+            ids_sha256=_sha256([row_ids[place] for place in order]),
             bits=base64.b64encode(packed).decode(),
         )
 
-    def unpack(self, image_ids: list[str]) -> Bool[ndarray, " rows"] | None:
-        """What was packed, by sorted image id; None where other images were packed."""
-        if self.ids_sha256 != _sha256(sorted(image_ids)):
+    def unpack(self, row_ids: list[str]) -> Bool[ndarray, " rows"] | None:
+        """What was packed, by sorted row id; None where other rows were packed."""
+        if self.ids_sha256 != _sha256(sorted(row_ids)):
             return None
-        bits = np.unpackbits(np.frombuffer(self._packed(), np.uint8), count=len(image_ids))
+        bits = np.unpackbits(np.frombuffer(self._packed(), np.uint8), count=len(row_ids))
         return bits.astype(np.bool_)
 
 
@@ -378,5 +378,5 @@ def parse_card(place: Path | str, text: bytes) -> Card:
     return parse_record(place, text, Card, "ensemble")
 
 
-def _sha256(image_ids: list[str]) -> str:
-    return hashlib.sha256("\n".join(image_ids).encode()).hexdigest()
+def _sha256(row_ids: list[str]) -> str:
+    return hashlib.sha256("\n".join(row_ids).encode()).hexdigest()

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from pipeline.core import paths
-from pipeline.core.errors import FoldError, examples
+from pipeline.core.errors import FoldError, examples, require
 from pipeline.core.fold_summary import FoldBalance, FoldSummary
 from pipeline.core.shapes import Labels
 from pipeline.core.tables import FOLD_COLUMNS
@@ -113,6 +113,7 @@ def make_folds(images: pd.DataFrame, task: Task, folds: int, seeds: list[int]) -
     images: the training table (tables.IMAGE_COLUMNS). Raises FoldError where the folds cannot be
     made or break an invariant.
     """
+    _check_rows(images)
     labels = list(images["label"])
     groups = join_groups(list(images["group"]), list(images["duplicate"]))
     if isinstance(task, OneOf):
@@ -186,6 +187,26 @@ def summarise_folds(table: pd.DataFrame, images: pd.DataFrame, task: Task) -> Fo
     )
 
 
+def _check_rows(images: pd.DataFrame) -> None:
+    """Raise FoldError unless all images of a row have one group, so one fold, and one label."""
+    counts = images.groupby("row_id", sort=False)[["group", "label"]].nunique()
+    require(
+        FoldError,
+        paths.TRAIN_TABLE,
+        f"{len(counts)} rows",
+        (
+            "one group for all images of a row",
+            list(counts.index[counts["group"] > 1]),
+            "Correct the groups, or set prepare.groups to {source: none} in params.yaml",
+        ),
+        (
+            "one label for all images of a row",
+            list(counts.index[counts["label"] > 1]),
+            "Give them the same one in the labels file, or in prepare.corrections",
+        ),
+    )
+
+
 def _scarcest(labels: list[str], groups: list[str]) -> tuple[str, int]:
     """The class whose images are in the fewest groups, and their number."""
     counts = pd.Series(groups).groupby(labels).nunique()
@@ -218,7 +239,9 @@ def _check_enough_groups(images: pd.DataFrame, groups: list[str], folds: int) ->
         "prepare.near_duplicate to 0, and split.folds": join_groups(
             list(images["group"]), list(images["pixels"])
         ),
-        "prepare.groups to {source: none}, and split.folds": list(images["duplicate"]),
+        "prepare.groups to {source: none}, and split.folds": join_groups(
+            list(images["row_id"]), list(images["duplicate"])
+        ),
     }
     most = {way: min(_scarcest(labels, names)[1], folds) for way, names in ways.items()}
     possible = [f"Set {way} to {number} or less" for way, number in most.items() if number > 1]

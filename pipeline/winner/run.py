@@ -206,7 +206,7 @@ def _predict(config: Config, source: Path | None) -> None:
             "needs every test image: get the archive from its source again"
         )
     prediction = found.prediction
-    write_submission(again, form, form.ids, prediction.values, prediction.decided)
+    write_submission(again, form, found.image_ids, prediction.values, prediction.decided)
     remember(again)
     say(f"{again.resolve()}: {len(form.ids)} rows")
     _compare(again, made)

@@ -23,7 +23,7 @@ class OutOfFoldRows:
     """The out-of-fold rows of the blend that is submitted."""
 
     task: Task
-    image_ids: list[str]
+    row_ids: list[str]
     prediction: Prediction
     labels: Labels
     groups: list[str]
@@ -81,7 +81,7 @@ def build_forecast(
         drift=measured,
         correct=None
         if isinstance(task, Number)
-        else CorrectRows.pack(oof.image_ids, task.right(decided, oof.labels)),
+        else CorrectRows.pack(oof.row_ids, task.right(decided, oof.labels)),
         assumptions=[
             f"test groups are new, and drawn like the {groups} training groups: about "
             f"{halves.both * groups / rows:.0f} of them, from {rows / groups:.1f} rows a group",
