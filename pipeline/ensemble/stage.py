@@ -14,6 +14,7 @@ from pipeline.core.arrays import read_array
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import sha256_of
+from pipeline.core.fold_summary import OnlyTrained
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
@@ -80,10 +81,11 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     submission = paths.submission(config.name)
     refuse_others(submission, paths.card(config.name), submission=True)
     task = read_competition(paths.COMPETITION).task
-    metric = metric_for(config.metric, task)
+    table = read_table(paths.FOLDS, FOLD_COLUMNS)
+    only_trained = OnlyTrained.of(table)
+    metric = metric_for(config.metric, task, only_trained.classes if only_trained else ())
     form = read_form(paths.SAMPLE_SUBMISSION, metric, task)
     require_order(form, metric)
-    table = read_table(paths.FOLDS, FOLD_COLUMNS)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
     train_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
     # The arrays are read last, for the drift: what is damaged is said before anything is written.
@@ -123,7 +125,9 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             value=rows.score(metric, judged.nested),
             interval=rows.interval(metric, judged.nested),
         ),
-        out_of_fold=describe_out_of_fold(judged.nested, rows, table["image_id"].nunique()),
+        out_of_fold=describe_out_of_fold(
+            judged.nested, rows, table["image_id"].nunique(), only_trained
+        ),
         forecast=forecast,
         test=TestLabels(
             rows=len(test_ids), holds=form.holds, labels=check_submission(submission, form)
@@ -154,6 +158,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     write_record(paths.card(config.name), card)
     blended = f"{judged.recipe.kind} of {', '.join(names)}"
     say(f"{submission}: {form.holds} of {len(test_ids)} images, {blended}")
+    if only_trained:
+        say(only_trained.sentence)
 
 
 def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[int]) -> ScoredRows:
@@ -179,8 +185,18 @@ def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[
 
 
 def _recipes(config: EnsembleConfig, names: list[str], task: Task, metric: Metric) -> list[Recipe]:
-    """What is fitted and judged: one kind of blend, or for auto all that the metric allows."""
+    """What is fitted and judged: one kind of blend, or for auto all that the metric allows.
+
+    Raises EnsembleError for a stack, which fits each class, where some have no row to fit.
+    """
     kinds: list[Kind]
+    stackable = isinstance(task, OneOf) and not metric.optional
+    if config.blend == "stack" and metric.optional and len(names) > 1:
+        rare = [task.outputs[place] for place in metric.optional]
+        raise EnsembleError(
+            "params.yaml: ensemble.blend: stack fits each class, and too few groups have "
+            f"{', '.join(rare[:5])} (split.rare); expected mean, single, weighted or greedy"
+        )
     if len(names) == 1:
         kinds = ["mean"]
     elif config.blend == "auto":
@@ -188,7 +204,8 @@ def _recipes(config: EnsembleConfig, names: list[str], task: Task, metric: Metri
             kind
             for kind in KINDS
             if (kind != "rank_mean" or metric.scores_order)
-            and (kind not in ("rank_mean", "stack") or isinstance(task, OneOf))
+            and (kind != "rank_mean" or isinstance(task, OneOf))
+            and (kind != "stack" or stackable)
         ]
     else:
         kinds = [config.blend]

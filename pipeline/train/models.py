@@ -153,7 +153,7 @@ def build_model(
             f"network {config.name}: {config.stages} stages leave nothing of an image of "
             f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
         )
-    network = SMALL[config.name](config, len(task.outputs))
+    network = SMALL[config.name](config, len(task.learned))
     return Classifier(network, task, mean, std)
 
 
@@ -174,7 +174,7 @@ def _build_timm(
         network: Any = timm.create_model(
             config.name,
             pretrained=config.pretrained,
-            num_classes=len(task.outputs),
+            num_classes=len(task.learned),
             drop_rate=config.dropout,
         )
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
