@@ -152,7 +152,7 @@ def _mean_over(of_class: ndarray, optional: tuple[int, ...]) -> ndarray:
     if not optional:
         return np.asarray(of_class.mean(-1))
     counts = ~np.isnan(of_class) | ~np.isin(np.arange(of_class.shape[-1]), optional)
-    return _divide(np.where(counts, of_class, 0).sum(-1), counts.sum(-1))
+    return _divide(np.where(counts, of_class, 0).sum(-1), np.asarray(counts.sum(-1)))
 
 
 def _ratio(numerator: float, denominator: float) -> float:

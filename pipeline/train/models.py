@@ -58,7 +58,7 @@ class Classifier(nn.Module):
             self.offset.copy_(torch.from_numpy(labels.mean(axis=0)))
             self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
 
-    def activate(self, outputs: Float[Tensor, "*any outputs"]) -> Float[Tensor, "*any outputs"]:
+    def activate(self, outputs: Float[Tensor, "*any learned"]) -> Float[Tensor, "*any outputs"]:
         """The predictions that outputs stand for."""
         return activate(outputs, self.task, self.offset, self.spread)
 
