@@ -65,7 +65,7 @@ def prepare() -> None:
     from pipeline.prepare import stage
 
     config = _config()
-    stage.run(config.prepare, config.ensemble.metric)
+    stage.run(config.prepare, config.ensemble.metric, config.split)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -70,13 +70,13 @@ def test_a_new_module_makes_its_own_stage_stale_and_compiled_code_makes_none(
     for folder in project.glob("pipeline/**/__pycache__"):
         for file in folder.iterdir():
             file.unlink()
-    code = "import sys; sys.dont_write_bytecode = False; import pipeline.split.stage"
+    code = "import sys; sys.dont_write_bytecode = False; import pipeline.prepare.stage"
     assert run(project, sys.executable, "-c", code).returncode == 0
-    assert list(project.glob("pipeline/split/__pycache__/*.pyc"))
+    assert list(project.glob("pipeline/prepare/__pycache__/*.pyc"))
     assert "up to date" in status()
-    (project / "pipeline" / "split" / "more.py").write_text("ANSWER = 42\n")
-    assert "split:\n\tchanged deps:\n\t\tmodified:           pipeline/split\n" in status()
-    assert not [stage for stage in ("download:", "prepare:") if stage in status()]
+    (project / "pipeline" / "prepare" / "more.py").write_text("ANSWER = 42\n")
+    assert "prepare:\n\tchanged deps:\n\t\tmodified:           pipeline/prepare\n" in status()
+    assert not [stage for stage in ("download:", "split:") if stage in status()]
 
 
 @pytest.mark.parametrize("stage", ["download", "prepare", "split", "ensemble"])

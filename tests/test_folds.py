@@ -271,8 +271,19 @@ def test_numbers_are_spread_over_the_folds() -> None:
 @pytest.mark.parametrize("task", [LABELS, number("age")])
 def test_fewer_groups_than_folds_are_refused_whatever_is_predicted(task: Task) -> None:
     images = labelled(task, 1, groups=4)  # two of them share a duplicate
-    with pytest.raises(FoldError, match="^3 groups are fewer than the 4 parts that each need one"):
+    with pytest.raises(FoldError) as caught:
         make_folds(images, task, 4, [1])
+    expected = (
+        "data/store/train.csv: expected images in at least 4 groups, one for each fold; found"
+    )
+    assert str(caught.value).startswith(f"{expected} 600 in 3; the largest group, p00")
+    assert str(caught.value).endswith("are they blank? Set split.folds to 3 or less")
+    with pytest.raises(FoldError) as caught:
+        assign_folds(task, list(images["label"]), ["a", "b"] * 300, 4, 1)
+    assert str(caught.value) == (
+        "2 groups are fewer than the 4 parts that each need one: set epoch of a model to "
+        "{rule: inner, folds: 2}, or to {rule: last}, in params.yaml"
+    )
     assert set(make_folds(images, task, 3, [1])["fold"]) == {0, 1, 2}
 
 

@@ -55,6 +55,8 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
         f"predictions; about {noise.wrong:.0f} are wrong ({noise.low:.0f} to {noise.high:.0f} over "
         "resampled groups), by an estimate that counts some hard images as wrong labels"
     )
+    if noise.left_out:
+        say(f"not judged, since too few groups have them: {', '.join(noise.left_out)}")
     if suggested.empty:
         say(f"no label to look at again; {output} has no rows")
         return

@@ -38,8 +38,10 @@ def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[s
             f"{metric.value:.4f}  ({known}{oof.rows} images in {oof.groups} groups)",
         ),
     ]
-    if oof.rows < oof.of_images:
+    if oof.not_trained:
         lines.append(("", f"only {oof.rows} of {oof.of_images} images: see train.folds"))
+    if oof.only_trained:
+        lines.append(("", oof.only_trained.sentence))
     if solution := leaderboard.solution:
         lines += [
             (f"local {half} {name}", f"{found.scores[metric.name]:.4f}  ({found.rows} images)")

@@ -44,11 +44,13 @@ FOLD_COLUMNS = ["image_id", "label", "group", "repeat", "fold"]
 """Columns of folds/folds.csv: one row for each image and repeat.
 
 Fold numbers are unique over the repeats. The rows with fold k are those that fold k's models
-are scored on; they are trained on the other rows of the same repeat.
+are scored on; they are trained on the other rows of the same repeat. A row without a fold is
+trained on in each, and never scored.
 """
 
 _KEYS = {tuple(IMAGE_COLUMNS): ["image_id"], tuple(FOLD_COLUMNS): ["image_id", "repeat"]}
-_WHOLE_NUMBERS = {"width", "height", "repeat", "fold"}
+_WHOLE_NUMBERS = {"width": "+", "height": "+", "repeat": "+", "fold": "*"}
+"""How many digits: at least one, or none too."""
 
 MOST_COLUMNS = 10_000
 """Of a CSV: the sample submission may have one for each class."""
@@ -67,8 +69,9 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         raise TableError(f"{path}: expected the columns {columns}, found {list(table.columns)}")
     if table.empty:
         raise TableError(f"{path}: expected rows, found none")
-    for name in sorted(_WHOLE_NUMBERS & set(columns)):
-        if wrong := table[name][~table[name].str.fullmatch("[0-9]{1,9}")].tolist():
+    for name in sorted(_WHOLE_NUMBERS.keys() & set(columns)):
+        digits = f"(?![0-9]{{10}})[0-9]{_WHOLE_NUMBERS[name]}"
+        if wrong := table[name][~table[name].str.fullmatch(digits)].tolist():
             raise TableError(f"{path}: expected whole numbers in {name}, found {wrong[0][:80]!r}")
     if key := _KEYS.get(tuple(columns)):
         twice = table[table.duplicated(key)]["image_id"].tolist()

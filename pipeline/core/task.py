@@ -12,13 +12,15 @@ Predictions are always one column for each output. Tables hold labels as text.
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from functools import cached_property
+from operator import not_
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.core.errors import TableError
 from pipeline.core.record import Record
@@ -60,6 +62,15 @@ class _Task(Record):
     @abstractmethod
     def columns(self) -> list[str]:
         """The same as columns of our tables of predictions."""
+
+    @property
+    def learned(self) -> list[str]:
+        """The name of each output of a network: as `outputs`, but merged classes are one."""
+        return self.outputs
+
+    def learn(self, labels: Labels) -> Labels:
+        """The labels as a network learns them."""
+        return labels
 
     @abstractmethod
     def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
@@ -107,10 +118,44 @@ class OneOf(_Task):
     """As the labels file writes them, in the order of the probabilities."""
     ordered: bool = False
     """Whether their order is a scale, such as the grades of a disease."""
+    merged: list[str] = Field(default_factory=list, exclude_if=not_)
+    """Classes in too few groups, which a network learns as one: they share its probability in equal
+    parts, and none of them is ever decided."""
+
+    @model_validator(mode="after")
+    def _two_stay(self) -> Self:
+        left = set(self.classes) - set(self.merged)
+        count = len(self.merged)
+        if count and (count < 2 or len(left) < 2 or count + len(left) != len(self.classes)):
+            raise ValueError(f"expected two or more of the classes beside two, found {self.merged}")
+        return self
 
     @property
     def outputs(self) -> list[str]:
         return self.classes
+
+    @property
+    def learned(self) -> list[str]:
+        if not self.merged:
+            return self.classes
+        name = "other"
+        while name in self.classes:
+            name += "_"
+        return [*(each for each in self.classes if each not in self.merged), name]
+
+    @cached_property
+    def place_learned(self) -> Int[ndarray, " classes"]:
+        """The place in `learned` of each class."""
+        of = {name: place for place, name in enumerate(self.learned)}
+        return np.array([of.get(name, len(of) - 1) for name in self.classes])
+
+    @cached_property
+    def share_learned(self) -> Float[ndarray, " classes"]:
+        """The part that each class has of the probability of what is learned."""
+        return np.asarray(1 / np.bincount(self.place_learned)[self.place_learned])
+
+    def learn(self, labels: Labels) -> Labels:
+        return np.asarray(self.place_learned[labels]) if self.merged else labels
 
     @property
     def columns(self) -> list[str]:
@@ -131,7 +176,8 @@ class OneOf(_Task):
         """cuts: of two classes the second's least probability; else the bounds between ordered
         classes of the expected place, in [0, classes - 1]."""
         if cuts is None:
-            return np.asarray(values.argmax(axis=1))
+            alone = self.share_learned == 1
+            return np.asarray(np.where(alone, values, -1.0).argmax(axis=1))
         if len(self.classes) == 2:
             return (values[:, 1] >= cuts[0]).astype(np.int64)
         return np.asarray(np.searchsorted(cuts, expected_place(values), side="right"))

@@ -1,5 +1,6 @@
 """What the card says about the score and the blend."""
 
+from pipeline.core.fold_summary import OnlyTrained
 from pipeline.core.task import Number
 from pipeline.ensemble.blend import Prediction, Recipe, Stacked, fit
 from pipeline.ensemble.bootstrap import ScoredRows
@@ -10,7 +11,9 @@ from pipeline.scoring.card import Blend, Candidate, OutOfFold
 from pipeline.scoring.metrics import METRICS, recalls
 
 
-def describe_out_of_fold(nested: Prediction, rows: ScoredRows, of_images: int) -> OutOfFold:
+def describe_out_of_fold(
+    nested: Prediction, rows: ScoredRows, of_images: int, only_trained: OnlyTrained | None = None
+) -> OutOfFold:
     """What the nested prediction is worth, whatever the competition's metric is."""
     accuracy = interval = log_loss = None
     recall: list[float | None] = []
@@ -29,6 +32,7 @@ def describe_out_of_fold(nested: Prediction, rows: ScoredRows, of_images: int) -
         rows=len(rows.labels),
         of_images=of_images,
         groups=len(set(rows.groups)),
+        only_trained=only_trained,
     )
 
 

@@ -181,7 +181,8 @@ def covered_images(folds: pd.DataFrame, trained: list[int]) -> list[str]:
 
 
 def read_external(external: ExternalMember, images: PredictedImages) -> ModelPredictions:
-    """The predictions of a model from elsewhere, without the training images that are not scored.
+    """The predictions of a model from elsewhere, without the training images that are not scored,
+    which the file may have or not.
 
     Raises EnsembleError where the files are not those of params.yaml, or where the folds are not
     ours or not stated; TableError where a file does not have every training image (every test
@@ -196,9 +197,12 @@ def read_external(external: ExternalMember, images: PredictedImages) -> ModelPre
             f"{oof}: expected the columns {columns}, and `fold` among them or not, "
             f"found {list(table.columns)}"
         )
-    check_ids(oof, list(table["image_id"]), list(dict.fromkeys(images.folds["image_id"])))
+    folds = images.folds[images.folds["fold"] != ""]
+    never = set(images.folds["image_id"]) - set(folds["image_id"])
+    table = table[~table["image_id"].isin(never)]
+    check_ids(oof, list(table["image_id"]), list(dict.fromkeys(folds["image_id"])))
     if "fold" in table.columns:
-        _check_folds(oof, table.set_index("image_id")["fold"], images.folds)
+        _check_folds(oof, table.set_index("image_id")["fold"], folds)
     elif external.folds == "checked":
         raise EnsembleError(
             f"{oof}: expected a column `fold` with folds/folds.csv's fold of each image, "

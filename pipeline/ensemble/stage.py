@@ -15,6 +15,7 @@ from pipeline.core.arrays import read_array
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import sha256_of
+from pipeline.core.fold_summary import OnlyTrained
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
@@ -81,10 +82,11 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     submission = paths.submission(config.name)
     refuse_others(submission, paths.card(config.name), submission=True)
     task = read_competition(paths.COMPETITION).task
-    metric = metric_for(config.metric, task)
+    table = read_table(paths.FOLDS, FOLD_COLUMNS)
+    only_trained = OnlyTrained.of(table)
+    metric = metric_for(config.metric, task, only_trained.classes if only_trained else ())
     form = read_form(paths.SAMPLE_SUBMISSION, metric, task)
     require_order(form, metric)
-    table = read_table(paths.FOLDS, FOLD_COLUMNS)
     tested = read_table(paths.TEST_TABLE, IMAGE_COLUMNS)
     trained = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     test_rows = list(dict.fromkeys(tested["row_id"]))
@@ -132,7 +134,9 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             value=rows.score(metric, judged.nested),
             interval=rows.interval(metric, judged.nested),
         ),
-        out_of_fold=describe_out_of_fold(judged.nested, rows, table["row_id"].nunique()),
+        out_of_fold=describe_out_of_fold(
+            judged.nested, rows, table["row_id"].nunique(), only_trained
+        ),
         forecast=forecast,
         test=TestLabels(
             rows=len(test_rows), holds=form.holds, labels=check_submission(submission, form)
@@ -164,6 +168,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     blended = f"{judged.recipe.kind} of {', '.join(names)}"
     averaged = f"{len(test_rows)} rows of " if len(test_rows) < len(tested) else ""
     say(f"{submission}: {form.holds} of {averaged}{len(tested)} images, {blended}")
+    if only_trained:
+        say(only_trained.sentence)
 
 
 def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[int]) -> ScoredRows:
@@ -189,8 +195,18 @@ def _scored_rows(config: EnsembleConfig, images: PredictedImages, trained: list[
 
 
 def _recipes(config: EnsembleConfig, names: list[str], task: Task, metric: Metric) -> list[Recipe]:
-    """What is fitted and judged: one kind of blend, or for auto all that the metric allows."""
+    """What is fitted and judged: one kind of blend, or for auto all that the metric allows.
+
+    Raises EnsembleError for a stack, which fits each class, where some have no row to fit.
+    """
     kinds: list[Kind]
+    stackable = isinstance(task, OneOf) and not metric.optional
+    if config.blend == "stack" and metric.optional and len(names) > 1:
+        rare = [task.outputs[place] for place in metric.optional]
+        raise EnsembleError(
+            "params.yaml: ensemble.blend: stack fits each class, and too few groups have "
+            f"{', '.join(rare[:5])} (split.rare); expected mean, single, weighted or greedy"
+        )
     if len(names) == 1:
         kinds = ["mean"]
     elif config.blend == "auto":
@@ -198,7 +214,8 @@ def _recipes(config: EnsembleConfig, names: list[str], task: Task, metric: Metri
             kind
             for kind in KINDS
             if (kind != "rank_mean" or metric.scores_order)
-            and (kind not in ("rank_mean", "stack") or isinstance(task, OneOf))
+            and (kind != "rank_mean" or isinstance(task, OneOf))
+            and (kind != "stack" or stackable)
         ]
     else:
         kinds = [config.blend]

@@ -22,6 +22,7 @@ from pipeline.prepare.corrections import correct_labels
 from pipeline.prepare.duplicates import find_duplicates
 from pipeline.prepare.layout import Split, understand
 from pipeline.prepare.leaks import find_leaks
+from pipeline.prepare.rare import merge_rare
 from pipeline.prepare.store import (
     check_readable,
     describe_unreadable,
@@ -31,16 +32,19 @@ from pipeline.prepare.store import (
 )
 from pipeline.scoring.metrics import metric_for, metric_named
 from pipeline.scoring.submission import read_form, require_order
+from pipeline.split.config import SplitConfig
+from pipeline.split.rare import require_rule
 
 
-def run(config: PrepareConfig, metric_name: str) -> None:
+def run(config: PrepareConfig, metric_name: str, split: SplitConfig | None = None) -> None:
     """Write arrays, tables, audit, and what later stages need of the competition.
 
     metric_name: ensemble.metric, compared with the sample submission before anything is trained.
-    Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
-    be read, TableError on corrections that do not fit,
-    CompetitionError on conflicting labels with `conflicts: stop`, and what understand and
-    store_images raise. Then data/store stays as it was.
+    split: what decides which classes are merged; None merges none. Raises SubmissionError or
+    EnsembleError where they do not fit, ImageError on images that cannot be read, TableError on
+    corrections that do not fit, CompetitionError on conflicting labels with `conflicts: stop`,
+    FoldError on classes that cannot be merged, and what understand and store_images raise. Then
+    data/store stays as it was.
     """
     with (
         understand(paths.RAW, config, metric_named(metric_name)) as layout,
@@ -52,6 +56,8 @@ def run(config: PrepareConfig, metric_name: str) -> None:
         write_table(sample, layout.sample.table)
         form = read_form(sample, metric, task)
         require_order(form, metric)
+        if split:
+            require_rule(split.rare, task)
 
         train_array, test_array = store / paths.TRAIN_IMAGES.name, store / paths.TEST_IMAGES.name
         layout, corrections = correct_labels(
@@ -86,7 +92,11 @@ def run(config: PrepareConfig, metric_name: str) -> None:
 
         write_table(store / paths.TRAIN_TABLE.name, train)
         write_table(store / paths.TEST_TABLE.name, test)
-        write_record(store / paths.COMPETITION.name, layout.competition)
+        competition = layout.competition
+        if split:
+            merged = merge_rare(train, task, metric, split)
+            competition = competition.model_copy(update={"task": merged})
+        write_record(store / paths.COMPETITION.name, competition)
         write_record(store / paths.DECODING.name, decoding)
 
         clusters = find_clusters(train, test)

@@ -37,10 +37,11 @@ from pipeline.report.diagnosis import (
     report_classes,
     trace_roc,
 )
-from pipeline.report.label_noise import LabelNoise, find_label_noise
+from pipeline.report.label_noise import LabelNoise, find_label_noise, judged_classes
 from pipeline.scoring.card import Card, Forecast, Network, read_card
 from pipeline.scoring.leaderboard import read_leaderboard
-from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.metric import Metric
+from pipeline.scoring.metrics import metric_for
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class ReportFacts:
     hardest_groups: pd.DataFrame
     """How many `rows` of each `group` are `wrong`, most wrong ones first; empty without groups."""
     noise: LabelNoise | None
-    """None where a class has no out-of-fold row, or an image has not exactly one class."""
+    """None where fewer than two classes can be judged."""
 
 
 def read_facts(name: str) -> ReportFacts:
@@ -113,13 +114,15 @@ def read_facts(name: str) -> ReportFacts:
             f"{paths.FOLDS_SUMMARY}: expected the classes {task.outputs} in each fold, found "
             "others. Run: dvc repro --force split"
         )
+    never = folds.only_trained.classes if folds.only_trained else ()
+    metric = metric_for(card.metric.name, task, never)
     every_class = isinstance(task, OneOf) and len(np.unique(rows.labels)) == len(task.outputs)
     return ReportFacts(
         card=card,
         halves=_read_halves(card),
         audit=read_record(paths.AUDIT, Audit, "prepare"),
         folds=folds,
-        fold_scores=_score_folds(folds, table[is_first], rows, card.metric.name),
+        fold_scores=_score_folds(folds, table[is_first], rows, metric),
         curves=_read_curves(card.networks, folds),
         rows=rows,
         confusion=count_confusion(rows) if isinstance(task, OneOf) else None,
@@ -131,7 +134,7 @@ def read_facts(name: str) -> ReportFacts:
         hardest_groups=_rank_groups(rows)
         if folds.grouped and not isinstance(task, Number)
         else pd.DataFrame(),
-        noise=find_label_noise(rows) if every_class else None,
+        noise=find_label_noise(rows) if len(judged_classes(rows)) > 1 else None,
     )
 
 
@@ -223,7 +226,7 @@ def _read_halves(card: Card) -> list[HalfScore]:
 
 
 def _score_folds(
-    folds: FoldSummary, table: pd.DataFrame, rows: PredictedRows, metric: str
+    folds: FoldSummary, table: pd.DataFrame, rows: PredictedRows, metric: Metric
 ) -> dict[int, float | None]:
     """table: FOLD_COLUMNS of the first image of each row."""
     place_of = {image_id: place for place, image_id in enumerate(rows.image_ids)}
@@ -235,7 +238,7 @@ def _score_folds(
         if len(ids) and ids.isin(place_of).all():
             places = np.array([place_of[image_id] for image_id in ids], np.int64)
             with suppress(EnsembleError):  # a metric that needs rows of each class
-                scores[fold.fold] = metric_named(metric).score(
+                scores[fold.fold] = metric.score(
                     rows.values[places], rows.decided[places], rows.labels[places]
                 )
     return scores

@@ -44,38 +44,65 @@ class LabelNoise:
 
     wrong: the estimated number, not an integer. low, high: 95 % of the resamples of whole groups;
     this covers how much the images vary, not that hard images are counted as wrong labels.
-    ranking: NOISE_COLUMNS of all images, the most doubtful label first.
+    ranking: NOISE_COLUMNS of the judged images, the most doubtful label first. left_out: classes
+    that cannot be judged.
     """
 
     wrong: float
     low: float
     high: float
     ranking: pd.DataFrame
+    left_out: list[str]
 
 
 def find_label_noise(rows: PredictedRows) -> LabelNoise:
     """Rank all labels, and estimate how many are wrong (section 3.1 of the paper).
 
     The rows' networks must not have seen the image, nor another one of its group: those learn a
-    wrong label by heart. Raises TableError on a class without images, and where an image has not
-    exactly one class.
+    wrong label by heart. Rows of classes that cannot be judged are left out. Raises TableError
+    where fewer than two can be, and where an image has not exactly one class.
     """
     if not isinstance(rows.task, OneOf):
         raise TableError(
             "label noise: is for one class an image, and these labels are of kind "
             f"{rows.task.kind}. {paths.REPORT} shows the images with the largest loss"
         )
-    labels, classes = rows.labels, rows.task.outputs
-    absent = [name for place, name in enumerate(classes) if not (labels == place).any()]
-    if absent:
+    classes, judged = rows.task.outputs, judged_classes(rows)
+    left_out = [name for place, name in enumerate(classes) if place not in judged]
+    if len(judged) < 2:
         raise TableError(
             f"label noise: expected out-of-fold images of each of {len(classes)} classes, found "
-            f"none of {absent[0]!r}. Train more folds (train.folds in params.yaml)"
+            f"none of {left_out[0]!r}. Train more folds (train.folds in params.yaml)"
         )
+    if left_out:
+        rows = _narrow(rows, judged)
+    labels = rows.labels
     wrong = _estimate_wrong(labels, rows.values, np.ones(len(labels)))
     resampled = _resample_wrong(labels, rows.values, rows.groups)
     low, high = np.quantile(resampled, [0.025, 0.975]) if resampled else (wrong, wrong)
-    return LabelNoise(wrong, float(low), float(high), _rank(rows))
+    return LabelNoise(wrong, float(low), float(high), _rank(rows), left_out)
+
+
+def judged_classes(rows: PredictedRows) -> list[int]:
+    """The places of the classes that can be judged: they have rows, and are not merged."""
+    if not isinstance(rows.task, OneOf):
+        return []
+    names = rows.task.classes
+    return [p for p in np.unique(rows.labels).tolist() if names[p] not in rows.task.merged]
+
+
+def _narrow(rows: PredictedRows, places: list[int]) -> PredictedRows:
+    """The rows of these classes, with their columns alone, which need not add up to 1."""
+    kept = np.flatnonzero(np.isin(rows.labels, places))
+    values = rows.values[kept][:, places]
+    return PredictedRows(
+        [rows.image_ids[row] for row in kept],
+        [rows.groups[row] for row in kept],
+        OneOf(classes=[rows.task.outputs[place] for place in places]),
+        np.searchsorted(places, rows.labels[kept]),
+        values,
+        values.argmax(axis=1),
+    )
 
 
 def _rank(of: PredictedRows) -> pd.DataFrame:

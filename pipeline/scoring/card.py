@@ -17,6 +17,7 @@ from numpy import ndarray
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.core.errors import EnsembleError
+from pipeline.core.fold_summary import OnlyTrained
 from pipeline.core.record import (
     Count,
     Figure,
@@ -52,6 +53,13 @@ class OutOfFold(Record):
     of_images: Count
     """Rows of the whole training set."""
     groups: Count
+    only_trained: OnlyTrained | None = None
+    """The rows that no fold scores."""
+
+    @property
+    def not_trained(self) -> int:
+        """Rows that other folds than the trained ones score."""
+        return self.of_images - self.rows - (self.only_trained.rows if self.only_trained else 0)
 
 
 def _known(metric: str) -> str:

@@ -37,6 +37,8 @@ class Rows:
     """Of one_of the class decided for each row, which need not be the most probable one."""
     labels: Labels
     units: Units
+    optional: tuple[int, ...] = ()
+    """As of the metric."""
 
     @cached_property
     def entries(self) -> tuple["Entries", "Entries", "Entries"]:
@@ -84,6 +86,8 @@ class ClassCounts:
     """Whether a row has exactly one class."""
     distance: Float[ndarray, "*n"]
     """The sum over rows of the squared distance of decided and labelled place, if exclusive."""
+    optional: tuple[int, ...] = ()
+    """As of the metric."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ class Metric:
     """Whether it is the mean over rows of right (1) or wrong (0), so that tests for counts fit."""
     best: int = 0
     """How many classes a submission lists for a row, the most probable first; 0: no such list."""
+    optional: tuple[int, ...] = ()
+    """The places of classes that a mean over the classes leaves out where they have no row, since
+    too few groups have them; without a row of any other class it is not defined."""
     of_counts: Callable[[ClassCounts], Float[ndarray, "*n"]] | None = None
     """The same as a function of any number of counts at once, where it is one."""
 
@@ -121,7 +128,7 @@ class Metric:
     ) -> Scorer:
         """The score as a function of the units' weights; None: every row counts by itself."""
         units = np.arange(len(labels)) if units is None else units
-        return self.build(Rows(values, decided, labels, units))
+        return self.build(Rows(values, decided, labels, units, self.optional))
 
     def score(self, values: Outputs, decided: Labels, labels: Labels) -> float:
         """The score of all rows, each counted once.

@@ -6,7 +6,8 @@ compares them).
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy import ndarray
 from pipeline.core.errors import EnsembleError
 from pipeline.core.ranks import ordered_pairs
 from pipeline.core.shapes import Labels, Outputs
-from pipeline.core.task import Kind, Task
+from pipeline.core.task import Kind, OneOf, Task
 from pipeline.scoring.metric import ClassCounts, Metric, Rows, Scorer, Units, Weights
 
 _LOWEST_R2 = -1e9
@@ -48,8 +49,11 @@ def area_under_roc(values: Float[ndarray, " rows"], positive: Bool[ndarray, " ro
     return _area(values, positive, np.arange(len(values)))(np.ones(len(values)))
 
 
-def metric_for(name: str, task: Task) -> Metric:
-    """The metric of that name. Raises EnsembleError where it is not for such a task."""
+def metric_for(name: str, task: Task, never_scored: Iterable[str] = ()) -> Metric:
+    """The metric of that name. Raises EnsembleError where it is not for such a task.
+
+    never_scored: classes that are only trained on. They and merged ones are its optional classes.
+    """
     metric = metric_named(name)
     if task.kind not in metric.tasks:
         fit = ", ".join(n for n, other in METRICS.items() if task.kind in other.tasks)
@@ -63,7 +67,9 @@ def metric_for(name: str, task: Task) -> Metric:
             f"params.yaml: ensemble.metric: {name} is for two classes, found "
             f"{len(task.outputs)}; expected one of {fit}"
         )
-    return metric
+    rare = {*never_scored, *(task.merged if isinstance(task, OneOf) else [])}
+    places = tuple(sorted(map(task.outputs.index, rare)))
+    return replace(metric, optional=places) if places else metric
 
 
 def metric_named(name: str) -> Metric:
@@ -129,6 +135,7 @@ def _of_counts(score: Callable[[ClassCounts], ndarray], rows: Rows) -> Scorer:
                 right.weigh(weights),
                 exclusive,
                 np.asarray(weights @ far),
+                rows.optional,
             )
         )
     )
@@ -138,6 +145,14 @@ def _divide(numerator: ndarray | float, denominator: ndarray | float) -> ndarray
     """NaN for 0 / 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.true_divide(numerator, denominator))
+
+
+def _mean_over(of_class: ndarray, optional: tuple[int, ...]) -> ndarray:
+    """The mean over the classes, the last axis, but for optional ones that are not defined."""
+    if not optional:
+        return np.asarray(of_class.mean(-1))
+    counts = ~np.isnan(of_class) | ~np.isin(np.arange(of_class.shape[-1]), optional)
+    return _divide(np.where(counts, of_class, 0).sum(-1), np.asarray(counts.sum(-1)))
 
 
 def _ratio(numerator: float, denominator: float) -> float:
@@ -158,7 +173,7 @@ def _accuracy_of_counts(counts: ClassCounts) -> ndarray:
 
 
 def _balanced_accuracy(counts: ClassCounts) -> ndarray:
-    return np.asarray(_divide(counts.right, counts.had).mean(-1))
+    return _mean_over(_divide(counts.right, counts.had), counts.optional)
 
 
 def _f_of_classes(beta: float, counts: ClassCounts) -> ndarray:
@@ -177,7 +192,7 @@ def _f_of_second(beta: float, counts: ClassCounts) -> ndarray:
 
 
 def _macro_f(beta: float, counts: ClassCounts) -> ndarray:
-    return np.asarray(_f_of_classes(beta, counts).mean(-1))
+    return _mean_over(_f_of_classes(beta, counts), counts.optional)
 
 
 def _micro_f(beta: float, counts: ClassCounts) -> ndarray:
@@ -304,7 +319,9 @@ def _macro(column: _OneColumn, rows: Rows) -> Scorer:
     places = range(rows.values.shape[1])
     has = [rows.labels == p if rows.labels.ndim == 1 else rows.labels[:, p] for p in places]
     scorers = [column(rows.values[:, p], has[p], rows.units) for p in places]
-    return lambda weights: float(np.mean([score(weights) for score in scorers]))
+    return lambda weights: float(
+        _mean_over(np.array([score(weights) for score in scorers]), rows.optional)
+    )
 
 
 def _probabilistic_f1(rows: Rows) -> Scorer:

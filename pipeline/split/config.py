@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from pipeline.core.section import Section
 
+Rule = Literal["stop", "train_only", "merge"]
+"""split/rare.py says what they do."""
+
 
 class SplitConfig(Section):
     """Stratified group folds, repeated once for each seed."""
@@ -14,9 +17,10 @@ class SplitConfig(Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=20)]
     """One whole partition for each: repeat r has the folds r * folds … (r + 1) * folds - 1."""
 
-    rare: Literal["stop", "train_only", "merge"]
-    """What to do with a class in fewer groups than there are folds: its rows are trained on in
-    every fold and never scored, or all such classes become one, `other`, never submitted."""
+    rare: Rule
+    """What to do with classes in fewer groups than there are folds: stop; train on their rows in
+    every fold and score none; or learn them all as one class, which is never decided and whose
+    probability they share in equal parts. Of several labels and of numbers only `stop`."""
 
     @field_validator("seeds")
     @classmethod

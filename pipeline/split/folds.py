@@ -5,7 +5,8 @@ Stratified by class; of several labels by each of them; of numbers by tenths of 
 scikit-learn's StratifiedGroupKFold does the work (1.8 or newer: before, it does not stratify
 when it shuffles). What it returns is checked each time, since every later figure depends on it:
 each image in exactly one fold, no group and no cluster of duplicates in two, every class in
-every fold. Of several labels it has no kind: there the groups are dealt one by one.
+every fold. Of several labels it has no kind: there the groups are dealt one by one. Rows that are
+only trained on (rare.py) have no fold.
 """
 
 import numpy as np
@@ -15,10 +16,18 @@ from numpy import ndarray
 
 from pipeline.core import paths
 from pipeline.core.errors import FoldError, examples, require
-from pipeline.core.fold_summary import FoldBalance, FoldSummary
+from pipeline.core.fold_summary import FoldBalance, FoldSummary, OnlyTrained
 from pipeline.core.shapes import Labels
 from pipeline.core.tables import FOLD_COLUMNS
 from pipeline.core.task import AnyOf, Number, OneOf, Task
+from pipeline.split.config import Rule
+from pipeline.split.rare import (
+    can_merge,
+    can_only_train,
+    find_only_trained,
+    rare_classes,
+    require_rule,
+)
 
 
 def join_groups(groups: list[str], duplicates: list[str]) -> list[str]:
@@ -45,10 +54,12 @@ def assign_folds(
     labels: as our tables have them. Raises FoldError when there are fewer groups than folds, or of
     one class, as it may be in the inner split of a training; make_folds looks first, and says more.
     """
-    if not isinstance(task, OneOf) and (count := len(set(groups))) < folds:
+    if isinstance(task, OneOf):
+        labels = _learned(task, labels)
+    elif (count := len(set(groups))) < folds:
         raise FoldError(
-            f"{count} groups are fewer than the {folds} parts that each need one: lower the number "
-            "of folds (params.yaml: split.folds, or epoch.folds of a model)"
+            f"{count} groups are fewer than the {folds} parts that each need one: "
+            f"{_inner_remedy(count)}"
         )
     if isinstance(task, AnyOf):
         return _deal_groups(task.encode(paths.TRAIN_TABLE, labels), groups, folds, seed)
@@ -58,17 +69,29 @@ def assign_folds(
 
     label, count = _scarcest(labels, groups)
     if count < folds:
-        inner = f"{{rule: inner, folds: {count}}}, or to " if count > 1 else ""
         raise FoldError(
             f"class {label!r} has {labels.count(label)} images in {count} groups, fewer than the "
-            f"{folds} parts that each need one: set epoch of a model to {inner}{{rule: last}}, in "
-            "params.yaml"
+            f"{folds} parts that each need one: {_inner_remedy(count)}"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     assigned = np.full(len(labels), -1)
     for fold, (_, scored) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
         assigned[scored] = fold
     return assigned
+
+
+def _inner_remedy(most: int) -> str:
+    """What helps in a training: split.folds was compared with the groups before."""
+    inner = f"{{rule: inner, folds: {most}}}, or to " if most > 1 else ""
+    return f"set epoch of a model to {inner}{{rule: last}}, in params.yaml"
+
+
+def _learned(task: Task, labels: list[str]) -> list[str]:
+    """The labels with merged classes as one."""
+    if not isinstance(task, OneOf):
+        return labels
+    names = task.learned
+    return [names[place] for place in task.learn(task.encode(paths.TRAIN_TABLE, labels))]
 
 
 def _tenths(numbers: Labels, groups: list[str], folds: int) -> list[str]:
@@ -107,23 +130,33 @@ def _deal_groups(
     return fold_of_group[group_of_row]
 
 
-def make_folds(images: pd.DataFrame, task: Task, folds: int, seeds: list[int]) -> pd.DataFrame:
+def make_folds(
+    images: pd.DataFrame, task: Task, folds: int, seeds: list[int], rare: Rule = "stop"
+) -> pd.DataFrame:
     """The table of folds (tables.FOLD_COLUMNS) of the training images, one partition a seed.
 
-    images: the training table (tables.IMAGE_COLUMNS). Raises FoldError where the folds cannot be
-    made or break an invariant.
+    images: the training table (tables.IMAGE_COLUMNS). rare: as params.yaml's split.rare. Raises
+    FoldError where the folds cannot be made or break an invariant.
     """
     _check_rows(images)
-    labels = list(images["label"])
+    require_rule(rare, task)
     groups = join_groups(list(images["group"]), list(images["duplicate"]))
-    if isinstance(task, OneOf):
-        _check_enough_groups(images, groups, folds)
+    labels = _learned(task, list(images["label"]))
+    _check_merged(task, rare, labels, groups, folds)
+    scored = np.arange(len(images))
+    if rare == "train_only" and can_only_train(labels, groups, folds):
+        scored = np.flatnonzero(~find_only_trained(labels, groups, folds))
+    else:
+        _check_enough_groups(images, task, groups, folds)
+    known = list(images["label"].iloc[scored]), [groups[row] for row in scored]
     parts = []
     for repeat, seed in enumerate(seeds):
         part = images[["image_id", "label"]].copy()
         part["group"] = groups
         part["repeat"] = repeat
-        part["fold"] = repeat * folds + assign_folds(task, labels, groups, folds, seed)
+        fold = pd.Series(pd.NA, index=images.index, dtype="Int64")
+        fold.iloc[scored] = repeat * folds + assign_folds(task, *known, folds, seed)
+        part["fold"] = fold
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)[FOLD_COLUMNS]
     check_folds(table, images, task)
@@ -133,10 +166,12 @@ def make_folds(images: pd.DataFrame, task: Task, folds: int, seeds: list[int]) -
 def check_folds(table: pd.DataFrame, images: pd.DataFrame, task: Task) -> None:
     """Raise FoldError unless the folds are a partition that leaks nothing.
 
-    For each repeat: every image once; no group and no cluster of duplicates in two folds; where
-    an image has one class, every class in every fold.
+    For each repeat: every image once; no group and no cluster of duplicates in two folds, or in one
+    and only trained on; where an image has one class, every class that is scored in every fold.
     """
-    classes = task.classes if isinstance(task, OneOf) else []
+    never = OnlyTrained.of(table)
+    classes = [] if not isinstance(task, OneOf) else task.learned
+    classes = [name for name in classes if never is None or name not in never.classes]
     cluster = images.set_index("image_id")["duplicate"]
     patient = images.set_index("image_id")["group"]
     for repeat, part in table.groupby("repeat"):
@@ -148,7 +183,7 @@ def check_folds(table: pd.DataFrame, images: pd.DataFrame, task: Task) -> None:
                 f"{len(missing)} images without a fold {examples(missing)}. Run: dvc repro split"
             )
         for what, names in (("groups", patient), ("clusters of duplicates", cluster)):
-            spread = part.groupby(part["image_id"].map(names))["fold"].nunique()
+            spread = part.groupby(part["image_id"].map(names))["fold"].nunique(dropna=False)
             leaking = sorted(spread.index[spread > 1])
             if leaking:
                 raise FoldError(
@@ -156,7 +191,8 @@ def check_folds(table: pd.DataFrame, images: pd.DataFrame, task: Task) -> None:
                     f"{examples(leaking)}. Run: dvc repro split"
                 )
         for fold, rows in part.groupby("fold"):
-            absent = [name for name in classes if name not in set(rows["label"])]
+            found = set(_learned(task, list(rows["label"])))
+            absent = [name for name in classes if name not in found]
             if absent:
                 raise FoldError(
                     f"{place}: fold {fold} has {len(rows)} images and none of class {absent[0]!r}: "
@@ -183,6 +219,7 @@ def summarise_folds(table: pd.DataFrame, images: pd.DataFrame, task: Task) -> Fo
         images=len(images),
         groups=groups,
         groups_joined_by_duplicates=groups - table["group"].nunique(),
+        only_trained=OnlyTrained.of(table),
         folds=folds,
     )
 
@@ -213,12 +250,26 @@ def _scarcest(labels: list[str], groups: list[str]) -> tuple[str, int]:
     return str(counts.idxmin()), int(counts.min())
 
 
-def _check_enough_groups(images: pd.DataFrame, groups: list[str], folds: int) -> None:
-    """Raise FoldError, with what joins the groups and what would help, where folds lack a class.
+def _check_merged(task: Task, rule: Rule, labels: list[str], groups: list[str], folds: int) -> None:
+    """Raise FoldError where stage `prepare` ran with another rule or other folds."""
+    if not isinstance(task, OneOf):
+        return
+    merged, left = bool(task.merged), rare_classes(labels, groups, folds)
+    if (merged and rule != "merge") or (rule == "merge" and left):
+        raise FoldError(
+            f"{paths.COMPETITION}: expected the merged classes of split.rare: {rule} and {folds} "
+            f"folds, found {', '.join(task.merged) or 'none'}. Run: dvc repro prepare"
+        )
 
-    groups: of each image, after joining.
+
+def _check_enough_groups(images: pd.DataFrame, task: Task, groups: list[str], folds: int) -> None:
+    """Raise FoldError, with what joins the groups and what would help, where there are too few.
+
+    Of one class an image, each class needs a group for each fold. groups: of each image, after
+    joining.
     """
-    labels = list(images["label"])
+    one_class = isinstance(task, OneOf)
+    labels = _learned(task, list(images["label"])) if one_class else [""] * len(images)
     label, count = _scarcest(labels, groups)
     if count >= folds:
         return
@@ -244,9 +295,20 @@ def _check_enough_groups(images: pd.DataFrame, groups: list[str], folds: int) ->
         ),
     }
     most = {way: min(_scarcest(labels, names)[1], folds) for way, names in ways.items()}
-    possible = [f"Set {way} to {number} or less" for way, number in most.items() if number > 1]
-    remedy = [*possible, "No parameter helps: more different images of that class are needed"][0]
+    possible = [f"{way} to {number} or less" for way, number in most.items() if number > 1][:1]
+    if one_class:
+        helps = {"train_only": can_only_train, "merge": can_merge}
+        rules = [rule for rule, can in helps.items() if can(labels, groups, folds)]
+        possible += [f"split.rare to {' or '.join(rules)}"] if rules else []
+    needed = f"images{' of that class' if one_class else ''} are needed"
+    remedy = (
+        f"Set {', or '.join(possible)}"
+        if possible
+        else f"No parameter helps: more different {needed}"
+    )
+    expected = f"images{' of each class' if one_class else ''} in at least {folds} groups"
+    found = f"{labels.count(label)}{f' of {label!r}' if one_class else ''} in {count}"
     raise FoldError(
-        f"{paths.TRAIN_TABLE}: expected images of each class in at least {folds} groups, one for "
-        f"each fold; found {labels.count(label)} of {label!r} in {count}; {why}. {remedy}"
+        f"{paths.TRAIN_TABLE}: expected {expected}, one for each fold; found {found}; "
+        f"{why}{'' if why.endswith('?') else '.'} {remedy}"
     )

@@ -64,7 +64,7 @@ def fit(
     after each epoch. Raises TrainError where the loss is no longer a finite number.
     """
     model.set_scale(labels[rows.training])
-    targets = targets_of(labels, model.offset, model.spread)
+    targets = targets_of(model.task.learn(labels), model.offset, model.spread)
     feed = Feed(images, targets, rows.training, config, compute.device)
     model = model.to(compute.device).to(memory_format=torch.channels_last)
     state = _State(model, config, compute)

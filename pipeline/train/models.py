@@ -58,7 +58,7 @@ class Classifier(nn.Module):
             self.offset.copy_(torch.from_numpy(labels.mean(axis=0)))
             self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
 
-    def activate(self, outputs: Float[Tensor, "*any outputs"]) -> Float[Tensor, "*any outputs"]:
+    def activate(self, outputs: Float[Tensor, "*any learned"]) -> Float[Tensor, "*any outputs"]:
         """The predictions that outputs stand for."""
         return activate(outputs, self.task, self.offset, self.spread)
 
@@ -153,7 +153,7 @@ def build_model(
             f"network {config.name}: {config.stages} stages leave nothing of an image of "
             f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
         )
-    network = SMALL[config.name](config, len(task.outputs))
+    network = SMALL[config.name](config, len(task.learned))
     return Classifier(network, task, mean, std)
 
 
@@ -174,7 +174,7 @@ def _build_timm(
         network: Any = timm.create_model(
             config.name,
             pretrained=config.pretrained,
-            num_classes=len(task.outputs),
+            num_classes=len(task.learned),
             drop_rate=config.dropout,
         )
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises

@@ -7,6 +7,7 @@ number   standardised numbers   mean squared error, standardised      numbers
 """
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
@@ -49,6 +50,9 @@ def count_right(outputs: RawOutputs, targets: Targets, task: Task) -> Tensor:
 
 def activate(outputs: Tensor, task: Task, offset: Tensor, spread: Tensor) -> Tensor:
     """The predictions; offset, spread: the scale of numbers."""
+    if isinstance(task, OneOf) and task.merged:
+        share = torch.from_numpy(task.share_learned).to(outputs)
+        return outputs.softmax(-1)[..., task.place_learned] * share
     if isinstance(task, OneOf):
         return outputs.softmax(-1)
     return outputs.sigmoid() if isinstance(task, AnyOf) else outputs * spread + offset

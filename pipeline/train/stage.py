@@ -159,7 +159,8 @@ def _rows_of_fold(
     training = np.flatnonzero(table["fold"] != str(fold))
     if not isinstance(config.epoch, InnerEpoch):
         return scored, TrainingRows(training, inner=np.array([], np.int64))
-    known = table.iloc[training]
+    known = table[(table["fold"] != str(fold)) & (table["fold"] != "")]
     labels, groups = list(known["label"]), list(known["group"])
     inner = assign_folds(task, labels, groups, config.epoch.folds, config.seed) == 0
-    return scored, TrainingRows(training[~inner], training[inner])
+    chosen = table.index.isin(known.index[inner])
+    return scored, TrainingRows(training[~chosen[training]], np.flatnonzero(chosen))

@@ -158,7 +158,7 @@ def _prepare_data(config: Config) -> None:
             f"{SETTINGS}: CLEAN_DATA_DIR: {paths.STORE.resolve()} holds other files, and would be "
             "replaced. Name a new folder"
         )
-    prepare.run(config.prepare, config.ensemble.metric)
+    prepare.run(config.prepare, config.ensemble.metric, config.split)
 
 
 def _train(config: Config, code: Path) -> None:
