@@ -23,7 +23,13 @@ from PIL import ImageFile, ImageOps, PngImagePlugin
 from pipeline.core.errors import ImageError
 from pipeline.core.shapes import Image
 from pipeline.prepare.opened import SEVERAL_FRAMES, Opened, Values, side_fault
-from pipeline.prepare.whole import lengthened_jpeg, whole_jpeg, whole_png
+from pipeline.prepare.whole import (
+    JPEG_START,
+    PNG_START,
+    lengthened_jpeg,
+    whole_jpeg,
+    whole_png,
+)
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Recognised by the content, whatever the suffix says."""
@@ -41,6 +47,7 @@ MOST_TEXT_BYTES = 64 * 2**20
 _EXPECTED = "no image (expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP)"
 _BLOCK_PX = 8
 _SAMPLE_FORMAT = 339
+_PNG_BITS = 24
 _UNSIGNED = 1
 
 
@@ -55,6 +62,13 @@ def open_picture(encoded: bytes, max_side_px: int) -> Opened:
         notes=notes,
         deep=mode in DEEP_GREY + DEEP_COLOUR,
     )
+
+
+def surely_8_bits(encoded: bytes) -> bool:
+    """Whether the first bytes of a file say so already, as those of most images do."""
+    if encoded.startswith(PNG_START):
+        return encoded[_PNG_BITS : _PNG_BITS + 1] != bytes([16])
+    return encoded.startswith(JPEG_START)
 
 
 def lay_on_black(image: Pillow.Image) -> Image:
