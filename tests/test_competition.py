@@ -458,7 +458,7 @@ def test_train_and_test_images_may_be_mixed_in_one_archive(raw: Path) -> None:
     ("archive", "names", "found", "parameter"),
     [
         ("Train.zip", ["img_a.png", "img_b.png"], "4 ids of train_labels.csv (first: a, b, c), found no match among 2 images (first: img_a.png, img_b.png)", "train_images"),
-        ("test_data.zip", ["a.dcm", "b.dcm"], "2 ids of sampleSubmission.csv (first: t1, t0), found 2 other files (first: a.dcm, b.dcm)", "test_images"),
+        ("test_data.zip", ["a.txt", "b.txt"], "2 ids of sampleSubmission.csv (first: t1, t0), found 2 other files (first: a.txt, b.txt)", "test_images"),
         ("test_data.zip", [], "2 ids of sampleSubmission.csv (first: t1, t0), found nothing at all", "test_images"),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ the device and the largest image. The competition's images and data/store are no
 """
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,11 +60,14 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """The images that could be read, in the order of the files: ids and predictions in parallel."""
+    """The images that could be read, in the order of the files: ids and predictions in parallel.
+    notes: what was done to how many of them.
+    """
 
     image_ids: list[str]
     prediction: Prediction
     broken: list[BrokenImage]
+    notes: Counter[str]
 
 
 def run(config: Config, source: Path, output: Path) -> None:
@@ -88,6 +92,8 @@ def run(config: Config, source: Path, output: Path) -> None:
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
         found = score(ensemble, images, images.members, image_ids, config.prepare.max_side_px)
+    for note, count in found.notes.items():
+        say(f"{source}: {count} of {len(image_ids)} images: {note}")
     refuse_others(output, listed, reserved=reserved)  # what came while it computed
     listed.unlink(missing_ok=True)
     failure = ""
@@ -195,6 +201,7 @@ def score(
     """
     found: list[str] = []
     broken: list[BrokenImage] = []
+    notes: Counter[str] = Counter()
     by_batch = [np.empty((len(ensemble.networks), 0, len(ensemble.task.outputs)))]
     with warnings.catch_warnings():
         ignore_oddities()
@@ -203,13 +210,15 @@ def score(
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):
             found += batch.image_ids
             broken += batch.broken
+            notes.update(batch.notes)
             if batch.image_ids:
                 by_model = [
                     np.mean([network.predict(batch.pixels) for network in networks], axis=0)
                     for networks in ensemble.networks.values()
                 ]
                 by_batch.append(np.stack(by_model))
-    return ScoredImages(found, ensemble.blend.apply(np.concatenate(by_batch, axis=1)), broken)
+    prediction = ensemble.blend.apply(np.concatenate(by_batch, axis=1))
+    return ScoredImages(found, prediction, broken, notes)
 
 
 def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:
