@@ -550,6 +550,12 @@ def tiff_of(values: np.ndarray, orientation: int = 1) -> bytes:
     return start + values.tobytes() + extra + struct.pack("<H", len(tags)) + fields + bytes(4)
 
 
+def test_a_tiff_that_no_library_here_reads_is_refused_as_that() -> None:
+    assert reason_of(tiff_of(RAMP.astype(np.float64))) == (
+        "no image that can be read: a damaged TIFF, or one of several bands or of 64 bits"
+    )
+
+
 FLOATS = RAMP.astype(np.float32) / 100 - 10
 
 

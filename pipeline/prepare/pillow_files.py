@@ -45,6 +45,8 @@ MOST_TEXT_BYTES = 64 * 2**20
 """Of a PNG's metadata, unpacked: Pillow's own limit of 1 MiB refuses large colour profiles."""
 
 _EXPECTED = "no image (expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP)"
+_OTHER_TIFF = "no image that can be read: a damaged TIFF, or one of several bands or of 64 bits"
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _BLOCK_PX = 8
 _SAMPLE_FORMAT = 339
 _PNG_BITS = 24
@@ -93,7 +95,8 @@ def _open(encoded: bytes, max_side_px: int) -> tuple[ImageFile.ImageFile, tuple[
         if image.mode not in MODES_8 + DEEP_GREY:
             fault = fault or f"mode {image.mode}, whose white is not known"
     except Exception as error:
-        raise ImageError(_EXPECTED) from error
+        is_tiff = encoded.startswith(_TIFF_STARTS)
+        raise ImageError(_OTHER_TIFF if is_tiff else _EXPECTED) from error
     if fault:
         raise ImageError(fault)
     return image, tuple(note for note, holds in notes.items() if holds)
