@@ -34,7 +34,7 @@ from pipeline.prepare.levels import (
 from pipeline.prepare.opened import Opened, Values
 from pipeline.prepare.pillow_files import lay_on_black, open_picture, surely_8_bits
 
-CLIPPED = "values beyond the range of train, clipped"
+CLIPPED = "values beyond black and white, clipped"
 
 
 @dataclass(frozen=True)

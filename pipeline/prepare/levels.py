@@ -105,9 +105,11 @@ def to_8_bits(values: Num[ndarray, "*shape"], black_white: BlackWhite) -> UInt8[
 
 
 def clips(values: Num[ndarray, "..."], black_white: BlackWhite) -> bool:
-    """Whether an image has values beyond the range: integers any, others more than a hundredth."""
-    allowed = 0.0 if values.dtype == np.uint16 else _NOTED_SHARE
+    """Whether an image has any value beyond the range of bits, or more than a hundredth of them
+    beyond a range that leaves some out in train, too."""
     black, white = map(np.float64, black_white)
+    of_bits = values.dtype.kind in "iu" and black == 0 and white < 2**MOST_BITS
+    allowed = 0.0 if of_bits else _NOTED_SHARE
     return bool(np.mean((values < black) | (values > white)) > allowed)
 
 
