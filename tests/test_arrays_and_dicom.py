@@ -150,6 +150,12 @@ def test_an_array_that_is_no_image_is_refused_with_its_reason(encoded: bytes, re
     assert reason_of(encoded) == reason
 
 
+def test_the_range_is_written_and_read_to_the_last_digit() -> None:
+    for black_white in (None, (0, 4095), (-3.0996093750000004, 1e-17)):
+        written = decoding(black_white).model_dump_json()
+        assert Decoding.model_validate_json(written, strict=True) == decoding(black_white)
+
+
 def test_channels_in_files_of_their_own_are_red_green_and_blue() -> None:
     files = [picture(COLOUR[..., channel]) for channel in range(3)]
     decoded = decode_channels(files, decoding(), 4096)

@@ -37,7 +37,7 @@ def read(tmp_path: Path, *changes: tuple[str, str]) -> list[str]:
 MISTAKES = [
     ("fit: stretch", "fit: stretch\n  classes: [a]", "prepare.classes: expected at least 2 items, found ['a']"),
     ("fit: stretch", "fit: stretch\n  classes: [0, 1]", "prepare.classes.1: expected a valid string, found 1"),
-    ("bits: null", "bits: 8", "prepare.bits: expected greater than or equal to 9, found 8"),
+    ("bits: null", "bits: 7", "prepare.bits: expected greater than or equal to 8, found 7"),
     ("bits: null", "bits: 17", "prepare.bits: expected less than or equal to 16, found 17"),
     ("epochs: ", "epochs: 0.5 #", f"{VGG}.epochs: expected a valid integer, found 0.5"),
     ("epochs: ", "epochs: '6' #", f"{VGG}.epochs: expected a valid integer, found '6'"),

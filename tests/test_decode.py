@@ -550,6 +550,12 @@ def tiff_of(values: np.ndarray, orientation: int = 1) -> bytes:
     return start + values.tobytes() + extra + struct.pack("<H", len(tags)) + fields + bytes(4)
 
 
+def test_a_tiff_that_no_library_here_reads_is_refused_as_that() -> None:
+    assert reason_of(tiff_of(RAMP.astype(np.float64))) == (
+        "no image that can be read: a damaged TIFF, or one of several bands or of 64 bits"
+    )
+
+
 FLOATS = RAMP.astype(np.float32) / 100 - 10
 
 
@@ -601,7 +607,9 @@ def test_a_value_that_is_no_number_is_the_files_fault(value: float) -> None:
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_of_several_frames_or_pages_the_first_is_taken_and_that_is_said(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
-    frames = [each.quantize(64) for each in RGB_FRAMES] if kind == "GIF" else RGB_FRAMES
+    frames = [Pillow.fromarray(each) for each in (RGB, 255 - RGB)]
+    if kind == "GIF":
+        frames = [each.quantize(64) for each in frames]
     encoded = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     decoded = decode(encoded)
     assert decoded.notes == (SEVERAL_FRAMES,)

@@ -1,5 +1,6 @@
 """New images: scored as the submission was, whatever lies among them."""
 
+import io
 import json
 import os
 import shutil
@@ -40,7 +41,7 @@ from pipeline.predict.images import (
     name_images,
     open_images,
 )
-from pipeline.prepare.decode import decode
+from pipeline.prepare.decode import CLIPPED, decode
 from pipeline.raw.archive import MOST_MEMBER_BYTES
 from pipeline.scoring.card import read_card
 from pipeline.train.device import choose_compute
@@ -172,6 +173,22 @@ def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None
             for content in files.values()
         ]
         assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), expected)
+
+
+def test_deep_images_are_scaled_by_the_range_of_the_networks_and_what_is_clipped_is_said(
+    tmp_path: Path,
+) -> None:
+    values = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    files = {}
+    for name, array in (("a", values), ("b", values * 2)):
+        np.save(file := io.BytesIO(), array)
+        files[f"{name}.npy"] = file.getvalue()
+    images = ImageFolder(fill(tmp_path / "deep", files))
+    decoding = Decoding(size_px=8, fit="stretch", black_white=(0, 4095))
+    (batch,) = decode_batches(images, images.members, ["a", "b"], decoding, 4096, 5)
+    assert np.array_equal(batch.pixels[0, ..., 0], values // 16)
+    assert np.array_equal(batch.pixels[1, ..., 0], np.minimum(values // 8, 255))
+    assert batch.notes == [CLIPPED]
 
 
 def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) -> None:

@@ -406,7 +406,7 @@ def test_12_bit_images_in_16_bits_are_scaled_by_what_train_uses(
     )
     assert audit.found_range == FoundRange(black=0, white=4095, images=3, sentence=sentence)
     assert sentence in said
-    assert "test: 1 of 2 images: values beyond the range of train, clipped" in said
+    assert "test: 1 of 2 images: values beyond black and white, clipped" in said
 
     run(make_config(bits=16), "accuracy")
     assert np.load(paths.TRAIN_IMAGES).max() < 16

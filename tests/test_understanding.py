@@ -218,10 +218,8 @@ VIEWS = """image_id,patient,side,label
 def test_several_images_belong_to_a_row(tmp_path: Path) -> None:
     raw = write(tmp_path, {"train.csv": VIEWS, SAMPLE: "pid,label\np9-L,0\np8-R,0\n"})
     write(raw, {"test.csv": "image_id,patient,side,pid\n1,p8,R,p8-R\n2,p9,L,p9-L\n3,p9,L,p9-L\n"})
-    for path in (
-        "train/p1/5 train/p1/6 train/p2/7 train/p2/8 test/p9/2 test/p9/3 test/p8/1"
-    ).split():
-        write(raw, images(f"{path}.png"))
+    write(raw, images(*(f"train/{path}.png" for path in ("p1/5", "p1/6", "p2/7", "p2/8"))))
+    write(raw, images(*(f"test/{path}.png" for path in ("p9/2", "p9/3", "p8/1"))))
     layout = layout_of(raw, id_column="{patient}-{side}", image_column="{patient}/{image_id}")
     assert layout.train.image_ids == ["p1-L/5", "p1-L/6", "p2-R/7", "p2-R/8"]
     assert layout.train.row_ids == layout.train.groups == ["p1-L", "p1-L", "p2-R", "p2-R"]

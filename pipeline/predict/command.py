@@ -7,6 +7,7 @@ the device and the largest image. The competition's images and data/store are no
 """
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,11 +62,13 @@ class ScoredImages:
     """The images that could be read, in the order of the files: ids and predictions in parallel.
 
     An id that several files have stands once, with the mean of what each model says of them.
+    notes: what was done to how many of them.
     """
 
     image_ids: list[str]
     prediction: Prediction
     broken: list[BrokenImage]
+    notes: Counter[str]
 
 
 def run(config: Config, source: Path, output: Path) -> None:
@@ -90,6 +93,8 @@ def run(config: Config, source: Path, output: Path) -> None:
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
         found = score(ensemble, images, images.members, image_ids, config.prepare.max_side_px)
+    for note, count in found.notes.items():
+        say(f"{source}: {count} of {len(image_ids)} images: {note}")
     refuse_others(output, listed, reserved=reserved)  # what came while it computed
     listed.unlink(missing_ok=True)
     failure = ""
@@ -198,6 +203,7 @@ def score(
     """
     found: list[str] = []
     broken: list[BrokenImage] = []
+    notes: Counter[str] = Counter()
     by_batch = [np.empty((len(ensemble.networks), 0, len(ensemble.task.outputs)))]
     with warnings.catch_warnings():
         ignore_oddities()
@@ -206,6 +212,7 @@ def score(
         for batch in track(batches, "predicting", -(-len(members) // BATCH)):
             found += batch.image_ids
             broken += batch.broken
+            notes.update(batch.notes)
             if batch.image_ids:
                 by_model = [
                     np.mean([network.predict(batch.pixels) for network in networks], axis=0)
@@ -214,7 +221,8 @@ def score(
                 by_batch.append(np.stack(by_model))
     by_image = np.concatenate(by_batch, axis=1)
     by_row = np.stack([average_rows(found, values) for values in by_image])
-    return ScoredImages(list(dict.fromkeys(found)), ensemble.blend.apply(by_row), broken)
+    rows = list(dict.fromkeys(found))
+    return ScoredImages(rows, ensemble.blend.apply(by_row), broken, notes)
 
 
 def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:

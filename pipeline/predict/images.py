@@ -71,11 +71,14 @@ class BrokenImage:
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """Images in the order of their files; ids and rows of pixels are parallel."""
+    """Images in the order of their files; ids and rows of pixels are parallel. notes: Decoded.notes
+    of all of them.
+    """
 
     image_ids: list[str]
     pixels: Images
     broken: list[BrokenImage]
+    notes: list[str]
 
 
 @contextmanager
@@ -156,6 +159,7 @@ def _gather(
         [image_id for image_id, _ in good],
         np.array(pixels, np.uint8).reshape(len(good), size_px, size_px, 3),
         [each for each in decoded if isinstance(each, BrokenImage)],
+        [note for each in decoded if isinstance(each, Decoded) for note in each.notes],
     )
 
 

@@ -114,7 +114,7 @@ class PrepareConfig(Section):
     """`stretch` fills the square; `pad` keeps the aspect, centred on black."""
     max_side_px: Annotated[int, Field(ge=16)]
     """An image with a longer side counts as unreadable."""
-    bits: Annotated[int, Field(ge=9, le=16)] | None = None
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
     """Of images with more than 8 bits: 0 is black and 2^bits − 1 is white. null finds the range in
     the training images, and says it (pipeline/prepare/levels.py)."""
     unreadable: Literal["stop", "exclude"]

@@ -24,7 +24,7 @@ from pipeline.prepare.array_files import NPY_START, open_array, open_npy
 from pipeline.prepare.dicom_files import open_dicom
 from pipeline.prepare.levels import (
     ALL_16_BITS,
-    Sample,
+    ValueSample,
     check_numbers,
     clips,
     range_of,
@@ -32,9 +32,9 @@ from pipeline.prepare.levels import (
     to_8_bits,
 )
 from pipeline.prepare.opened import Opened, Values
-from pipeline.prepare.pillow_files import lay_on_black, open_picture
+from pipeline.prepare.pillow_files import lay_on_black, open_picture, surely_8_bits
 
-CLIPPED = "values beyond the range of train, clipped"
+CLIPPED = "values beyond black and white, clipped"
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ def decode_channels(encoded: list[bytes], decoding: Decoding, max_side_px: int) 
     )
 
 
-def sample(encoded: bytes, max_side_px: int, most: int) -> Sample | None:
+def sample(encoded: bytes, max_side_px: int, most: int) -> ValueSample | None:
     """What a file says of the range of the training images; None where it needs none, which is
     known without decoding it. most: values in the sample. Raises ImageError as decode does.
     """
-    return _sample(_open(encoded, max_side_px), most)
+    return None if surely_8_bits(encoded) else _sample(_open(encoded, max_side_px), most)
 
 
-def sample_array(values: Shaped[ndarray, "..."], max_side_px: int, most: int) -> Sample | None:
+def sample_array(values: Shaped[ndarray, "..."], max_side_px: int, most: int) -> ValueSample | None:
     """The same of an array."""
     return _sample(open_array(values, max_side_px), most)
 
@@ -125,7 +125,7 @@ def _open(encoded: bytes, max_side_px: int) -> Opened:
     return open_picture(encoded, max_side_px)
 
 
-def _sample(opened: Opened, most: int) -> Sample | None:
+def _sample(opened: Opened, most: int) -> ValueSample | None:
     return take_sample(_colour(_load(opened)), most) if opened.deep else None
 
 

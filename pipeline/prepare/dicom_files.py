@@ -22,6 +22,7 @@ MARK, MARK_PLACE = b"DICM", 128
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_LARGEST = 1e30  # of a window's ends
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -131,9 +132,10 @@ def _own_range(dataset: "Dataset") -> BlackWhite | None:
 
 
 def _window(dataset: "Dataset") -> tuple[float, float]:
-    """Centre and width; a width of 0 where there is no window."""
-    ends = [np.atleast_1d(dataset.get(name) or 0) for name in ("WindowCenter", "WindowWidth")]
-    return float(ends[0][0]), float(ends[1][0])
+    """Centre and width; a width of 0 where there is no window, or none of numbers."""
+    both = [np.atleast_1d(dataset.get(name) or 0) for name in ("WindowCenter", "WindowWidth")]
+    centre, width = (float(values[0]) for values in both)
+    return (centre, width) if max(abs(centre), abs(width)) < _LARGEST else (0, 0)
 
 
 def _function(dataset: "Dataset") -> str:

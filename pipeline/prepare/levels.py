@@ -32,7 +32,7 @@ _LARGEST = 3e38  # of 32-bit floats; more would overflow in between
 
 
 @dataclass(frozen=True)
-class Sample:
+class ValueSample:
     """What one image says of the range. integers: all its numbers are. some: of its values."""
 
     smallest: float
@@ -41,17 +41,17 @@ class Sample:
     some: Float64[ndarray, " values"]
 
 
-def take_sample(values: Num[ndarray, "..."], most: int) -> Sample:
+def take_sample(values: Num[ndarray, "..."], most: int) -> ValueSample:
     """Up to so many values, spread evenly over the image."""
     flat = values.reshape(-1)
     if len(flat) > most:
         golden = 0.6180339887498949  # its multiples fall on no column or row more often
         flat = flat[(np.arange(most) * golden % 1 * len(flat)).astype(np.int64)]
     integers = values.dtype.kind in "iu"
-    return Sample(float(values.min()), float(values.max()), integers, flat.astype(np.float64))
+    return ValueSample(float(values.min()), float(values.max()), integers, flat.astype(np.float64))
 
 
-def find_range(samples: Iterable[Sample | None]) -> FoundRange | None:
+def find_range(samples: Iterable[ValueSample | None]) -> FoundRange | None:
     """The range of all images; None stands for an image of 8 bits, and for all of them."""
     found = [sample for sample in samples if sample is not None]
     if not found:
@@ -105,9 +105,11 @@ def to_8_bits(values: Num[ndarray, "*shape"], black_white: BlackWhite) -> UInt8[
 
 
 def clips(values: Num[ndarray, "..."], black_white: BlackWhite) -> bool:
-    """Whether an image has values beyond the range: integers any, others more than a hundredth."""
-    allowed = 0.0 if values.dtype == np.uint16 else _NOTED_SHARE
+    """Whether an image has any value beyond the range of bits, or more than a hundredth of them
+    beyond a range that leaves some out in train, too."""
     black, white = map(np.float64, black_white)
+    of_bits = values.dtype.kind in "iu" and black == 0 and white < 2**MOST_BITS
+    allowed = 0.0 if of_bits else _NOTED_SHARE
     return bool(np.mean((values < black) | (values > white)) > allowed)
 
 

@@ -22,7 +22,7 @@ from pipeline.prepare.decode import (
     sample,
     sample_array,
 )
-from pipeline.prepare.levels import Sample
+from pipeline.prepare.levels import ValueSample
 from pipeline.prepare.matching import stem, without_suffix
 from pipeline.raw.files import ImageFiles
 
@@ -52,7 +52,7 @@ class Picture(ABC):
         """As it is stored, and the SHA-256 of what it is made of. Raises ImageError."""
 
     @abstractmethod
-    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> Sample | None:
+    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> ValueSample | None:
         """Some of its values, where they have more than 8 bits. Raises ImageError."""
 
 
@@ -93,7 +93,7 @@ class FilePicture(Picture):
             return decode(encoded[0], decoding, max_side_px), digest
         return decode_channels(encoded, decoding, max_side_px), digest
 
-    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> Sample | None:
+    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> ValueSample | None:
         return sample(images.read(self.files[0]), max_side_px, most)
 
 
@@ -120,7 +120,7 @@ class PixelPicture(Picture):
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         return decode_array(array, decoding, max_side_px), digest
 
-    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> Sample | None:  # noqa: ARG002
+    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> ValueSample | None:  # noqa: ARG002
         return sample_array(self.array, max_side_px, most)
 
     @property

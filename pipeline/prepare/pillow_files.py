@@ -23,7 +23,13 @@ from PIL import ImageFile, ImageOps, PngImagePlugin
 from pipeline.core.errors import ImageError
 from pipeline.core.shapes import Image
 from pipeline.prepare.opened import SEVERAL_FRAMES, Opened, Values, side_fault
-from pipeline.prepare.whole import lengthened_jpeg, whole_jpeg, whole_png
+from pipeline.prepare.whole import (
+    JPEG_START,
+    PNG_START,
+    lengthened_jpeg,
+    whole_jpeg,
+    whole_png,
+)
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Recognised by the content, whatever the suffix says."""
@@ -39,8 +45,11 @@ MOST_TEXT_BYTES = 64 * 2**20
 """Of a PNG's metadata, unpacked: Pillow's own limit of 1 MiB refuses large colour profiles."""
 
 _EXPECTED = "no image (expected one of BMP, DICOM, GIF, JPEG, NPY, PNG, TIFF, WEBP)"
+_OTHER_TIFF = "no image that can be read: a damaged TIFF, or one of several bands or of 64 bits"
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _BLOCK_PX = 8
 _SAMPLE_FORMAT = 339
+_PNG_BITS = 24
 _UNSIGNED = 1
 
 
@@ -55,6 +64,13 @@ def open_picture(encoded: bytes, max_side_px: int) -> Opened:
         notes=notes,
         deep=mode in DEEP_GREY + DEEP_COLOUR,
     )
+
+
+def surely_8_bits(encoded: bytes) -> bool:
+    """Whether the first bytes of a file say so already, as those of most images do."""
+    if encoded.startswith(PNG_START):
+        return encoded[_PNG_BITS : _PNG_BITS + 1] != bytes([16])
+    return encoded.startswith(JPEG_START)
 
 
 def lay_on_black(image: Pillow.Image) -> Image:
@@ -79,7 +95,8 @@ def _open(encoded: bytes, max_side_px: int) -> tuple[ImageFile.ImageFile, tuple[
         if image.mode not in MODES_8 + DEEP_GREY:
             fault = fault or f"mode {image.mode}, whose white is not known"
     except Exception as error:
-        raise ImageError(_EXPECTED) from error
+        is_tiff = encoded.startswith(_TIFF_STARTS)
+        raise ImageError(_OTHER_TIFF if is_tiff else _EXPECTED) from error
     if fault:
         raise ImageError(fault)
     return image, tuple(note for note, holds in notes.items() if holds)

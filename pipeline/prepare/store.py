@@ -10,6 +10,7 @@ import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, ignore_oddities
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
-from pipeline.prepare.levels import Sample, find_range
+from pipeline.prepare.levels import ValueSample, find_range
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -41,6 +42,8 @@ MOST_SAMPLES = 2**22
 """Values of all images together, from which the range is found."""
 
 MOST_SAMPLES_EACH = 2**14
+
+_SAMPLED_AT_ONCE = 64
 
 MOST_THREADS = 4
 """Decoding, resizing and hashing release the interpreter's lock, the rest does not."""
@@ -67,12 +70,13 @@ def range_of_images(split: Split, config: PrepareConfig, what: str) -> FoundRang
     Only those are decoded. One that cannot be read is left to store_images. what: for the progress
     line. Raises ArchiveError where the archive is damaged.
     """
-    places = range(len(split.image_ids))
-    most = min(MOST_SAMPLES // max(1, len(places)), MOST_SAMPLES_EACH)
+    images = len(split.image_ids)
+    most = max(1, min(MOST_SAMPLES // max(1, images), MOST_SAMPLES_EACH))
+    starts = range(0, images, _SAMPLED_AT_ONCE)
     with warnings.catch_warnings():
         ignore_oddities()
-        samples = _in_order(partial(_sample, split, config.max_side_px, max(1, most)), places)
-        return find_range(track(samples, what, len(places)))
+        parts = _in_order(partial(_take_samples, split, config.max_side_px, most), starts)
+        return find_range(taken for part in track(parts, what, len(starts)) for taken in part)
 
 
 def store_images(
@@ -149,12 +153,14 @@ def describe_unreadable(stored: Stored) -> str:
     return f"{len(stored.unreadable)} of {images} images cannot be read: {'; '.join(reasons)}"
 
 
-def _sample(split: Split, max_side_px: int, most: int, place: int) -> Sample | None:
-    picture = split.pictures[place]
-    try:
-        return picture.sample(split.images, max_side_px, most) if picture else None
-    except ImageError:
-        return None
+def _take_samples(split: Split, max_side_px: int, most: int, start: int) -> list[ValueSample]:
+    """Of one image after the other: most have 8 bits, and a thread for each would cost more."""
+    taken = []
+    for picture in split.pictures[start : start + _SAMPLED_AT_ONCE]:
+        if picture:
+            with suppress(ImageError):
+                taken.append(picture.sample(split.images, max_side_px, most))
+    return [each for each in taken if each is not None]
 
 
 def _make_row(split: Split, decoding: Decoding, max_side_px: int, place: int) -> _Row | Unreadable:
