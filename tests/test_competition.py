@@ -16,6 +16,7 @@ from pipeline.core.tables import read_csv
 from pipeline.core.task import AnyOf, Number, Task
 from pipeline.prepare import groups as groups_module
 from pipeline.prepare.layout import Layout, understand
+from pipeline.raw.archive import IMAGE_SUFFIXES
 from pipeline.scoring.metrics import METRICS
 
 NO_GROUPS = {"source": "none"}
@@ -458,7 +459,7 @@ def test_train_and_test_images_may_be_mixed_in_one_archive(raw: Path) -> None:
     ("archive", "names", "found", "parameter"),
     [
         ("Train.zip", ["img_a.png", "img_b.png"], "4 ids of train_labels.csv (first: a, b, c), found no match among 2 images (first: img_a.png, img_b.png)", "train_images"),
-        ("test_data.zip", ["a.dcm", "b.dcm"], "2 ids of sampleSubmission.csv (first: t1, t0), found 2 other files (first: a.dcm, b.dcm)", "test_images"),
+        ("test_data.zip", ["a.txt", "b.txt"], "2 ids of sampleSubmission.csv (first: t1, t0), found 2 other files (first: a.txt, b.txt)", "test_images"),
         ("test_data.zip", [], "2 ids of sampleSubmission.csv (first: t1, t0), found nothing at all", "test_images"),
     ],
 )  # fmt: skip
@@ -467,7 +468,7 @@ def test_an_archive_of_which_no_image_fits_shows_both_kinds_of_names(
 ) -> None:
     make_zip(raw / archive, *names)
     assert error_of(raw) == (
-        f"{raw / archive}: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp) named like the "
+        f"{raw / archive}: expected images ({' '.join(IMAGE_SUFFIXES)}) named like the "
         f"{found}. Set prepare.{parameter} in params.yaml to NAME.zip or NAME.zip/FOLDER"
     )
 
