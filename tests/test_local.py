@@ -170,6 +170,13 @@ def test_a_linked_folder_that_is_gone_is_named(source: Path) -> None:
     )
 
 
+def test_another_projects_raw_folder_is_no_folder_of_images(source: Path) -> None:
+    fill(source, IMAGES)
+    copy(source)
+    with pytest.raises(CompetitionError, match="to the folder that raw/.linked.json names"):
+        copy(RAW)
+
+
 def test_a_bundle_is_copied_alone_and_its_tables_are_found_in_it(tmp_path: Path) -> None:
     tables = {"deep/train.csv": b"id,label\n", "solution.csv": b"id,Usage\n"}
     fill(tmp_path / "bundled", {"all.zip": zip_of({"images/a.png": b"x", **tables})})
