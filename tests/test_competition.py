@@ -15,6 +15,7 @@ from pipeline.core.record import write_record
 from pipeline.core.task import AnyOf, Number, Task
 from pipeline.prepare import groups as groups_module
 from pipeline.prepare.layout import Layout, Split, understand
+from pipeline.raw.archive import IMAGE_SUFFIXES
 from pipeline.scoring.metrics import METRICS
 
 NO_GROUPS = {"source": "none"}
@@ -471,7 +472,7 @@ def test_an_archive_of_which_no_image_fits_shows_both_kinds_of_names(
 ) -> None:
     make_zip(raw / archive, *names)
     assert error_of(raw) == (
-        f"{raw}: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp .gif .npy .dcm .dicom) named like the "
+        f"{raw}: expected images ({' '.join(IMAGE_SUFFIXES)}) named like the "
         f"{found}. Set prepare.{parameter} in params.yaml to their folder or archive, or "
         "prepare.image_column to what names them"
     )

@@ -1,10 +1,9 @@
 """Downloads through the real client arrive whole or not at all, whatever the network does."""
 
-import io
+import gzip
 import json
 import subprocess
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import product
@@ -14,7 +13,10 @@ from typing import Any
 import pytest
 from competing import COMPETITION, command, kaggle_params
 from kaggle_server import RULES, KaggleServer, serve, zip_of
+from pictures import seven_zip_of, tar_of
 from project import COMPETITIONS, PARAMS, needs
+
+from pipeline.raw.files import RawFiles
 
 FILES = {
     "train_data.zip": zip_of({f"train_data/train_{row:05}.png": b"picture" for row in range(500)}),
@@ -155,7 +157,7 @@ def test_a_changed_listing_starts_over(server: KaggleServer, project: Path) -> N
     assert raw(project) == server.files
 
 
-def test_files_in_folders_come_as_one_zip_with_the_tables_beside_it(
+def test_files_in_folders_come_as_one_zip_whose_tables_are_read_in_it(
     server: KaggleServer, project: Path
 ) -> None:
     server.files = {
@@ -166,11 +168,34 @@ def test_files_in_folders_come_as_one_zip_with_the_tables_beside_it(
     }
     done = command(server, project, "download")
     assert done.returncode == 0, done.stderr
-    found = raw(project)
-    assert sorted(found) == [f"{COMPETITION}.zip", "sample_submission.csv", "train.csv"]
-    assert found["train.csv"] == b"id,label\na,0\n"
-    with zipfile.ZipFile(io.BytesIO(found[f"{COMPETITION}.zip"])) as bundle:
-        assert bundle.read("images/train/a.png") == b"a"
+    bundle = f"{COMPETITION}.zip"
+    assert list(raw(project)) == [bundle]
+    with RawFiles(project / "data" / "raw") as tree:
+        assert {path: file.read_bytes() for path, file in tree.tables.items()} == {
+            f"{bundle}/tables/train.csv": b"id,label\na,0\n",
+            f"{bundle}/sample_submission.csv": b"id,label\nb,0\n",
+        }
+        assert tree.images.read(f"{bundle}/images/train/a.png") == b"a"
+
+
+def test_archives_of_all_kinds_arrive_as_they_are_listed(
+    server: KaggleServer, project: Path
+) -> None:
+    images = {"train/a.png": b"a" * 999}
+    server.files = {
+        "train.7z": seven_zip_of(images),
+        "test.tar.gz": tar_of(images, mode="w:gz"),
+        "train.csv.zip": zip_of({"train.csv": b"id,label\na,0\n"}),
+        "sample_submission.csv.gz": gzip.compress(b"id,label\nb,0\n"),
+    }
+    server.fault("GET file", kind="corrupt", on={"path": "train.7z"})
+    done = command(server, project, "download")
+    assert done.returncode == 0, done.stderr
+    assert raw(project) == server.files
+    assert "train.7z: arrived damaged" in done.stderr
+    with RawFiles(project / "data" / "raw") as tree:
+        assert list(tree.tables) == ["sample_submission.csv.gz", "train.csv.zip/train.csv"]
+        assert tree.images.members == ["test.tar.gz/train/a.png", "train.7z/train/a.png"]
 
 
 def test_a_file_named_as_our_manifest_arrives_beside_it(

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from cards import make_card
-from pictures import fill, pack, png, rows_of
+from kaggle_server import zip_of
+from pictures import fill, pack, png, rows_of, seven_zip_of, tar_of
 from project import PARAMS, digests, stage
 from tasks import one_of
 
@@ -42,7 +44,7 @@ from pipeline.predict.images import (
     open_images,
 )
 from pipeline.prepare.decode import CLIPPED, decode
-from pipeline.raw.archive import MOST_MEMBER_BYTES
+from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES
 from pipeline.scoring.card import read_card
 from pipeline.train.device import choose_compute
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
@@ -131,12 +133,15 @@ def test_the_images_of_a_folder_are_found_at_any_depth(tmp_path: Path) -> None:
     assert images.ignored == ["link", "notes.txt", "pipe.png"]
 
 
+SUFFIXES = " ".join(IMAGE_SUFFIXES)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("gone", ImageError, "gone: expected a folder of images or a zip, found no such file or"),
-        ("empty", ImageError, "empty: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp .gif .npy .dcm .dicom), found nothing at all. Name a folder, a zip, or NAME.zip/FOLDER"),
-        ("texts", ImageError, "texts: expected images (.png .jpg .jpeg .bmp .tif .tiff .webp .gif .npy .dcm .dicom), found 1 other files (first: a.txt). Name"),
+        ("gone", ImageError, "gone: expected a folder of images or an archive, found no such file or"),
+        ("empty", ImageError, f"empty: expected images ({SUFFIXES}), found nothing at all. Name a folder, an archive, or NAME.zip/FOLDER"),
+        ("texts", ImageError, f"texts: expected images ({SUFFIXES}), found 1 other files (first: a.txt). Name"),
         ("good.zip/other", ImageError, "good.zip/other: expected images ("),
         ("texts/a.txt", ArchiveError, "texts/a.txt: expected a zip, found 1 bytes that begin with b'x'"),
         ("cut.zip", ArchiveError, "cut.zip: expected a whole zip, found one cut short or damaged"),
@@ -154,9 +159,28 @@ def test_a_source_without_images_is_refused(
     fill(Path("texts"), {"a.txt": b"x"})
     pack(Path("good.zip"), {"in/a.png": png(1)})
     Path("cut.zip").write_bytes(Path("good.zip").read_bytes()[:-30])
-    with pytest.raises(error) as caught:
-        open_images(Path(source))
+    with pytest.raises(error) as caught, open_images(Path(source)):
+        pass
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["new.zip", "new.tar.gz", "new.7z"])
+def test_the_images_of_any_archive_and_of_a_folder_in_it_are_found_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"x/b.png": b"b", "x/y/a.png": b"a", "c.png": b"c", "n.txt": b"n"}
+    packers = {"zip": zip_of, "gz": partial(tar_of, mode="w:gz"), "7z": seven_zip_of}
+    Path(name).write_bytes(packers[name.rpartition(".")[2]](files))
+    with open_images(Path(name)) as images:
+        assert {member: images.read(member) for member in images.members} == {
+            member: content for member, content in files.items() if member != "n.txt"
+        }
+        assert images.ignored == ["n.txt"]
+    with open_images(Path(name) / "x") as images:
+        assert images.members == ["x/b.png", "x/y/a.png"]
+        assert images.place == f"{name}/x"
+    assert not list(tmp_path.glob("data/.*"))
 
 
 def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path` that is gone after the block, or after the next one's start."""
+    """An empty folder beside `path`, removed at the end of the block; after a kill, by the next."""
     with disk_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = _partial_of(path)

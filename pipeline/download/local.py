@@ -19,7 +19,7 @@ from pipeline.download.config import LocalSource
 from pipeline.raw.archive import check_archive
 from pipeline.raw.files import RawFiles
 from pipeline.raw.kinds import is_solution, kind_of, walk
-from pipeline.raw.linked import link_images
+from pipeline.raw.linked import LINKED, link_images
 
 _RENAME = "Rename them there, or remove them"
 
@@ -29,14 +29,20 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
 
     What is no image, table or archive, hidden files and READMEs are left out, which is said. Each
     archive is read whole once.
-    Raises CompetitionError where the folder is missing, has no table besides a solution, several
-    solutions, or a name that not every system can store, and what RawFiles raises on archives.
+    Raises CompetitionError where the folder is missing or another project's data/raw, has no table
+    besides a solution, several solutions, or a name that not every system can store, and what
+    RawFiles raises on archives.
     """
     folder = Path(config.folder)
     if not folder.is_dir():
         raise CompetitionError(
             f"{folder}: expected a folder with the competition's files, found no such folder. "
             "Set download.folder in params.yaml"
+        )
+    if (folder / LINKED).exists():
+        raise CompetitionError(
+            f"{folder}: expected the competition's files, found a project's data/raw, which only "
+            f"refers to its images. Set download.folder to the folder that {folder / LINKED} names"
         )
     files = dict(wanted_files(folder))
     images = [path for path in files if kind_of(path) == "image"]

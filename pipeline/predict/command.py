@@ -72,7 +72,7 @@ class ScoredImages:
 
 
 def run(config: Config, source: Path, output: Path) -> None:
-    """Write a row for each image of a folder, an archive or NAME.zip/FOLDER: id, probabilities, label.
+    """Write id, probabilities and label of each image of a folder, an archive or NAME.zip/FOLDER.
 
     The columns are the submission's id, one `p_CLASS` for each class, and the label, called as in
     a submission of labels (of numbers, one `y_NAME` for each); the rows are in the order of the

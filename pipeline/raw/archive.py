@@ -152,8 +152,9 @@ def parts_of(name: str) -> list[str]:
 
 def is_litter(parts: list[str]) -> bool:
     """Whether a file is hidden, or what macOS and Windows leave in folders, or has no name."""
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return hidden or not parts or parts[-1].lower() == "thumbs.db"
+    if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        return True
+    return not parts or parts[-1].lower() == "thumbs.db"
 
 
 def open_archive(path: Path, called: str | None = None) -> zipfile.ZipFile:

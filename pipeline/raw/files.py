@@ -26,7 +26,7 @@ MOST_DEPTH = 3
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageEntry:
     """What an archive's directory says of an image; place: its number among the images."""
 
     bytes: int
@@ -63,10 +63,10 @@ class ImageFiles:
         """
         return self._source(member).read()
 
-    def entry(self, member: str) -> Entry:
+    def entry(self, member: str) -> ImageEntry:
         """What is known of an image without reading it. Raises ArchiveError if it is not there."""
         source = self._source(member)
-        return Entry(source.size, self._places[member], source.date_time)
+        return ImageEntry(source.size, self._places[member], source.date_time)
 
     def _source(self, member: str) -> Source:
         if member not in self._sources:
@@ -167,8 +167,8 @@ class RawFiles(AbstractContextManager["RawFiles"]):
     def _take(self, path: str) -> None:
         if path in self._images or path in self._tables:
             raise ArchiveError(
-                f"{self._place}: expected each path once, found {path} twice: an archive beside a "
-                "folder of its name? Rename one"
+                f"{self._called(path)}: expected one file, found two: an archive beside a folder "
+                "of its name? Rename one"
             )
 
     def _add_archive(self, path: str, source: FileSource, depth: int) -> None:

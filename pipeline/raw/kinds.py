@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from pipeline.core.errors import CompetitionError, examples
@@ -40,7 +40,7 @@ def kind_of(name: str) -> FileKind:
     last = file_name(name).lower()
     if last.startswith("readme"):
         return "other"
-    if PurePosixPath(last).suffix in IMAGE_SUFFIXES:
+    if last.endswith(IMAGE_SUFFIXES):
         return "image"
     if last.removesuffix(".gz").endswith(TABLE_SUFFIXES):
         return "table"
