@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import Number, OneOf, Task
-from pipeline.scoring.metrics import area_under_roc
+from pipeline.scoring.of_probabilities import area_under_roc
 
 BINS = 10
 """All of equal width. Of 1,600 rows, tens are still in each of the middle bins."""
