@@ -176,7 +176,7 @@ def test_params_yaml_with_an_unknown_metric_is_refused_with_the_known_ones(tmp_p
         read_config(params)
     assert str(caught.value) == (
         f"{params}: ensemble.metric: expected a metric of {', '.join(METRICS)}, or such as macro_f2, "
-        "f0.5, top_3_error and map_at_10, found 'auc'"
+        "f0.5, top_3_error and map_at_10, or NAME:FUNCTION of metrics/NAME.py, found 'auc'"
     )
 
 

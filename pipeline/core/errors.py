@@ -43,6 +43,10 @@ class EnsembleError(PipelineError):
     """Members' predictions do not fit together."""
 
 
+class MetricError(PipelineError):
+    """A metric of the user's own fails."""
+
+
 class SubmissionError(PipelineError):
     """A submission that Kaggle would refuse, or that was made before."""
 
@@ -81,6 +85,13 @@ class DiskError(PipelineError):
 def examples(items: list[str], most: int = 3) -> str:
     """The first few items, for a message: "(first: a, b, c)"."""
     return f"(first: {', '.join(items[:most])})"
+
+
+def named(items: list[str], most: int = 30) -> str:
+    """All items for a message; of thousands the first few and their number."""
+    if len(items) <= most:
+        return str(items)
+    return f"{str(items[:3])[:-1]}, … {len(items):,} in all]"
 
 
 def shown(value: object, most: int = 80) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import AnyOf, OneOf, Task, expected_place
 from pipeline.scoring.metric import ClassCounts, Metric
@@ -39,15 +38,9 @@ def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
     """The temperature in [1/20, 20] of the smallest log loss (Guo et al. 2017, section 4.2).
 
     The log loss is convex in one over the temperature, so its slope has one zero: bisection.
-    Raises EnsembleError for numbers.
     """
     if isinstance(task, AnyOf):
         values, labels = _pairs(values), labels.ravel().astype(np.int64)
-    elif not isinstance(task, OneOf):
-        raise EnsembleError(
-            "params.yaml: ensemble.calibration: temperature is for probabilities, found a task of "
-            f"kind {task.kind}; expected none"
-        )
     logits = log_probabilities(values)
     of_label = logits[np.arange(len(labels)), labels]
 
@@ -79,10 +72,11 @@ def _pairs(values: Outputs) -> Float[ndarray, "events 2"]:
 def fit_cuts(task: Task, values: Outputs, labels: Labels, metric: Metric) -> list[float]:
     """The cuts of `task.decide` that score best.
 
-    Two classes: one half, and half-way between each two neighbouring probabilities, are all tried;
+    Two classes: one half, and half-way between each two neighbouring probabilities (of many, if the
+    metric is the user's own, some), are all tried;
     of those with the best score the nearest to one half is taken. Ordered classes and several
     labels: each cut in turn, the others staying, from the middle; a cut moves for a better score
-    alone. Raises EnsembleError for other tasks.
+    alone.
     """
     if isinstance(task, OneOf) and task.cut_count == 1:
         return [_fit_threshold(values[:, 1], labels, metric)]
@@ -90,14 +84,9 @@ def fit_cuts(task: Task, values: Outputs, labels: Labels, metric: Metric) -> lis
         place = expected_place(values)
         cuts = [at + 0.5 for at in range(len(task.classes) - 1)]
         tried = [_spread_out(place)] * len(cuts)
-    elif isinstance(task, AnyOf):
-        cuts = [0.5] * len(task.classes)
+    else:  # several labels: scoring/plan.py refuses every other task
+        cuts = [0.5] * len(task.outputs)
         tried = [_spread_out(column) for column in values.T]
-    else:
-        raise EnsembleError(
-            "params.yaml: ensemble.threshold: fitted is for two classes, ordered classes or "
-            f"several labels, found {len(task.outputs)} outputs of kind {task.kind}; expected none"
-        )
 
     def gain(moved: list[float]) -> float:
         return metric.gain(metric.score(values, task.decide(values, moved), labels))
@@ -125,10 +114,17 @@ def _spread_out(values: Float[ndarray, " rows"]) -> Float[ndarray, " tried"]:
 
 
 def _fit_threshold(probability: Float[ndarray, " rows"], labels: Labels, metric: Metric) -> float:
-    values = np.unique(probability)
-    tried = np.append((values[1:] + values[:-1]) / 2, 0.5)
-    assert metric.of_counts is not None, metric.name  # params.yaml: only metrics of labels
-    scores = metric.of_counts(_counts_at(tried, probability, labels))
+    if metric.of_counts is None:  # one of the user's own: each try costs a call
+        tried = np.append(_spread_out(probability), 0.5)
+        values = np.stack([1 - probability, probability], axis=1)
+        decided = [(probability >= cut).astype(np.int64) for cut in tried]
+        every = np.ones(len(labels))
+        scores = np.array([metric.scorer(values, each, labels)(every) for each in decided])
+    else:
+        known = np.unique(probability)
+        tried = np.append((known[1:] + known[:-1]) / 2, 0.5)
+        scores = metric.of_counts(_counts_at(tried, probability, labels))
+    scores = scores * metric.gain(1.0)
     best = tried[scores == np.nanmax(scores)]
     return float(best[np.abs(best - 0.5).argmin()])
 

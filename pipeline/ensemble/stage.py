@@ -52,13 +52,8 @@ from pipeline.scoring.card import (
     TestLabels,
 )
 from pipeline.scoring.metric import Metric
-from pipeline.scoring.metrics import metric_for
-from pipeline.scoring.submission import (
-    check_submission,
-    read_form,
-    require_order,
-    write_submission,
-)
+from pipeline.scoring.plan import plan
+from pipeline.scoring.submission import check_submission, write_submission
 
 _DRIFT_SPLITS = 39
 """Splits of the training groups that make the band: with the real one 40, so p can be 0.025."""
@@ -80,16 +75,14 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     submission = paths.submission(config.name)
     refuse_others(submission, paths.card(config.name), submission=True)
     task = read_competition(paths.COMPETITION).task
-    metric = metric_for(config.metric, task)
-    form = read_form(paths.SAMPLE_SUBMISSION, metric, task)
-    require_order(form, metric)
+    metric, form = plan(config.metric, config.choices, paths.SAMPLE_SUBMISSION, task)
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
     train_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
     # The arrays are read last, for the drift: what is damaged is said before anything is written.
     read_array(paths.TRAIN_IMAGES, len(train_ids))
     read_array(paths.TEST_IMAGES, len(test_ids))
-    check_ids(paths.SAMPLE_SUBMISSION, form.ids, test_ids)
+    form.check_rows(test_ids)
     check_ids(paths.FOLDS, list(dict.fromkeys(table["image_id"])), train_ids)
     images = PredictedImages(covered_images(table, folds), test_ids, table, task)
     members = [

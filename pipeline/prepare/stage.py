@@ -30,14 +30,15 @@ from pipeline.prepare.store import (
     keep_rows,
     store_images,
 )
-from pipeline.scoring.metrics import metric_for, metric_named
-from pipeline.scoring.submission import read_form, require_order
+from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.plan import Choices, plan, try_metric
 
 
-def run(config: PrepareConfig, metric_name: str) -> None:
+def run(config: PrepareConfig, metric_name: str, choices: Choices | None = None) -> None:
     """Write arrays, tables, audit, and what later stages need of the competition.
 
-    metric_name: ensemble.metric, compared with the sample submission before anything is trained.
+    metric_name, choices: of section ensemble; compared with the task and the sample submission
+    before anything is trained.
     Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
     be read or that use little of their range (store.py), TableError on corrections that do not fit,
     CompetitionError on conflicting labels with `conflicts: stop`, and what understand and
@@ -48,14 +49,12 @@ def run(config: PrepareConfig, metric_name: str) -> None:
         new_folder(paths.STORE) as store,
     ):
         task = layout.competition.task
-        metric = metric_for(metric_name, task)
-        form = read_form(layout.sample_submission, metric, task)
-        require_order(form, metric)
-
+        metric, _ = plan(metric_name, choices or Choices(), layout.sample_submission, task)
         train_array, test_array = store / paths.TRAIN_IMAGES.name, store / paths.TEST_IMAGES.name
         layout, corrections = correct_labels(
             layout, Path(config.corrections) if config.corrections else None
         )
+        try_metric(metric, task, task.encode(layout.labels_file, layout.train.labels))
 
         stored = store_images(layout.train, train_array, config, "train images")
         stored_test = store_images(layout.test, test_array, config, "test images")

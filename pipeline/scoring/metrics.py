@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pipeline.core.errors import EnsembleError
 from pipeline.core.task import Task
 from pipeline.scoring.metric import CLASSES, Metric
+from pipeline.scoring.names import OWN_METRICS, file_of
 from pipeline.scoring.of_labels import (
     accuracy,
     accuracy_of_counts,
@@ -31,6 +32,7 @@ from pipeline.scoring.of_probabilities import (
     probabilistic_f1,
     top_error,
 )
+from pipeline.scoring.own import own_metric
 
 
 def metric_for(name: str, task: Task) -> Metric:
@@ -56,14 +58,18 @@ def metric_named(name: str) -> Metric:
     if (metric := find_metric(name)) is None:
         raise EnsembleError(
             f"expected a metric of {', '.join(METRICS)}, or such as macro_f2, f0.5, top_3_error "
-            f"and map_at_10, found {name[:80]!r}"
+            f"and map_at_10, or NAME:FUNCTION of {OWN_METRICS}/NAME.py, found {name[:80]!r}"
         )
     return metric
 
 
-@lru_cache
 def find_metric(name: str) -> Metric | None:
-    """The metric of that name, or None."""
+    """The metric of that name, or None. Raises EnsembleError for a broken one of the user's own."""
+    return own_metric(name) if file_of(name) else _find(name)
+
+
+@lru_cache
+def _find(name: str) -> Metric | None:
     if name in METRICS:
         return METRICS[name]
     if match := re.fullmatch(r"(macro_|micro_|samples_)?f([0-9]+(?:\.[0-9]+)?)", name):

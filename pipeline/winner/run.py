@@ -158,7 +158,7 @@ def _prepare_data(config: Config) -> None:
             f"{SETTINGS}: CLEAN_DATA_DIR: {paths.STORE.resolve()} holds other files, and would be "
             "replaced. Name a new folder"
         )
-    prepare.run(config.prepare, config.ensemble.metric)
+    prepare.run(config.prepare, config.ensemble.metric, config.ensemble.choices)
 
 
 def _train(config: Config, code: Path) -> None:
@@ -189,7 +189,7 @@ def _predict(config: Config, source: Path | None) -> None:
     sample = folder.sample_submission(config.prepare.sample_submission)
     ensemble = predict.load_ensemble(config)
     metric = metric_for(config.ensemble.metric, ensemble.task)
-    form = read_form(sample, metric, ensemble.task)
+    form = read_form(sample, metric, ensemble.task, config.ensemble.form)
     with ImageArchive(*folder.images(config.prepare.test_images, "test")) as archive:
         members = archive.match_ids(form.ids)
         if missing := [image_id for image_id in form.ids if image_id not in members]:
