@@ -4,6 +4,7 @@ A message names the place, what was expected, what was found, the first
 example, and the next command. The command line prints it alone and exits 1.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -87,11 +88,11 @@ def examples(items: list[str], most: int = 3) -> str:
     return f"(first: {', '.join(items[:most])})"
 
 
-def named(items: list[str], most: int = 30) -> str:
+def named(items: Sequence[object], most: int = 30) -> str:
     """All items for a message; of thousands the first few and their number."""
     if len(items) <= most:
-        return str(items)
-    return f"{str(items[:3])[:-1]}, … {len(items):,} in all]"
+        return str(list(items))
+    return f"{str(list(items[:3]))[:-1]}, … {len(items):,} in all]"
 
 
 def shown(value: object, most: int = 80) -> str:

@@ -21,6 +21,7 @@ from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
     check_ids,
+    predictions_file,
     read_table,
     write_predictions,
 )
@@ -98,7 +99,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
 
-    write_predictions(paths.ENSEMBLE_OOF, images.image_ids, judged.nested.values, task)
+    oof_file = predictions_file(paths.ENSEMBLE_OOF, task)
+    write_predictions(oof_file, images.image_ids, judged.nested.values, task)
     write_submission(submission, form, test_ids, test.values, test.decided)
     remember(submission)  # its card comes later
     scored = OutOfFoldRows(task, images.image_ids, judged.nested, rows.labels, rows.groups)

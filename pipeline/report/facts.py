@@ -21,7 +21,9 @@ from pipeline.core.record import read_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
+    predictions_file,
     read_csv,
+    read_ids,
     read_predictions,
     read_table,
 )
@@ -140,10 +142,9 @@ def read_rows(task: Task, cuts: list[float] | None) -> PredictedRows:
     not belong together.
     """
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")
-    image_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
-    if not paths.ENSEMBLE_OOF.read_bytes().endswith(b"\n"):  # nobody else counts its rows
-        raise TableError(f"{paths.ENSEMBLE_OOF}: its last line is cut. Run: dvc repro ensemble")
-    values = read_predictions(paths.ENSEMBLE_OOF, image_ids, task)
+    table = predictions_file(paths.ENSEMBLE_OOF, task)
+    image_ids = read_ids(table)
+    values = read_predictions(table, image_ids, task)
     known = set(train.index)
     if unknown := [image_id for image_id in image_ids if image_id not in known]:
         raise TableError(
