@@ -108,8 +108,8 @@ def main() -> None:
         )  # fmt: skip
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(
-            f"{chosen.classes:,} classes, {chosen.rows:,} rows, {chosen.metric}, {chosen.blend}: ensemble "
-            f"{peak:.2f} GiB, {time.perf_counter() - began:.0f} s"
+            f"{chosen.classes:,} classes, {chosen.rows:,} rows, {chosen.metric}, {chosen.blend}: "
+            f"ensemble {peak:.2f} GiB, {time.perf_counter() - began:.0f} s"
         )
 
 

@@ -7,15 +7,23 @@ import numpy as np
 import pytest
 from project import PARAMS
 from tasks import any_of, number, one_of
-from test_ensemble_stage import Competing
+from test_ensemble_stage import MODELS, Competing
 
 from pipeline.check import stage as check
+from pipeline.check.score import score_submission
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError, EnsembleError, MetricError, SubmissionError
+from pipeline.core.errors import (
+    ConfigError,
+    EnsembleError,
+    MetricError,
+    SubmissionError,
+    TableError,
+)
 from pipeline.core.task import Task
 from pipeline.params import named_inputs, parse_config
 from pipeline.scoring.metrics import metric_for, metric_named
 from pipeline.scoring.plan import Choices, plan, try_metric
+from pipeline.scoring.submission import check_submission, read_submission, write_submission
 
 THREE, SEVERAL, NUMBERS = one_of(["a", "b", "c"]), any_of("a", "b", "c"), number("x", "y")
 EACH, ONE = "id,a,b,c\ni,0,0,0\n", "id,label\ni,a\n"
@@ -177,24 +185,59 @@ def test_weights_count_rows_as_often_as_those_of_accuracy_do(task: Task) -> None
         assert own == pytest.approx(ours, rel=1e-12)
 
 
-@pytest.mark.parametrize("blend", ["mean", "greedy"])
-def test_the_ensemble_and_the_check_are_those_of_the_same_metric_of_ours(blend: str) -> None:
+@pytest.mark.slow
+def test_an_ensemble_and_its_check_use_it_and_a_change_of_the_file_counts() -> None:
     name = write(OWN)
     competing = Competing()
-    ours, own = (
-        competing.run(metric=metric, blend=blend, threshold="fitted")
-        for metric in ("accuracy", name)
-    )
-    assert own.metric.name == name
-    if blend == "mean":  # whose threshold has fewer tries
-        assert own.metric.value == pytest.approx(ours.metric.value, abs=0.02)
+    few: dict[str, Any] = {"metric": name, "resamples": 100}
+    card = competing.run(MODELS[:2], blend="greedy", greedy_rounds=2, threshold="fitted", **few)
+    assert card.metric.name == name
+    assert card.metric.value == card.out_of_fold.accuracy
     check.run("tiny", name)
     assert f'"metric": "{name}"' in paths.LEADERBOARD.read_text()
     write(OWN.replace("np.mean(labels == predictions)", "0.25"))
-    assert competing.run(metric=name, blend=blend).metric.value == 0.25
+    assert competing.run(MODELS[:1], **few).metric.value == 0.25
 
 
 def test_the_commit_must_hold_the_file() -> None:
     name = write(OWN)
     Path("params.yaml").write_text(PARAMS.replace("metric: accuracy", f"metric: {name}"))
     assert named_inputs(parse_config(Path("params.yaml")))[Path("metrics/mine.py")] == ""
+
+
+# A sample submission of one column
+
+
+def test_a_sample_without_ids_is_the_test_rows_in_their_order(tmp_path: Path) -> None:
+    metric, form = plan("accuracy", Choices(), sample("emotion\n0\n0\n0\n"), one_of(7, True))
+    decided = np.array([3, 0, 6])
+    path = tmp_path / "mine.csv"
+    form.check_rows(["c", "a", "b"])
+    write_submission(path, form, ["c", "a", "b"], np.eye(7)[decided], decided)
+    assert path.read_text() == "emotion\n3\n0\n6\n"
+    assert check_submission(path, form) == {"0": 1, "1": 0, "2": 0, "3": 1, "4": 0, "5": 0, "6": 1}
+    for rows in (["a", "b"], ["a", "b", "c", "d"]):
+        with pytest.raises(
+            TableError, match="expected a line for each of . test rows, since it ha"
+        ):
+            form.check_rows(rows)
+    path.write_text("emotion\n3\n0\n")
+    with pytest.raises(
+        SubmissionError, match="expected 3 rows, as the sample submission has, foun"
+    ):
+        read_submission(path, form)
+    path.write_text("emotion\n3\n0\n7\n")
+    with pytest.raises(SubmissionError, match="line 4: expected one of the labels .* found '7'$"):
+        read_submission(path, form)
+    path.write_text("emotion\n3\n0\n6\n")
+    Path("solution.csv").write_text("emotion,Usage\n3,Public\n1,Public\n6,Private\n")
+    scores = score_submission(path, form, Path("solution.csv"), "emotion", metric)
+    assert scores.public.scores == {"accuracy": 0.5}
+    assert scores.private.scores == {"accuracy": 1.0}
+
+
+def test_none_of_several_labels_is_a_line_of_a_sample_without_ids(tmp_path: Path) -> None:
+    _, form = plan("macro_f1", Choices(), sample("labels\na\na b\n"), SEVERAL)
+    decided = np.array([[False, False, False], [True, False, True]])
+    write_submission(tmp_path / "mine.csv", form, ["i", "j"], decided.astype(float), decided)
+    assert (read_submission(tmp_path / "mine.csv", form).decided == decided).all()
