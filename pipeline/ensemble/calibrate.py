@@ -15,6 +15,9 @@ from pipeline.scoring.metric import ClassCounts, Metric
 _SMALLEST = 1e-12
 """Probabilities are clipped to this before the logarithm."""
 
+_MOST_AT_ONCE = 2**23
+"""Probabilities that are computed with at once."""
+
 _MOST_TRIED = 50
 """Values tried for each of several cuts, evenly spaced among the rows."""
 
@@ -29,9 +32,14 @@ def log_probabilities(probabilities: Outputs) -> Outputs:
 
 def sharpen(task: Task, values: Outputs, temperature: float) -> Outputs:
     """The predictions of logits divided by the temperature: above 1 flatter, below 1 sharper."""
-    if isinstance(task, AnyOf):
-        return _sharpen(_pairs(values), temperature)[:, 1].reshape(values.shape)
-    return _sharpen(values, temperature)
+    sharpened = np.empty_like(values)
+    for part in _parts(values):
+        if isinstance(task, AnyOf):
+            pairs = _sharpen(_pairs(values[part]), temperature)
+            sharpened[part] = pairs[:, 1].reshape(values[part].shape)
+        else:
+            sharpened[part] = _sharpen(values[part], temperature)
+    return sharpened
 
 
 def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
@@ -41,11 +49,14 @@ def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
     """
     if isinstance(task, AnyOf):
         values, labels = _pairs(values), labels.ravel().astype(np.int64)
-    logits = log_probabilities(values)
-    of_label = logits[np.arange(len(labels)), labels]
+    of_label = log_probabilities(values[np.arange(len(labels)), labels][:, None])[:, 0]
 
     def slope(sharpness: float) -> float:
-        return float(((_sharpen(values, 1 / sharpness) * logits).sum(1) - of_label).mean())
+        mean_logit = np.empty(len(values))
+        for part in _parts(values):
+            expected = _sharpen(values[part], 1 / sharpness) * log_probabilities(values[part])
+            mean_logit[part] = expected.sum(1)
+        return float((mean_logit - of_label).mean())
 
     low, high = 1 / 20, 20.0
     if slope(low) >= 0:
@@ -56,6 +67,13 @@ def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return 1 / float(np.sqrt(low * high))
+
+
+def _parts(values: Outputs) -> list[slice]:
+    """Rows that are computed together: all of them, but of thousands of classes some, since each
+    step makes a table of its own."""
+    rows = max(1, _MOST_AT_ONCE // values.shape[1])
+    return [slice(start, start + rows) for start in range(0, len(values), rows)]
 
 
 def _sharpen(probabilities: Outputs, temperature: float) -> Outputs:
