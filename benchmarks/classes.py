@@ -1,9 +1,9 @@
-"""How much memory stages `ensemble` and `report` take with thousands of classes.
+"""How much memory stage `ensemble` takes with thousands of classes.
 
-    python benchmarks/classes.py 1010 3000
+    python -m benchmarks.classes 1010 3000
 
-Made-up networks predict so many classes for so many training and test rows, in three folds. Each
-stage runs as a process of its own, whose peak is printed, and the size of what it wrote.
+Made-up networks predict so many classes for so many training and test rows, in three folds. The
+stage runs as a process of its own, whose peak is printed.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from pipeline.core.tables import (
     write_table,
 )
 from pipeline.core.task import OneOf
+from pipeline.scoring.metrics import metric_named
 
 FOLDS = 3
 ROOT = Path(__file__).parent.parent
@@ -41,7 +42,7 @@ def predict(rows: int, task: OneOf, labels: np.ndarray, seed: int) -> np.ndarray
     return np.asarray(values / values.sum(axis=1, keepdims=True), np.float64)
 
 
-def make(classes: int, rows: int) -> None:
+def make(classes: int, rows: int, metric: str) -> None:
     """The outputs of `prepare`, `split` and `train` in the working directory."""
     task = OneOf(classes=[f"c{place}" for place in range(classes)])
     labels = np.random.default_rng(1).permutation(np.arange(rows) % classes)
@@ -54,7 +55,12 @@ def make(classes: int, rows: int) -> None:
     test = images.assign(image_id=[f"t{row}" for row in range(rows)], label="", group="")
     test["row_id"] = test["image_id"]
     write_table(paths.TEST_TABLE, test)
-    write_table(paths.SAMPLE_SUBMISSION, pd.DataFrame({"id": test["image_id"], "label": "c0"}))
+    scored = metric_named(metric)
+    each = scored.needs == "predictions" and not scored.best
+    columns = task.classes if each else ["label"]
+    sample = pd.DataFrame("0" if each else "c0", index=range(rows), columns=columns)
+    sample.insert(0, "id", test["image_id"])
+    write_table(paths.SAMPLE_SUBMISSION, sample)
     pixels = np.random.default_rng(3).integers(0, 256, (rows, 8, 8, 3), np.uint8)
     np.save(paths.TRAIN_IMAGES, pixels)
     np.save(paths.TEST_IMAGES, pixels)
@@ -98,7 +104,7 @@ def main() -> None:
         subprocess.run(
             [sys.executable, "-c", f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); "
              f"os.chdir({folder!r}); from benchmarks.classes import make; "
-             f"make({chosen.classes}, {chosen.rows})"],
+             f"make({chosen.classes}, {chosen.rows}, {chosen.metric!r})"],
             check=True, cwd=ROOT,
         )  # fmt: skip
         began = time.perf_counter()
