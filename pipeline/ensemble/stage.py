@@ -98,6 +98,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     judged = judge(recipes, out_of_fold, rows)
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
+    networks = [network for member in members for network in member.networks]
+    members.clear()  # of thousands of classes their tables have gigabytes
 
     oof_file = predictions_file(paths.ENSEMBLE_OOF, task)
     write_predictions(oof_file, images.image_ids, judged.nested.values, task)
@@ -130,7 +132,7 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             if len(names) > 1
             else [],
         ),
-        networks=[network for member in members for network in member.networks],
+        networks=networks,
         external=[
             ExternalModel(
                 model=each.name,
