@@ -26,7 +26,8 @@ from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast
 from pipeline.ensemble.forecast.intervals import PredictedScores, forecast
 from pipeline.ledger.explain import expect_private
 from pipeline.scoring.card import Forecast, Halves
-from pipeline.scoring.metrics import METRICS, mean_of
+from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.scorers import mean_of
 
 GOAL = (0.85, 0.95)
 CONFIDENCE = 0.9

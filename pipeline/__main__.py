@@ -65,7 +65,8 @@ def prepare() -> None:
     from pipeline.prepare import stage
 
     config = _config()
-    stage.run(config.prepare, config.ensemble.metric, config.split)
+    ensemble = config.ensemble
+    stage.run(config.prepare, ensemble.metric, config.split, ensemble.choices)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -82,13 +83,18 @@ def train(
     fold: Annotated[int | None, typer.Argument(help="The fold to leave out.", min=0)] = None,
 ) -> None:
     """Train a model without a fold, predict that fold and test; all of them by default."""
+    from pipeline.core.competition import read_competition
+    from pipeline.scoring.plan import plan
     from pipeline.train import stage
 
-    config = _config().train
+    whole = _config()
+    config, asked = whole.train, whole.ensemble
     if member is not None and member not in config.models:
         raise ConfigError(
             f"{paths.PARAMS}: train.models: no model {member!r}; known: {', '.join(config.models)}"
         )
+    task = read_competition(paths.COMPETITION).task
+    plan(asked.metric, asked.choices, paths.SAMPLE_SUBMISSION, task)  # before a network is trained
     for model in [member] if member is not None else config.members:
         for number in [fold] if fold is not None else config.folds:
             stage.run(config, model, number)
@@ -109,7 +115,7 @@ def check() -> None:
     from pipeline.check import stage
 
     config = _config().ensemble
-    stage.run(config.name, config.metric)
+    stage.run(config.name, config.metric, config.form)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -145,7 +151,7 @@ def submit(
         unreproducible=unreproducible,
         wait_s=wait,
     )
-    commands.submit(order, config.ensemble.metric, yes)
+    commands.submit(order, config.ensemble.metric, yes, config.ensemble.form)
 
 
 @app.command(rich_help_panel=KAGGLE)

@@ -19,6 +19,7 @@ from pipeline.core.yaml import parse_yaml
 from pipeline.download.config import DownloadConfig, LocalSource
 from pipeline.ensemble.config import EnsembleConfig
 from pipeline.prepare.config import PrepareConfig
+from pipeline.scoring.names import file_of
 from pipeline.split.config import SplitConfig
 from pipeline.train.config import TrainConfig
 
@@ -149,6 +150,8 @@ def named_inputs(config: Config) -> dict[Path, str]:
         network = config.train.models[member].network
         if network.family == "timm" and network.weights is not None:
             named[network.weights.file] = network.weights.sha256
+    if metric := file_of(config.ensemble.metric):
+        named[str(metric)] = ""
     for external in config.ensemble.external:
         named |= {external.oof: "", external.test: ""}
     return {Path(os.path.relpath(file)): pin for file, pin in named.items()}

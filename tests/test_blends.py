@@ -14,7 +14,6 @@ from tasks import one_of
 from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.blend import (
     Prediction,
-    Recipe,
     WeightedMean,
     fit,
     fit_blend,
@@ -156,20 +155,6 @@ def test_a_rows_prediction_does_not_depend_on_the_other_rows(kind: str) -> None:
     )  # fmt: skip
     whole, some = fitted.apply(drawn.members), fitted.apply(drawn.members[:, 5:9])
     np.testing.assert_allclose(some.values, whole.values[5:9], rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [
-        (recipe("rank_mean", "roc_auc", 3), "ensemble.blend: rank_mean is for two classes, found 3"),
-        (recipe("mean", classes=3, threshold="fitted"), "ensemble.threshold: fitted is for two classes, ordered classes or several labels, found 3 outputs of kind one_of; expected none"),
-    ],
-)  # fmt: skip
-def test_what_is_for_two_classes_is_refused_for_three(chosen: Recipe, message: str) -> None:
-    drawn = draw(1, UNEVEN, classes=3)
-    with pytest.raises(EnsembleError) as caught:
-        fit(chosen, drawn.members, drawn.labels)
-    assert str(caught.value) == f"params.yaml: {message}"
 
 
 def test_single_is_the_model_that_scores_best() -> None:

@@ -97,7 +97,7 @@ def test_test_by_fold_has_as_many_networks_as_an_out_of_fold_row() -> None:
     """Folds 0 and 2, then 1 and 3; a model from elsewhere is in both with its mean."""
     model = read([0, 1, 2, 3])
     elsewhere = ModelPredictions("mate", model.out_of_fold, np.full((2, 2), 0.5))
-    found = stack_tests_by_fold([model, elsewhere], folds())
+    found = list(stack_tests_by_fold([model, elsewhere], folds()))
     np.testing.assert_allclose([each[0, :, 1] for each in found], [[0.2, 0.4], [0.4, 0.6]])
     np.testing.assert_allclose([each[1] for each in found], np.full((2, 2, 2), 0.5))
 

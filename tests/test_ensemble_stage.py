@@ -415,7 +415,7 @@ def test_a_model_from_elsewhere_needs_its_own_name(
         ({"threshold": "fitted", "metric": "log_loss"}, "threshold: log_loss scores predictions, which no threshold changes: expected none"),
         ({"blend": "rank_mean"}, "blend: rank_mean keeps only the order: expected the metric roc_auc or average_precision, found accuracy"),
         ({"stack_l2": 0.0}, "greater than 0"),
-        ({"metric": "auc"}, "f0.5, top_3_error and map_at_10, found 'auc'"),
+        ({"metric": "auc"}, "f0.5, top_3_error and map_at_10, or NAME:FUNCTION of metrics/NAME.py, found 'auc'"),
     ],
 )  # fmt: skip
 def test_choices_that_do_not_fit_together_are_refused(

@@ -21,7 +21,8 @@ from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast, spli
 from pipeline.ensemble.forecast.groups import redraw_train, spread_by_design
 from pipeline.ensemble.forecast.intervals import LEVELS, PredictedScores, forecast
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Halves
-from pipeline.scoring.metrics import METRICS, mean_of, metric_named
+from pipeline.scoring.metrics import METRICS, metric_named
+from pipeline.scoring.scorers import mean_of
 
 CONFIG = ForecastConfig(confidence=0.9, resamples=400, seed=1, public_share=0.5)
 ACCURACY = METRICS["accuracy"]

@@ -40,6 +40,8 @@ FORMS: dict[str, tuple[Task, str, str]] = {
     "a chance": (any_of("ship"), "log_loss", "id,ship"),
     "numbers": (NUMBERS, "rmse", "id,size,age"),
     "a number": (number("y"), "r2", "id,y"),
+    "a number of another name": (number("y"), "mae", "id,z"),
+    "a chance of another name": (any_of("ship"), "log_loss", "id,has_ship"),
 }
 
 
@@ -143,7 +145,6 @@ def test_a_mistake_is_refused_with_its_line(
     [
         (NUMBERS, "rmse", "id,label", "expected a column for each of ['age', 'size']"),
         (NUMBERS, "rmse", "id,age,weight", "one for each number ['age', 'size'], found ['id', 'age', 'weight']"),
-        (number("y"), "mae", "id,z", "expected a column for each of ['y']"),
         (SEVERAL, "log_loss", "id,label", "expected a column for each of the 3 classes"),
         (SEVERAL, "macro_f1", "id,cat,dog", "one for each class ['cat', 'dog', 'owl'], found ['id', 'cat', 'dog']"),
         (THREE, "map_at_2", "id,cat,dog,owl,bird", "one for each class ['cat', 'dog', 'owl']"),

@@ -15,8 +15,9 @@ from tasks import one_of
 from pipeline.core.errors import ConfigError, EnsembleError
 from pipeline.core.task import Number
 from pipeline.params import read_config
-from pipeline.scoring import metrics
 from pipeline.scoring.metrics import METRICS, metric_for, metric_named
+from pipeline.scoring.of_labels import recalls
+from pipeline.scoring.of_probabilities import area_under_roc
 
 PARAMETRISED = ["f0.5", "macro_f2", "samples_f2", "top_2_error", "map_at_3"]
 ALL = {
@@ -53,7 +54,7 @@ def test_scores_equal_scikit_learns(seed: int, classes: int) -> None:
     assert task.losses(probabilities, labels).mean() == pytest.approx(
         oracle.log_loss(labels, probabilities), rel=1e-12
     )
-    assert metrics.recalls(predicted, labels, classes) == pytest.approx(
+    assert recalls(predicted, labels, classes) == pytest.approx(
         oracle.recall_score(labels, predicted, average=None), rel=1e-12
     )
 
@@ -175,7 +176,7 @@ def test_params_yaml_with_an_unknown_metric_is_refused_with_the_known_ones(tmp_p
         read_config(params)
     assert str(caught.value) == (
         f"{params}: ensemble.metric: expected a metric of {', '.join(METRICS)}, or such as macro_f2, "
-        "f0.5, top_3_error and map_at_10, found 'auc'"
+        "f0.5, top_3_error and map_at_10, or NAME:FUNCTION of metrics/NAME.py, found 'auc'"
     )
 
 
@@ -208,7 +209,7 @@ def test_the_area_under_the_curve_of_any_values_is_scikit_learns() -> None:
     generator = np.random.default_rng(1)
     values, positive = generator.integers(-9, 9, 200).astype(float), generator.random(200) < 0.3
     expected = oracle.roc_auc_score(positive, values)
-    assert metrics.area_under_roc(values, positive) == pytest.approx(expected)
+    assert area_under_roc(values, positive) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", [n for n, each in METRICS.items() if "one_of" in each.tasks])

@@ -557,7 +557,7 @@ def no_hashes(_: Config) -> None:
         (a_card(networks=[]), "submissions/tiny.json: expected the networks of its models, ; found . Run: dvc repro --force ensemble"),
         (no_hashes, "models/one/fold0/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (cut_weights, "models/two/fold1/weights.safetensors: expected a network of this pipeline, found no safetensors file: Error while deserializing header: incomplete metadata, file not fully covered. Run: dvc repro"),
-        (lambda _: paths.submission("tiny").write_text("cell\ntest_1\n"), "submissions/tiny.csv: expected an id column and another one, found ['cell']. Run: dvc repro --force ensemble"),
+        (lambda _: paths.submission("tiny").write_text("cell\ntest_1\n"), "submissions/tiny.csv: expected labels of the training images, ['0', '1'], found 'test_1'"),
         (a_card(external=[THEIRS]), "submissions/tiny.json: 1 of its models come from elsewhere (first: theirs): without their networks no other image can be scored. Take them out of ensemble.external, and run: dvc repro ensemble"),
         (weights_of(0.5, 0.25, 0.25), "submissions/tiny.json: blend: expected 2 weights, as many as models. Run: dvc repro --force ensemble"),
         (weights_of(0.5, "x"), "submissions/tiny.json: blend.fitted.blend.weighted_mean.weights.1: Input should be a valid number, found 'x'. Run: dvc repro --force ensemble"),

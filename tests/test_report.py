@@ -28,7 +28,13 @@ from pipeline.core import paths
 from pipeline.core.competition import Competition
 from pipeline.core.errors import TableError
 from pipeline.core.record import write_record
-from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, write_predictions, write_table
+from pipeline.core.tables import (
+    FOLD_COLUMNS,
+    IMAGE_COLUMNS,
+    predictions_file,
+    write_predictions,
+    write_table,
+)
 from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
@@ -78,7 +84,8 @@ def make_outputs(
     table = train[["image_id", "label", "group"]].assign(repeat=0, fold=folds)[FOLD_COLUMNS]
     write_table(folder / paths.FOLDS, table)
     write_record(folder / paths.FOLDS_SUMMARY, summarise_folds(table, train, one_of(classes)))
-    write_predictions(folder / paths.ENSEMBLE_OOF, ids, blended, one_of(classes))
+    task = one_of(classes)
+    write_predictions(predictions_file(folder / paths.ENSEMBLE_OOF, task), ids, blended, task)
     for model in models:
         for fold in range(3):
             epochs = np.arange(1, 9)
@@ -381,6 +388,28 @@ def test_five_classes_without_groups_make_a_page() -> None:
     assert "Groups with most errors" not in page.text
     assert "probability of the predicted class" in page.text
     assert len([name for name in page.figures if name.startswith("roc_auc.")]) == 5
+
+
+def test_a_thousand_classes_are_a_small_page_that_names_those_confused_most() -> None:
+    names = tuple(f"class-{place}" for place in range(1010))
+    make_outputs(Path(), classes=names, rows=1600, grouped=False, models=("vgg",))
+    facts = read_facts(NAME)
+    assert facts.confusion is None
+    counts = confusion_matrix(facts.rows.labels, facts.rows.decided, labels=range(1010))
+    np.fill_diagonal(counts, 0)
+    assert [each.rows for each in facts.confused] == sorted(counts.ravel(), reverse=True)[:50]
+    for each in facts.confused:
+        given, predicted = names.index(each.given), names.index(each.predicted)
+        assert counts[given, predicted] == each.rows
+        assert each.share == each.rows / (facts.rows.labels == given).sum()
+    worst = min(each.sensitivity for each in facts.class_reports if each.rows)
+    assert facts.shown_classes[0].sensitivity == worst
+    text = build().text
+    assert "The classes that are confused most" in text
+    assert "The 50 of 1010 classes that are recognised least, each against the rest" in text
+    assert "and 960 more classes" in text
+    assert paths.REPORT.stat().st_size < 5e6
+    assert len(json.loads(paths.FIGURES.read_text())["sensitivity"]) == 50
 
 
 def keep_fold_0() -> None:

@@ -81,7 +81,7 @@ def test_a_column_a_class_gets_the_probability_of_the_class_that_it_names(tmp_pa
 @pytest.mark.parametrize(
     ("sample", "metric", "classes", "message"),
     [
-        ("id,label\na,0\n", "log_loss", THREE, "sample.csv: expected a column for each of the 3 classes (first: cat, dog, owl), since params.yaml: ensemble.metric: log_loss scores predictions; found the columns ['id', 'label'], which hold one number a row. Set ensemble.metric to one that scores labels, or prepare.sample_submission to a file with those columns"),
+        ("id,label\na,0\n", "log_loss", THREE, "sample.csv: expected a column for each of the 3 classes (first: cat, dog, owl), since params.yaml: ensemble.metric: log_loss scores predictions; found the columns ['id', 'label'], which hold one number a row. Set ensemble.metric to one that scores labels, ensemble.form to labels, or prepare.sample_submission to a file with those columns"),
         (EACH, "accuracy", THREE, "params.yaml: ensemble.metric: accuracy scores labels, but "),
         (EACH, "macro_f1", THREE, "has a column for each class: expected a metric that scores predictions (log_loss, macro_roc_auc; with two classes roc_auc)"),
         ("id,cat,dog,ant\na,0,0,0\n", "log_loss", THREE, "sample.csv: expected the id and one column, or one for each class ['cat', 'dog', 'owl'], found ['id', 'cat', 'dog', 'ant']. Set prepare.sample_submission"),

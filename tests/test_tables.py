@@ -11,9 +11,12 @@ from pipeline.core.errors import TableError
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
+    MOST_IN_CSV,
     check_ids,
     first_repeated,
+    predictions_file,
     read_csv,
+    read_ids,
     read_predictions,
     read_table,
     write_predictions,
@@ -30,6 +33,38 @@ def test_predictions_come_back_by_id_whatever_the_order(tmp_path: Path) -> None:
     write_predictions(path, IDS, VALUES, one_of(CLASSES))
     back = read_predictions(path, ["c", "a", "b"], one_of(CLASSES))
     np.testing.assert_allclose(back, VALUES[[2, 0, 1]], rtol=1e-8)
+
+
+def test_many_outputs_are_no_csv_and_come_back_by_id_as_float32(tmp_path: Path) -> None:
+    task = one_of(MOST_IN_CSV + 1)
+    assert predictions_file(tmp_path / "oof.csv", one_of(MOST_IN_CSV)).name == "oof.csv"
+    path = predictions_file(tmp_path / "oof.csv", task)
+    assert path.name == "oof.safetensors"
+    values = np.random.default_rng(1).dirichlet(np.ones(MOST_IN_CSV + 1), 3)
+    write_predictions(path, IDS, values, task)
+    written = path.read_bytes()
+    assert read_ids(path) == IDS
+    back = read_predictions(path, ["c", "a", "b"], task)
+    np.testing.assert_array_equal(back, values[[2, 0, 1]].astype(np.float32))
+    write_predictions(path, IDS, values, task)
+    assert path.read_bytes() == written
+    for ids, of, message in [
+        (["a", "b"], task, "1 ids are not expected here (first: c)"),
+        (
+            IDS,
+            one_of(MOST_IN_CSV + 2),
+            "expected the columns ['p_0', 'p_1', 'p_2', … 202 in all], found",
+        ),
+    ]:
+        with pytest.raises(TableError) as caught:
+            read_predictions(path, ids, of)
+        assert message in str(caught.value)
+    path.write_bytes(written[:-7])
+    with pytest.raises(TableError, match="expected a table of predictions, found a damaged file"):
+        read_predictions(path, IDS, task)
+    path.unlink()
+    with pytest.raises(TableError, match="expected a table of predictions, found no such file"):
+        read_predictions(path, IDS, task)
 
 
 def test_ids_and_labels_stay_text(tmp_path: Path) -> None:
@@ -59,7 +94,7 @@ def test_writing_gives_the_same_bytes_and_leaves_nothing_beside(tmp_path: Path) 
         ("image_id,p_no,p_yes\na,0,1\nb,nan,1\nc,0,1\n", "(first: b with [nan, 1.0])"),
         ("image_id,p_no,p_yes\na,0,1\nb,x,1\nc,0,1\n", "expected numbers as predictions"),
         ("image_id,p_no,p_yes\na,0,1,1,1\n", "not a CSV file"),
-        ("", "not a CSV file: line 1: expected 1 to 10,000 columns, found 0"),
+        ("", "not a CSV file: line 1: expected 1 to 100,000 columns, found 0"),
     ],
 )  # fmt: skip
 def test_a_bad_table_of_predictions_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -93,9 +128,9 @@ def test_repeated_ids_are_named_once_each() -> None:
         (b"id,label,id\na,0,b\n", "line 1: expected each column name once, found 'id' twice"),
         (b"id,label\na,0\nb\n", "line 3: expected 2 fields, found 1"),
         (b"id,label\n\na,0\nb,0,1\n", "line 4: expected 2 fields, found 3"),
-        (b"id" + b",label" * 100_000 + b"\n", "line 1: expected 1 to 10,000 columns, found 100,001"),
+        (b"id" + b",label" * 100_000 + b"\n", "line 1: expected 1 to 100,000 columns, found 100,001"),
         (b"id," + b"x" * 17_000_000, "line 1: field larger than field limit (16777216)"),
-        (b"\xef\xbb\xbf", "line 1: expected 1 to 10,000 columns, found 0"),
+        (b"\xef\xbb\xbf", "line 1: expected 1 to 100,000 columns, found 0"),
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
 )  # fmt: skip

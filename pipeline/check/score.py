@@ -6,10 +6,9 @@ Private, or Ignored for rows that do not count.
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from pipeline.core.errors import EnsembleError, TableError
+from pipeline.core.errors import EnsembleError, TableError, named
 from pipeline.core.shapes import Labels
 from pipeline.core.tables import check_ids, read_csv
 from pipeline.core.task import AnyOf, Number, OneOf
@@ -36,17 +35,20 @@ def score_submission(
     """
     submitted = read_submission(submission, form)
     truth = read_csv(solution)
-    id_column = form.columns[0]
-    each, one = [*form.columns, "Usage"], [id_column, label_column, "Usage"]
+    id_columns = form.columns[:1] if form.has_ids else []
+    each, one = [*form.columns, "Usage"], [*id_columns, label_column, "Usage"]
     columns = each if isinstance(form.task, Number) else one
-    if list(truth.columns) not in (columns, each):
-        raise TableError(f"{solution}: expected the columns {columns}, found {list(truth.columns)}")
-    check_ids(solution, list(truth[id_column]), form.ids)
+    if list(truth.columns) not in (columns, each, one):
+        raise TableError(
+            f"{solution}: expected the columns {named(columns)}, found {named(list(truth.columns))}"
+        )
+    ids = list(truth[id_columns[0]]) if id_columns else [str(row + 1) for row in range(len(truth))]
+    check_ids(solution, ids, form.ids)
     if unknown := sorted(set(truth["Usage"]) - {"Public", "Private", "Ignored"}):
         raise TableError(
             f"{solution}: Usage: expected Public, Private or Ignored, found {unknown[0]!r}"
         )
-    row_of = pd.Series(truth.index, index=truth[id_column])
+    row_of = pd.Series(truth.index, index=ids)
     truth = truth.loc[row_of.loc[form.ids]]  # its index tells the lines
     metrics = [metric]
     if isinstance(form.task, OneOf) and form.holds == "labels" and not metric.is_mean_of_rows:
@@ -74,12 +76,7 @@ def _read_truth(solution: Path, truth: pd.DataFrame, form: Form) -> Labels:
     if isinstance(task, Number):
         return NumbersForm(*place).parse(solution, truth).decided
     if sorted(columns[1:]) == sorted(task.classes):
-        flags = FlagsForm(*place).parse(solution, truth).decided
-        if isinstance(task, AnyOf):
-            return flags
-        if len(wrong := truth.index[flags.sum(axis=1) != 1]):
-            raise TableError(f"{solution}: line {wrong[0] + 2}: expected a 1 for one class, else 0")
-        return np.asarray(flags.argmax(axis=1))
+        return FlagsForm(*place).parse(solution, truth).decided
     if isinstance(task, AnyOf):
         return LabelsForm(*place, task.separator).parse(solution, truth).decided
-    return task.encode(solution, truth[columns[1]])
+    return task.encode(solution, truth[columns[-1]])

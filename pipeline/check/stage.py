@@ -12,18 +12,19 @@ from pipeline.core.record import write_record
 from pipeline.scoring.card import read_card
 from pipeline.scoring.leaderboard import ExpectedScore, Leaderboard
 from pipeline.scoring.metrics import metric_for
+from pipeline.scoring.names import Asked
 from pipeline.scoring.submission import check_submission, read_form
 
 
-def run(name: str, metric_name: str) -> None:
-    """Write reports/leaderboard.json for submissions/NAME.csv, by params.yaml's metric.
+def run(name: str, metric_name: str, asked: Asked = "auto") -> None:
+    """Write reports/leaderboard.json for submissions/NAME.csv, by params.yaml's metric and form.
 
     Raises SubmissionError; TableError where the card or a solution does not fit.
     """
     submission = paths.submission(name)
     competition = read_competition(paths.COMPETITION)
     metric = metric_for(metric_name, competition.task)
-    form = read_form(paths.SAMPLE_SUBMISSION, metric, competition.task)
+    form = read_form(paths.SAMPLE_SUBMISSION, metric, competition.task, asked)
     counts = check_submission(submission, form)
     card = read_card(paths.card(name))
     solution = None

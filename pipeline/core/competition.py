@@ -10,7 +10,7 @@ from pipeline.core.task import Task
 class Competition(Record):
     """The columns and the task, for all later stages.
 
-    id_column, label_column: of the sample submission; without an id its rows are the test rows.
+    id_column, label_column: of the sample submission, which has no ids where id_column is None.
     """
 
     id_column: str | None

@@ -4,6 +4,7 @@ A message names the place, what was expected, what was found, the first
 example, and the next command. The command line prints it alone and exits 1.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -41,6 +42,10 @@ class TableError(PipelineError):
 
 class EnsembleError(PipelineError):
     """Members' predictions do not fit together."""
+
+
+class MetricError(PipelineError):
+    """A metric of the user's own fails."""
 
 
 class SubmissionError(PipelineError):
@@ -81,6 +86,13 @@ class DiskError(PipelineError):
 def examples(items: list[str], most: int = 3) -> str:
     """The first few items, for a message: "(first: a, b, c)"."""
     return f"(first: {', '.join(items[:most])})"
+
+
+def named(items: Sequence[object], most: int = 30) -> str:
+    """All items for a message; of thousands the first few and their number."""
+    if len(items) <= most:
+        return str(list(items))
+    return f"{str(list(items[:3]))[:-1]}, … {len(items):,} in all]"
 
 
 def shown(value: object, most: int = 80) -> str:

@@ -42,6 +42,8 @@ LIVE = Path("live")
 """Metrics of the runs in progress, for `dvc plots` and `make run`. Not an output."""
 
 ENSEMBLE_OOF = Path("ensemble/oof.csv")
+"""The only file of its folder; tables.predictions_file says what it is called with many classes."""
+
 LEADERBOARD = Path("reports/leaderboard.json")
 REPORT = Path("reports/index.html")
 FIGURES = Path("reports/metrics.json")
@@ -76,7 +78,7 @@ def card(name: str) -> Path:
 def outputs(name: str, members: Iterable[str], folds: Iterable[int]) -> list[Path]:
     """What the stages remove or replace: their outputs in dvc.yaml, and the folders of progress."""
     models = [model_folder(member, fold) for member in members for fold in folds]
-    ensemble = [submission(name), card(name), ENSEMBLE_OOF]
+    ensemble = [submission(name), card(name), ENSEMBLE_OOF.parent]
     report = [LEADERBOARD, REPORT, FIGURES, CONFUSION, RELIABILITY]
     data = [RAW, HIDDEN, STORE, AUDIT, CHECKED, FOLDS, FOLDS_SUMMARY]
     return [*data, *models, *ensemble, *report, DOWNLOADED, RESUME, LIVE]

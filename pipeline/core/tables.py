@@ -19,7 +19,8 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from pipeline.core.errors import TableError, examples
+from pipeline.core import wide
+from pipeline.core.errors import TableError, examples, named
 from pipeline.core.files import MOST_FIELD, new_file
 from pipeline.core.shapes import Outputs
 from pipeline.core.task import Task
@@ -52,8 +53,11 @@ _KEYS = {tuple(IMAGE_COLUMNS): ["image_id"], tuple(FOLD_COLUMNS): ["image_id", "
 _WHOLE_NUMBERS = {"width": "+", "height": "+", "repeat": "+", "fold": "*"}
 """How many digits: at least one, or none too."""
 
-MOST_COLUMNS = 10_000
+MOST_COLUMNS = 100_000
 """Of a CSV: the sample submission may have one for each class."""
+
+MOST_IN_CSV = 200
+"""Outputs of a table of predictions that is a CSV; of more it is core/wide.py's."""
 
 csv.field_size_limit(MOST_FIELD)
 
@@ -66,7 +70,9 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """
     table = read_csv(path)
     if list(table.columns) != columns:
-        raise TableError(f"{path}: expected the columns {columns}, found {list(table.columns)}")
+        raise TableError(
+            f"{path}: expected the columns {named(columns)}, found {named(list(table.columns))}"
+        )
     if table.empty:
         raise TableError(f"{path}: expected rows, found none")
     for name in sorted(_WHOLE_NUMBERS.keys() & set(columns)):
@@ -161,11 +167,19 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
+def predictions_file(csv_file: Path, task: Task) -> Path:
+    """Where a task's table of predictions lies: the CSV, or a file of many outputs beside it."""
+    return csv_file if len(task.outputs) <= MOST_IN_CSV else csv_file.with_suffix(wide.SUFFIX)
+
+
 def write_predictions(path: Path, image_ids: list[str], values: Outputs, task: Task) -> None:
-    """Write one number an output, keyed by image id, with 9 significant digits.
+    """Write one number an output, keyed by image id, with 9 significant digits; or as wide.py.
 
     Of ensemble/oof.csv, which has a prediction for each row, the ids are row ids.
     """
+    if path.suffix == wide.SUFFIX:
+        wide.write_wide(path, image_ids, task.columns, values)
+        return
     table = pd.DataFrame(values, columns=task.columns).map("{:.9g}".format)
     table.insert(0, "image_id", image_ids)
     write_table(path, table)
@@ -173,6 +187,14 @@ def write_predictions(path: Path, image_ids: list[str], values: Outputs, task: T
 
 def read_predictions(path: Path, image_ids: list[str], task: Task) -> Outputs:
     """Read predictions in the order of `image_ids`; raises as check_ids, parse_predictions."""
+    if path.suffix == wide.SUFFIX:
+        found, columns, values = wide.read_wide(path)
+        if columns != task.columns:
+            raise TableError(
+                f"{path}: expected the columns {named(task.columns)}, found {named(columns)}"
+            )
+        check_ids(path, found, image_ids)
+        return _order_predictions(path, found, values.astype(np.float64), image_ids, task)
     table = read_table(path, ["image_id", *task.columns])
     check_ids(path, list(table["image_id"]), image_ids)
     return parse_predictions(path, table, image_ids, task)
@@ -203,15 +225,34 @@ def parse_predictions(
         values = table[task.columns].to_numpy(np.float64)
     except ValueError as error:
         raise TableError(f"{place}: expected numbers as predictions: {error}") from error
+    return _order_predictions(place, list(table["image_id"]), values, image_ids, task)
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a whole table of predictions. Raises TableError where its last line is cut."""
+    if path.suffix == wide.SUFFIX:
+        return wide.read_wide(path)[0]
+    found = list(read_csv(path).get("image_id", []))
+    if not path.read_bytes().endswith(b"\n"):  # nobody else counts its rows
+        raise TableError(f"{path}: its last line is cut. Run: dvc repro ensemble")
+    return found
+
+
+def _order_predictions(
+    place: Path | str, found: list[str], values: Outputs, image_ids: list[str], task: Task
+) -> Outputs:
+    """Those of the ids, in their order. Raises TableError for a row that is none of the task."""
     valid = task.valid(values)
     if not valid.all():
         first = int(np.flatnonzero(~valid)[0])
         raise TableError(
             f"{place}: expected {task.expected} in each row, found {int((~valid).sum())} of "
-            f"{len(valid)} rows with others (first: {table['image_id'].iloc[first]} with "
-            f"{values[first].tolist()})"
+            f"{len(valid)} rows with others (first: {found[first]} with "
+            f"{named(values[first].tolist())})"
         )
-    row_of = pd.Series(np.arange(len(table)), index=table["image_id"])
+    if found == image_ids:
+        return values
+    row_of = pd.Series(np.arange(len(found)), index=found)
     ordered: Outputs = values[row_of.loc[image_ids].to_numpy()]
     return ordered
 

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.core.errors import TableError
+from pipeline.core.errors import TableError, named
 from pipeline.core.record import Record
 from pipeline.core.shapes import Labels, Outputs
 
@@ -318,7 +318,8 @@ def _indices(place: Path | str, names: list[str], classes: list[str]) -> Labels:
     index_of = {name: index for index, name in enumerate(classes)}
     if unknown := sorted(set(names) - set(classes)):
         raise TableError(
-            f"{place}: expected labels of the training images, {classes}, found {unknown[0]!r}"
+            f"{place}: expected labels of the training images, {named(classes)}, found "
+            f"{unknown[0]!r}"
         )
     return np.array([index_of[name] for name in names], np.int64)
 

@@ -146,8 +146,8 @@ class FittedBlend:
 def fit(recipe: Recipe, members: Stacked, labels: Labels) -> FittedBlend:
     """Fit the recipe's blend, then its temperature, then its cuts, on the same rows.
 
-    With one model every kind is the mean, which is that model. Raises EnsembleError where the
-    recipe is not for such a task.
+    With one model every kind is the mean, which is that model. The recipe is for such a task:
+    scoring/plan.py has refused others.
     """
     blend = fit_blend(recipe, members, labels)
     values = blend.apply(members)
@@ -261,11 +261,7 @@ def logit_features(members: Stacked) -> Float[ndarray, "rows features"]:
 
 
 def rank_features(fitted_on: Stacked) -> Ranks:
-    """Ranks among these rows. Raises EnsembleError for other than two classes."""
-    if fitted_on.shape[2] != 2:
-        raise EnsembleError(
-            f"params.yaml: ensemble.blend: rank_mean is for two classes, found {fitted_on.shape[2]}"
-        )
+    """Ranks among these rows, of two classes."""
     return Ranks(np.sort(fitted_on[:, :, 1], axis=1))
 
 
@@ -274,11 +270,6 @@ def _fit_logistic(
 ) -> Logistic:
     from sklearn.linear_model import LogisticRegression  # 1.3 s
 
-    if not isinstance(recipe.task, OneOf):
-        raise EnsembleError(
-            f"params.yaml: ensemble.blend: {recipe.kind} is for one class of several, found a task "
-            f"of kind {recipe.task.kind}; expected mean, single, weighted or greedy"
-        )
     present = np.bincount(labels, minlength=members.shape[2])
     if not present.all():
         raise EnsembleError(

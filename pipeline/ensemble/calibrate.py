@@ -8,13 +8,15 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import AnyOf, OneOf, Task, expected_place
 from pipeline.scoring.metric import ClassCounts, Metric
 
 _SMALLEST = 1e-12
 """Probabilities are clipped to this before the logarithm."""
+
+_MOST_AT_ONCE = 2**23
+"""Probabilities that are computed with at once."""
 
 _MOST_TRIED = 50
 """Values tried for each of several cuts, evenly spaced among the rows."""
@@ -30,29 +32,31 @@ def log_probabilities(probabilities: Outputs) -> Outputs:
 
 def sharpen(task: Task, values: Outputs, temperature: float) -> Outputs:
     """The predictions of logits divided by the temperature: above 1 flatter, below 1 sharper."""
-    if isinstance(task, AnyOf):
-        return _sharpen(_pairs(values), temperature)[:, 1].reshape(values.shape)
-    return _sharpen(values, temperature)
+    sharpened = np.empty_like(values)
+    for part in _parts(values):
+        if isinstance(task, AnyOf):
+            pairs = _sharpen(_pairs(values[part]), temperature)
+            sharpened[part] = pairs[:, 1].reshape(values[part].shape)
+        else:
+            sharpened[part] = _sharpen(values[part], temperature)
+    return sharpened
 
 
 def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
     """The temperature in [1/20, 20] of the smallest log loss (Guo et al. 2017, section 4.2).
 
     The log loss is convex in one over the temperature, so its slope has one zero: bisection.
-    Raises EnsembleError for numbers.
     """
     if isinstance(task, AnyOf):
         values, labels = _pairs(values), labels.ravel().astype(np.int64)
-    elif not isinstance(task, OneOf):
-        raise EnsembleError(
-            "params.yaml: ensemble.calibration: temperature is for probabilities, found a task of "
-            f"kind {task.kind}; expected none"
-        )
-    logits = log_probabilities(values)
-    of_label = logits[np.arange(len(labels)), labels]
+    of_label = log_probabilities(values[np.arange(len(labels)), labels][:, None])[:, 0]
 
     def slope(sharpness: float) -> float:
-        return float(((_sharpen(values, 1 / sharpness) * logits).sum(1) - of_label).mean())
+        mean_logit = np.empty(len(values))
+        for part in _parts(values):
+            expected = _sharpen(values[part], 1 / sharpness) * log_probabilities(values[part])
+            mean_logit[part] = expected.sum(1)
+        return float((mean_logit - of_label).mean())
 
     low, high = 1 / 20, 20.0
     if slope(low) >= 0:
@@ -63,6 +67,13 @@ def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return 1 / float(np.sqrt(low * high))
+
+
+def _parts(values: Outputs) -> list[slice]:
+    """Rows that are computed together: all of them, but of thousands of classes some, since each
+    step makes a table of its own."""
+    rows = max(1, _MOST_AT_ONCE // values.shape[1])
+    return [slice(start, start + rows) for start in range(0, len(values), rows)]
 
 
 def _sharpen(probabilities: Outputs, temperature: float) -> Outputs:
@@ -79,10 +90,11 @@ def _pairs(values: Outputs) -> Float[ndarray, "events 2"]:
 def fit_cuts(task: Task, values: Outputs, labels: Labels, metric: Metric) -> list[float]:
     """The cuts of `task.decide` that score best.
 
-    Two classes: one half, and half-way between each two neighbouring probabilities, are all tried;
+    Two classes: one half, and half-way between each two neighbouring probabilities (of many, if the
+    metric is the user's own, some), are all tried;
     of those with the best score the nearest to one half is taken. Ordered classes and several
     labels: each cut in turn, the others staying, from the middle; a cut moves for a better score
-    alone. Raises EnsembleError for other tasks.
+    alone.
     """
     if isinstance(task, OneOf) and task.cut_count == 1:
         return [_fit_threshold(values[:, 1], labels, metric)]
@@ -90,14 +102,9 @@ def fit_cuts(task: Task, values: Outputs, labels: Labels, metric: Metric) -> lis
         place = expected_place(values)
         cuts = [at + 0.5 for at in range(len(task.classes) - 1)]
         tried = [_spread_out(place)] * len(cuts)
-    elif isinstance(task, AnyOf):
-        cuts = [0.5] * len(task.classes)
+    else:  # several labels: scoring/plan.py refuses every other task
+        cuts = [0.5] * len(task.outputs)
         tried = [_spread_out(column) for column in values.T]
-    else:
-        raise EnsembleError(
-            "params.yaml: ensemble.threshold: fitted is for two classes, ordered classes or "
-            f"several labels, found {len(task.outputs)} outputs of kind {task.kind}; expected none"
-        )
 
     def gain(moved: list[float]) -> float:
         return metric.gain(metric.score(values, task.decide(values, moved), labels))
@@ -125,10 +132,17 @@ def _spread_out(values: Float[ndarray, " rows"]) -> Float[ndarray, " tried"]:
 
 
 def _fit_threshold(probability: Float[ndarray, " rows"], labels: Labels, metric: Metric) -> float:
-    values = np.unique(probability)
-    tried = np.append((values[1:] + values[:-1]) / 2, 0.5)
-    assert metric.of_counts is not None, metric.name  # params.yaml: only metrics of labels
-    scores = metric.of_counts(_counts_at(tried, probability, labels))
+    if metric.of_counts is None:  # one of the user's own: each try costs a call
+        tried = np.append(_spread_out(probability), 0.5)
+        values = np.stack([1 - probability, probability], axis=1)
+        decided = [(probability >= cut).astype(np.int64) for cut in tried]
+        every = np.ones(len(labels))
+        scores = np.array([metric.scorer(values, each, labels)(every) for each in decided])
+    else:
+        known = np.unique(probability)
+        tried = np.append((known[1:] + known[:-1]) / 2, 0.5)
+        scores = metric.of_counts(_counts_at(tried, probability, labels))
+    scores = scores * metric.gain(1.0)
     best = tried[scores == np.nanmax(scores)]
     return float(best[np.abs(best - 0.5).argmin()])
 

@@ -1,12 +1,16 @@
 """Section `ensemble`: how the members' predictions become one submission."""
 
-from typing import Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.core import paths
 from pipeline.core.errors import EnsembleError
 from pipeline.core.section import NAMES_A_FILE, Section
+from pipeline.scoring.names import Asked
+
+if TYPE_CHECKING:
+    from pipeline.scoring.plan import Choices
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80), NAMES_A_FILE]
 
@@ -58,9 +62,13 @@ class EnsembleConfig(Section):
     name: Name
     """submissions/NAME.csv and its card submissions/NAME.json."""
     metric: str
-    """The competition's, one of pipeline/scoring/metrics.py: what blends are chosen by, what is
-    reported, and whether labels or probabilities are submitted (scoring/submission.py has the
-    rule). roc_auc and f1 are for two classes, the second being the positive one."""
+    """The competition's, one of pipeline/scoring/metrics.py, or NAME:FUNCTION of metrics/NAME.py
+    (scoring/own.py): what blends are chosen by, what is reported, and whether labels or
+    probabilities are submitted (scoring/submission.py has the rule). roc_auc and f1 are for two
+    classes, the second being the positive one."""
+    form: Asked = "auto"
+    """What a row of the submission holds; auto is what the sample submission and the metric ask
+    for. It need not stand in params.yaml."""
     blend: Literal["auto", Kind]
     """mean: of the models' probabilities. single: the best model alone. rank_mean: of their ranks
     (roc_auc only). weighted: the weighted mean of the smallest log loss. greedy: models added one
@@ -101,6 +109,13 @@ class EnsembleConfig(Section):
         except EnsembleError as error:
             raise ValueError(str(error)) from error
         return metric
+
+    @property
+    def choices(self) -> "Choices":
+        """Those that not every task allows."""
+        from pipeline.scoring.plan import Choices
+
+        return Choices(self.form, self.blend, self.calibration, self.threshold)
 
     @field_validator("external")
     @classmethod

@@ -8,7 +8,8 @@ from pipeline.ensemble.compare import compare, name_of_test
 from pipeline.ensemble.nested import Judgement
 from pipeline.ensemble.saved import describe_fitted
 from pipeline.scoring.card import Blend, Candidate, OutOfFold
-from pipeline.scoring.metrics import METRICS, recalls
+from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.of_labels import recalls
 
 
 def describe_out_of_fold(

@@ -23,6 +23,7 @@ from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
     check_ids,
+    predictions_file,
     read_table,
     write_predictions,
 )
@@ -54,13 +55,8 @@ from pipeline.scoring.card import (
     TestLabels,
 )
 from pipeline.scoring.metric import Metric
-from pipeline.scoring.metrics import metric_for
-from pipeline.scoring.submission import (
-    check_submission,
-    read_form,
-    require_order,
-    write_submission,
-)
+from pipeline.scoring.plan import plan
+from pipeline.scoring.submission import check_submission, write_submission
 
 _DRIFT_SPLITS = 39
 """Splits of the training groups that make the band: with the real one 40, so p can be 0.025."""
@@ -84,16 +80,17 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     task = read_competition(paths.COMPETITION).task
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     only_trained = OnlyTrained.of(table)
-    metric = metric_for(config.metric, task, only_trained.classes if only_trained else ())
-    form = read_form(paths.SAMPLE_SUBMISSION, metric, task)
-    require_order(form, metric)
+    never_scored = only_trained.classes if only_trained else ()
+    metric, form = plan(
+        config.metric, config.choices, paths.SAMPLE_SUBMISSION, task, never_scored=never_scored
+    )
     tested = read_table(paths.TEST_TABLE, IMAGE_COLUMNS)
     trained = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     test_rows = list(dict.fromkeys(tested["row_id"]))
     # The arrays are read last, for the drift: what is damaged is said before anything is written.
     read_array(paths.TRAIN_IMAGES, len(trained))
     read_array(paths.TEST_IMAGES, len(tested))
-    check_ids(paths.SAMPLE_SUBMISSION, form.ids, test_rows)
+    form.check_rows(test_rows)
     check_ids(paths.FOLDS, list(dict.fromkeys(table["image_id"])), list(trained["image_id"]))
     table = table.merge(trained[["image_id", "row_id"]], "left")
     images = PredictedImages(
@@ -115,8 +112,11 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     judged = judge(recipes, out_of_fold, rows)
     test = judged.fitted.apply(np.stack([member.test for member in members]))
     by_fold = [judged.fitted.apply(tests) for tests in stack_tests_by_fold(members, table)]
+    networks = [network for member in members for network in member.networks]
+    members.clear()  # of thousands of classes their tables have gigabytes
 
-    write_predictions(paths.ENSEMBLE_OOF, images.rows, judged.nested.values, task)
+    oof_file = predictions_file(paths.ENSEMBLE_OOF, task)
+    write_predictions(oof_file, images.rows, judged.nested.values, task)
     write_submission(submission, form, test_rows, test.values, test.decided)
     remember(submission)  # its card comes later
     scored = OutOfFoldRows(task, images.rows, judged.nested, rows.labels, rows.groups)
@@ -148,7 +148,7 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             if len(names) > 1
             else [],
         ),
-        networks=[network for member in members for network in member.networks],
+        networks=networks,
         external=[
             ExternalModel(
                 model=each.name,

@@ -28,20 +28,21 @@ from pipeline.ledger.scores import update_scores
 from pipeline.ledger.submit import Order
 from pipeline.ledger.submit import submit as submit_order
 from pipeline.scoring.metrics import metric_for, metric_named
+from pipeline.scoring.names import Asked
 from pipeline.scoring.submission import check_submission, read_form
 
 _MOST = 20
 """Characters of a score in a table."""
 
 
-def submit(order: Order, metric: str, yes: bool) -> None:
+def submit(order: Order, metric: str, yes: bool, asked: Asked = "auto") -> None:
     """Check a file, submit it once, and print its score. Raises SubmissionError, KaggleError.
 
-    metric: the name in params.yaml, which decides what the file must hold.
+    metric, asked: ensemble.metric and ensemble.form, which decide what the file must hold.
     """
     order = replace(order, file=Path(os.path.relpath(order.file)))
     task = read_competition(paths.COMPETITION).task
-    form = read_form(paths.SAMPLE_SUBMISSION, metric_for(metric, task), task)
+    form = read_form(paths.SAMPLE_SUBMISSION, metric_for(metric, task), task, asked)
     check_submission(order.file, form)
     say(f"{order.file}: columns, ids, order and {form.holds} are as the sample submission asks")
     with locked(paths.LEDGER):

@@ -140,18 +140,14 @@ def load_ensemble(config: Config) -> Ensemble:
     blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks), task)
     made = paths.submission(config.ensemble.name)
     submission = read_csv(made)
-    if len(submission.columns) < 2:
-        raise TableError(
-            f"{made}: expected an id column and another one, found {list(submission.columns)}. "
-            "Run: dvc repro --force ensemble"
-        )
-    id_column = submission.columns[0]
+    has_ids = len(submission.columns) > 1  # as scoring/submission.py has it
+    id_column = submission.columns[0] if has_ids else "image_id"
     label_column = "label"
     if card.test.holds == "labels":
-        label_column = submission.columns[1]
+        label_column = submission.columns[-1]
         if isinstance(task, OneOf):
             task.encode(made, submission[label_column])
-    with_suffix = have_suffix(list(submission[id_column]))
+    with_suffix = has_ids and have_suffix(list(submission[id_column]))
     return Ensemble(networks, task, decoding, blend, id_column, label_column, with_suffix)
 
 

@@ -30,39 +30,42 @@ from pipeline.prepare.store import (
     range_of_images,
     store_images,
 )
-from pipeline.scoring.metrics import metric_for, metric_named
-from pipeline.scoring.submission import read_form, require_order
+from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.plan import Choices, plan, try_metric
 from pipeline.split.config import SplitConfig
 from pipeline.split.rare import require_rule
 
 
-def run(config: PrepareConfig, metric_name: str, split: SplitConfig | None = None) -> None:
+def run(
+    config: PrepareConfig,
+    metric_name: str,
+    split: SplitConfig | None = None,
+    choices: Choices | None = None,
+) -> None:
     """Write arrays, tables, audit, and what later stages need of the competition.
 
-    metric_name: ensemble.metric, compared with the sample submission before anything is trained.
-    split: what decides which classes are merged; None merges none. Raises SubmissionError or
-    EnsembleError where they do not fit, ImageError on images that cannot be read, TableError on
-    corrections that do not fit, CompetitionError on conflicting labels with `conflicts: stop`,
-    FoldError on classes that cannot be merged, and what understand and store_images raise. Then
-    data/store stays as it was.
+    metric_name, choices: of section ensemble; compared with the task and the sample submission
+    before anything is trained. split: what decides which classes are merged; None merges none.
+    Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
+    be read, TableError on corrections that do not fit, CompetitionError on conflicting labels with
+    `conflicts: stop`, FoldError on classes that cannot be merged, and what understand and
+    store_images raise. Then data/store stays as it was.
     """
     with (
         understand(paths.RAW, config, metric_named(metric_name)) as layout,
         new_folder(paths.STORE) as store,
     ):
         task = layout.competition.task
-        metric = metric_for(metric_name, task)
-        sample = store / paths.SAMPLE_SUBMISSION.name
-        write_table(sample, layout.sample.table)
-        form = read_form(sample, metric, task)
-        require_order(form, metric)
+        sample = layout.sample
+        metric, _ = plan(metric_name, choices or Choices(), sample.place, task, sample.table)
         if split:
             require_rule(split.rare, task)
-
+        write_table(store / paths.SAMPLE_SUBMISSION.name, sample.table)
         train_array, test_array = store / paths.TRAIN_IMAGES.name, store / paths.TEST_IMAGES.name
         layout, corrections = correct_labels(
             layout, Path(config.corrections) if config.corrections else None
         )
+        try_metric(metric, task, task.encode(layout.labels_file, layout.train.labels))
 
         decoding, found_range = _decide_decoding(layout.train, config)
         stored = store_images(layout.train, train_array, decoding, config, "train images")

@@ -11,7 +11,10 @@ from numpy import ndarray
 
 from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import Number, OneOf, Task
-from pipeline.scoring.metrics import area_under_roc
+from pipeline.scoring.of_probabilities import area_under_roc
+
+MOST_CLASSES = 50
+"""Of more, the page names those that are recognised least, and the pairs most confused."""
 
 BINS = 10
 """All of equal width. Of 1,600 rows, tens are still in each of the middle bins."""
@@ -57,6 +60,17 @@ class ClassReport:
 
 
 @dataclass(frozen=True)
+class ConfusedPair:
+    """How many rows of a class are predicted as another one."""
+
+    given: str
+    predicted: str
+    rows: int
+    share: float
+    """Of the rows of the given class."""
+
+
+@dataclass(frozen=True)
 class Bin:
     """The rows whose probability is in [low, high); the last bin includes its end."""
 
@@ -93,6 +107,25 @@ def count_confusion(rows: PredictedRows) -> Int[ndarray, "classes classes"]:
     classes = len(rows.task.outputs)
     counts = np.bincount(rows.labels * classes + rows.decided, minlength=classes**2)
     return counts.reshape(classes, classes)
+
+
+def list_confused(rows: PredictedRows) -> list[ConfusedPair]:
+    """The pairs with most rows, at most MOST_CLASSES; equal ones in the order of the classes."""
+    classes, names = len(rows.task.outputs), rows.task.outputs
+    wrong = rows.labels != rows.decided
+    pairs, counts = np.unique(
+        rows.labels[wrong] * classes + rows.decided[wrong], return_counts=True
+    )
+    had = np.bincount(rows.labels, minlength=classes)
+    return [
+        ConfusedPair(
+            names[pairs[at] // classes],
+            names[pairs[at] % classes],
+            int(counts[at]),
+            float(counts[at] / had[pairs[at] // classes]),
+        )
+        for at in np.argsort(-counts, kind="stable")[:MOST_CLASSES]
+    ]
 
 
 def report_classes(of: PredictedRows) -> list[ClassReport]:

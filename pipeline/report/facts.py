@@ -15,24 +15,29 @@ from numpy import ndarray
 from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import read_competition
-from pipeline.core.errors import EnsembleError, TableError, examples
+from pipeline.core.errors import EnsembleError, TableError, examples, named
 from pipeline.core.fold_summary import FoldSummary
 from pipeline.core.record import read_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
+    predictions_file,
     read_csv,
+    read_ids,
     read_predictions,
     read_table,
 )
 from pipeline.core.task import Number, OneOf, Task
 from pipeline.core.terminal import printable
 from pipeline.report.diagnosis import (
+    MOST_CLASSES,
     ClassReport,
+    ConfusedPair,
     PredictedRows,
     Reliability,
     Roc,
     count_confusion,
+    list_confused,
     measure_reliability,
     report_classes,
     trace_roc,
@@ -80,7 +85,9 @@ class ReportFacts:
     """The learning curves of each model."""
     rows: PredictedRows
     confusion: Int[ndarray, "classes classes"] | None
-    """None where an image has not exactly one class."""
+    """None where an image has not exactly one class, and of more classes than MOST_CLASSES."""
+    confused: list[ConfusedPair]
+    """Of more classes: the pairs that are confused most."""
     class_reports: list[ClassReport]
     """Empty of numbers."""
     reliability: Reliability | None
@@ -91,6 +98,14 @@ class ReportFacts:
     """How many `rows` of each `group` are `wrong`, most wrong ones first; empty without groups."""
     noise: LabelNoise | None
     """None where fewer than two classes can be judged."""
+
+    @property
+    def shown_classes(self) -> list[ClassReport]:
+        """All classes; of more than MOST_CLASSES those that are recognised least."""
+        if len(self.class_reports) <= MOST_CLASSES:
+            return self.class_reports
+        known = [each for each in self.class_reports if each.rows]
+        return sorted(known, key=lambda each: each.sensitivity)[:MOST_CLASSES]
 
 
 def read_facts(name: str) -> ReportFacts:
@@ -111,11 +126,12 @@ def read_facts(name: str) -> ReportFacts:
     counted = set(task.count(rows.labels))
     if any(not set(fold.shares) == set(fold.classes) == counted for fold in folds.folds):
         raise TableError(
-            f"{paths.FOLDS_SUMMARY}: expected the classes {task.outputs} in each fold, found "
-            "others. Run: dvc repro --force split"
+            f"{paths.FOLDS_SUMMARY}: expected the classes {named(task.outputs)} in each fold, "
+            "found others. Run: dvc repro --force split"
         )
     never = folds.only_trained.classes if folds.only_trained else ()
     metric = metric_for(card.metric.name, task, never)
+    many = len(task.outputs) > MOST_CLASSES
     every_class = isinstance(task, OneOf) and len(np.unique(rows.labels)) == len(task.outputs)
     return ReportFacts(
         card=card,
@@ -125,7 +141,8 @@ def read_facts(name: str) -> ReportFacts:
         fold_scores=_score_folds(folds, table[is_first], rows, metric),
         curves=_read_curves(card.networks, folds),
         rows=rows,
-        confusion=count_confusion(rows) if isinstance(task, OneOf) else None,
+        confusion=count_confusion(rows) if isinstance(task, OneOf) and not many else None,
+        confused=list_confused(rows) if isinstance(task, OneOf) and many else [],
         class_reports=report_classes(rows),
         reliability=None if isinstance(task, Number) else measure_reliability(rows),
         roc=trace_roc(rows.values[:, 1], rows.labels == 1)
@@ -145,10 +162,9 @@ def read_rows(train: pd.DataFrame, task: Task, cuts: list[float] | None) -> Pred
     the table and the store do not belong together.
     """
     first = train.drop_duplicates("row_id").set_index("row_id")
-    row_ids = list(read_csv(paths.ENSEMBLE_OOF).get("image_id", []))
-    if not paths.ENSEMBLE_OOF.read_bytes().endswith(b"\n"):  # nobody else counts its rows
-        raise TableError(f"{paths.ENSEMBLE_OOF}: its last line is cut. Run: dvc repro ensemble")
-    values = read_predictions(paths.ENSEMBLE_OOF, row_ids, task)
+    table = predictions_file(paths.ENSEMBLE_OOF, task)
+    row_ids = read_ids(table)
+    values = read_predictions(table, row_ids, task)
     known = set(first.index)
     if unknown := [row_id for row_id in row_ids if row_id not in known]:
         raise TableError(
@@ -174,9 +190,9 @@ def list_figures(facts: ReportFacts) -> dict[str, Any]:
         "out_of_fold": {metric.name: metric.value},
         "leaderboard": {half.name: half.score for half in facts.halves},
         "folds": {str(fold): score for fold, score in facts.fold_scores.items()},
-        "sensitivity": {printable(each.name): each.sensitivity for each in facts.class_reports},
-        "specificity": {printable(each.name): each.specificity for each in facts.class_reports},
-        "roc_auc": {printable(each.name): each.roc_auc for each in facts.class_reports},
+        "sensitivity": {printable(each.name): each.sensitivity for each in facts.shown_classes},
+        "specificity": {printable(each.name): each.specificity for each in facts.shown_classes},
+        "roc_auc": {printable(each.name): each.roc_auc for each in facts.shown_classes},
     }
     if facts.reliability:
         figures["expected_calibration_error"] = facts.reliability.error

@@ -156,13 +156,14 @@ def _estimate_wrong(
     classes = probabilities.shape[1]
     _, counted = _count_as(labels, probabilities, weights)
     sure = counted >= 0
-    cells = labels[sure] * classes + counted[sure]
-    joint = np.bincount(cells, weights[sure], minlength=classes**2).reshape(classes, classes)
-    empty = joint.sum(axis=1) == 0
-    joint[empty, empty] = 1
+    counted_rows = np.bincount(labels[sure], weights[sure], minlength=classes)
+    kept = labels[sure] == counted[sure]
+    diagonal = np.bincount(labels[sure][kept], weights[sure][kept], minlength=classes)
     given = np.bincount(labels, weights, minlength=classes)
-    calibrated = joint / joint.sum(axis=1, keepdims=True) * given[:, None]
-    return float(calibrated.sum() - np.trace(calibrated))
+    off = np.divide(
+        counted_rows - diagonal, counted_rows, out=np.zeros(classes), where=counted_rows > 0
+    )
+    return float((off * given).sum())
 
 
 def _count_as(

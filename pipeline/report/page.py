@@ -17,13 +17,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pipeline.core import paths
 from pipeline.core.task import Number
 from pipeline.report import plots
+from pipeline.report.diagnosis import MOST_CLASSES
 from pipeline.report.facts import ReportFacts
 from pipeline.report.gallery import Tile
 from pipeline.scoring.card import Card, Contribution, FittedMean, Forecast
 
 TEMPLATE = "page.html.j2"
 
-MOST_LISTED = 50
+MOST_LISTED = MOST_CLASSES
 """Rows of a long table: of clusters, exclusions, corrections. The audit has them all."""
 
 _MOST_GROUPS = 10
@@ -70,8 +71,16 @@ def render_page(facts: ReportFacts, galleries: dict[str, list[Tile]]) -> str:
         columns=_columns(facts),
         models=_list_models(card),
         most=MOST_LISTED,
+        frequent=_frequent,
     )
     return page
+
+
+def _frequent(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """All counts by name in their order; of more than MOST_LISTED the largest ones."""
+    if len(counts) <= MOST_LISTED:
+        return list(counts.items())
+    return sorted(counts.items(), key=lambda each: -each[1])[:MOST_LISTED]
 
 
 @cache

@@ -31,9 +31,7 @@ from pipeline.core.record import (
 )
 from pipeline.core.task import Task
 from pipeline.scoring.metrics import metric_named
-
-Holds = Literal["labels", "flags", "probability", "probabilities", "chances", "best", "numbers"]
-"""What a row of a submission holds: scoring/submission.py has the list."""
+from pipeline.scoring.names import Holds
 
 
 class OutOfFold(Record):

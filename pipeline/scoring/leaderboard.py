@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core.errors import TableError
 from pipeline.core.record import Count, Figure, Interval, Level, Record, read_record
-from pipeline.scoring.card import Holds
+from pipeline.scoring.names import Holds
 
 
 class ExpectedScore(Record):

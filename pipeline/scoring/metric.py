@@ -18,6 +18,8 @@ from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import Kind
 
+CLASSES: tuple[Kind, ...] = ("one_of", "any_of")
+
 Units = Int[ndarray, " rows"]
 """For each row the number, in [0, units), of what counts as a whole: its group."""
 

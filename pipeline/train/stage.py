@@ -22,6 +22,7 @@ from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
     check_ids,
+    predictions_file,
     read_table,
     write_predictions,
     write_table,
@@ -91,8 +92,13 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     with new_folder(paths.model_folder(member, fold)) as folder:
         description = describe(config, task, decoding, threads)
         save_model(folder / "weights.safetensors", model, description)
-        write_predictions(folder / "oof.csv", [image_ids[row] for row in scored], oof, task)
-        write_predictions(folder / "test.csv", test_ids, test, task)
+        write_predictions(
+            predictions_file(folder / "oof.csv", task),
+            [image_ids[row] for row in scored],
+            oof,
+            task,
+        )
+        write_predictions(predictions_file(folder / "test.csv", task), test_ids, test, task)
         write_table(folder / "history.csv", pd.DataFrame(history))
     checkpoint.remove()
     right = task.right(task.decide(oof, None), labels[scored])

@@ -18,7 +18,7 @@ from pipeline.core.errors import CompetitionError, ConfigError, ImageError, Pipe
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.section import Section
-from pipeline.core.tables import read_csv
+from pipeline.core.tables import IMAGE_COLUMNS, read_csv, read_table
 from pipeline.params import Config, parse_config
 from pipeline.raw.archive import ImageArchive
 from pipeline.raw.roles import RawFolder
@@ -158,7 +158,8 @@ def _prepare_data(config: Config) -> None:
             f"{SETTINGS}: CLEAN_DATA_DIR: {paths.STORE.resolve()} holds other files, and would be "
             "replaced. Name a new folder"
         )
-    prepare.run(config.prepare, config.ensemble.metric, config.split)
+    ensemble = config.ensemble
+    prepare.run(config.prepare, ensemble.metric, config.split, ensemble.choices)
 
 
 def _train(config: Config, code: Path) -> None:
@@ -189,17 +190,20 @@ def _predict(config: Config, source: Path | None) -> None:
     sample = folder.sample_submission(config.prepare.sample_submission)
     ensemble = predict.load_ensemble(config)
     metric = metric_for(config.ensemble.metric, ensemble.task)
-    form = read_form(sample, metric, ensemble.task)
+    form = read_form(sample, metric, ensemble.task, config.ensemble.form)
+    ids = form.ids
+    if not form.has_ids:  # prepare_data.py has found which test row is which image
+        ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["row_id"])
     with ImageArchive(*folder.images(config.prepare.test_images, "test")) as archive:
-        members = archive.match_ids(form.ids)
-        if missing := [image_id for image_id in form.ids if image_id not in members]:
+        members = archive.match_ids(ids)
+        if missing := [image_id for image_id in ids if image_id not in members]:
             raise CompetitionError(
                 f"{archive.place}: expected an image for each id of {sample.name}, found none for "
-                f"{len(missing)} of {len(form.ids)} {examples(missing)}"
+                f"{len(missing)} of {len(ids)} {examples(missing)}"
             )
-        files = [members[image_id] for image_id in form.ids]
+        files = [members[image_id] for image_id in ids]
         largest = config.prepare.max_side_px
-        found = predict.score(ensemble, archive, files, form.ids, largest)
+        found = predict.score(ensemble, archive, files, ids, largest)
     if found.broken:
         raise ImageError(
             f"{archive.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
@@ -219,7 +223,10 @@ def _compare(found: Path, delivered: Path) -> None:
         say(f"{place}: identical to {other}, byte for byte")
         return
     rows, wanted = (
-        {row[0]: row[1:] for row in read_csv(path).itertuples(index=False, name=None)}
+        {
+            row[0] if len(row) > 1 else str(place): row
+            for place, row in enumerate(read_csv(path).itertuples(index=False, name=None), 1)
+        }
         for path in (found, delivered)
     )
     if rows.keys() != wanted.keys():

@@ -89,10 +89,11 @@ def estimate_gain(
         raise EnsembleError(f"forecast: expected test predictions of one shape, found {shapes}")
     if len(test_by_fold) < 2:
         return NO_GAIN
-    tables = [fold.values for fold in test_by_fold]
-    if not isinstance(task, Number):
-        tables = [sharpen(task, table, noise.temperature) for table in tables]
-    expected: Outputs = np.mean(tables, axis=0)
+    expected: Outputs = np.zeros_like(test.values)
+    for fold in test_by_fold:  # one after the other: a table may have gigabytes
+        is_number = isinstance(task, Number)
+        expected += fold.values if is_number else sharpen(task, fold.values, noise.temperature)
+    expected /= len(test_by_fold)
     if metric.is_mean_of_rows and isinstance(task, OneOf):
         rows = np.arange(len(expected))
         of_folds = [expected[rows, fold.decided] for fold in test_by_fold]

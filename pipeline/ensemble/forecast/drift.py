@@ -16,7 +16,7 @@ from numpy import ndarray
 from pipeline.core.arrays import read_array
 from pipeline.core.errors import EnsembleError
 from pipeline.scoring.card import Drift
-from pipeline.scoring.metrics import area_under_roc
+from pipeline.scoring.of_probabilities import area_under_roc
 
 _MOST_ROWS = 2000
 """Rows of each split that are used, drawn at random: patients are scarce, not rows."""
