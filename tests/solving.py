@@ -153,6 +153,8 @@ GRADERS: dict[str, Callable[[ndarray, ndarray], float]] = {
     "micro_f1": lambda truth, found: metrics.f1_score(truth, found, average="micro"),
     "macro_f1": lambda truth, found: metrics.f1_score(truth, found, average="macro"),
     "samples_f1": lambda truth, found: metrics.f1_score(truth, found, average="samples"),
+    "micro_f2": lambda truth, found: metrics.fbeta_score(truth, found, beta=2, average="micro"),
+    "balanced_accuracy": metrics.balanced_accuracy_score,
     "samples_f2": lambda truth, found: metrics.fbeta_score(truth, found, beta=2, average="samples"),
     "quadratic_kappa": lambda t, found: metrics.cohen_kappa_score(t, found, weights="quadratic"),
     "roc_auc": _area,
