@@ -209,7 +209,7 @@ class Drawn:
         elif suffix in (".png", ".tif", ".bmp"):
             Image.fromarray(pixels).save(out, {".tif": "TIFF"}.get(suffix, suffix[1:]))
         else:
-            Image.fromarray(pixels).save(out, "JPEG", quality=95)
+            Image.fromarray(pixels).save(out, "JPEG", quality=95, subsampling=0)
         return out.getvalue()
 
     def _picture(self, truth: np.ndarray, light: np.ndarray) -> np.ndarray:
