@@ -34,6 +34,7 @@ GRADED = replace(
 NUMBERED = replace(
     CLASSES["cassava-leaf-disease-classification"],
     classes=["0.0", "1.0"],
+    others={},
     tables={"train.csv": "id=id, label=label", "sample_submission.csv": "id=id, label=0"},
 )
 
@@ -96,6 +97,13 @@ def test_labels_written_as_fractions_are_submitted_as_the_integers_of_the_sample
     tmp_path: Path,
 ) -> None:
     assert solve(NUMBERED, tmp_path / "project", written=["0", "1"]) == 1.0
+
+
+def test_a_file_of_the_classes_names_is_not_taken_for_the_labels(tmp_path: Path) -> None:
+    names = {"classes.json": b'{"0.0": "sick", "1.0": "sound"}'}
+    layout = replace(NUMBERED, rows=(8, 4), others=names)
+    with prepared(layout, Drawn(layout), tmp_path / "project"):
+        assert len(read_csv(paths.TRAIN_TABLE)) == 8
 
 
 def test_a_list_of_five_classes_does_not_fit_a_metric_of_one(tmp_path: Path) -> None:
