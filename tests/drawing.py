@@ -1,7 +1,7 @@
 """Competitions drawn small from a table of layouts: file names, columns, ids and labels of real ones.
 
-A hue is the class, a square of a hue each of several labels, brightness a number; in grey pictures
-brightness is the class, too. So a tiny network learns all of it in seconds.
+The hue of a disc is the class, a square of a hue each of several labels, brightness a number; in grey
+pictures the brightness of disc and ground is the class. So a tiny network learns all of it in seconds.
 """
 
 import colorsys
@@ -72,7 +72,9 @@ class Layout:
 
     @property
     def sample(self) -> str:
-        return next((name for name in self.tables if "submission" in name.lower()), "")
+        return next(
+            (name for name in self.tables if re.search("(?i)submission|benchmark", name)), ""
+        )
 
 
 @dataclass
@@ -124,8 +126,7 @@ class Drawn:
         return folder
 
     def _of(self, name: str) -> list[Row]:
-        is_test = "test" in name.lower() or "submission" in name.lower()
-        return self.test if is_test else self.train
+        return self.test if re.search("(?i)test|submission|benchmark", name) else self.train
 
     def _rows(self, split: int) -> list[Row]:
         layout = self.layout
@@ -205,10 +206,10 @@ class Drawn:
             np.save(out, noise.astype(np.float16))
         elif suffix == ".dcm":
             write_dicom(out, pixels.astype(np.uint16) * 16)
-        elif suffix in (".png", ".tif"):
-            Image.fromarray(pixels).save(out, "PNG" if suffix == ".png" else "TIFF")
+        elif suffix in (".png", ".tif", ".bmp"):
+            Image.fromarray(pixels).save(out, {".tif": "TIFF"}.get(suffix, suffix[1:]))
         else:
-            Image.fromarray(pixels).save(out, "JPEG", quality=95)
+            Image.fromarray(pixels).save(out, "JPEG", quality=95, subsampling=0)
         return out.getvalue()
 
     def _picture(self, truth: np.ndarray, light: np.ndarray) -> np.ndarray:
@@ -222,14 +223,15 @@ class Drawn:
             for place in np.flatnonzero(truth):
                 top, left = size * (place // across), size * (place % across)
                 pixels[top : top + size, left : left + size] = colour(place, count)
-        elif self.layout.grey:
-            pixels = np.full((side, side, 3), 20 + 215 * (int(truth) + 0.5) / count)
         else:
-            pixels = np.full((side, side, 3), 110.0)
+            across = int(np.ceil(count**0.5))
+            levels = np.linspace(20, 235, max(across, 2))
+            disc, ground = levels[truth % across], levels[truth // across]
+            if not self.layout.grey:
+                disc, ground = colour(int(truth), count), 110.0
+            pixels = np.ones((side, side, 3)) * ground
             y, x = np.mgrid[:side, :side] - side * self.rng.uniform(0.4, 0.6, 2)[:, None, None]
-            pixels[y**2 + x**2 < (side * self.rng.uniform(0.3, 0.45)) ** 2] = colour(
-                int(truth), count
-            )
+            pixels[y**2 + x**2 < (side * self.rng.uniform(0.3, 0.45)) ** 2] = disc
         return (pixels + self.rng.normal(0, 8, pixels.shape)).clip(0, 255).astype(np.uint8)
 
     def _table(self, name: str) -> Any:

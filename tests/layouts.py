@@ -51,6 +51,14 @@ def _coco_test(drawn: Drawn) -> Any:
     }
 
 
+TAGS = ["agriculture", "clear", "cultivation", "habitation", "haze", "primary", "road", "water"]
+GALAXIES = [
+    f"Class{question}.{answer}"
+    for question, answers in enumerate([3, 2, 2, 2, 4, 2, 3, 7, 3, 3, 6], start=1)
+    for answer in range(1, answers + 1)
+]
+FISH = ["ALB", "BET", "DOL", "LAG", "NoF", "OTHER", "SHARK", "YFT"]
+
 CLASSES = {
     "aerial-cactus-identification": Layout(
         "roc_auc", 1.0, "{h32}.jpg", "train/{id}", "test/{id}", classes=TWO,
@@ -150,7 +158,8 @@ CLASSES = {
         "seg_pred/seg_pred/{id}.jpg", tables={},
         classes=["buildings", "forest", "glacier", "mountain", "sea", "street"],
         others={"seg_test/seg_test/{label}/{k}.jpg": b""},
-        prepare={"train_images": "seg_train", "test_images": "seg_pred"},
+        prepare={"sample_submission": "none", "train_images": "seg_train",
+                 "test_images": "seg_pred"},
     ),
     "inaturalist-2019-fgvc6": Layout(
         "top_1_error", 1.0, "{d6}", "train_val2019/Plants/{label}/{id}.jpg", "test2019/{id}.jpg",
@@ -168,12 +177,13 @@ OTHERS = {
         classes=["scab", "healthy", "frog_eye_leaf_spot", "rust", "complex", "powdery_mildew"],
         sets=["scab", "healthy", "frog_eye_leaf_spot", "rust", "complex", "powdery_mildew",
               "scab frog_eye_leaf_spot", "scab frog_eye_leaf_spot complex", "rust complex"],
+        epochs=16,
         tables={"train.csv": "image=id, labels=label",
                 "sample_submission.csv": "image=id, labels=healthy"},
     ),
     "ranzcr-clip-catheter-line-classification": Layout(
         "macro_roc_auc", 0.95, "1.2.826.0.1.3680043.8.498.{d38}", "train/{id}.jpg", "test/{id}.jpg",
-        kind="any_of", classes=CATHETERS, fields=lambda n: {"patient": f"{n % 24:09x}"}, epochs=18,
+        kind="any_of", classes=CATHETERS, fields=lambda n: {"patient": f"{n % 24:09x}"}, epochs=22,
         tables={"train.csv": "StudyInstanceUID=id, *=flag, PatientID=patient",
                 "train_annotations.csv": "StudyInstanceUID=id, label=CVC - Normal, data=[]",
                 "sample_submission.csv": "StudyInstanceUID=id, *=0"},
@@ -187,7 +197,8 @@ OTHERS = {
         tables={"train.csv": "Id=id, Target=label", "sample_submission.csv": "Id=id, Predicted=0"},
         packed={"train.zip": "train/", "test.zip": "test/"},
         epochs=18,
-        prepare={"image_column": "{Id}_{channel}.png", "channels": ["red", "green", "blue"]},
+        prepare={"image_column": "{Id}_{channel}.png", "channels": ["red", "green", "blue"],
+                 "unlabelled": "leave_out"},
     ),
     "petfinder-pawpularity-score": Layout(
         "rmse", 0.9, "{h32}", "train/{id}.jpg", "test/{id}.jpg", kind="number",
@@ -196,12 +207,12 @@ OTHERS = {
                 "sample_submission.csv": "Id=id, Pawpularity=?45.12|60.3"},
     ),
     "digit-recognizer": Layout(
-        "accuracy", 1.0, "{n1}", "", "", classes=list("0123456789"), grey=True, epochs=32,
+        "accuracy", 1.0, "{n1}", "", "", classes=list("0123456789"), grey=True, epochs=16,
         tables={"train.csv": "label=label, pixel[0-783]=pixels", "test.csv": "pixel[0-783]=pixels",
                 "sample_submission.csv": "ImageId=id, Label=0"},
     ),
     "facial-expression-recognition-challenge": Layout(
-        "accuracy", 1.0, "{n}", "", "", classes=list("0123456"), grey=True, side=48, epochs=24,
+        "accuracy", 1.0, "{n}", "", "", classes=list("0123456"), grey=True, side=48, epochs=16,
         tables={"train.csv": "emotion=label, pixels=text", "test.csv": "pixels=text",
                 "example_submission.csv": "emotion=0"},
         packed={"facial-expression-recognition-challenge.zip": ""},
@@ -239,3 +250,133 @@ OTHERS = {
     ),
 }  # fmt: skip
 """Several labels or numbers, pixels in tables, several files an image, other formats."""
+
+
+UNSEEN = {
+    "planet-understanding-the-amazon-from-space": Layout(
+        "samples_f2", 0.95, ("train_{n}", "{stem}_{n}"), "train-jpg/{id}.jpg", "{folder}/{id}.jpg",
+        kind="any_of", classes=TAGS, epochs=16,
+        sets=["clear primary", "haze primary", "clear primary water", "agriculture clear road",
+              "clear cultivation habitation primary", "haze primary road", "agriculture clear"],
+        fields=lambda n: [{"stem": "test", "folder": "test-jpg"},
+                          {"stem": "file", "folder": "test-jpg-additional"}][n % 2],
+        tables={"train_v2.csv": "image_name=id, tags=label",
+                "sample_submission_v2.csv": "image_name=id, tags=primary clear"},
+    ),
+    "diabetic-retinopathy-detection": Layout(
+        "quadratic_kappa", 1.0, "{patient}_{eye}", "train/{id}.jpeg", "test/{id}.jpeg",
+        classes=FIVE, fields=lambda n: {"patient": 10 + n // 2, "eye": ["left", "right"][n % 2]},
+        tables={"trainLabels.csv": "image=id, level=label",
+                "sampleSubmission.csv": "image=id, level=0"},
+        packed={"train.zip": "train/", "test.zip": "test/", "trainLabels.csv.zip": "trainLabels.csv",
+                "sampleSubmission.csv.zip": "sampleSubmission.csv"},
+        prepare={"groups": {"source": "name", "pattern": r"(\d+)_(?:left|right)"}},
+    ),
+    "chest-xray-pneumonia": Layout(
+        "accuracy", 1.0, "{word}-{z4}", "chest_xray/train/{label}/{id}.jpeg",
+        "chest_xray/test/{label}/{id}.jpeg", classes=["NORMAL", "PNEUMONIA"],
+        words=["IM", "person"], tables={}, others={"chest_xray/val/{label}/val-{k}.jpeg": b""},
+        prepare={"sample_submission": "none", "train_images": "chest_xray/train",
+                 "test_images": "chest_xray/test"},
+    ),
+    "humpback-whale-identification": Layout(
+        "map_at_5", 0.95, "{h8}.jpg", "train/{id}", "test/{id}",
+        classes=["new_whale", *(f"w_{n:07x}" for n in range(1000, 10000, 1000))],
+        tables={"train.csv": "Image=id, Id=label",
+                "sample_submission.csv":
+                    "Image=id, Id=new_whale w_00003e8 w_00007d0 w_0000bb8 w_0000fa0"},
+        packed={"humpback-whale-identification.zip": ""},
+    ),
+    "galaxy-zoo-the-galaxy-challenge": Layout(
+        "rmse", 0.9, "{d6}", "images_training_rev1/{id}.jpg", "images_test_rev1/{id}.jpg",
+        kind="number", classes=GALAXIES, epochs=16, span=(0, 1, 6),
+        tables={"training_solutions_rev1.csv": "GalaxyID=id, *=flag",
+                "all_zeros_benchmark.csv": "GalaxyID=id, *=0"},
+        packed={"images_training_rev1.zip": "images_training_rev1/",
+                "images_test_rev1.zip": "images_test_rev1/"},
+        prepare={"sample_submission": "all_zeros_benchmark.csv"},
+    ),
+    "imet-2019-fgvc6": Layout(
+        "micro_f2", 0.95, "{h16}", "train/{id}.png", "test/{id}.png", kind="any_of",
+        classes=["13", "51", "147", "616", "813", "1092"], epochs=16,
+        sets=["147 616 813", "51 616", "13 813", "147 1092", "1092", "13 51", "616 1092", "51"],
+        tables={"train.csv": "id=id, attribute_ids=label",
+                "sample_submission.csv": "id=id, attribute_ids=0 1 2"},
+        others={"labels.csv": b"attribute_id,attribute_name\n13,culture::french\n51,tag::men\n"},
+    ),
+    "street-view-getting-started-with-julia": Layout(
+        "accuracy", 1.0, ("{n1}", "9{d3}"), "trainResized/{id}.Bmp", "testResized/{id}.Bmp",
+        classes=["0", "7", "A", "N", "a", "n"], others={"train/{id}.Bmp": b"", "test/{id}.Bmp": b""},
+        tables={"trainLabels.csv": "ID=id, Class=label", "sampleSubmission.csv": "ID=id, Class=A"},
+        packed={"train.zip": "train/", "test.zip": "test/", "trainResized.zip": "trainResized/",
+                "testResized.zip": "testResized/"},
+        prepare={"train_images": "trainResized.zip", "test_images": "testResized.zip"},
+    ),
+    "hotel-id-2021-fgvc8": Layout(
+        "map_at_5", 0.95, "{h16}.jpg", "train_images/{chain}/{id}", "test_images/{id}",
+        classes=["36363", "53586", "18807", "64314", "60181", "1234"],
+        fields=lambda n: {"chain": n % 5},
+        tables={"train.csv": "image=id, chain=chain, hotel_id=label, timestamp=2019-03-01 10:22:11",
+                "sample_submission.csv": "image=id, hotel_id=36363 53586 18807 64314 60181"},
+    ),
+    "sorghum-id-fgvc-9": Layout(
+        "accuracy", 1.0, "2017-06-{z8}.png", "train_images/{id}", "test/{id}",
+        classes=["PI_144134", "PI_145619", "PI_145626", "PI_145633"],
+        tables={"train_cultivar_mapping.csv": "image=id, cultivar=label",
+                "sample_submission.csv": "filename=id, cultivar=PI_144134"},
+    ),
+    "ubc-ocean": Layout(
+        "balanced_accuracy", 1.0, "{d5}", "train_images/{id}.png", "test_images/{id}.png",
+        classes=["CC", "EC", "HGSC", "LGSC", "MC"],
+        others={"train_thumbnails/{id}_thumbnail.png": b"", "test_thumbnails/{id}_thumbnail.png": b""},
+        tables={"train.csv": "image_id=id, label=label, image_width=28, image_height=28, is_tma=False",
+                "test.csv": "image_id=id, image_width=28, image_height=28",
+                "sample_submission.csv": "image_id=id, label=HGSC"},
+        prepare={"train_images": "train_images", "test_images": "test_images"},
+    ),
+    "the-nature-conservancy-fisheries-monitoring": Layout(
+        "log_loss", 1.0, "img_{z5}.jpg", "train/{label}/{id}", "test_stg1/{id}", classes=FISH,
+        tables={"sample_submission_stg1.csv": "image=id, *=0.125"},
+        packed={"train.zip": "train/", "test_stg1.zip": "test_stg1/",
+                "sample_submission_stg1.csv.zip": "sample_submission_stg1.csv"},
+    ),
+    "invasive-species-monitoring": Layout(
+        "roc_auc", 1.0, "{n1}", "train/{id}.jpg", "test/{id}.jpg", classes=TWO,
+        tables={"train_labels.csv": "name=id, invasive=label",
+                "sample_submission.csv": "name=id, invasive=0.5"},
+        packed={"train.7z": "train/", "test.7z": "test/", "train_labels.csv.zip": "train_labels.csv",
+                "sample_submission.csv.zip": "sample_submission.csv"},
+    ),
+    "kannada-mnist": Layout(
+        "accuracy", 1.0, "{n}", "", "", classes=list("0123456789"), grey=True, epochs=16,
+        tables={"train.csv": "label=label, pixel[0-783]=pixels",
+                "test.csv": "id=id, pixel[0-783]=pixels",
+                "Dig-MNIST.csv": "label=label, pixel[0-783]=pixels",
+                "sample_submission.csv": "id=id, label=0"},
+        prepare={"labels": "train.csv"},
+    ),
+}  # fmt: skip
+"""Competitions that nothing in the pipeline was made for."""
+
+BEYOND = {
+    "facial-keypoints-detection": Layout(
+        "rmse", 0.9, "{n1}", "", "", kind="number", classes=["left_eye_x", "left_eye_y"], grey=True,
+        rows=(12, 4), side=96,
+        tables={"training.csv": "*=flag, Image=text", "test.csv": "ImageId=id, Image=text",
+                "IdLookupTable.csv": "RowId=id, ImageId=id, FeatureName=left_eye_x, Location=",
+                "SampleSubmission.csv": "RowId=id, Location=0"},
+    ),
+    "isic-2024-challenge": Layout(
+        "roc_auc", 1.0, "ISIC_{z7}", "", "", classes=TWO, rows=(12, 4),
+        tables={"train-metadata.csv": "isic_id=id, target=label",
+                "sample_submission.csv": "isic_id=id, target=0.3"},
+        others={"train-image.hdf5": b"\x89HDF\r\n", "test-image.hdf5": b"\x89HDF\r\n"},
+    ),
+    "tpu-getting-started": Layout(
+        "macro_f1", 1.0, "{h9}", "", "", classes=FIVE, rows=(12, 4),
+        tables={"sample_submission.csv": "id=id, label=0"},
+        others={"tfrecords-jpeg-192x192/train/00-192x192-798.tfrec": bytes(64),
+                "tfrecords-jpeg-192x192/test/00-192x192-462.tfrec": bytes(64)},
+    ),
+}  # fmt: skip
+"""Competitions of images that the pipeline does not solve."""

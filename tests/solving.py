@@ -3,8 +3,9 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,11 @@ def prepared(layout: Layout, drawn: Drawn, project: Path) -> Iterator[None]:
         yield
 
 
-def solve(layout: Layout, project: Path) -> float:
-    """Run the whole pipeline, check the submission's form, and score it by the hidden answers."""
+def solve(layout: Layout, project: Path, written: Sequence[str] = ()) -> float:
+    """Run the whole pipeline, check the submission's form, and score it by the hidden answers.
+
+    written: the classes as the submission has them, where the labels have them otherwise.
+    """
     drawn = Drawn(layout)
     with prepared(layout, drawn, project):
         config = read_config(paths.PARAMS)
@@ -77,7 +81,7 @@ def solve(layout: Layout, project: Path) -> float:
         assert not re.search(r">[^<]*\bnan\b", paths.REPORT.read_text())
         with paths.submission(config.ensemble.name).open(newline="") as file:
             header, *rows = csv.reader(file)
-    return score(layout, drawn, header, rows)
+    return score(replace(layout, classes=written or layout.classes), drawn, header, rows)
 
 
 def score(layout: Layout, drawn: Drawn, header: list[str], rows: list[list[str]]) -> float:
@@ -110,7 +114,7 @@ def _values(layout: Layout, columns: list[str], cells: ndarray) -> ndarray:
         chances = cells[:, [columns.index(name) for name in names]].astype(float)
         assert ((chances >= 0) & (chances <= 1)).all()
         assert layout.kind == "any_of" or abs(chances.sum(axis=1) - 1).max() < 1e-4
-        return chances
+        return chances / chances.sum(axis=1, keepdims=True) if layout.kind == "one_of" else chances
     if layout.kind == "any_of":
         sets = [text.split() for text in cells[:, 0]]
         assert {name for each in sets for name in each} <= set(names)
@@ -153,6 +157,8 @@ GRADERS: dict[str, Callable[[ndarray, ndarray], float]] = {
     "micro_f1": lambda truth, found: metrics.f1_score(truth, found, average="micro"),
     "macro_f1": lambda truth, found: metrics.f1_score(truth, found, average="macro"),
     "samples_f1": lambda truth, found: metrics.f1_score(truth, found, average="samples"),
+    "micro_f2": lambda truth, found: metrics.fbeta_score(truth, found, beta=2, average="micro"),
+    "balanced_accuracy": metrics.balanced_accuracy_score,
     "samples_f2": lambda truth, found: metrics.fbeta_score(truth, found, beta=2, average="samples"),
     "quadratic_kappa": lambda t, found: metrics.cohen_kappa_score(t, found, weights="quadratic"),
     "roc_auc": _area,
