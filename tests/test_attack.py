@@ -149,13 +149,12 @@ def read_predictions_table(path: Path) -> np.ndarray:
 
 
 def read_any_csv(path: Path) -> Any:
-    from pipeline.raw.roles import csv_columns, is_solution
+    from pipeline.prepare.tables import Table
+    from pipeline.raw.kinds import is_solution
 
-    columns = csv_columns(path)
-    is_solution(path)
-    from pipeline.core.tables import read_csv
-
-    return columns, read_csv(path)
+    is_solution(path.name, path)
+    table = Table(path.name, path, path, "utf-8")
+    return table.columns, table.cells, table.pixels
 
 
 def read_folds(_: Path) -> object:

@@ -248,7 +248,7 @@ READERS = {
         "winner/build.py",
     ],
     "model_validate_json": ["core/ours.py", "core/record.py", "train/models.py", "winner/run.py"],
-    "csv.reader": ["core/tables.py", "ledger/history.py", "ledger/ledger.py", "raw/roles.py"],
+    "csv.reader": ["core/tables.py", "ledger/history.py", "ledger/ledger.py", "prepare/tables.py"],
     "csv.DictReader": [],
     "pd.read_csv": ["core/tables.py"],
     "np.load": [],

@@ -44,6 +44,7 @@ from pipeline.predict.images import (
     open_images,
 )
 from pipeline.prepare.decode import CLIPPED, decode
+from pipeline.prepare.pictures import each_a_picture
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES
 from pipeline.scoring.card import read_card
 from pipeline.train.device import choose_compute
@@ -189,7 +190,9 @@ def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None
         decoding = Decoding.model_validate({"size_px": 16, "fit": fit, "black_white": None})
         images = ImageFolder(fill(tmp_path / fit, files))
         ids = name_images(images.members, False)
-        batches = list(decode_batches(images, images.members, ids, decoding, 4096, 7))
+        batches = list(
+            decode_batches(images, each_a_picture(images.members), ids, decoding, 4096, 7)
+        )
         assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
         assert [name for batch in batches for name in batch.image_ids] == ids
         expected = [
@@ -209,7 +212,7 @@ def test_deep_images_are_scaled_by_the_range_of_the_networks_and_what_is_clipped
         files[f"{name}.npy"] = file.getvalue()
     images = ImageFolder(fill(tmp_path / "deep", files))
     decoding = Decoding(size_px=8, fit="stretch", black_white=(0, 4095))
-    (batch,) = decode_batches(images, images.members, ["a", "b"], decoding, 4096, 5)
+    (batch,) = decode_batches(images, each_a_picture(images.members), ["a", "b"], decoding, 4096, 5)
     assert np.array_equal(batch.pixels[0, ..., 0], values // 16)
     assert np.array_equal(batch.pixels[1, ..., 0], np.minimum(values // 8, 255))
     assert batch.notes == [CLIPPED]
@@ -225,7 +228,9 @@ def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) 
 
     images = Counted(fill(tmp_path / "many", {f"{n}.png": png(n, (8, 8)) for n in range(60)}))
     decoding = Decoding(size_px=8, fit="stretch", black_white=None)
-    batches = decode_batches(images, images.members, images.members, decoding, 4096, 5)
+    batches = decode_batches(
+        images, each_a_picture(images.members), images.members, decoding, 4096, 5
+    )
     for taken in range(1, 6):
         next(batches)
         assert images.read_so_far <= 5 * (taken + 1)
@@ -404,7 +409,7 @@ def test_an_image_that_cannot_be_read_from_its_source_is_a_broken_image(
 def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(tmp_path: Path) -> None:
     images = ImageFolder(fill(tmp_path, PAIR))
     (tmp_path / "a.png").unlink()
-    (batch,) = decode_batches(images, images.members, ["a", "b"], DECODING, 4096, 2)
+    (batch,) = decode_batches(images, each_a_picture(images.members), ["a", "b"], DECODING, 4096, 2)
     assert batch.image_ids == ["b"]
     assert batch.broken == [BrokenImage("a.png", "cannot be read (No such file or directory)")]
 

@@ -42,6 +42,7 @@ from pipeline.ledger.history import read_groups
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
 from pipeline.prepare.corrections import read_corrections
+from pipeline.prepare.pictures import each_a_picture
 from pipeline.raw.archive import ImageArchive
 from pipeline.report import stage as report
 from pipeline.report.gallery import picture
@@ -236,7 +237,7 @@ def test_networks_alone_repeat_the_submission_to_the_bit(views: int, tmp_path: P
         found = predict.score(
             predict.load_ensemble(config),
             archive,
-            archive.members,
+            each_a_picture(archive.members),
             rows,
             config.prepare.max_side_px,
         )

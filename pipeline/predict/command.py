@@ -27,13 +27,13 @@ from pipeline.ensemble.saved import read_fitted
 from pipeline.params import Config
 from pipeline.predict.images import (
     BrokenImage,
-    Readable,
     decode_batches,
     have_suffix,
     name_images,
     open_images,
 )
 from pipeline.prepare.decode import ignore_oddities
+from pipeline.prepare.pictures import Picture, Readable, each_a_picture
 from pipeline.scoring.card import Card, read_card
 from pipeline.train.device import deterministic
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
@@ -92,7 +92,8 @@ def run(config: Config, source: Path, output: Path) -> None:
             say(f"{source}: other files ignored: {len(images.ignored)} {examples(images.ignored)}")
         if image_ids == images.members and any("/" in name for name in image_ids):
             say(f"{source}: some images have the same file name: their ids are their paths")
-        found = score(ensemble, images, images.members, image_ids, config.prepare.max_side_px)
+        pictures = each_a_picture(images.members)
+        found = score(ensemble, images, pictures, image_ids, config.prepare.max_side_px)
     for note, count in found.notes.items():
         say(f"{source}: {count} of {len(image_ids)} images: {note}")
     refuse_others(output, listed, reserved=reserved)  # what came while it computed
@@ -187,13 +188,13 @@ def find_weights(config: Config) -> tuple[Card, dict[str, list[Path]]]:
 def score(
     ensemble: Ensemble,
     images: Readable,
-    members: list[str],
+    pictures: list[Picture],
     image_ids: list[str],
     max_side_px: int,
 ) -> ScoredImages:
-    """Decode and predict batch by batch, in the order of the members, and blend.
+    """Decode and predict batch by batch, in the order of the pictures, and blend.
 
-    image_ids: of each member; members of the same id are the images of one row.
+    image_ids: of each picture; those of the same id are the images of one row.
     The submission was blended from tables, whose nine digits give a network's float32 back exactly:
     the same images in the same batches get the same bits.
     """
@@ -204,8 +205,8 @@ def score(
     with warnings.catch_warnings():
         ignore_oddities()
         decoding = ensemble.decoding
-        batches = decode_batches(images, members, image_ids, decoding, max_side_px, BATCH)
-        for batch in track(batches, "predicting", -(-len(members) // BATCH)):
+        batches = decode_batches(images, pictures, image_ids, decoding, max_side_px, BATCH)
+        for batch in track(batches, "predicting", -(-len(pictures) // BATCH)):
             found += batch.image_ids
             broken += batch.broken
             notes.update(batch.notes)

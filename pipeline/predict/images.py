@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import numpy as np
 
@@ -20,7 +19,8 @@ from pipeline.core.errors import ArchiveError, ImageError, examples
 from pipeline.core.machine import cores
 from pipeline.core.shapes import Images
 from pipeline.core.tables import first_repeated
-from pipeline.prepare.decode import Decoded, decode
+from pipeline.prepare.decode import Decoded
+from pipeline.prepare.pictures import Picture, Readable
 from pipeline.prepare.store import MOST_THREADS
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, file_name
 from pipeline.raw.files import ImageFiles, RawFiles
@@ -53,12 +53,6 @@ class ImageFolder:
             return file.read_bytes()
         except OSError as error:
             raise ImageError(f"cannot be read ({error.strerror})") from error
-
-
-class Readable(Protocol):
-    """What images are read from."""
-
-    def read(self, member: str) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ def name_images(members: list[str], with_suffix: bool) -> list[str]:
 
 def decode_batches(
     images: Readable,
-    members: list[str],
+    pictures: list[Picture],
     image_ids: list[str],
     decoding: Decoding,
     max_side_px: int,
@@ -131,19 +125,19 @@ def decode_batches(
     decoded does not stop the others: it is in its batch's `broken`.
     """
 
-    def read(member: str) -> Decoded | BrokenImage:
+    def read(picture: Picture) -> Decoded | BrokenImage:
         try:
-            return decode(images.read(member), decoding, max_side_px)
+            return picture.decode(images, decoding, max_side_px)[0]
         except (ImageError, ArchiveError) as error:
-            return BrokenImage(member, str(error))
+            return BrokenImage(picture.file, str(error))
 
     threads = min(MOST_THREADS, cores())
     with ThreadPoolExecutor(threads) as pool:
         try:
-            ahead = pool.map(read, members[:size])
-            for start in range(0, len(members), size):
+            ahead = pool.map(read, pictures[:size])
+            for start in range(0, len(pictures), size):
                 decoded = list(ahead)
-                ahead = pool.map(read, members[start + size : start + 2 * size])
+                ahead = pool.map(read, pictures[start + size : start + 2 * size])
                 yield _gather(image_ids[start : start + size], decoded, decoding.size_px)
         finally:
             pool.shutdown(cancel_futures=True)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pipeline.core.section import Section
 
 FileOrAuto = Annotated[str, Field(min_length=1)]
-"""A file's name in data/raw, or the word `auto`: pipeline/raw/roles.py states the rule."""
+"""A file's name in data/raw, or the word `auto`: pipeline/prepare/roles.py states the rule."""
 
 
 def _is_encoding(name: str) -> str:

@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Num
@@ -24,10 +25,16 @@ from pipeline.prepare.decode import (
 )
 from pipeline.prepare.levels import ValueSample
 from pipeline.prepare.matching import stem, without_suffix
-from pipeline.raw.files import ImageFiles
 
 COLOURS = ("red", "green", "blue")
 _COLOUR_WORDS = {*COLOURS, "yellow", "r", "g", "b", "y", "nir", "cyan", "magenta", "grey", "gray"}
+
+
+class Readable(Protocol):
+    """Where files are read: a folder, or the tree of a competition's files."""
+
+    def read(self, member: str) -> bytes:
+        """A file's bytes."""
 
 
 class Picture(ABC):
@@ -46,13 +53,11 @@ class Picture(ABC):
         return without_suffix(self.file.removeprefix(above).strip("/"))
 
     @abstractmethod
-    def decode(
-        self, images: ImageFiles, decoding: Decoding, max_side_px: int
-    ) -> tuple[Decoded, str]:
+    def decode(self, images: Readable, decoding: Decoding, max_side_px: int) -> tuple[Decoded, str]:
         """As it is stored, and the SHA-256 of what it is made of. Raises ImageError."""
 
     @abstractmethod
-    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> ValueSample | None:
+    def sample(self, images: Readable, max_side_px: int, most: int) -> ValueSample | None:
         """Some of its values, where they have more than 8 bits. Raises ImageError."""
 
 
@@ -84,17 +89,20 @@ class FilePicture(Picture):
     def file(self) -> str:
         return self.files[0]
 
-    def decode(
-        self, images: ImageFiles, decoding: Decoding, max_side_px: int
-    ) -> tuple[Decoded, str]:
+    def decode(self, images: Readable, decoding: Decoding, max_side_px: int) -> tuple[Decoded, str]:
         encoded = [images.read(file) for file in self.files]
         digest = hashlib.sha256(b"".join(encoded)).hexdigest()
         if len(encoded) == 1:
             return decode(encoded[0], decoding, max_side_px), digest
         return decode_channels(encoded, decoding, max_side_px), digest
 
-    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> ValueSample | None:
+    def sample(self, images: Readable, max_side_px: int, most: int) -> ValueSample | None:
         return sample(images.read(self.files[0]), max_side_px, most)
+
+
+def each_a_picture(members: list[str]) -> list[Picture]:
+    """Files that are an image each."""
+    return [FilePicture((member,)) for member in members]
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class PixelPicture(Picture):
 
     def decode(
         self,
-        images: ImageFiles,  # noqa: ARG002
+        images: Readable,  # noqa: ARG002
         decoding: Decoding,
         max_side_px: int,
     ) -> tuple[Decoded, str]:
@@ -120,7 +128,7 @@ class PixelPicture(Picture):
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         return decode_array(array, decoding, max_side_px), digest
 
-    def sample(self, images: ImageFiles, max_side_px: int, most: int) -> ValueSample | None:  # noqa: ARG002
+    def sample(self, images: Readable, max_side_px: int, most: int) -> ValueSample | None:  # noqa: ARG002
         return sample_array(self.array, max_side_px, most)
 
     @property

@@ -18,11 +18,10 @@ from pipeline.core.errors import CompetitionError, ConfigError, ImageError, Pipe
 from pipeline.core.ours import refuse_others, remember
 from pipeline.core.progress import say
 from pipeline.core.section import Section
-from pipeline.core.tables import IMAGE_COLUMNS, read_csv, read_table
+from pipeline.core.tables import read_csv
 from pipeline.params import Config, parse_config
-from pipeline.raw.archive import ImageArchive
-from pipeline.raw.roles import RawFolder
-from pipeline.scoring.metrics import metric_for
+from pipeline.prepare.layout import understand
+from pipeline.scoring.metrics import metric_for, metric_named
 from pipeline.scoring.submission import read_form, write_submission
 
 Step = Literal["prepare_data", "train", "predict"]
@@ -186,27 +185,19 @@ def _predict(config: Config, source: Path | None) -> None:
         return
     again = made.with_name(f"{made.stem}.predicted.csv")
     refuse_others(again)
-    folder = RawFolder.of(paths.RAW)
-    sample = folder.sample_submission(config.prepare.sample_submission)
     ensemble = predict.load_ensemble(config)
-    metric = metric_for(config.ensemble.metric, ensemble.task)
-    form = read_form(sample, metric, ensemble.task, config.ensemble.form)
-    ids = form.ids
-    if not form.has_ids:  # prepare_data.py has found which test row is which image
-        ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["row_id"])
-    with ImageArchive(*folder.images(config.prepare.test_images, "test")) as archive:
-        members = archive.match_ids(ids)
-        if missing := [image_id for image_id in ids if image_id not in members]:
-            raise CompetitionError(
-                f"{archive.place}: expected an image for each id of {sample.name}, found none for "
-                f"{len(missing)} of {len(ids)} {examples(missing)}"
-            )
-        files = [members[image_id] for image_id in ids]
+    name = config.ensemble.metric
+    with understand(paths.RAW, config.prepare, metric_named(name)) as layout:
+        test, sample = layout.test, layout.sample
+        metric = metric_for(name, ensemble.task)
+        asked = config.ensemble.form
+        form = read_form(sample.place, metric, ensemble.task, asked, sample.table)
+        pictures = [picture for picture in test.pictures if picture]
         largest = config.prepare.max_side_px
-        found = predict.score(ensemble, archive, files, ids, largest)
+        found = predict.score(ensemble, test.images, pictures, test.row_ids, largest)
     if found.broken:
         raise ImageError(
-            f"{archive.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
+            f"{test.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
             "needs every test image: get the archive from its source again"
         )
     prediction = found.prediction
