@@ -97,12 +97,13 @@ def score(layout: Layout, drawn: Drawn, header: list[str], rows: list[list[str]]
         sample = drawn.tables[layout.sample].astype(str)
         assert header == list(sample.columns)
         assert [row[: len(keys)] for row in rows] == sample[keys].to_numpy().tolist()
-    else:
-        assert [Path(row[0]).stem for row in rows] == [row.fields["id"] for row in drawn.test]
+    else:  # in the order of the files
+        assert [Path(row[0]).stem for row in rows] == sorted(row.fields["id"] for row in drawn.test)
+        row_of = {Path(row[0]).stem: row for row in rows}
+        rows = [row_of[row.fields["id"]] for row in drawn.test]
     cells = np.array([row[len(keys) :] for row in rows])
     found = _values(layout, header[len(keys) :], cells)
-    value = GRADERS[layout.metric](drawn.truth, found)
-    return float(value)
+    return float(GRADERS[layout.metric](drawn.truth, found))
 
 
 def _values(layout: Layout, columns: list[str], cells: ndarray) -> ndarray:
