@@ -89,7 +89,7 @@ def prepare_config(**changes: Any) -> PrepareConfig:
         "classes": None,
         "train_images": "auto",
         "test_images": "auto",
-        "groups": {"source": "file", "file": "auto"},
+        "groups": {"source": "file", "file": "groups.csv"},
         "size_px": 32,
         "fit": "stretch",
         "max_side_px": 4096,

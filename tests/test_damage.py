@@ -244,6 +244,7 @@ READERS = {
         "kaggle/credentials.py",
         "kaggle/transport.py",
         "prepare/groups.py",
+        "prepare/tables.py",
         "train/augment/names.py",
         "winner/build.py",
     ],
@@ -255,7 +256,7 @@ READERS = {
     "np.memmap": [],
     "open_memmap": ["core/arrays.py"],
     "load_file": ["train/models.py"],
-    "safe_open": ["ensemble/members.py", "train/models.py"],
+    "safe_open": ["core/wide.py", "ensemble/members.py", "train/models.py"],
     "torch.load": ["train/checkpoint.py"],
     "YAML": ["core/yaml.py"],
     "ZipFile": [
@@ -267,7 +268,7 @@ READERS = {
     "TarFile": [],
     "tarfile.open": ["raw/unpack.py", "winner/build.py"],
     "SevenZipFile": ["raw/unpack.py"],
-    "Pillow.open": ["prepare/decode.py"],
+    "Pillow.open": ["prepare/dicom_files.py", "prepare/pillow_files.py"],
     "pickle.load": [],
 }
 """What reads a format, and the modules that may: json.loads what another program said, or

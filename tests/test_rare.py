@@ -58,7 +58,8 @@ def table_of(rows: list[tuple[str, str]]) -> pd.DataFrame:
     """A training table of (label, group)."""
     ids = [f"i{row:03}" for row in range(len(rows))]
     labels, groups = zip(*rows, strict=True)
-    columns = {"image_id": ids, "label": labels, "group": groups, "duplicate": ids, "pixels": ids}
+    columns = {"image_id": ids, "row_id": ids, "label": labels, "group": groups}
+    columns |= {"duplicate": ids, "pixels": ids}
     return pd.DataFrame(columns)
 
 

@@ -78,7 +78,7 @@ def make_store(views: int) -> Config:
     )
     write_text(paths.PARAMS, text.replace("metric: accuracy", "metric: log_loss"))
     write_record(paths.COMPETITION, Competition(id_column="id", label_column="label", task=TASK))
-    write_record(paths.DECODING, Decoding(size_px=SIZE_PX, fit="stretch", bits=None))
+    write_record(paths.DECODING, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None))
     ids = {}
     for table, array, rows, seed in (
         (paths.TRAIN_TABLE, paths.TRAIN_IMAGES, ROWS, 1),

@@ -240,7 +240,7 @@ def read_ids(path: Path) -> list[str]:
 
 def _order_predictions(
     place: Path | str, found: list[str], values: Outputs, image_ids: list[str], task: Task
-) -> Outputs:
+) -> Float[ndarray, "ids outputs"]:
     """Those of the ids, in their order. Raises TableError for a row that is none of the task."""
     valid = task.valid(values)
     if not valid.all():
@@ -253,8 +253,7 @@ def _order_predictions(
     if found == image_ids:
         return values
     row_of = pd.Series(np.arange(len(found)), index=found)
-    ordered: Outputs = values[row_of.loc[image_ids].to_numpy()]
-    return ordered
+    return np.asarray(values[row_of.loc[image_ids].to_numpy()])
 
 
 def check_ids(place: Path | str, found: list[str], expected: list[str]) -> None:

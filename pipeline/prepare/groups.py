@@ -7,7 +7,7 @@ import sys
 from pipeline.core.errors import CompetitionError, require
 from pipeline.core.progress import say
 from pipeline.core.tables import first_repeated
-from pipeline.prepare.rows import Rows, join
+from pipeline.prepare.rows import LabelledRows, join
 from pipeline.prepare.sample import Sample, read_values
 from pipeline.prepare.tables import Table
 from pipeline.raw.archive import file_name
@@ -25,7 +25,7 @@ json.dump([match and match[1] or "" for match in found], sys.stdout)
 _ANOTHER_FILE = "Set prepare.groups in params.yaml to the right file, or to {source: none}"
 
 
-def groups_from_file(table: Table, rows: Rows, sample: Sample) -> list[str]:
+def groups_from_file(table: Table, rows: LabelledRows, sample: Sample) -> list[str]:
     """The group of each row; the table may also have ids of the sample submission.
 
     Raises CompetitionError on other than two columns, an id that is missing, unknown or appears
@@ -58,7 +58,7 @@ def groups_from_file(table: Table, rows: Rows, sample: Sample) -> list[str]:
     return [group_of[row_id] for row_id in rows.ids]
 
 
-def groups_from_column(rows: Rows, column: str) -> list[str]:
+def groups_from_column(rows: LabelledRows, column: str) -> list[str]:
     """The group of each row, from a column of the labels file, or a template of several.
 
     Raises CompetitionError where it is not there, or has an empty value.

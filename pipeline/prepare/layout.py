@@ -26,7 +26,7 @@ from pipeline.prepare.pictures import FilePicture, Picture, PixelPicture, find_c
 from pipeline.prepare.roles import Roles
 from pipeline.prepare.rows import (
     CHANNEL_IN_BRACES,
-    Rows,
+    LabelledRows,
     Share,
     columns_of,
     group_columns,
@@ -183,7 +183,7 @@ class _Reader:
         self.roles.keep_classes(sample.label_columns)
         return sample
 
-    def _rows(self, sample: Sample | None, kind: Kind | None) -> Rows:
+    def _rows(self, sample: Sample | None, kind: Kind | None) -> LabelledRows:
         config = self.config
         pools = (
             choose(self.members, config.train_images, "train", str(self.raw))
@@ -211,7 +211,7 @@ class _Reader:
             )
         return rows
 
-    def _unlabelled(self, rows: Rows) -> list[str]:
+    def _unlabelled(self, rows: LabelledRows) -> list[str]:
         """The images to predict where no sample submission says it: those of no labelled row."""
         claimed = set(rows.keys)
         pools = choose(self.members, self.config.test_images, "test", str(self.raw))
@@ -224,7 +224,7 @@ class _Reader:
             "prepare.test_images in params.yaml to their folder"
         )
 
-    def _train(self, rows: Rows) -> _Side:
+    def _train(self, rows: LabelledRows) -> _Side:
         if rows.pixels and not self._has_images(rows.keys, "train"):
             return self._from_pixels(rows.ids, rows.pixels, rows.place)
         return self._from_files(rows.ids, rows.keys, "train", rows.place)
@@ -343,7 +343,7 @@ class _Reader:
         return _Side(ids, pictures, [], [])
 
     def _require_others(
-        self, rows: Rows, sample: Sample, train: _Side, test: _Side, both: set[str]
+        self, rows: LabelledRows, sample: Sample, train: _Side, test: _Side, both: set[str]
     ) -> None:
         """Raise CompetitionError on an id of both that is one image, or has none in train."""
         tested = set(test.members)
@@ -363,7 +363,7 @@ class _Reader:
             f"{len(both)} ids are in train and in test, of different images: train/ID in our tables"
         )
 
-    def _groups(self, rows: Rows, sample: Sample, train: _Side) -> list[str]:
+    def _groups(self, rows: LabelledRows, sample: Sample, train: _Side) -> list[str]:
         """The group of each row."""
         match self.config.groups:
             case GroupsFromFile(file=file):
@@ -378,7 +378,12 @@ class _Reader:
         return rows.ids
 
     def _split(
-        self, found: _Side, rows: Rows | None, name: SplitName, group_of: list[str], both: set[str]
+        self,
+        found: _Side,
+        rows: LabelledRows | None,
+        name: SplitName,
+        group_of: list[str],
+        both: set[str],
     ) -> Split:
         """A line for each image; a row without one keeps its line."""
         several = Counter(found.ids)
@@ -446,12 +451,12 @@ def _share(members: list[str]) -> Share:
     return share
 
 
-def _like_rows(member: str, rows: Rows) -> bool:
+def _like_rows(member: str, rows: LabelledRows) -> bool:
     """Whether an image lies in folders named like classes, as the labelled ones do."""
     return bool(set(folders(member)) & set(rows.labels))
 
 
-def _check_rows(rows: Rows) -> None:
+def _check_rows(rows: LabelledRows) -> None:
     """Raise CompetitionError where rows of one id have different labels, or one has two rows."""
     by_id: dict[str, list[str]] = defaultdict(list)
     for row_id, label in zip(rows.ids, rows.labels, strict=True):

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Num
@@ -30,6 +30,7 @@ COLOURS = ("red", "green", "blue")
 _COLOUR_WORDS = {*COLOURS, "yellow", "r", "g", "b", "y", "nir", "cyan", "magenta", "grey", "gray"}
 
 
+@runtime_checkable
 class Readable(Protocol):
     """Where files are read: a folder, or the tree of a competition's files."""
 

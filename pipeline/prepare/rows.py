@@ -42,7 +42,7 @@ Share = Callable[[list[str]], float]
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledRows:
     """The rows to learn from; lists are parallel.
 
     place: where they stand, for messages. ids: of the rows, several times where several images
@@ -65,7 +65,7 @@ class Rows:
 
 def rows_of_table(
     table: Table, sample: Sample, config: PrepareConfig, kind: Kind | None, share: Share
-) -> Rows:
+) -> LabelledRows:
     """Read the labels file.
 
     Raises CompetitionError on columns that are not there or not found, and as read_labels does.
@@ -88,7 +88,7 @@ def rows_of_table(
     labels, task = read_labels(place, cells, columns, sample, kind, config.classes)
     ids = [every[row] for row in np.flatnonzero(keep)]
     key_column = _key_column(cells, place, columns, id_column, ids, config, share)
-    return Rows(
+    return LabelledRows(
         place=place,
         id_column=id_column or "",
         label_column=columns[0],
@@ -104,7 +104,7 @@ def rows_of_table(
 
 def rows_of_files(
     members: list[str], sample: Sample | None, config: PrepareConfig, kind: Kind | None, raw: Path
-) -> Rows | None:
+) -> LabelledRows | None:
     """The rows where labels are folders or parts of names; None where auto finds neither.
 
     members: the training images. sample: None where there is none, whose ids then are the images
@@ -142,10 +142,10 @@ def rows_of_files(
     labels, task = read_labels(
         place, table, ["label"], shown_sample, kind or "one_of", config.classes
     )
-    return Rows(place, "image", "label", ids, list(found), labels, task, table, [], [])
+    return LabelledRows(place, "image", "label", ids, list(found), labels, task, table, [], [])
 
 
-def group_columns(rows: Rows) -> dict[str, int]:
+def group_columns(rows: LabelledRows) -> dict[str, int]:
     """The columns that may say which images belong together, with the number of their values."""
     counts = {}
     for name in rows.table.columns:
