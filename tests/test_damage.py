@@ -241,6 +241,7 @@ READERS = {
     "json.loads": [
         "commands/jobs.py",
         "commands/repro.py",
+        "core/wide.py",
         "kaggle/credentials.py",
         "kaggle/transport.py",
         "prepare/groups.py",

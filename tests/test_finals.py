@@ -350,7 +350,7 @@ def test_a_card_of_a_metric_that_is_not_known_is_named(folder: Path) -> None:
     entries = write(folder, ["0.9"] * 3)
     for path in (folder / "submissions").glob("*.json"):
         path.write_text(path.read_text().replace('"name": "accuracy"', '"name": "dice"'))
-    assert "map_at_10, found 'dice'" in explain_entries(entries[:1], None)[0]
+    assert "NAME:FUNCTION of metrics/NAME.py, found 'dice'" in explain_entries(entries[:1], None)[0]
     with pytest.raises(SubmissionError, match="found none of 3: a .* found 'dice'"):
         choose_finals(recall(entries), GROUPS)
 

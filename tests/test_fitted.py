@@ -108,7 +108,7 @@ def make_trained(classes: list[str], each: bool) -> None:
     write_table(paths.TEST_TABLE, tested)
     sample = pd.DataFrame({"cell": TEST_IDS})
     for column in classes[::-1] if each else ["kind"]:
-        sample[column] = "0.5"
+        sample[column] = ""
     write_table(paths.SAMPLE_SUBMISSION, sample)
     write_table(paths.RAW / "sample_submission.csv", sample)
     files = {f"{name}.png": png(row) for row, name in enumerate(TEST_IDS)}

@@ -145,13 +145,13 @@ def test_the_store_holds_the_competition_in_its_order() -> None:
     assert "".join(train["label"]) == "010011"
     assert "".join(train["group"]) == "AABBCC"
     assert train["duplicate"].tolist() == train["image_id"].tolist()
-    assert train["file"][3] == "train/a3.png"
+    assert train["file"][3] == "train.zip/train/a3.png"
     originals = set(zip(train["width"], train["height"], train["mode"], strict=True))
     assert originals == {("30", "20", "RGB")}
     test = read_table(paths.TEST_TABLE, IMAGE_COLUMNS)
     assert test["image_id"].tolist() == ["t2", "t0", "t1"]
     assert set(test["label"]) == set(test["group"]) == {""}
-    assert paths.SAMPLE_SUBMISSION.read_bytes() == sample.read_bytes()
+    assert paths.SAMPLE_SUBMISSION.read_bytes() == sample.read_bytes().replace(b"\r\n", b"\n")
     assert json.loads(paths.COMPETITION.read_text()) == {
         "id_column": "id", "label_column": "label",
         "task": {"kind": "one_of", "classes": ["0", "1"], "ordered": True},
@@ -358,7 +358,7 @@ def test_the_audit_counts_what_is_there() -> None:
         height=SizeRange(min=20, median=20, max=40),
         modes={"L": 1, "RGB": 8},
         notes={},
-        other_files=["train/readme.txt"],
+        other_files=["train.zip/train/readme.txt"],
     )
     assert (audit.test.rows, audit.test.classes, audit.test.groups) == (3, {}, 0)
     assert audit.duplicates == DuplicateCounts(

@@ -433,7 +433,7 @@ def test_what_was_rebuilt_passes_prepare(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     paths.RAW.parent.mkdir()
     shutil.copytree(out.folder / "raw", paths.RAW)
-    prepare.run(prepare_config(), "accuracy")
+    prepare.run(prepare_config(groups={"source": "file", "file": "train_groups.csv"}), "accuracy")
     train = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     assert list(zip(train["image_id"], train["group"], strict=True)) == out.groups()
     assert train["label"].tolist() == out.train_labels()

@@ -92,9 +92,8 @@ COCO = {
         (COCO, "owl", ["owl", "fox"], ["fox", "owl"]),
         ([{"id": "1", "label": "u"}, {"id": "2", "label": "v"}], "u", ["u", "v"], ["u", "v"]),
         ({"id": {"0": 1, "1": 2}, "label": {"0": "u", "1": "v"}}, "u", ["u", "v"], ["u", "v"]),
-        ({"1": "u", "2": "v"}, "u", ["u", "v"], ["u", "v"]),
     ],
-    ids=["categories by number", "categories by name", "records", "columns", "pairs"],
+    ids=["categories by number", "categories by name", "records", "columns"],
 )
 def test_labels_come_from_json(
     tmp_path: Path, content: object, shown: str, labels: list[str], classes: list[str]
@@ -107,6 +106,14 @@ def test_labels_come_from_json(
     assert layout.train.labels == labels
     assert layout.competition.task.outputs == classes
     assert files_of(layout.train) == [f"train/{name}.png" for name in names]
+
+
+def test_pairs_in_json_are_labels_only_where_they_are_named(tmp_path: Path) -> None:
+    raw = write(
+        tmp_path, TABLES | PLAIN | {"names.json": '{"a": "u", "b": "v", "c": "u", "d": "v"}'}
+    )
+    assert layout_of(raw).train.labels == ["1", "0", "1", "0"]
+    assert layout_of(raw, labels="names.json").train.labels == ["u", "v", "u", "v"]
 
 
 def test_an_image_of_several_categories_has_several_labels(tmp_path: Path) -> None:

@@ -216,7 +216,9 @@ class _Reader:
         claimed = set(rows.keys)
         pools = choose(self.members, self.config.test_images, "test", str(self.raw))
         for pool in pools:
-            free = [m for m in pool if m not in claimed and not _like_rows(m, rows)]
+            free = [member for member in pool if member not in claimed]
+            if self.config.test_images == "auto":
+                free = [member for member in free if not _like_rows(member, rows)]
             if free:
                 return free
         raise CompetitionError(
@@ -323,7 +325,7 @@ class _Reader:
     def _say_nothing_fits(
         self, keys: list[str], searched: list[str], split: SplitName, place: Path
     ) -> None:
-        ignored = self.files.images.ignored
+        ignored = self.files.others
         found = f"no match among {len(searched)} images {examples(searched)}"
         if not searched:
             others = f"{len(ignored)} other files {examples(ignored)}"

@@ -2,7 +2,8 @@
 
     JSON                                  becomes
     a list of records                     a row for each
-    {column: {row: value}}, {id: value}   the same
+    {column: {row: value}}                the same
+    {name: value}                         the columns `key` and `value`
     images, annotations (as in COCO)      a row for each image, with its categories as `category`
 
 A table may hold images: a column for each pixel, or one column in which a cell has all of them.
@@ -178,7 +179,7 @@ def _as_table(content: Any) -> pd.DataFrame:
             rows = list(dict.fromkeys(row for value in values for row in value))
             content = [{name: content[name].get(row) for name in content} for row in rows]
         else:
-            content = [{"id": key, "label": value} for key, value in content.items()]
+            content = [{"key": key, "value": value} for key, value in content.items()]
     names = dict.fromkeys(name for record in content for name in record)
     if not names:
         raise ValueError("no records")

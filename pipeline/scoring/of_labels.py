@@ -76,8 +76,7 @@ def f_beta(name: str, average: str, beta: float) -> Metric:
     if average == "samples_":
         return Metric(name, ("any_of",), partial(_samples_f, beta), needs="labels")
     of_counts = partial({"": _f_of_second, "macro_": _macro_f, "micro_": _micro_f}[average], beta)
-    tasks: tuple[Kind, ...] = CLASSES if average == "macro_" else ("any_of",)
-    tasks = tasks if average else ("one_of",)
+    tasks: tuple[Kind, ...] = CLASSES if average else ("one_of",)
     return label_metric(name, tasks, of_counts, two_classes=not average, uses_order=not average)
 
 
