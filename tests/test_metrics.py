@@ -185,7 +185,7 @@ def test_a_metric_for_two_classes_is_refused_for_three_with_those_that_fit() -> 
         metric_for("f1", one_of(3))
     assert str(caught.value) == (
         "params.yaml: ensemble.metric: f1 is for two classes, found 3; expected one of "
-        "accuracy, balanced_accuracy, macro_f1, matthews, quadratic_kappa, log_loss, macro_roc_auc, "
+        "accuracy, balanced_accuracy, macro_f1, micro_f1, matthews, quadratic_kappa, log_loss, macro_roc_auc, "
         "macro_average_precision, top_5_error, map_at_5"
     )
     assert metric_for("f1", one_of(2)) is METRICS["f1"]
