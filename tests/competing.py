@@ -142,8 +142,8 @@ def commit(folder: Path) -> str:
 
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(
-    ["pytest", "kagglesdk", "pipeline.download.stage", "pipeline.kaggle.client"]
-    + ["pipeline.ledger.commands", "pipeline.ledger.submit", "pipeline.params"]
+    "pytest kagglesdk pipeline.download.stage pipeline.kaggle.client pipeline.ledger.commands "
+    "pipeline.ledger.submit pipeline.params".split()
 )
 """Starts processes that have imported already what takes most of a command's time."""
 
@@ -182,7 +182,7 @@ def _run_quick(
     for number, output in enumerate(outputs, start=1):
         os.dup2(output.fileno(), number)
         output.close()
-    sys.stdout, sys.stderr = (open(number, "w", 1, "utf-8") for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, "utf-8") for number in (1, 2))
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
