@@ -34,6 +34,17 @@ CHECKED = [
 
 install_import_hook(CHECKED, "beartype.beartype")
 
+LONGEST = [
+    "test_kills", "test_jobs", "test_pipeline", "test_winner", "test_reproduce", "test_baseline",
+    "test_ours", "test_damage", "test_submit", "test_attack", "test_kaggle_download",
+]  # fmt: skip
+"""The files whose tests take longest begin first, so that all processes end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {file: at for at, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(autouse=True)
 def _checked(request: pytest.FixtureRequest) -> Iterator[None]:
