@@ -142,8 +142,15 @@ def commit(folder: Path) -> str:
 
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(
-    "pytest kagglesdk pipeline.download.stage pipeline.kaggle.client pipeline.ledger.commands "
-    "pipeline.ledger.submit pipeline.params".split()
+    [
+        "kagglesdk",
+        "pipeline.download.stage",
+        "pipeline.kaggle.client",
+        "pipeline.ledger.commands",
+        "pipeline.ledger.submit",
+        "pipeline.params",
+        "pytest",
+    ]
 )
 """Starts processes that have imported already what takes most of a command's time."""
 
