@@ -18,18 +18,21 @@ run: .venv/.installed ## Rebuild whatever is out of date of the pipeline, and sh
 	@$(LED) python -m pipeline repro
 	@python -m pipeline summary
 
+# A process takes whole files, those that take longest first.
+PYTEST := pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: .venv/.installed ## Format, lint, types and all tests
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow"
-	pytest -n logical --maxprocesses 8 --dist loadfile -m slow
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow $$(grep -l mark.slow tests/test_*.py)
 
 train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says
 	@$(LED) python -m pipeline jobs $(JOBS)
 
 test-fast: .venv/.installed ## The tests that take seconds
-	pytest -q -n logical --maxprocesses 8 --dist loadfile -m "not slow"
+	$(PYTEST) -q -m "not slow"
 
 doctor: .venv/.installed ## Diagnose this machine: credentials for Kaggle, network, versions, device, disk
 	@python -m pipeline doctor

@@ -1,6 +1,7 @@
 """Shapes and dtypes in the signatures of pipeline/ are checked while the tests run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -8,7 +9,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 ROOT = Path(__file__).parent.parent
 # The modules that compute with arrays. Not the parameters: pydantic checks those itself.
@@ -32,6 +33,25 @@ CHECKED = [
 ]
 
 install_import_hook(CHECKED, "beartype.beartype")
+
+LONGEST = [
+    "test_kills", "test_jobs", "test_pipeline", "test_winner", "test_reproduce", "test_baseline",
+    "test_ours", "test_damage", "test_submit", "test_attack", "test_kaggle_download",
+]  # fmt: skip
+"""The files whose tests take longest begin first, so that all processes end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {file: at for at, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def _checked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All tests but those marked `unchecked`."""
+    config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

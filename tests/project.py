@@ -54,9 +54,9 @@ train:
       compiled: false
       tta: true
       augment: [{op: SquareSymmetry, p: 1.0}]
-      engine: albumentations
+      engine: batched
       mix: null
-    two: {<<: *model, seed: 2, epoch: {rule: inner, folds: 2}}
+    two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2}}
 ensemble:
   {name: tiny, metric: accuracy, blend: mean, calibration: none, threshold: none,
    greedy_rounds: 20, stack_l2: 1.0, external: [], confidence: 0.95, resamples: 200, seed: 1,

@@ -28,7 +28,7 @@ from tasks import one_of
 from pipeline.core.errors import PipelineError
 
 SEED = int(os.environ.get("ATTACK_SEED", "1"))
-CASES = int(os.environ.get("ATTACK_CASES", "200"))
+CASES = int(os.environ.get("ATTACK_CASES", "60"))
 LIMIT_S = 10
 MOST_KB = 2**20
 """Memory of a process above what it has before the first case."""

@@ -1,13 +1,18 @@
 """The command line: one sentence and exit code 1 for a mistake, never a traceback."""
 
+import io
 import re
 import shutil
 import subprocess
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from project import PARAMS, ROOT, local_params, run, stage
 from test_competition import make_zip
+
+from pipeline.__main__ import main
 
 STAGES = ["download", "prepare", "split", "train", "ensemble", "check", "report"]
 
@@ -26,6 +31,20 @@ def files(folder: Path) -> set[str]:
         for path in folder.rglob("*")
         if "pipeline" not in path.parts and path.is_file()
     }
+
+
+def here(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as `stage` does, but in this process, which has imported its libraries."""
+    said = io.StringIO()
+    with (
+        chdir(folder),
+        redirect_stdout(said),
+        redirect_stderr(said),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", ["pipeline", *arguments])
+        code = main()
+    return subprocess.CompletedProcess(arguments, code, said.getvalue())
 
 
 def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -48,14 +67,14 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
 def test_a_stage_without_its_inputs_names_the_command_that_makes_them(
     project: Path, name: str, message: str
 ) -> None:
-    assert message in one_sentence(stage(project, name))
+    assert message in one_sentence(here(project, name))
     assert files(project) == {"params.yaml"}
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_refuses_a_typo_anywhere_in_params(project: Path, name: str) -> None:
     (project / "params.yaml").write_text(PARAMS.replace("confidence:", "confidense:"))
-    found = one_sentence(stage(project, name))
+    found = one_sentence(here(project, name))
     assert (
         "params.yaml: ensemble.confidense: unknown parameter; did you mean 'confidence'?" in found
     )
@@ -67,7 +86,7 @@ def test_an_unknown_command_or_model_is_named(project: Path) -> None:
     assert unknown.returncode == 2
     assert "Did you mean 'split'?" in unknown.stdout
     assert "train.models: no model 'three'; known: one, two" in one_sentence(
-        stage(project, "train", "three")
+        here(project, "train", "three")
     )
     assert stage(project, "train", "one", "-1").returncode == 2
 

@@ -355,12 +355,12 @@ CELLS = COMPETITIONS / "malaria-native" / "cells.zip"
 
 
 @needs(CELLS)
-@pytest.mark.parametrize("kind", ["cut", "html"])
 def test_the_class_competition_is_rebuilt_from_the_served_dataset(
-    server: KaggleServer, project: Path, kind: Any
+    server: KaggleServer, project: Path
 ) -> None:
     server.datasets[DATASET] = CELLS.read_bytes()
-    server.fault("GET file", kind)
+    server.fault("GET file", "cut")
+    server.fault("GET file", "html")
     write_source(project, f"{{source: rebuild, dataset: {DATASET}, test_share: 0.2, seed: 1}}")
     done = command(server, project, "download")
     assert done.returncode == 0, done.stderr

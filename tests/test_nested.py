@@ -58,6 +58,7 @@ def test_the_labels_of_a_fold_change_nothing_that_is_applied_to_it(
         assert (before.values[~scored] != after.values[~scored]).any()
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 @pytest.mark.parametrize("fold", range(5))
 def test_the_labels_of_a_fold_have_no_say_in_the_blend_chosen_for_it(
@@ -103,6 +104,7 @@ def mean_over_draws(kinds: list[Kind], draws: int, **changes: object) -> dict[st
     return {"nested": float(np.mean(nested)), "seen": float(np.mean(seen))}
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("kind", ["single", "greedy", "stack"])
 def test_noise_is_worth_chance_however_well_it_is_fitted(kind: Kind) -> None:
     """20 draws of 300 rows: the nested mean's standard error is below 0.01."""
@@ -132,6 +134,7 @@ def truth_gaps(skills: list[tuple[float, float]], draws: int) -> dict[str, float
     return {name: float(np.mean(values)) for name, values in gaps.items()}
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "skills", [[*UNEVEN, (0.1, 3.0)], [(0.0, 1.0)] * 8], ids=["uneven", "noise"]
@@ -174,6 +177,7 @@ def test_the_simplest_blend_that_is_not_significantly_worse_is_taken(
     assert choose(predictions, METRICS["accuracy"], rows) == (chosen, best)
 
 
+@pytest.mark.unchecked
 def test_the_choice_inside_a_fold_is_what_a_judge_without_that_fold_chooses() -> None:
     drawn = draw(7, UNEVEN, groups=30)
     kinds = all_kinds("accuracy")
