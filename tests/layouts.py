@@ -100,13 +100,11 @@ CLASSES = {
                 "test.csv": SKIN, "sample_submission.csv": "image_name=id, target=0"},
         others={"train/{id}.dcm": bytes(128) + b"DICM", "test/{id}.dcm": bytes(128) + b"DICM",
                 "tfrecords/train00-2071.tfrec": bytes(64)},
-        prepare={"train_images": "jpeg/train", "test_images": "jpeg/test",
-                 "groups": {"source": "column", "column": "patient_id"}},
     ),
     "cifar-10": Layout(
         "accuracy", 1.0, "{n1}", "train/{id}.png", "test/{id}.png", classes=CIFAR,
         tables={"trainLabels.csv": "id=id, label=label", "sampleSubmission.csv": "id=id, label=cat"},
-        packed={"train.7z": "train/", "test.7z": "test/"},
+        packed={"train.7z": "train/", "test.7z": "test/"}, epochs=14,
     ),
     "dog-breed-identification": Layout(
         "log_loss", 0.6, "{h32}", "train/{id}.jpg", "test/{id}.jpg", classes=BREEDS, rows=(240, 60),
@@ -134,7 +132,6 @@ CLASSES = {
         tables={"driver_imgs_list.csv": "subject=subject, classname=label, img=id",
                 "sample_submission.csv": "img=id, *=0.1"},
         packed={"imgs.zip": "imgs/"},
-        prepare={"groups": {"source": "column", "column": "subject"}},
     ),
     "plant-pathology-2020-fgvc7": Layout(
         "macro_roc_auc", 1.0, ("Train_{n}", "Test_{n}"), "images/{id}.jpg", "images/{id}.jpg",
@@ -145,22 +142,18 @@ CLASSES = {
     "plant-seedlings-classification": Layout(
         "micro_f1", 1.0, "{h9}.png", "train/{label}/{id}", "test/{id}", classes=SEEDLINGS,
         tables={"sample_submission.csv": "file=id, species=Sugar beet"},
-        packed={"plant-seedlings-classification.zip": ""},
+        packed={"plant-seedlings-classification.zip": ""}, epochs=12,
     ),
     "dogs-vs-cats-redux-kernels-edition": Layout(
         "log_loss", 1.0, ("{word}.{k}", "{n1}"), "train/{id}.jpg", "test/{id}.jpg", classes=TWO,
         words=["cat", "dog"], tables={"sample_submission.csv": "id=id, label=0.5"},
         packed={"train.zip": "train/", "test.zip": "test/"},
-        prepare={"labels": {"source": "name", "pattern": r"(cat|dog)\.\d+"},
-                 "classes": ["cat", "dog"]},
     ),
     "intel-image-classification": Layout(
         "accuracy", 1.0, ("{k}", "{n}"), "seg_train/seg_train/{label}/{id}.jpg",
         "seg_pred/seg_pred/{id}.jpg", tables={},
         classes=["buildings", "forest", "glacier", "mountain", "sea", "street"],
         others={"seg_test/seg_test/{label}/{k}.jpg": b""},
-        prepare={"sample_submission": "none", "train_images": "seg_train",
-                 "test_images": "seg_pred"},
     ),
     "inaturalist-2019-fgvc6": Layout(
         "top_1_error", 1.0, "{d6}", "train_val2019/Plants/{label}/{id}.jpg", "test2019/{id}.jpg",
@@ -184,12 +177,12 @@ OTHERS = {
     ),
     "ranzcr-clip-catheter-line-classification": Layout(
         "macro_roc_auc", 0.95, "1.2.826.0.1.3680043.8.498.{d38}", "train/{id}.jpg", "test/{id}.jpg",
-        kind="any_of", classes=CATHETERS, fields=lambda n: {"patient": f"{n % 24:09x}"}, epochs=22,
+        kind="any_of", classes=CATHETERS, fields=lambda n: {"patient": f"{n % 24:09x}"}, epochs=34,
         tables={"train.csv": "StudyInstanceUID=id, *=flag, PatientID=patient",
                 "train_annotations.csv": "StudyInstanceUID=id, label=CVC - Normal, data=[]",
                 "sample_submission.csv": "StudyInstanceUID=id, *=0"},
         packed={"ranzcr-clip-catheter-line-classification.zip": ""},
-        prepare={"groups": {"source": "column", "column": "PatientID"}}, rows=(120, 40),
+        rows=(120, 40),
     ),
     "human-protein-atlas-image-classification": Layout(
         "macro_f1", 0.95, "{h8}-bbad-11e8-b2b9-{h12}", "train/{id}_{part}.png", "test/{id}_{part}.png",
@@ -198,8 +191,6 @@ OTHERS = {
         tables={"train.csv": "Id=id, Target=label", "sample_submission.csv": "Id=id, Predicted=0"},
         packed={"train.zip": "train/", "test.zip": "test/"},
         epochs=18,
-        prepare={"image_column": "{Id}_{channel}.png", "channels": ["red", "green", "blue"],
-                 "unlabelled": "leave_out"},
     ),
     "petfinder-pawpularity-score": Layout(
         "rmse", 0.9, "{h32}", "train/{id}.jpg", "test/{id}.jpg", kind="number",
@@ -239,7 +230,6 @@ OTHERS = {
         tables={"train.csv": f"{BREAST}, cancer=label, implant=0, machine_id=49",
                 "test.csv": f"{BREAST}, implant=0, machine_id=49, prediction_id=id",
                 "sample_submission.csv": "prediction_id=id, cancer=0.02"},
-        prepare={"groups": {"source": "column", "column": "patient_id"}},
     ),
     "statoil-iceberg-classifier-challenge": Layout(
         "log_loss", 1.0, "{h8}", "", "", classes=TWO, grey=True, rows=(48, 16),

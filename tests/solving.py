@@ -8,6 +8,7 @@ from contextlib import chdir, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from drawing import Drawn, Layout
@@ -16,7 +17,9 @@ from project import PARAMS
 from sklearn import metrics
 
 from pipeline.check import stage as check
+from pipeline.commands import new
 from pipeline.core import paths
+from pipeline.core.errors import PipelineError
 from pipeline.core.yaml import parse_yaml
 from pipeline.download import stage as download
 from pipeline.ensemble import stage as ensemble
@@ -45,16 +48,13 @@ def params_for(layout: Layout, folder: str) -> dict[str, Any]:
     assert isinstance(tree, dict)
     tree["download"] = {"source": "local", "folder": folder}
     tree["prepare"] |= {"groups": {"source": "none"}, "near_duplicate": 0.0} | layout.prepare
-    model = tree["train"]["models"]["one"] | TINY
-    model |= {"epochs": layout.epochs, "batch_size": 8 if len(layout.classes) < 20 else 20}
-    tree["train"] |= {"members": ["one"], "models": {"one": model}}
     tree["ensemble"] |= {"metric": layout.metric}
     return tree
 
 
 @contextmanager
 def prepared(layout: Layout, drawn: Drawn, project: Path) -> Iterator[None]:
-    """In a project whose stages `download` and `prepare` have run."""
+    """In a project whose stages `download` and `prepare` have run, with the layout's parameters."""
     drawn.write(project / "competitions/drawn")
     with chdir(project):
         paths.PARAMS.write_text(json.dumps(params_for(layout, "competitions/drawn")))
@@ -64,17 +64,55 @@ def prepared(layout: Layout, drawn: Drawn, project: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def begun(layout: Layout, drawn: Drawn, project: Path) -> Iterator[None]:
+    """In a project that `new` has begun, with the metric of the competition's page alone, and,
+    where the layout has parameters of its own, after these were set."""
+    drawn.write(project / "competitions/drawn")
+    with chdir(project), patch.object(new, "reproduce", reproduce):
+        try:
+            new.new("competitions/drawn", "tiny", layout.metric)
+        except PipelineError:
+            assert layout.prepare
+        write(prepare=layout.prepare)
+        if layout.prepare:
+            reproduce(["split"])
+        yield
+
+
+def reproduce(stages: list[str]) -> None:
+    """What DVC would run, in this process."""
+    config = read_config(paths.PARAMS)
+    if stages == ["download"]:
+        download.run(config.download)
+    else:
+        prepare.run(config.prepare, config.ensemble.metric, config.split, config.ensemble.choices)
+        split.run(config.split)
+
+
+def write(**sections: dict[str, Any]) -> None:
+    """Change sections of params.yaml."""
+    tree = parse_yaml("params.yaml", paths.PARAMS.read_bytes())
+    assert isinstance(tree, dict)
+    for name, values in sections.items():
+        tree[name] |= values
+    paths.PARAMS.write_text(json.dumps(tree))
+
+
 def solve(layout: Layout, project: Path, written: Sequence[str] = ()) -> float:
     """Run the whole pipeline, check the submission's form, and score it by the hidden answers.
 
     written: the classes as the submission has them, where the labels have them otherwise.
     """
     drawn = Drawn(layout)
-    with prepared(layout, drawn, project):
+    with begun(layout, drawn, project):
+        model = read_config(paths.PARAMS).train.models["vgg"].model_dump() | TINY
+        model |= {"epochs": layout.epochs, "batch_size": 8 if len(layout.classes) < 20 else 20}
+        write(train={"folds": [0, 1], "models": {"vgg": model}}, split={"folds": 2})
         config = read_config(paths.PARAMS)
         split.run(config.split)
         for fold in config.train.folds:
-            train.run(config.train, "one", fold)
+            train.run(config.train, "vgg", fold)
         ensemble.run(config.ensemble, config.train.members, config.train.folds)
         check.run(config.ensemble.name, config.ensemble.metric)
         report.run(config.ensemble.name)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from pipeline.commands.profiles import require_kept
-from pipeline.commands.recipe import Facts, write_params
+from pipeline.commands.recipe import FOLDS, Facts, write_params
 from pipeline.commands.repro import reproduce
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
@@ -31,8 +31,9 @@ from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
+from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.layout import Layout, understand
-from pipeline.prepare.roles import FEWEST_GROUPS, Roles
+from pipeline.prepare.roles import Roles
 from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
 from pipeline.scoring.metrics import metric_named
@@ -75,11 +76,12 @@ def new(source: str, name: str | None, metric: str | None) -> None:
         metric_named(metric)
     name, download = _read_source(source, name)
     machine = Facts(1000, 64, True, 10**9, cores(), _has_gpu())
-    draft = write_params(name, download, {"groups": {"source": "none"}}, "accuracy", machine)
+    first = metric or "accuracy"
+    draft = write_params(name, download, {"groups": {"source": "none"}}, first, machine)
     write_text(paths.PARAMS, draft)
     reproduce(["download"])
 
-    prepare, found = _look_at_tables()
+    prepare, found = _look_at_tables(first)
     text, choices = _decide(name, download, prepare, found, metric, machine)
     write_text(paths.PARAMS, text)
     _print(found, choices)
@@ -124,8 +126,8 @@ class Found:
     side_px: int
 
 
-def _look_at_tables() -> tuple[dict[str, Any], Found]:
-    """Understand the files as one class an image; what is in `prepare` for that."""
+def _look_at_tables(metric: str) -> tuple[dict[str, Any], Found]:
+    """Understand the files, and what is in `prepare` for that."""
     prepare: dict[str, Any] = {}
     with RawFiles(paths.RAW) as files:
         tables = {n: Table(n, paths.RAW / n, path, "utf-8") for n, path in files.tables.items()}
@@ -135,7 +137,7 @@ def _look_at_tables() -> tuple[dict[str, Any], Found]:
     if not has_sample:
         prepare["sample_submission"] = "none"
     config = read_config(paths.PARAMS).prepare.model_copy(update=prepare)
-    with understand(paths.RAW, config, metric_named("accuracy")) as layout:
+    with understand(paths.RAW, config, metric_named(metric)) as layout:
         sides = _sides(layout)
     roles = [Choice(name, role, "") for name, role in layout.roles.items()]
     unused = [name for name in tables if name not in layout.roles]
@@ -164,17 +166,38 @@ def _decide(
         choices.append(Choice("positive class", ordered[1], f"{why} (prepare.classes)"))
     groups, choice = _choose_groups(layout)
     choices.append(choice)
-    count = len(set(layout.train.groups)) if groups["source"] == "none" else FEWEST_GROUPS
+    prepare = {**prepare, "groups": groups}
+    if groups["source"] == "none":
+        fewest = _fewest_groups(layout)
+    else:
+        config = read_config(paths.PARAMS).prepare.model_dump() | prepare
+        with understand(
+            paths.RAW, PrepareConfig.model_validate(config), metric_named(chosen)
+        ) as grouped:
+            fewest = _fewest_groups(grouped)
+    if fewest < FOLDS:
+        what = f"{fewest} folds" if fewest > 1 else "only trained on, never scored"
+        why = f"a class is in {fewest} groups, fewer than {FOLDS} folds (split.rare)"
+        choices.append(Choice("rare classes", what, why))
     facts = Facts(
         images=len(layout.train.image_ids),
         side_px=found.side_px,
         mirrored=any(picture and picture.files for picture in layout.train.pictures),
-        groups=count,
+        groups=fewest,
         cores=machine.cores,
         gpu=machine.gpu,
     )
-    text = write_params(name, download, {**prepare, "groups": groups}, chosen, facts)
+    text = write_params(name, download, prepare, chosen, facts)
     return text, choices
+
+
+def _fewest_groups(layout: Layout) -> int:
+    """In how many groups the rarest class is; of other labels, how many groups there are."""
+    train = layout.train
+    if not isinstance(layout.competition.task, OneOf):
+        return len(set(train.groups))
+    pairs = set(zip(train.labels, train.groups, strict=True))
+    return min(Counter(label for label, _ in pairs).values())
 
 
 def _needs_positive(task: OneOf, metric_name: str, columns: int) -> bool:

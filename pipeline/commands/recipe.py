@@ -28,6 +28,7 @@ class Facts:
     mirrored: bool
     """Whether a mirrored image is an image of the same kind, as digits are not."""
     groups: int
+    """Of the class that has the fewest."""
     cores: int
     gpu: bool
 
@@ -47,7 +48,8 @@ def write_params(
         "hue: [-0.05, 0.05], p: 0.5}",
     ]
     augment = "\n".join(f"        - {operation}" for operation in operations)
-    folds = max(2, min(FOLDS, facts.groups))
+    folds = min(FOLDS, facts.groups) if facts.groups > 1 else FOLDS
+    rare = "stop" if facts.groups > 1 else "train_only"
     return f"""\
 # not measured yet
 #
@@ -59,14 +61,14 @@ def write_params(
   bits: null
   unreadable: stop
   unlabelled: stop
-  near_duplicate: 0.0
+  near_duplicate: 1.0
   conflicts: keep
   corrections: null
 
 split:
   folds: {folds}
   seeds: [1]
-  rare: stop
+  rare: {rare}
 
 train:
   device: auto
