@@ -168,6 +168,9 @@ class Audit(Record):
     train: SplitAudit
     test: SplitAudit
     found_range: FoundRange | None
+    possible_groups: dict[str, Count]
+    """Columns of the labels file that may say which images belong together, and are not used, with
+    how many values each has."""
     excluded: list[Unreadable]
     corrections: Corrections
     conflicts: Conflicts

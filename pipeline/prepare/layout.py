@@ -1,6 +1,6 @@
 """The raw folder as a whole: which image, label and group belong to which row.
 
-roles.py says which table is what, rows.py what a row of the labels is, matching.py which images it
+roles.py says which table is what, rows.py what a row of the labels is, images.py which images it
 means, sides.py where these lie. What is not decided by the files is an error that names the
 parameter to set; what was decided, and what is not used, is said.
 """
@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-from numpy import ndarray
-
 from pipeline.core.competition import Competition
 from pipeline.core.errors import CompetitionError, examples, require
 from pipeline.core.progress import say
@@ -21,28 +18,17 @@ from pipeline.core.tables import first_repeated
 from pipeline.core.task import Kind
 from pipeline.prepare import groups
 from pipeline.prepare.config import GroupsFromColumn, GroupsFromFile, GroupsFromName, PrepareConfig
-from pipeline.prepare.matching import Matched, match, of_beginnings, shared_folder, short_names
-from pipeline.prepare.pictures import FilePicture, Picture, PixelPicture, find_channels, pixel_shape
+from pipeline.prepare.images import Found, ImageFinder
+from pipeline.prepare.matching import shared_folder, short_names
+from pipeline.prepare.pictures import Picture
 from pipeline.prepare.roles import Roles
-from pipeline.prepare.rows import (
-    CHANNEL_IN_BRACES,
-    LabelledRows,
-    Share,
-    columns_of,
-    group_columns,
-    join,
-    rows_of_files,
-    rows_of_table,
-)
+from pipeline.prepare.rows import LabelledRows, group_columns, rows_of_table
 from pipeline.prepare.sample import Sample, no_sample, read_sample
-from pipeline.prepare.sides import SplitName, choose, folders, is_below, roots
+from pipeline.prepare.sides import SplitName, folders, is_below
 from pipeline.prepare.tables import Table
-from pipeline.raw.archive import IMAGE_SUFFIXES
+from pipeline.prepare.without_table import rows_of_files
 from pipeline.raw.files import ImageFiles, RawFiles
 from pipeline.scoring.metric import Metric
-
-_FOUND = 0.5
-"""Of the rows: where fewer have an image, it is looked for in other folders as well."""
 
 
 @dataclass(frozen=True)
@@ -113,24 +99,12 @@ def _kind(config: PrepareConfig, metric: Metric) -> Kind | None:
     return metric.tasks[0] if len(metric.tasks) == 1 and metric.tasks != ("one_of",) else None
 
 
-@dataclass(frozen=True)
-class _Side:
-    """The rows of a split with what they mean."""
-
-    ids: list[str]
-    pictures: list[list[Picture]]
-    members: list[str]
-    """All files that are claimed."""
-    places: list[str]
-    """The folders in which each image should have a row."""
-
-
 class _Reader:
     """The files of one competition, on the way to a Layout."""
 
     def __init__(self, raw: Path, config: PrepareConfig, files: RawFiles, roles: Roles) -> None:
         self.raw, self.config, self.files, self.roles = raw, config, files, roles
-        self.members = files.images.members
+        self.finder = ImageFinder(raw, config, files, roles)
 
     def read(self, kind: Kind | None) -> Layout:
         config = self.config
@@ -140,13 +114,13 @@ class _Reader:
         if rows.unlabelled:
             left = rows.unlabelled
             say(f"left out: {len(left)} rows without a label {examples(left)}")
-        train = self._train(rows)
+        train = self.finder.of_labelled(rows)
         if sample is None:
-            free = self._unlabelled(rows)
+            free = self.finder.unlabelled(rows)
             sample = no_sample(self.raw, short_names(free))
-            test = self._from_files(sample.ids, free, "test", self.raw)
+            test = self.finder.of_files(sample.ids, free)
         else:
-            test = self._test(sample)
+            test = self.finder.of_sample(sample)
         both = set(rows.ids) & set(sample.ids)
         if both:
             self._require_others(rows, sample, train, test, both)
@@ -179,25 +153,17 @@ class _Reader:
         if self.config.sample_submission == "none":
             return None
         table = self.roles.sample_submission(self.config.sample_submission)
-        sample = read_sample(table, without_ids=not self.members)
+        sample = read_sample(table, without_ids=not self.files.images.members)
         self.roles.keep_classes(sample.label_columns)
         return sample
 
     def _rows(self, sample: Sample | None, kind: Kind | None) -> LabelledRows:
         config = self.config
-        pools = (
-            choose(self.members, config.train_images, "train", str(self.raw))
-            if self.members
-            else []
-        )
-        table = None
         if isinstance(config.labels, str):
             shown = sample or no_sample(self.raw, [])
-            table = self.roles.labels(config.labels, shown.columns)
-            if table:
-                share = _share(pools[-1] if pools else [])
-                return rows_of_table(table, shown, config, kind, share)
-        rows = rows_of_files(pools[0], sample, config, kind, self.raw) if pools else None
+            if table := self.roles.labels(config.labels, shown.columns):
+                return rows_of_table(table, shown, config, kind, self.finder.share)
+        rows = rows_of_files(self.finder.members("train"), sample, config, kind, self.raw)
         if rows is None:
             known = ", ".join(
                 f"{name} ({', '.join(one.columns[:20])})"
@@ -211,141 +177,8 @@ class _Reader:
             )
         return rows
 
-    def _unlabelled(self, rows: LabelledRows) -> list[str]:
-        """The images to predict where no sample submission says it: those of no labelled row."""
-        claimed = set(rows.keys)
-        pools = choose(self.members, self.config.test_images, "test", str(self.raw))
-        for pool in pools:
-            free = [member for member in pool if member not in claimed]
-            if self.config.test_images == "auto":
-                free = [member for member in free if not _like_rows(member, rows)]
-            if free:
-                return free
-        raise CompetitionError(
-            f"{self.raw}: expected images to predict beside those with a label, found none. Set "
-            "prepare.test_images in params.yaml to their folder"
-        )
-
-    def _train(self, rows: LabelledRows) -> _Side:
-        if rows.pixels and not self._has_images(rows.keys, "train"):
-            return self._from_pixels(rows.ids, rows.pixels, rows.place)
-        return self._from_files(rows.ids, rows.keys, "train", rows.place)
-
-    def _test(self, sample: Sample) -> _Side:
-        keys = sample.ids
-        if self.config.image_column != "auto" or not self._has_images(keys, "test"):
-            listed = self.roles.test_table(sample.ids) if sample.id_column else None
-            if listed is None:
-                pixels = self.roles.pixels_of_test(len(sample.ids))
-                if pixels:
-                    return self._from_pixels(sample.ids, pixels.pixels, pixels.place)
-                if columns_of(self.config.image_column) <= set(sample.columns):
-                    keys = join(sample.place, sample.table, self.config.image_column)
-            else:
-                table, column = listed
-                if table.pixels and not self.members:
-                    order = pd.Series(range(len(table.cells)), index=table.cells[column])
-                    rows = order.loc[sample.ids].to_numpy()
-                    return self._from_pixels(
-                        sample.ids, [channel[rows] for channel in table.pixels], table.place
-                    )
-                return self._listed(sample, table, column)
-        return self._from_files(sample.ids, keys, "test", sample.place)
-
-    def _listed(self, sample: Sample, table: Table, column: str) -> _Side:
-        """The test images as a table names them, of which several may have one id."""
-        cells, pool = (
-            table.cells,
-            choose(self.members, self.config.test_images, "test", str(self.raw)),
-        )
-        template = self.config.image_column
-        if not columns_of(template) <= set(table.columns):
-            share = _share(pool[-1])
-            shares = {n: (share(list(cells[n])), cells[n].nunique()) for n in cells.columns}
-            template = max(shares, key=lambda name: shares[name])
-        keys = join(table.place, cells, template)
-        known = set(sample.ids)
-        pairs = [(i, k) for i, k in zip(cells[column], keys, strict=True) if i in known]
-        position = {image_id: place for place, image_id in enumerate(sample.ids)}
-        pairs.sort(key=lambda pair: position[pair[0]])
-        return self._from_files([i for i, _ in pairs], [k for _, k in pairs], "test", table.place)
-
-    def _has_images(self, keys: list[str], split: SplitName) -> bool:
-        if not self.members:
-            return False
-        value = self.config.train_images if split == "train" else self.config.test_images
-        pools = choose(self.members, value, split, str(self.raw))
-        return bool(pools) and _share(pools[-1])(keys) > 0
-
-    def _from_files(self, ids: list[str], keys: list[str], split: SplitName, place: Path) -> _Side:
-        """The images of each row, from the likeliest folders that have them."""
-        config = self.config
-        value = config.train_images if split == "train" else config.test_images
-        best = None
-        pools = choose(self.members, value, split, str(self.raw)) if self.members else []
-        for pool in pools:
-            found = self._match(keys, pool, split)
-            if best is None or found.share > best.share:
-                best = found
-            if best.share >= _FOUND:
-                break
-        if best is None or not any(best.members):
-            self._say_nothing_fits(keys, pools[0] if pools else [], split, place)
-        assert best is not None
-        if best.loose:
-            say(f"{place}: {len(best.loose)} images are spelled otherwise {examples(best.loose)}")
-        channels = config.channels or find_channels(best.members)
-        pictures: list[list[Picture]] = []
-        for key, members in zip(keys, best.members, strict=True):
-            if channels and members:
-                pictures.append([FilePicture.of_channels(key, members, channels, str(place))])
-            else:
-                pictures.append([FilePicture((member,)) for member in members])
-        claimed = [member for members in best.members for member in members]
-        if CHANNEL_IN_BRACES in keys[0]:  # the channels that are not used as well
-            beginnings = [key.partition(CHANNEL_IN_BRACES)[0].rstrip("_-. ") for key in keys]
-            claimed += [m for members in of_beginnings(beginnings, pools[-1]) for m in members]
-        return _Side(ids, pictures, claimed, roots(claimed, value))
-
-    def _match(self, keys: list[str], pool: list[str], split: SplitName) -> Matched:
-        place, parameter = str(self.raw), f"prepare.{split}_images"
-        names = self.config.channels
-        if not names or not any(CHANNEL_IN_BRACES in key for key in keys):
-            return match(keys, pool, place, parameter)
-        each = [
-            match([key.replace(CHANNEL_IN_BRACES, name) for key in keys], pool, place, parameter)
-            for name in names
-        ]
-        members = [
-            [m for found in per_key for m in found]
-            for per_key in zip(*(found.members for found in each), strict=True)
-        ]
-        return Matched(members, [m for found in each for m in found.loose], several=True)
-
-    def _say_nothing_fits(
-        self, keys: list[str], searched: list[str], split: SplitName, place: Path
-    ) -> None:
-        ignored = self.files.others
-        found = f"no match among {len(searched)} images {examples(searched)}"
-        if not searched:
-            others = f"{len(ignored)} other files {examples(ignored)}"
-            found = others if ignored else "nothing at all"
-        raise CompetitionError(
-            f"{self.raw}: expected images ({' '.join(IMAGE_SUFFIXES)}) named like the {len(keys)} "
-            f"ids of {place.name} {examples(keys)}, found {found}. Set prepare.{split}_images in "
-            "params.yaml to their folder or archive, or prepare.image_column to what names them"
-        )
-
-    def _from_pixels(self, ids: list[str], pixels: list[ndarray], place: Path) -> _Side:
-        shape = pixel_shape(pixels, place)
-        pictures: list[list[Picture]] = [
-            [PixelPicture(f"{place.name}#{row + 1}", tuple(one[row] for one in pixels), shape)]
-            for row in range(len(ids))
-        ]
-        return _Side(ids, pictures, [], [])
-
     def _require_others(
-        self, rows: LabelledRows, sample: Sample, train: _Side, test: _Side, both: set[str]
+        self, rows: LabelledRows, sample: Sample, train: Found, test: Found, both: set[str]
     ) -> None:
         """Raise CompetitionError on an id of both that is one image, or has none in train."""
         tested = set(test.members)
@@ -365,7 +198,7 @@ class _Reader:
             f"{len(both)} ids are in train and in test, of different images: train/ID in our tables"
         )
 
-    def _groups(self, rows: LabelledRows, sample: Sample, train: _Side) -> list[str]:
+    def _groups(self, rows: LabelledRows, sample: Sample, train: Found) -> list[str]:
         """The group of each row."""
         match self.config.groups:
             case GroupsFromFile(file=file):
@@ -381,7 +214,7 @@ class _Reader:
 
     def _split(
         self,
-        found: _Side,
+        found: Found,
         rows: LabelledRows | None,
         name: SplitName,
         group_of: list[str],
@@ -416,10 +249,15 @@ class _Reader:
             [m for m in self.files.images.ignored if any(is_below(m, p) for p in found.places)],
         )  # fmt: skip
 
-    def _check_claimed(self, train: _Side, test: _Side) -> None:
+    def _check_claimed(self, train: Found, test: Found) -> None:
         """Raise CompetitionError on images that should have a row, and say what is not used."""
         claimed = {*train.members, *test.members}
-        free = [member for member in self.members if member not in claimed]
+        members = self.files.images.members
+        shared = sorted({*train.members} & {*test.members})
+        remedy = "Set prepare.test_images in params.yaml"
+        requirement = ("each image in train or in test", shared, remedy)
+        require(CompetitionError, self.raw, f"{len(members)} images", requirement)
+        free = [member for member in members if member not in claimed]
         places = [*train.places, *test.places]
         unlabelled = [m for m in free if any(is_below(m, place) for place in places)]
         if self.config.unlabelled == "stop":
@@ -428,7 +266,7 @@ class _Reader:
                 "to the right folder, or leave them out: prepare.unlabelled: leave_out"
             )
             where = ", ".join(dict.fromkeys(str(self.raw / place) for place in places))
-            total = sum(any(is_below(m, place) for place in places) for m in self.members)
+            total = sum(any(is_below(m, place) for place in places) for m in members)
             requirement = ("only images of the ids in the tables", unlabelled, remedy)
             require(CompetitionError, where, f"{total} images", requirement)
         elif unlabelled:
@@ -439,23 +277,6 @@ class _Reader:
         if others:
             listed = ", ".join(f"{place} ({n})" for place, n in sorted(others.items())[:5])
             say(f"not used: {sum(others.values())} images in other folders: {listed}")
-
-
-def _share(members: list[str]) -> Share:
-    """How many of some values mean one of these files."""
-
-    def share(values: list[str]) -> float:
-        try:
-            return match(list(dict.fromkeys(values)), members, "", "").share
-        except CompetitionError:
-            return 0.0
-
-    return share
-
-
-def _like_rows(member: str, rows: LabelledRows) -> bool:
-    """Whether an image lies in folders named like classes, as the labelled ones do."""
-    return bool(set(folders(member)) & set(rows.labels))
 
 
 def _check_rows(rows: LabelledRows) -> None:

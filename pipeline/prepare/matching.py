@@ -17,26 +17,30 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from pipeline.core.errors import CompetitionError
 from pipeline.raw.archive import IMAGE_SUFFIXES, file_name
 
-_MOST = 0.5
-"""Of the keys: where fewer mean a file of their own, they are tried as folders and beginnings."""
+ENOUGH = 0.5
+"""Of the keys: where fewer mean a file, they are no names of files."""
 
 _ARRAYS = (".npy", ".dcm", ".dicom")
 _SEPARATOR = re.compile(r"[_\-. ]")
+_MOST_TRIED = 1000
+
+Files = dict[str, list[str]]
+"""The files of each name."""
 
 
 @dataclass(frozen=True)
 class Matched:
     """members: the files of each key, several in order of their names. loose: those spelled
-    otherwise. several: whether a row may have several files."""
+    otherwise."""
 
     members: list[list[str]]
     loose: list[str]
-    several: bool
 
     @property
     def share(self) -> float:
@@ -44,39 +48,102 @@ class Matched:
         return sum(map(bool, self.members)) / max(1, len(self.members))
 
 
-def match(keys: list[str], members: list[str], place: str, parameter: str) -> Matched:
-    """Find the files of each key; keys without one have an empty list.
+class FileNames:
+    """Image files by what they may be called. place, parameter: for messages."""
 
-    place, parameter: for messages. Raises CompetitionError where several files fit one key as well,
-    or one file two keys.
-    """
-    found = _match_names(keys, members, place, parameter)
-    if found.share < _MOST:
-        for chosen in (of_folders(keys, members), of_beginnings(keys, members)):
-            other = Matched(chosen, [], several=True)
-            if other.share > max(found.share, _MOST):
-                found = other
-    owner: dict[str, str] = {}
-    for key, several in zip(keys, found.members, strict=True):
-        for member in several:
-            if owner.setdefault(member, key) != key:
-                raise CompetitionError(
-                    f"{place}: expected one id for the image {member}, found two: {owner[member]} "
-                    f"and {key}. Write all ids with the suffix, or all without"
-                )
-    return found
+    def __init__(self, members: list[str], place: str, parameter: str) -> None:
+        self.members = members
+        self._place, self._parameter = place, parameter
+        self._by_depth: dict[int, tuple[Files, Files]] = {}
 
+    def match(self, keys: list[str]) -> Matched:
+        """Find the files of each key; keys without one have an empty list.
 
-def of_folders(keys: list[str], members: list[str]) -> list[list[str]]:
-    """All files below the folder of each name."""
-    places = _by(members, lambda parts: parts[:-1])
-    return [places.get(_normal(key), []) for key in keys]
+        Raises CompetitionError where several files fit one key as well, or one file two keys.
+        """
+        found = self._match_names(keys)
+        if found.share < ENOUGH:
+            for chosen in (self._of_folders(keys), self.of_beginnings(keys)):
+                other = Matched(chosen, [])
+                if other.share > max(found.share, ENOUGH):
+                    found = other
+        owner: dict[str, str] = {}
+        for key, several in zip(keys, found.members, strict=True):
+            for member in several:
+                if owner.setdefault(member, key) != key:
+                    raise CompetitionError(
+                        f"{self._place}: expected one id for the image {member}, found two: "
+                        f"{owner[member]} and {key}. Write all ids with the suffix, or all without"
+                    )
+        return found
 
+    def share(self, values: list[str]) -> float:
+        """How many of the values mean a file, from 0 to 1; of many some are tried."""
+        different = list(dict.fromkeys(values))
+        try:
+            return self.match(different[:: 1 + len(different) // _MOST_TRIED]).share
+        except CompetitionError:
+            return 0.0
 
-def of_beginnings(keys: list[str], members: list[str]) -> list[list[str]]:
-    """All files whose names begin with each key and a separator, in any folder."""
-    places = _by(members, lambda parts: _beginnings(parts[-1]))
-    return [places.get(file_name(_normal(key)), []) for key in keys]
+    def of_beginnings(self, keys: list[str]) -> list[list[str]]:
+        """All files whose names begin with each key and a separator, in any folder."""
+        return [self._by_beginning.get(file_name(_normal(key)), []) for key in keys]
+
+    def _of_folders(self, keys: list[str]) -> list[list[str]]:
+        return [self._by_folder.get(_normal(key), []) for key in keys]
+
+    def _match_names(self, keys: list[str]) -> Matched:
+        chosen, spelled = [], []
+        for key in keys:
+            exact, loose = self._of_depth(_normal(key).count("/"))
+            several = exact.get(_normal(key)) or exact.get(key, [])
+            if not several:
+                alike = loose.get(_loosely(key), [])
+                several = alike if len(alike) == 1 else []
+                spelled += [f"{key} is {several[0]}"] if several else []
+            chosen.append(self._choose(key, several))
+        return Matched(chosen, spelled)
+
+    def _choose(self, key: str, several: list[str]) -> list[str]:
+        """One of several files of a name: a picture rather than the array it was made of."""
+        pictures = [one for one in several if not one.lower().endswith(_ARRAYS)]
+        several = pictures or several
+        if len(several) > 1:
+            raise CompetitionError(
+                f"{self._place}: expected one image for the id {key}, found {len(several)}: "
+                f"{' and '.join(several[:3])}. Set {self._parameter} in params.yaml to the right "
+                "folder"
+            )
+        return several
+
+    def _of_depth(self, depth: int) -> tuple[Files, Files]:
+        """The files by their names with so many folders, and by what spellings share."""
+        if depth not in self._by_depth:
+            exact: Files = defaultdict(list)
+            loose: Files = defaultdict(list)
+            for member in self.members:
+                parts = PurePosixPath(member).parts
+                folder = "".join(f"{part}/" for part in parts[-1 - depth : -1])
+                for name in {parts[-1], stem(parts[-1])}:
+                    exact[folder + name].append(member)
+                loose[_loosely(folder + parts[-1])].append(member)
+            self._by_depth[depth] = exact, loose
+        return self._by_depth[depth]
+
+    @cached_property
+    def _by_folder(self) -> Files:
+        return self._by(lambda parts: parts[:-1])
+
+    @cached_property
+    def _by_beginning(self) -> Files:
+        return self._by(lambda parts: _beginnings(parts[-1]))
+
+    def _by(self, names: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Files:
+        files: Files = defaultdict(list)
+        for member in sorted(self.members):
+            for name in set(names(PurePosixPath(member).parts)):
+                files[name].append(member)
+        return files
 
 
 def stem(member: str) -> str:
@@ -103,67 +170,17 @@ def shared_folder(members: list[str]) -> str:
     return os.path.commonpath([str(PurePosixPath(one).parent) for one in members] or [""])
 
 
-def _match_names(keys: list[str], members: list[str], place: str, parameter: str) -> Matched:
-    depths = sorted({_normal(key).count("/") for key in keys})
-    exact: dict[str, list[str]] = defaultdict(list)
-    loose: dict[str, list[str]] = defaultdict(list)
-    for member in members:
-        parts = PurePosixPath(_slashes(member)).parts
-        for depth in depths:
-            folder = "/".join(parts[-1 - depth : -1])
-            for name in {parts[-1], stem(parts[-1])}:
-                path = f"{folder}/{name}" if depth else name
-                exact[path].append(member)
-                loose[_loosely(path)].append(member)
-    chosen, spelled = [], []
-    for key in keys:
-        several = exact.get(_normal(key)) or exact.get(key, [])
-        if not several:
-            several = list(dict.fromkeys(loose.get(_loosely(key), [])))
-            if len(several) > 1:
-                several = []
-            spelled += [f"{key} is {several[0]}"] if several else []
-        chosen.append(_choose(key, list(dict.fromkeys(several)), place, parameter))
-    return Matched(chosen, spelled, several=False)
-
-
-def _choose(key: str, several: list[str], place: str, parameter: str) -> list[str]:
-    """The one of several files of a name: a picture rather than the array that it was made of."""
-    pictures = [one for one in several if not one.lower().endswith(_ARRAYS)]
-    several = pictures or several
-    if len(several) > 1:
-        raise CompetitionError(
-            f"{place}: expected one image for the id {key}, found {len(several)}: "
-            f"{' and '.join(several[:3])}. Set {parameter} in params.yaml to the right folder"
-        )
-    return several
-
-
-def _by(
-    members: list[str], names: Callable[[tuple[str, ...]], tuple[str, ...]]
-) -> dict[str, list[str]]:
-    places: dict[str, list[str]] = defaultdict(list)
-    for member in sorted(members):
-        for name in set(names(PurePosixPath(_slashes(member)).parts)):
-            places[name].append(member)
-    return places
-
-
 def _beginnings(name: str) -> tuple[str, ...]:
     bare = stem(name)
     return tuple(bare[: found.start()] for found in _SEPARATOR.finditer(bare) if found.start())
 
 
-def _slashes(member: str) -> str:
-    return member.replace("\\", "/")
-
-
 def _normal(key: str) -> str:
-    return _slashes(key).removeprefix("./").strip("/")
+    return key.replace("\\", "/").removeprefix("./").strip("/")
 
 
 def _loosely(path: str) -> str:
-    """A spelling that all spellings of a name share."""
+    """What all spellings of a name share."""
     folder, _, name = _normal(unicodedata.normalize("NFC", path)).rpartition("/")
     bare = stem(name).casefold()
     return f"{folder}/{bare.lstrip('0') or '0' if bare.isdigit() else bare}"

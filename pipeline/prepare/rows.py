@@ -1,11 +1,6 @@
-"""The rows to learn from: what each is called, which images it means, and its label.
-
-They are the rows of the labels file; where there is none, each training image is a row, and its
-label is the folder that it is in, or the beginning of its name, as `cat` of `cat.0.jpg`.
-"""
+"""The rows to learn from: what each is called, which images it means, and its label."""
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,28 +10,20 @@ import pandas as pd
 from jaxtyping import Num
 from numpy import ndarray
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError
 from pipeline.core.progress import say
 from pipeline.core.task import Kind, Task
-from pipeline.prepare.config import LabelsFromFolder, LabelsFromName, PrepareConfig
+from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.labels import read_labels
-from pipeline.prepare.matching import short_names
+from pipeline.prepare.matching import ENOUGH
 from pipeline.prepare.roles import GROUP_WORDS, class_columns
 from pipeline.prepare.sample import Sample, read_values
-from pipeline.prepare.sides import folders, is_below, roots, side
 from pipeline.prepare.tables import CATEGORY, Table
-from pipeline.raw.archive import file_name
 
 CHANNEL = "channel"
 CHANNEL_IN_BRACES = "{channel}"
 
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
-_BEGINNING = re.compile(r"([A-Za-z]+(?:[_ -][A-Za-z]+)*)[_ .-]*[0-9]")
-_ENOUGH = 0.5
-"""Of a column, how many values must mean a file for it to name the images."""
-
-_FEWEST_IN_CLASS = 2
-
 Share = Callable[[list[str]], float]
 """How many of some values mean a training image, from 0 to 1."""
 
@@ -100,49 +87,6 @@ def rows_of_table(
         pixels=[channel[keep] for channel in table.pixels],
         unlabelled=unlabelled,
     )
-
-
-def rows_of_files(
-    members: list[str], sample: Sample | None, config: PrepareConfig, kind: Kind | None, raw: Path
-) -> LabelledRows | None:
-    """The rows where labels are folders or parts of names; None where auto finds neither.
-
-    members: the training images. sample: None where there is none, whose ids then are the images
-    that have no label.
-    """
-    match config.labels:
-        case LabelsFromFolder():
-            found = _classes_by_folder(members)
-            if not found:
-                shown = examples(sorted(set(map(_folder, members))))
-                raise CompetitionError(
-                    f"{raw}: expected the training images in at least two folders, one for each "
-                    f"class, as prepare.labels says; found other folders {shown}"
-                )
-        case LabelsFromName(pattern=pattern):
-            found = {m: one[1] for m in members if (one := re.search(pattern, m)) and one[1]}
-            if without := [m for m in members if m not in found]:
-                raise CompetitionError(
-                    f"{raw}: expected a label in each path by the pattern {pattern}, found none in "
-                    f"{len(without)} of {len(members)} {examples(without)}. Set "
-                    "prepare.labels.pattern in params.yaml"
-                )
-        case _:
-            found = _classes_by_folder(members) or _classes_by_name(members)
-            if not found:
-                return None
-            how = "the folder" if _classes_by_folder(members) else "the beginning of the name"
-            counts = Counter(found.values())
-            shown = ", ".join(f"{name}: {counts[name]}" for name in sorted(counts)[:10])
-            say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
-    ids = short_names(list(found))
-    table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
-    place = raw / (roots(list(found), "auto") or [""])[0]
-    shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
-    labels, task = read_labels(
-        place, table, ["label"], shown_sample, kind or "one_of", config.classes
-    )
-    return LabelledRows(place, "image", "label", ids, list(found), labels, task, table, [], [])
 
 
 def group_columns(rows: LabelledRows) -> dict[str, int]:
@@ -241,7 +185,7 @@ def _key_column(
     """The column or template that names each row's images; None where its id does."""
     if config.image_column != "auto":
         return config.image_column
-    if id_column is None or share(ids) >= _ENOUGH:
+    if id_column is None or share(ids) >= ENOUGH:
         return None
     found = _naming_images(cells, labels, share)
     if found:
@@ -253,10 +197,10 @@ def _naming_images(cells: pd.DataFrame, labels: list[str], share: Share) -> str 
     shares = {
         name: share(list(cells[name]))
         for name in cells.columns
-        if name not in labels and cells[name].nunique() > _ENOUGH * len(cells)
+        if name not in labels and cells[name].nunique() > ENOUGH * len(cells)
     }
     best = max(shares, key=lambda name: shares[name], default=None)
-    return best if best is not None and shares[best] >= _ENOUGH else None
+    return best if best is not None and shares[best] >= ENOUGH else None
 
 
 def _require_column(place: Path, cells: pd.DataFrame, name: str) -> None:
@@ -269,40 +213,6 @@ def _require_column(place: Path, cells: pd.DataFrame, name: str) -> None:
 
 def _numbers(count: int) -> list[str]:
     return [str(number) for number in range(1, count + 1)]
-
-
-def _folder(member: str) -> str:
-    return "/".join(folders(member))
-
-
-def _classes_by_folder(members: list[str]) -> dict[str, str]:
-    """The folder of each image below the one that they share, if that makes classes."""
-    sided = [member for member in members if side(member) == "train"] or members
-    tops = roots(sided, "auto")
-    if len(tops) != 1:
-        return {}
-    found = {}
-    for member in sided:
-        inside = _folder(member).removeprefix(tops[0]).strip("/").split("/")
-        if is_below(member, tops[0]) and inside[0]:
-            found[member] = inside
-    while found and len({tuple(parts[:1]) for parts in found.values()}) == 1:
-        found = {member: parts[1:] for member, parts in found.items() if len(parts) > 1}
-    classes = {member: parts[0] for member, parts in found.items()}
-    return classes if _make_classes(list(classes.values())) else {}
-
-
-def _classes_by_name(members: list[str]) -> dict[str, str]:
-    found = {member: _BEGINNING.match(file_name(member)) for member in members}
-    classes = {member: one[1] for member, one in found.items() if one}
-    if len(classes) < len(members) or not _make_classes(list(classes.values())):
-        return {}
-    return classes
-
-
-def _make_classes(names: list[str]) -> bool:
-    counts = Counter(names)
-    return len(counts) > 1 and min(counts.values()) >= _FEWEST_IN_CLASS
 
 
 def _spaced(name: str) -> str:

@@ -107,6 +107,7 @@ def run(
             train=describe_split(train, stored.notes, layout.train.ignored, task),
             test=describe_split(test, stored_test.notes, layout.test.ignored, None),
             found_range=found_range,
+            possible_groups=layout.possible_groups,
             excluded=stored.unreadable,
             corrections=corrections,
             conflicts=describe_conflicts(conflicts, config.conflicts, clusters),
@@ -155,6 +156,11 @@ def _check_written(
 
 
 def _tell(audit: Audit, task: Task) -> None:
+    for name, values in audit.possible_groups.items():
+        say(
+            f"not used: column {name} with {values} values: if these belong together, such as "
+            f"patients, set prepare.groups to {{source: column, column: {name}}}"
+        )
     if audit.found_range:
         say(audit.found_range.sentence)
     for name, split in (("train", audit.train), ("test", audit.test)):

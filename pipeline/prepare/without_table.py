@@ -1,0 +1,101 @@
+"""Rows without a labels file: each training image is one, and its path has the label.
+
+It is the folder that the image is in, or the beginning of its name, as `cat` of `cat.0.jpg`.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.progress import say
+from pipeline.core.task import Kind
+from pipeline.prepare.config import LabelsFromFolder, LabelsFromName, PrepareConfig
+from pipeline.prepare.labels import read_labels
+from pipeline.prepare.matching import short_names
+from pipeline.prepare.rows import LabelledRows
+from pipeline.prepare.sample import Sample
+from pipeline.prepare.sides import folders, is_below, roots, side
+from pipeline.raw.archive import file_name
+
+_BEGINNING = re.compile(r"([A-Za-z]+(?:[_ -][A-Za-z]+)*)[_ .-]*[0-9]")
+_FEWEST_IN_CLASS = 2
+
+
+def rows_of_files(
+    members: list[str], sample: Sample | None, config: PrepareConfig, kind: Kind | None, raw: Path
+) -> LabelledRows | None:
+    """The rows where labels are folders or parts of names; None where auto finds neither.
+
+    members: the training images. sample: None where there is none, whose ids then are the images
+    that have no label.
+    """
+    match config.labels:
+        case LabelsFromFolder():
+            found = _classes_by_folder(members)
+            if not found:
+                shown = examples(sorted(set(map(_folder, members))))
+                raise CompetitionError(
+                    f"{raw}: expected the training images in at least two folders, one for each "
+                    f"class, as prepare.labels says; found other folders {shown}"
+                )
+        case LabelsFromName(pattern=pattern):
+            found = {m: one[1] for m in members if (one := re.search(pattern, m)) and one[1]}
+            if without := [m for m in members if m not in found]:
+                raise CompetitionError(
+                    f"{raw}: expected a label in each path by the pattern {pattern}, found none in "
+                    f"{len(without)} of {len(members)} {examples(without)}. Set "
+                    "prepare.labels.pattern in params.yaml"
+                )
+        case _:
+            found = _classes_by_folder(members) or _classes_by_name(members)
+            if not found:
+                return None
+            how = "the folder" if _classes_by_folder(members) else "the beginning of the name"
+            counts = Counter(found.values())
+            shown = ", ".join(f"{name}: {counts[name]}" for name in sorted(counts)[:10])
+            say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
+    ids = short_names(list(found))
+    table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
+    place = raw / (roots(list(found), "auto") or [""])[0]
+    shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
+    labels, task = read_labels(
+        place, table, ["label"], shown_sample, kind or "one_of", config.classes
+    )
+    return LabelledRows(place, "image", "label", ids, list(found), labels, task, table, [], [])
+
+
+def _folder(member: str) -> str:
+    return "/".join(folders(member))
+
+
+def _classes_by_folder(members: list[str]) -> dict[str, str]:
+    """The folder of each image below the one that they share, if that makes classes."""
+    sided = [member for member in members if side(member) == "train"] or members
+    tops = roots(sided, "auto")
+    if len(tops) != 1:
+        return {}
+    found = {}
+    for member in sided:
+        inside = _folder(member).removeprefix(tops[0]).strip("/").split("/")
+        if is_below(member, tops[0]) and inside[0]:
+            found[member] = inside
+    while found and len({tuple(parts[:1]) for parts in found.values()}) == 1:
+        found = {member: parts[1:] for member, parts in found.items() if len(parts) > 1}
+    classes = {member: parts[0] for member, parts in found.items()}
+    return classes if _make_classes(list(classes.values())) else {}
+
+
+def _classes_by_name(members: list[str]) -> dict[str, str]:
+    found = {member: _BEGINNING.match(file_name(member)) for member in members}
+    classes = {member: one[1] for member, one in found.items() if one}
+    if len(classes) < len(members) or not _make_classes(list(classes.values())):
+        return {}
+    return classes
+
+
+def _make_classes(names: list[str]) -> bool:
+    counts = Counter(names)
+    return len(counts) > 1 and min(counts.values()) >= _FEWEST_IN_CLASS
