@@ -8,8 +8,9 @@ and split, so that the next command trains.
 import re
 import shutil
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 
 from pipeline.commands.profiles import require_kept
-from pipeline.commands.recipe import FOLDS, Facts, write_params
+from pipeline.commands.recipe import FOLDS, Facts, choose_size, write_params
 from pipeline.commands.repro import reproduce
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
@@ -25,6 +26,7 @@ from pipeline.core.competition import Decoding
 from pipeline.core.errors import ConfigError, ImageError
 from pipeline.core.files import new_file, write_text
 from pipeline.core.machine import cores
+from pipeline.core.ours import remember
 from pipeline.core.progress import say
 from pipeline.core.tables import IMAGE_COLUMNS, read_table
 from pipeline.core.task import AnyOf, Number, OneOf, Task
@@ -32,7 +34,7 @@ from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
 from pipeline.prepare.config import PrepareConfig
-from pipeline.prepare.layout import Layout, understand
+from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.prepare.roles import Roles
 from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
@@ -56,13 +58,26 @@ _QUICK = Decoding(size_px=8, fit="stretch", black_white=(0.0, 1.0))
 _SHEET_ROWS, _SHEET_COLUMNS, _SHEET_PX = 8, 8, 64
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A decision: what was chosen, and why."""
+Line = tuple[str, str, str]
+"""Of the table that is printed: what, what it is, and why."""
 
-    what: str
-    value: str
-    why: str
+
+@dataclass(frozen=True)
+class Looked:
+    """A competition as it is understood. side_px: the median of the originals' shorter sides."""
+
+    layout: Layout
+    side_px: int
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What was decided for params.yaml, and the lines that say so. classes: of section prepare."""
+
+    metric: str
+    groups: dict[str, Any]
+    classes: dict[str, Any]
+    lines: list[Line]
 
 
 def new(source: str, name: str | None, metric: str | None) -> None:
@@ -75,19 +90,33 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     if metric is not None:
         metric_named(metric)
     name, download = _read_source(source, name)
-    machine = Facts(1000, 64, True, 10**9, cores(), _has_gpu())
     first = metric or "accuracy"
-    draft = write_params(name, download, {"groups": {"source": "none"}}, first, machine)
-    write_text(paths.PARAMS, draft)
+    facts = Facts(1000, 64, True, FOLDS, cores(), _has_gpu())
+    _write(write_params(name, download, {"groups": {"source": "none"}}, first, facts))
     reproduce(["download"])
 
-    prepare, found = _look_at_tables(first)
-    text, choices = _decide(name, download, prepare, found, metric, machine)
-    write_text(paths.PARAMS, text)
-    _print(found, choices)
+    prepare, files = _list_files()
+    looked = _look(prepare, first)
+    choices = _decide(looked.layout, metric)
+    prepare |= {"groups": choices.groups} | choices.classes
+    looked = _look(prepare, choices.metric)
+    facts = replace(
+        facts,
+        images=len(looked.layout.train.image_ids),
+        side_px=looked.side_px,
+        mirrored=any(picture and picture.files for picture in looked.layout.train.pictures),
+        groups=_fewest_groups(looked.layout),
+    )
+    _write(write_params(name, download, prepare, choices.metric, facts))
+    _print(files, looked, choices, facts)
     reproduce(["split"])
     _draw_sheet()
     say(f"{paths.PARAMS} is written; {SHEET} shows some images of each class. Next: make run")
+
+
+def _write(text: str) -> None:
+    write_text(paths.PARAMS, text)
+    remember(paths.PARAMS)
 
 
 def _read_source(source: str, name: str | None) -> tuple[str, dict[str, Any]]:
@@ -104,12 +133,12 @@ def _read_source(source: str, name: str | None) -> tuple[str, dict[str, Any]]:
                 shutil.copyfile(path, partial)
             say(f"{path} is copied to {folder}")
         return called, {"source": "local", "folder": folder.as_posix()}
-    slug = competition_slug(source)
-    if "/" in source and "kaggle.com" not in source:
+    if "/" in source and "://" not in source:
         raise ConfigError(
             f"{source}: expected a folder, a zip, or a competition's name or address on Kaggle; "
             "found no such folder or file"
         )
+    slug = competition_slug(source)
     return _name(name or slug), {"source": "kaggle", "competition": slug}
 
 
@@ -117,85 +146,50 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "mine"
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the files tell. first: what is in the section `prepare` so far."""
-
-    roles: list[Choice]
-    layout: Layout
-    side_px: int
-
-
-def _look_at_tables(metric: str) -> tuple[dict[str, Any], Found]:
-    """Understand the files, and what is in `prepare` for that."""
-    prepare: dict[str, Any] = {}
+def _list_files() -> tuple[dict[str, Any], list[Line]]:
+    """What section `prepare` needs for a first look, and what files there are."""
     with RawFiles(paths.RAW) as files:
         tables = {n: Table(n, paths.RAW / n, path, "utf-8") for n, path in files.tables.items()}
-        kinds = Counter(Path(member).suffix.lower() for member in files.images.members)
-        others = len(files.others)
+        suffixes = Counter(Path(member).suffix.lower() for member in files.images.members)
+        lines = [("table", name, ", ".join(table.columns[:8])) for name, table in tables.items()]
         has_sample = bool(Roles(paths.RAW, tables).sample_submissions())
-    if not has_sample:
-        prepare["sample_submission"] = "none"
-    config = read_config(paths.PARAMS).prepare.model_copy(update=prepare)
-    with understand(paths.RAW, config, metric_named(metric)) as layout:
-        sides = _sides(layout)
-    roles = [Choice(name, role, "") for name, role in layout.roles.items()]
-    unused = [name for name in tables if name not in layout.roles]
-    if unused:
-        roles.append(Choice(", ".join(unused[:5]), "not used", ""))
-    formats = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in kinds.items())
-    roles.append(Choice("images", f"{formats or 'pixels in tables'}; {others} other files", ""))
-    return prepare, Found(roles, layout, int(np.median(sides)))
+        others = len(files.others)
+    shown = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.items())
+    lines.append(("files", shown or "no images", f"{others} others"))
+    return {} if has_sample else {"sample_submission": "none"}, lines
 
 
-def _decide(
-    name: str, download: dict[str, Any], prepare: dict[str, Any], found: Found,
-    metric: str | None, machine: Facts,
-) -> tuple[str, list[Choice]]:  # fmt: skip
-    """The final params.yaml, and what was decided for it."""
-    layout = found.layout
-    task, sample = layout.competition.task, layout.sample
-    choices = []
+def _look(prepare: dict[str, Any], metric: str) -> Looked:
+    """Understand the files. What is said on the way, `prepare` says again."""
+    known = read_config(paths.PARAMS).prepare.model_dump()
+    config = PrepareConfig.model_validate(known | prepare)
+    with (
+        redirect_stderr(StringIO()),
+        understand(paths.RAW, config, metric_named(metric)) as layout,
+    ):
+        return Looked(layout, int(np.median(_sides(layout))))
+
+
+def _decide(layout: Layout, metric: str | None) -> Decided:
+    task, columns = layout.competition.task, len(layout.sample.label_columns)
     chosen = metric or _choose_metric(task, layout)
     why = "as you said" if metric else "only the competition's page tells: look there (--metric)"
-    choices.append(Choice("metric", chosen, why))
-    if isinstance(task, OneOf) and _needs_positive(task, chosen, len(sample.label_columns)):
+    lines = [("metric", chosen, why)]
+    classes: dict[str, Any] = {}
+    if isinstance(task, OneOf) and _needs_positive(task, chosen, columns):
         ordered = sorted(task.classes, key=lambda word: not _NEGATIVE.fullmatch(word))
-        prepare = {**prepare, "classes": ordered}
+        classes = {"classes": ordered}
         why = f"only the page tells which is counted as 1; the other is {ordered[0]}"
-        choices.append(Choice("positive class", ordered[1], f"{why} (prepare.classes)"))
-    groups, choice = _choose_groups(layout)
-    choices.append(choice)
-    prepare = {**prepare, "groups": groups}
-    if groups["source"] == "none":
-        fewest = _fewest_groups(layout)
-    else:
-        config = read_config(paths.PARAMS).prepare.model_dump() | prepare
-        with understand(
-            paths.RAW, PrepareConfig.model_validate(config), metric_named(chosen)
-        ) as grouped:
-            fewest = _fewest_groups(grouped)
-    if fewest < FOLDS:
-        what = f"{fewest} folds" if fewest > 1 else "only trained on, never scored"
-        why = f"a class is in {fewest} groups, fewer than {FOLDS} folds (split.rare)"
-        choices.append(Choice("rare classes", what, why))
-    facts = Facts(
-        images=len(layout.train.image_ids),
-        side_px=found.side_px,
-        mirrored=any(picture and picture.files for picture in layout.train.pictures),
-        groups=fewest,
-        cores=machine.cores,
-        gpu=machine.gpu,
-    )
-    text = write_params(name, download, prepare, chosen, facts)
-    return text, choices
+        lines.append(("positive class", ordered[1], f"{why} (prepare.classes)"))
+    groups, line = _choose_groups(layout)
+    return Decided(chosen, groups, classes, [*lines, line])
 
 
 def _fewest_groups(layout: Layout) -> int:
-    """In how many groups the rarest class is; of other labels, how many groups there are."""
+    """In how many groups the rarest class is; of other labels at least two."""
     train = layout.train
     if not isinstance(layout.competition.task, OneOf):
-        return len(set(train.groups))
+        return max(2, len(set(train.groups)))
     pairs = set(zip(train.labels, train.groups, strict=True))
     return min(Counter(label for label, _ in pairs).values())
 
@@ -227,17 +221,17 @@ def _choose_metric(task: Task, layout: Layout) -> str:
     return "accuracy"
 
 
-def _choose_groups(layout: Layout) -> tuple[dict[str, Any], Choice]:
+def _choose_groups(layout: Layout) -> tuple[dict[str, Any], Line]:
     """Patients and the like, where a column has enough of them; other columns are only named."""
     possible = layout.possible_groups
     people = [n for n, count in possible.items() if _PEOPLE.search(n) and count >= 2]
     if people:
         name = people[0]
         why = f"a column with {possible[name]} values; folds keep its images together"
-        return {"source": "column", "column": name}, Choice("groups", name, why)
+        return {"source": "column", "column": name}, ("groups", name, why)
     named = ", ".join(f"{name} ({count})" for name, count in possible.items())
     why = f"columns that may be groups: {named}" if named else "no column looks like a grouping"
-    return {"source": "none"}, Choice("groups", "each row its own", why)
+    return {"source": "none"}, ("groups", "each row its own", why)
 
 
 def _sides(layout: Layout) -> list[int]:
@@ -258,26 +252,30 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _print(found: Found, choices: list[Choice]) -> None:
-    layout = found.layout
-    task = layout.competition.task
-    counts = task.count(task.encode(layout.labels_file, layout.train.labels))
+def _print(files: list[Line], looked: Looked, decided: Decided, facts: Facts) -> None:
+    layout = looked.layout
+    task, train = layout.competition.task, layout.train
+    counts = task.count(task.encode(layout.labels_file, train.labels))
     largest = sorted(counts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{name}: {count}" for name, count in largest[:8])
     more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
-    several = len(layout.train.image_ids) - len(set(layout.train.row_ids))
     rows = [
-        *(("file", choice.what, choice.value) for choice in found.roles),
+        *((what, name, layout.roles.get(name, why)) for what, name, why in files),
         ("task", task.kind, f"{len(task.outputs)} outputs; {shown}{more}"),
-        ("train", f"{len(layout.train.image_ids)} images", _several(several)),
-        ("test", f"{len(layout.test.image_ids)} images", f"shorter side about {found.side_px} px"),
-        *((choice.what, choice.value, choice.why) for choice in choices),
+        ("train", f"{len(train.image_ids)} images", _several(train)),
+        ("test", f"{len(layout.test.image_ids)} images", _several(layout.test)),
+        ("size", f"{choose_size(facts)} px", f"the originals' shorter side: {looked.side_px} px"),
+        *decided.lines,
     ]
+    if isinstance(task, OneOf) and facts.groups < FOLDS:
+        fewer = f"{facts.groups} folds" if facts.groups > 1 else "trained on, never scored"
+        rows.append(("rare classes", fewer, f"one is in {facts.groups} groups (split.rare)"))
     print_table(make_table(["what", "found", "as"], rows, wrapped=["as"]), width=120)
 
 
-def _several(more: int) -> str:
-    return f"{more} more than rows: several images belong to a row" if more else "one for each row"
+def _several(split: Split) -> str:
+    rows = len(set(split.row_ids))
+    return f"of {rows} rows" if rows < len(split.image_ids) else "one for each row"
 
 
 def _draw_sheet() -> None:

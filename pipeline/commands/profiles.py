@@ -4,11 +4,13 @@ Every command reads `params.yaml` alone. A profile replaces it, but never change
 committed nor in a profile.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.core import paths
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, OutputError
 from pipeline.core.files import write_text
+from pipeline.core.ours import refuse_others
 from pipeline.ledger.git import file_at
 from pipeline.params import read_config
 
@@ -43,8 +45,14 @@ def use_profile(name: str) -> None:
 
 
 def require_kept(again: str) -> None:
-    """Raise ConfigError where params.yaml has changes that a command would lose; again: itself."""
+    """Raise ConfigError where params.yaml has changes that a command would lose; again: itself.
+
+    What `new` has written, and nobody has changed, it may write again.
+    """
     if paths.PARAMS.is_file() and not _is_kept(paths.PARAMS.read_bytes()):
+        with suppress(OutputError):
+            refuse_others(paths.PARAMS)
+            return
         raise ConfigError(
             f"{paths.PARAMS}: has changes that are neither in the last commit nor in a profile. "
             f"Keep them (git commit params.yaml, or cp params.yaml profiles/NEW.yaml) "

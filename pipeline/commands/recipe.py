@@ -114,20 +114,24 @@ ensemble:
 
 
 def choose_size(facts: Facts) -> int:
-    """The largest side, not above the originals', of which 10 epochs take at most an hour."""
+    """The largest side, not above the originals', with which most of the epochs fit in an hour."""
     fitting = [side for side in SIDES_PX if side <= max(facts.side_px, SIDES_PX[0])]
-    affordable = [side for side in fitting if _seconds(facts, side, 10) <= _HOUR_S]
+    epochs = 0.75 * _wanted_epochs(facts)
+    affordable = [side for side in fitting if _seconds(facts, side, epochs) <= _HOUR_S]
     return max(affordable, default=SIDES_PX[0])
 
 
 def choose_epochs(facts: Facts, size_px: int) -> int:
     """Many where there are few images, and no more than an hour allows, but at least 6."""
-    wanted = round(10 + 400_000 / (facts.images + 20_000))
-    allowed = int(_HOUR_S / _seconds(facts, size_px, 1))
-    return max(6, min(wanted, allowed))
+    allowed = int(_HOUR_S / _seconds(facts, size_px, 1.0))
+    return max(6, min(_wanted_epochs(facts), allowed))
 
 
-def _seconds(facts: Facts, size_px: int, epochs: int) -> float:
+def _wanted_epochs(facts: Facts) -> int:
+    return round(10 + 400_000 / (facts.images + 20_000))
+
+
+def _seconds(facts: Facts, size_px: int, epochs: float) -> float:
     """Of all folds' trainings."""
     workers = _GPU_IN_CORES if facts.gpu else facts.cores
     seen = facts.images * (FOLDS - 1) * epochs
