@@ -72,6 +72,7 @@ def test_what_only_the_page_tells_is_named_as_a_guess(
     assert "metric roc_auc only the competition's page tells: look there (--metric)" in said
     assert "positive class dog only the page tells which is counted as 1; the other is cat" in said
     assert "task one_of 2 outputs; cat: " in said
+    assert "submission probability as the sample and the metric say" in said
 
 
 def test_the_metric_of_the_page_decides_the_task(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pipeline.commands.repro import reproduce
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
 from pipeline.core.competition import Decoding
-from pipeline.core.errors import ConfigError, ImageError
+from pipeline.core.errors import ConfigError, EnsembleError, ImageError, SubmissionError
 from pipeline.core.files import new_file, write_text
 from pipeline.core.machine import cores
 from pipeline.core.ours import remember
@@ -39,6 +39,7 @@ from pipeline.prepare.roles import Roles
 from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
 from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.plan import Choices, plan
 
 SHEET = Path("reports/sheet.png")
 
@@ -266,11 +267,21 @@ def _print(files: list[Line], looked: Looked, decided: Decided, facts: Facts) ->
         ("test", f"{len(layout.test.image_ids)} images", _several(layout.test)),
         ("size", f"{choose_size(facts)} px", f"the originals' shorter side: {looked.side_px} px"),
         *decided.lines,
+        *_submission(layout, decided.metric),
     ]
     if isinstance(task, OneOf) and facts.groups < FOLDS:
         fewer = f"{facts.groups} folds" if facts.groups > 1 else "trained on, never scored"
         rows.append(("rare classes", fewer, f"one is in {facts.groups} groups (split.rare)"))
     print_table(make_table(["what", "found", "as"], rows, wrapped=["as"]), width=120)
+
+
+def _submission(layout: Layout, metric: str) -> list[Line]:
+    """What a row of the submission will hold, where `prepare` will not refuse it."""
+    sample, task = layout.sample, layout.competition.task
+    with suppress(EnsembleError, SubmissionError):
+        _, form = plan(metric, Choices(), sample.place, task, sample.table)
+        return [("submission", form.holds, "as the sample and the metric say (ensemble.form)")]
+    return []
 
 
 def _several(split: Split) -> str:
