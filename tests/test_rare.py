@@ -468,7 +468,8 @@ def test_rare_classes_are_trained_on_and_never_scored(
     write_table(Path("test.csv"), pd.DataFrame({"image_id": [f"t{n:02}" for n in range(TESTS)], **dict.fromkeys(columns, 1 / 6)}))  # fmt: skip
     task, whole = read_competition(paths.COMPETITION).task, read_table(paths.FOLDS, FOLD_COLUMNS)
     tests = [f"t{n:02}" for n in range(TESTS)]
-    images = PredictedImages(covered_images(whole, [0, 1, 2]), tests, whole, task)
+    whole["row_id"] = whole["image_id"]
+    images = PredictedImages(covered_images(whole, [0, 1, 2]), tests, whole, task, tests)
     for name, table in {"all": theirs, "scored": theirs[theirs["fold"] != ""]}.items():
         write_table(Path(f"{name}.csv"), table)
         content = Path(f"{name}.csv").read_bytes() + Path("test.csv").read_bytes()

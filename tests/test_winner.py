@@ -377,9 +377,9 @@ def test_code_that_was_changed_after_the_run_is_refused(built: Path, tmp_path: P
     done = stage(project, "winner", "--output", str(tmp_path / "packed"))
     assert done.returncode == 1
     assert (
-        "SubmissionError: submissions/tiny.csv: the package would not repeat it: 6 stages are out "
-        "of date (first: params: pipeline/split modified, split: pipeline/split modified, "
-        "train@one-0: pipeline/split modified). Run: dvc repro"
+        "SubmissionError: submissions/tiny.csv: the package would not repeat it: 7 stages are out "
+        "of date (first: params: pipeline/split modified, prepare: pipeline/split modified, "
+        "split: pipeline/split modified). Run: dvc repro"
     ) in done.stdout
     assert not (tmp_path / "packed").exists()
 

@@ -84,12 +84,34 @@ def understand(raw: Path, config: PrepareConfig, metric: Metric) -> Iterator[Lay
     Raises TableError on an invalid table, ArchiveError on an archive that is damaged, ambiguous or
     a bomb.
     """
+    with _open(raw, config) as reader:
+        yield reader.read(_kind(config, metric))
+
+
+@contextmanager
+def _open(raw: Path, config: PrepareConfig) -> Iterator["_Reader"]:
     with RawFiles(raw) as files:
         tables = {
             name: Table(name, raw / name, path, config.encoding)
             for name, path in sorted(files.tables.items())
         }
-        yield _Reader(raw, config, files, Roles(raw, tables)).read(_kind(config, metric))
+        yield _Reader(raw, config, files, Roles(raw, tables))
+
+
+@contextmanager
+def understand_test(
+    raw: Path, config: PrepareConfig, metric: Metric
+) -> Iterator[tuple[Sample, Split]]:
+    """The sample submission and the test images, which need no labels to be found.
+
+    Raises as understand does.
+    """
+    if config.sample_submission == "none":
+        with understand(raw, config, metric) as layout:
+            yield layout.sample, layout.test
+        return
+    with _open(raw, config) as reader:
+        yield reader.read_test()
 
 
 def _kind(config: PrepareConfig, metric: Metric) -> Kind | None:
@@ -127,10 +149,7 @@ class _Reader:
         train_split = self._split(train, rows, "train", self._groups(rows, sample, train), both)
         test_split = self._split(test, None, "test", [""] * len(test.ids), set())
         self._check_claimed(train, test)
-        missing = [i for i, found in zip(test.ids, test.pictures, strict=True) if not found]
-        remedy = "Get the archive from its source again, or set prepare.test_images in params.yaml"
-        requirement = (f"an image for each id of {sample.place.name}", missing, remedy)
-        require(CompetitionError, test_split.place, f"{len(test.ids)} ids", requirement)
+        _require_all(test_split, sample)
         used = config.groups.column if isinstance(config.groups, GroupsFromColumn) else None
         possible = {name: n for name, n in group_columns(rows).items() if name != used}
         return Layout(
@@ -148,6 +167,14 @@ class _Reader:
             roles=self.roles.taken,
             possible_groups=possible,
         )
+
+    def read_test(self) -> tuple[Sample, Split]:
+        sample = self._sample()
+        assert sample is not None
+        found = self.finder.of_sample(sample)
+        test = self._split(found, None, "test", [""] * len(found.ids), set())
+        _require_all(test, sample)
+        return sample, test
 
     def _sample(self) -> Sample | None:
         if self.config.sample_submission == "none":
@@ -277,6 +304,13 @@ class _Reader:
         if others:
             listed = ", ".join(f"{place} ({n})" for place, n in sorted(others.items())[:5])
             say(f"not used: {sum(others.values())} images in other folders: {listed}")
+
+
+def _require_all(test: Split, sample: Sample) -> None:
+    """Raise CompetitionError where a row to predict has no image."""
+    remedy = "Get the archive from its source again, or set prepare.test_images in params.yaml"
+    requirement = (f"an image for each id of {sample.place.name}", test.missing, remedy)
+    require(CompetitionError, test.place, f"{len(test.row_ids)} ids", requirement)
 
 
 def _check_rows(rows: LabelledRows) -> None:

@@ -9,6 +9,7 @@
 A table may hold images: a column for each pixel, or one column in which a cell has all of them.
 """
 
+import codecs
 import csv
 import json
 import re
@@ -138,8 +139,8 @@ class Table:
     def _first_rows(self, separator: str) -> Any:
         """Another encoding is an error only in the tables that are read whole."""
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-        with self.path.open(encoding=encoding, errors="replace", newline="") as file:
-            if file.read(2) in ("\ufffd\ufffd", "\ufeff"):
+        with self.path.open("rb") as binary:
+            if binary.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 encoding = "utf-16"
         with self.path.open(encoding=encoding, errors="replace", newline="") as file:
             try:

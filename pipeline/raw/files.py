@@ -139,6 +139,11 @@ class RawFiles(AbstractContextManager["RawFiles"]):
         return found
 
     def _add_folder(self) -> None:
+        for entry in sorted(self._place.iterdir()):
+            nothing = entry.is_symlink() if not entry.exists() else _is_empty(entry)
+            if nothing and kind_of(entry.name) != "other":
+                what = "an empty folder" if entry.exists() else "a broken link"
+                raise CompetitionError(f"{entry}: expected a file, found {what}. Remove it")
         for path, file in walk(self._place):
             if file.is_file():
                 self._add(path, PlainFile(file), 0)
@@ -221,3 +226,7 @@ class RawFiles(AbstractContextManager["RawFiles"]):
     @cached_property
     def _unpacked(self) -> Path:
         return self._open.enter_context(temporary_folder(self._scratch)).absolute()
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())

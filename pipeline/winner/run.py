@@ -20,7 +20,7 @@ from pipeline.core.progress import say
 from pipeline.core.section import Section
 from pipeline.core.tables import read_csv
 from pipeline.params import Config, parse_config
-from pipeline.prepare.layout import understand
+from pipeline.prepare.layout import understand_test
 from pipeline.scoring.metrics import metric_for, metric_named
 from pipeline.scoring.submission import read_form, write_submission
 
@@ -187,8 +187,7 @@ def _predict(config: Config, source: Path | None) -> None:
     refuse_others(again)
     ensemble = predict.load_ensemble(config)
     name = config.ensemble.metric
-    with understand(paths.RAW, config.prepare, metric_named(name)) as layout:
-        test, sample = layout.test, layout.sample
+    with understand_test(paths.RAW, config.prepare, metric_named(name)) as (sample, test):
         metric = metric_for(name, ensemble.task)
         asked = config.ensemble.form
         form = read_form(sample.place, metric, ensemble.task, asked, sample.table)
