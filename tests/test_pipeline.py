@@ -274,7 +274,16 @@ def test_live_metrics_can_be_plotted(built: Path) -> None:
     assert "loss" in done.stdout
 
 
-WATCHED = ("data/", "folds/", "models/", "ensemble/", "submissions/", "reports/", "corrections/", "metrics/")
+WATCHED = (
+    "data/",
+    "folds/",
+    "models/",
+    "ensemble/",
+    "submissions/",
+    "reports/",
+    "corrections/",
+    "metrics/",
+)
 TELL_WHAT_IS_OPENED = f"""\
 import os, sys
 root, opened = os.getcwd() + os.sep, set()

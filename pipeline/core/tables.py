@@ -233,9 +233,14 @@ def read_ids(path: Path) -> list[str]:
     if path.suffix == wide.SUFFIX:
         return wide.read_wide(path)[0]
     found = list(read_csv(path).get("image_id", []))
-    if not path.read_bytes().endswith(b"\n"):  # nobody else counts its rows
-        raise TableError(f"{path}: its last line is cut. Run: dvc repro ensemble")
+    check_end(path, "ensemble")
     return found
+
+
+def check_end(path: Path, stage: str) -> None:
+    """Raise TableError where the last line of a table is cut, whose rows nobody else counts."""
+    if not path.read_bytes().endswith(b"\n"):
+        raise TableError(f"{path}: its last line is cut. Run: dvc repro --force {stage}")
 
 
 def _order_predictions(

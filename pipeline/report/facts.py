@@ -21,6 +21,7 @@ from pipeline.core.record import read_record
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
+    check_end,
     predictions_file,
     read_csv,
     read_ids,
@@ -266,6 +267,7 @@ def _read_curves(networks: list[Network], folds: FoldSummary) -> dict[str, list[
     for network in networks:
         path = paths.model_folder(network.model, network.fold) / "history.csv"
         table = read_csv(path)
+        check_end(path, f"train@{network.model}-{network.fold}")
         if "epoch" not in table.columns or table.empty:
             raise TableError(
                 f"{path}: expected a column epoch and rows, found {len(table)} rows of "
