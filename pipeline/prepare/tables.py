@@ -214,5 +214,5 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, list):
-        return " ".join(map(_as_text, value))
+        return " ".join(each if isinstance(each, str) else _as_text(each) for each in value)
     return str(value)
