@@ -5,9 +5,11 @@ from contextlib import chdir
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from drawing import Drawn
 from layouts import CLASSES, OTHERS
+from PIL import Image
 from project import make_project, run, stage
 from solving import reproduce
 
@@ -15,6 +17,7 @@ from pipeline.commands import new
 from pipeline.commands.recipe import FOLDS, Facts, choose_epochs, choose_size, write_params
 from pipeline.core import paths
 from pipeline.core.errors import ConfigError, KaggleError
+from pipeline.core.tables import FOLD_COLUMNS, read_table
 from pipeline.core.yaml import parse_yaml
 from pipeline.params import read_config
 
@@ -81,6 +84,32 @@ def test_the_metric_of_the_page_decides_the_task(tmp_path: Path) -> None:
         assert '"kind":"number"' in paths.COMPETITION.read_text().replace(" ", "")
 
 
+def test_folds_are_as_many_as_have_each_class(tmp_path: Path) -> None:
+    """Ten classes of twelve images, which six drivers share unevenly."""
+    rng = np.random.default_rng(3)
+    drivers = [f"p{n}" for n in range(6)]
+    rows = [(str(n), f"c{n % 10}", drivers[rng.integers(6)]) for n in range(120)]
+    assert min(len({g for _, c, g in rows if c == f"c{k}"}) for k in range(10)) > 2
+    folder = tmp_path / "drawn"
+    lines = "".join(f"{i},{c},{g}\n" for i, c, g in rows)
+    for name, text in {
+        "train.csv": f"id,label,driver\n{lines}",
+        "submission.csv": "id,label\nx,c0\n",
+    }.items():
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    for name in [*(f"train/{i}" for i, _, _ in rows), "test/x"]:
+        path = folder / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)).save(path)
+    with chdir(tmp_path), patch.object(new, "reproduce", reproduce):
+        new.new("drawn", None, None)
+        config = read_config(paths.PARAMS)
+        assert config.prepare.groups.source == "column"
+        folds = read_table(paths.FOLDS, FOLD_COLUMNS)
+        assert folds.groupby("fold")["label"].nunique().tolist() == [10] * config.split.folds
+
+
 @pytest.mark.slow
 def test_a_zip_becomes_a_split_competition_that_make_run_goes_on_with(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
@@ -128,7 +157,15 @@ def test_a_metric_that_is_none_is_refused_before_anything_is_written(tmp_path: P
     assert not (tmp_path / "params.yaml").exists()
 
 
-FACTS = {"images": 2000, "side_px": 300, "mirrored": True, "groups": 9, "cores": 2, "gpu": False}
+FACTS = {
+    "images": 2000,
+    "side_px": 300,
+    "mirrored": True,
+    "folds": 5,
+    "rare": "stop",
+    "cores": 2,
+    "gpu": False,
+}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from pipeline.commands.profiles import require_kept
 from pipeline.commands.recipe import FOLDS, Facts, choose_size, write_params
@@ -23,7 +24,13 @@ from pipeline.commands.repro import reproduce
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
 from pipeline.core.competition import Decoding
-from pipeline.core.errors import ConfigError, EnsembleError, ImageError, SubmissionError
+from pipeline.core.errors import (
+    ConfigError,
+    EnsembleError,
+    FoldError,
+    ImageError,
+    SubmissionError,
+)
 from pipeline.core.files import new_file, write_text
 from pipeline.core.machine import cores
 from pipeline.core.ours import remember
@@ -40,6 +47,7 @@ from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
 from pipeline.scoring.metrics import metric_named
 from pipeline.scoring.plan import Choices, plan
+from pipeline.split.folds import make_folds
 
 SHEET = Path("reports/sheet.png")
 
@@ -56,6 +64,7 @@ _MOST_SIDE_PX = 2**14
 _QUICK = Decoding(size_px=8, fit="stretch", black_white=(0.0, 1.0))
 """Only the originals' sizes are wanted."""
 
+_SEED = 1
 _SHEET_ROWS, _SHEET_COLUMNS, _SHEET_PX = 8, 8, 64
 
 
@@ -92,7 +101,7 @@ def new(source: str, name: str | None, metric: str | None) -> None:
         metric_named(metric)
     name, download = _read_source(source, name)
     first = metric or "accuracy"
-    facts = Facts(1000, 64, True, FOLDS, cores(), _has_gpu())
+    facts = Facts(1000, 64, True, FOLDS, "stop", cores(), _has_gpu())
     _write(write_params(name, download, {"groups": {"source": "none"}}, first, facts))
     reproduce(["download"])
 
@@ -101,12 +110,14 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     choices = _decide(looked.layout, metric)
     prepare |= {"groups": choices.groups} | choices.classes
     looked = _look(prepare, choices.metric)
+    folds, rare = _choose_folds(looked.layout)
     facts = replace(
         facts,
         images=len(looked.layout.train.image_ids),
         side_px=looked.side_px,
         mirrored=any(picture and picture.files for picture in looked.layout.train.pictures),
-        groups=_fewest_groups(looked.layout),
+        folds=folds,
+        rare=rare,
     )
     _write(write_params(name, download, prepare, choices.metric, facts))
     _print(files, looked, choices, facts)
@@ -186,13 +197,19 @@ def _decide(layout: Layout, metric: str | None) -> Decided:
     return Decided(chosen, groups, classes, [*lines, line])
 
 
-def _fewest_groups(layout: Layout) -> int:
-    """In how many groups the rarest class is; of other labels at least two."""
-    train = layout.train
-    if not isinstance(layout.competition.task, OneOf):
-        return max(2, len(set(train.groups)))
-    pairs = set(zip(train.labels, train.groups, strict=True))
-    return min(Counter(label for label, _ in pairs).values())
+def _choose_folds(layout: Layout) -> tuple[int, str]:
+    """As many folds as have each class, up to FOLDS; and split.rare where two have not."""
+    train, task = layout.train, layout.competition.task
+    ids = train.image_ids
+    images = pd.DataFrame(
+        {"image_id": ids, "row_id": train.row_ids, "label": train.labels, "group": train.groups,
+         "duplicate": ids, "pixels": ids}
+    )  # fmt: skip
+    for folds in range(FOLDS, 1, -1):
+        with suppress(FoldError):
+            make_folds(images, task, folds, [_SEED])
+            return folds, "stop"
+    return FOLDS, "train_only"
 
 
 def _needs_positive(task: OneOf, metric_name: str, columns: int) -> bool:
@@ -269,9 +286,11 @@ def _print(files: list[Line], looked: Looked, decided: Decided, facts: Facts) ->
         *decided.lines,
         *_submission(layout, decided.metric),
     ]
-    if isinstance(task, OneOf) and facts.groups < FOLDS:
-        fewer = f"{facts.groups} folds" if facts.groups > 1 else "trained on, never scored"
-        rows.append(("rare classes", fewer, f"one is in {facts.groups} groups (split.rare)"))
+    if facts.folds < FOLDS:
+        rows.append(("folds", str(facts.folds), f"not every one of {FOLDS} would have each class"))
+    if facts.rare != "stop":
+        why = "classes in too few groups are trained on and never scored (split.rare)"
+        rows.append(("rare classes", facts.rare, why))
     print_table(make_table(["what", "found", "as"], rows, wrapped=["as"]), width=120)
 
 

@@ -27,8 +27,9 @@ class Facts:
     side_px: int
     mirrored: bool
     """Whether a mirrored image is an image of the same kind, as digits are not."""
-    groups: int
-    """Of the class that has the fewest."""
+    folds: int
+    rare: str
+    """As split.rare."""
     cores: int
     gpu: bool
 
@@ -48,8 +49,6 @@ def write_params(
         "hue: [-0.05, 0.05], p: 0.5}",
     ]
     augment = "\n".join(f"        - {operation}" for operation in operations)
-    folds = min(FOLDS, facts.groups) if facts.groups > 1 else FOLDS
-    rare = "stop" if facts.groups > 1 else "train_only"
     return f"""\
 # not measured yet
 #
@@ -66,15 +65,15 @@ def write_params(
   corrections: null
 
 split:
-  folds: {folds}
+  folds: {facts.folds}
   seeds: [1]
-  rare: {rare}
+  rare: {facts.rare}
 
 train:
   device: auto
   threads: 1
   members: [vgg]
-  folds: {list(range(folds))}
+  folds: {list(range(facts.folds))}
   models:
     vgg:
       network: {{family: small, name: vgg, width: 16, stages: {stages}, dropout: 0.1}}
@@ -134,7 +133,7 @@ def _wanted_epochs(facts: Facts) -> int:
 def _seconds(facts: Facts, size_px: int, epochs: float) -> float:
     """Of all folds' trainings."""
     workers = _GPU_IN_CORES if facts.gpu else facts.cores
-    seen = facts.images * (FOLDS - 1) * epochs
+    seen = facts.images * (facts.folds - 1) * epochs
     return seen * (size_px / 64) ** 2 / (_IMAGES_A_SECOND * workers)
 
 
