@@ -15,7 +15,7 @@ from pipeline.core.progress import say
 from pipeline.core.task import Kind, Task
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.labels import read_labels
-from pipeline.prepare.matching import ENOUGH
+from pipeline.prepare.matching import ENOUGH, is_image, stem
 from pipeline.prepare.roles import GROUP_WORDS, class_columns
 from pipeline.prepare.sample import Sample, read_values
 from pipeline.prepare.tables import CATEGORY, Table
@@ -185,12 +185,52 @@ def _key_column(
     """The column or template that names each row's images; None where its id does."""
     if config.image_column != "auto":
         return config.image_column
-    if id_column is None or share(ids) >= ENOUGH:
+    if id_column is None:
         return None
-    found = _naming_images(cells, labels, share)
-    if found:
-        say(f"{place}: the images are named by the column {found}")
+    repeated = len(set(ids)) < len(ids)
+    found = file_column(place, cells, ids, share)
+    if not found and (repeated or share(ids) < ENOUGH):
+        found = _naming_images(cells, labels, share)
+    if found in (None, id_column):
+        return None
+    say(f"{place}: the images are named by the column {found}")
     return found
+
+
+def file_column(place: Path, cells: pd.DataFrame, ids: list[str], share: Share) -> str | None:
+    """The column of files' names where these are not what the ids mean; None where there is none.
+
+    Raises CompetitionError where several columns name files, and not the same.
+    """
+    found: dict[str, list[str]] = {}
+    for name in cells.columns:
+        values = list(cells[name])
+        if all(map(is_image, values)) and share(values) >= ENOUGH:
+            stems = [stem(value) for value in values]
+            if stems not in found.values():
+                found[name] = stems
+    fit = (
+        _plain(file).startswith(_plain(row_id))
+        for stems in found.values()
+        for file, row_id in zip(stems, map(stem, ids), strict=True)
+    )
+    if all(fit):
+        return None
+    if len(found) > 1:
+        raise CompetitionError(
+            f"{place}: expected one column that names the images, found {len(found)}: "
+            f"{', '.join(found)}. Set prepare.image_column in params.yaml to the one to look at"
+        )
+    return next(iter(found))
+
+
+def _plain(name: str) -> str:
+    return name.casefold().lstrip("0")
+
+
+def naming_column(cells: pd.DataFrame, share: Share) -> str | None:
+    """The column that names an image in each row."""
+    return _naming_images(cells, [], share)
 
 
 def _naming_images(cells: pd.DataFrame, labels: list[str], share: Share) -> str | None:
