@@ -442,12 +442,13 @@ def test_a_mask_beside_an_image_is_no_image_of_its_class(tmp_path: Path) -> None
     assert len(layout_of(raw, unlabelled="leave_out").train.image_ids) == len(ORGANS)
 
 
+@pytest.mark.parametrize("name", ["id", "image_id"])
 def test_a_column_of_files_is_believed_rather_than_a_number_that_fits(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    raw = write(tmp_path, {SAMPLE: "id,label\n4,u\n5,u\n"})
-    write(raw, {"train.csv": "id,file,label\n0,2.png,u\n1,0.png,v\n2,3.png,u\n3,1.png,v\n"})
-    write(raw, {"test.csv": "id,file\n5,4.png\n4,5.png\n"})
+    raw = write(tmp_path, {SAMPLE: f"{name},label\n4,u\n5,u\n"})
+    write(raw, {"train.csv": f"{name},file,label\n0,2.png,u\n1,0.png,v\n2,3.png,u\n3,1.png,v\n"})
+    write(raw, {"test.csv": f"{name},file\n5,4.png\n4,5.png\n"})
     write(raw, images(*(f"train/{n}.png" for n in range(4)), "test/4.png", "test/5.png"))
     layout = layout_of(raw)
     assert layout.train.row_ids == ["0", "1", "2", "3"]
@@ -459,12 +460,34 @@ def test_a_column_of_files_is_believed_rather_than_a_number_that_fits(
     assert "the images are named by the column file" in capsys.readouterr().err
 
 
+def test_names_without_suffix_that_differ_from_ids_that_fit_are_asked_about(tmp_path: Path) -> None:
+    raw = write(tmp_path, {SAMPLE: "id,label\n4,u\n", "train.csv": "id,image_name,label\n0,1,u\n1,0,v\n"})  # fmt: skip
+    write(raw, images("train/0.png", "train/1.png", "test/4.png"))
+    assert "found several that differ: the ids, image_name" in error_of(raw)
+    assert files_of(layout_of(raw, image_column="id").train) == ["train/0.png", "train/1.png"]
+    layout = layout_of(raw, image_column="image_name")
+    assert files_of(layout.train) == ["train/1.png", "train/0.png"]
+    assert files_of(layout.test) == ["test/4.png"]
+
+
+@pytest.mark.parametrize("column", ["id", "row"])
+def test_the_files_of_a_test_table_are_believed_whatever_its_id_is_called(
+    tmp_path: Path, column: str
+) -> None:
+    raw = write(tmp_path, {SAMPLE: "id,label\n4,u\n5,u\n", "train.csv": "id,label\na,u\nb,v\n"})
+    write(raw, {"test.csv": f"{column},file\n5,4.png\n4,5.png\n"})
+    write(raw, images("train/a.png", "train/b.png", "test/4.png", "test/5.png"))
+    assert files_of(layout_of(raw).test) == ["test/5.png", "test/4.png"]
+
+
 def test_two_columns_of_files_are_asked_about(tmp_path: Path) -> None:
     rows = "".join(f"{n},l{n}.png,r{n}.png,{n % 2}\n" for n in range(4))
     raw = write(tmp_path, {SAMPLE: "id,label\nx,0\n", "train.csv": f"id,left,right,label\n{rows}"})
     write(raw, images(*(f"train/{side}{n}.png" for side in "lr" for n in range(4)), "test/x.png"))
     found = error_of(raw)
-    assert "found 2: left, right. Set prepare.image_column in params.yaml" in found
+    assert (
+        "found several that differ: left, right. Set prepare.image_column in params.yaml" in found
+    )
     layout = layout_of(raw, image_column="right", unlabelled="leave_out")
     assert files_of(layout.train) == [f"train/r{n}.png" for n in range(4)]
 

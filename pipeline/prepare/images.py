@@ -108,13 +108,11 @@ class ImageFinder:
 
     def _named_otherwise(self, sample: Sample) -> bool:
         """Whether a table of the test rows names other files than their ids do."""
-        if sample.id_column is None:
-            return False
-        for table in self._roles.beside(sample.id_column):
-            ids = list(table.cells[sample.id_column])
-            if set(sample.ids) <= set(ids) and self._file_column(table, ids):
-                return True
-        return False
+        return any(
+            set(sample.ids) <= set(ids) and self._file_column(table, ids)
+            for table in self._roles.beside()
+            for ids in (list(table.cells[column]) for column in table.columns)
+        )
 
     def _file_column(self, table: Table, ids: list[str]) -> str | None:
         def share(values: list[str]) -> float:

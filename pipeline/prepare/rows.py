@@ -20,6 +20,9 @@ from pipeline.prepare.roles import GROUP_WORDS, class_columns
 from pipeline.prepare.sample import Sample, read_values
 from pipeline.prepare.tables import CATEGORY, Table
 
+_FILE_WORDS = re.compile(r"(?i)(image|img|file|photo|picture|path)[ _-]?(name|id|file|path)?$")
+"""In a column's name: it may name the images."""
+
 CHANNEL = "channel"
 CHANNEL_IN_BRACES = "{channel}"
 
@@ -200,26 +203,32 @@ def _key_column(
 def file_column(place: Path, cells: pd.DataFrame, ids: list[str], share: Share) -> str | None:
     """The column of files' names where these are not what the ids mean; None where there is none.
 
-    Raises CompetitionError where several columns name files, and not the same.
+    Raises CompetitionError where several columns name files, and not the same, or one that is
+    called so has names without suffix, which the ids may be as well.
     """
     found: dict[str, list[str]] = {}
+    certain = True
     for name in cells.columns:
         values = list(cells[name])
-        if all(map(is_image, values)) and share(values) >= ENOUGH:
-            stems = [stem(value) for value in values]
-            if stems not in found.values():
-                found[name] = stems
-    fit = (
-        _plain(file).startswith(_plain(row_id))
-        for stems in found.values()
-        for file, row_id in zip(stems, map(stem, ids), strict=True)
-    )
-    if all(fit):
+        are_files = all(map(is_image, values))
+        if not are_files and not (_FILE_WORDS.search(name) and len(set(values)) == len(values)):
+            continue
+        stems = list(map(stem, values))
+        if share(values) < ENOUGH or stems in found.values():
+            continue
+        if all(map(str.startswith, map(_plain, stems), map(_plain, map(stem, ids)))):
+            if are_files:
+                return None
+            continue
+        found[name] = stems
+        certain = certain and are_files
+    if not found or (not certain and share(ids) < ENOUGH):
         return None
-    if len(found) > 1:
+    if len(found) > 1 or not certain:
+        several = ", ".join(found if certain else ["the ids", *found])
         raise CompetitionError(
-            f"{place}: expected one column that names the images, found {len(found)}: "
-            f"{', '.join(found)}. Set prepare.image_column in params.yaml to the one to look at"
+            f"{place}: expected one column that names the images, found several that differ: "
+            f"{several}. Set prepare.image_column in params.yaml to the one to look at"
         )
     return next(iter(found))
 
