@@ -162,7 +162,7 @@ def _find_separator(cells: list[str]) -> str | None:
     Lists are made of fewer different words than there are different lists; a class of several
     words is not.
     """
-    different = set(cells)
+    different = {cell.strip() for cell in cells}
     for separator in SEPARATORS:
         words = {word for cell in different for word in cell.split(separator)}
         if any(separator in cell for cell in different) and len(words) < len(different):
