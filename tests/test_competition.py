@@ -260,7 +260,7 @@ def test_classes_are_ordered_by_number_only_if_all_are_numbers(
             for file in (SAMPLE, LABELS, PATIENTS)
             for value in (" a", "a ", "")
         ],
-        (LABELS, "label", "a,0\nb,\nc,1\nd,\n", "2 of 4 values otherwise (first: row 2: '', row 4: '')"),
+        (LABELS, "label", "a,0\nb, 0\nc,1\nd,1 \n", "2 of 4 values otherwise (first: row 2: ' 0', row 4: '1 ')"),
         (PATIENTS, "patient", "a,0\nb,\nc,1\nd,\n", "2 of 4 values otherwise (first: row 2: '', row 4: '')"),
     ],
 )  # fmt: skip

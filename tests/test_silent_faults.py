@@ -152,3 +152,14 @@ def test_a_table_of_few_values_is_not_taken_for_the_groups(tmp_path: Path) -> No
     said = refusal(layout, tmp_path / "project")
     assert "weather.csv" in said
     assert "prepare.groups" in said
+
+
+def test_classes_in_words_are_no_numbers_of_the_sample(tmp_path: Path) -> None:
+    tables = {"sample_submission.csv": "id=id, label=0"}
+    layout = replace(
+        WORDS, tables=tables, train="train/{label}/{id}.tif", rows=(24, 8), metric="accuracy"
+    )
+    said = refusal(layout, tmp_path / "project")
+    assert "which class has which" in said
+    assert "prepare.labels" in said
+    assert "ensemble.form" in said

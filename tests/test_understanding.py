@@ -403,3 +403,198 @@ def test_numbered_classes_of_a_sample_are_no_pixels(tmp_path: Path) -> None:
     raw = write(tmp_path, {SAMPLE: sample, "labels.csv": f"id,breed\n{rows}"})
     write(raw, images(*(f"train/{n}.png" for n in range(70)), "test/x.png"))
     assert layout_of(raw).competition.task.outputs == sorted(names)
+
+
+IDS = "abcd"
+ORGANS = images(*(f"train/{name}/{n}.png" for name in ("lung", "testis") for n in range(3)))
+TRAINS = images(*(f"images/{name}/{n}.png" for name in ("bus", "train") for n in range(3)))
+DEEP = images(*(f"train/{path}/{n}.png" for path in ("animal/cat", "animal/dog", "plant/oak")
+                for n in range(2)))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "shown", "changes", "classes"),
+    [
+        (ORGANS, "lung", {}, ["lung", "testis"]),
+        (TRAINS, "bus", {"train_images": "images"}, ["bus", "train"]),
+        (DEEP, "oak", {}, ["cat", "dog", "oak"]),
+        (DEEP, "plant", {}, ["animal", "plant"]),
+    ],
+    ids=["begins like test", "called train", "folders in folders", "the upper folders"],
+)
+def test_a_class_is_a_folder_whatever_it_is_called(
+    tmp_path: Path, files: dict[str, str], shown: str, changes: dict[str, Any], classes: list[str]
+) -> None:
+    raw = write(tmp_path, files | images("test/x.png") | {SAMPLE: f"id,label\nx,{shown}\n"})
+    layout = layout_of(raw, **changes)
+    assert layout.competition.task.outputs == classes
+    assert sorted(files_of(layout.train)) == sorted(files)
+    assert all(
+        label in file
+        for label, file in zip(layout.train.labels, files_of(layout.train), strict=True)
+    )
+
+
+def test_a_mask_beside_an_image_is_no_image_of_its_class(tmp_path: Path) -> None:
+    raw = write(tmp_path, ORGANS | images("test/x.png") | {SAMPLE: "id,label\nx,lung\n"})
+    write(raw, images(*(path.replace(".png", "_mask.png") for path in ORGANS)))
+    assert "found 6 of 13 images otherwise (first: train/lung/0_mask.png" in error_of(raw)
+    assert len(layout_of(raw, unlabelled="leave_out").train.image_ids) == len(ORGANS)
+
+
+@pytest.mark.parametrize("name", ["id", "image_id"])
+def test_a_column_of_files_is_believed_rather_than_a_number_that_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    raw = write(tmp_path, {SAMPLE: f"{name},label\n4,u\n5,u\n"})
+    write(raw, {"train.csv": f"{name},file,label\n0,2.png,u\n1,0.png,v\n2,3.png,u\n3,1.png,v\n"})
+    write(raw, {"test.csv": f"{name},file\n5,4.png\n4,5.png\n"})
+    write(raw, images(*(f"train/{n}.png" for n in range(4)), "test/4.png", "test/5.png"))
+    layout = layout_of(raw)
+    assert layout.train.row_ids == ["0", "1", "2", "3"]
+    assert files_of(layout.train) == [f"train/{n}.png" for n in (2, 0, 3, 1)]
+    assert (layout.test.row_ids, files_of(layout.test)) == (
+        ["4", "5"],
+        ["test/5.png", "test/4.png"],
+    )
+    assert "the images are named by the column file" in capsys.readouterr().err
+
+
+def test_names_without_suffix_that_differ_from_ids_that_fit_are_asked_about(tmp_path: Path) -> None:
+    raw = write(tmp_path, {SAMPLE: "id,label\n4,u\n", "train.csv": "id,image_name,label\n0,1,u\n1,0,v\n"})  # fmt: skip
+    write(raw, images("train/0.png", "train/1.png", "test/4.png"))
+    assert "found several that differ: the ids, image_name" in error_of(raw)
+    assert files_of(layout_of(raw, image_column="id").train) == ["train/0.png", "train/1.png"]
+    layout = layout_of(raw, image_column="image_name")
+    assert files_of(layout.train) == ["train/1.png", "train/0.png"]
+    assert files_of(layout.test) == ["test/4.png"]
+
+
+@pytest.mark.parametrize("column", ["id", "row"])
+def test_the_files_of_a_test_table_are_believed_whatever_its_id_is_called(
+    tmp_path: Path, column: str
+) -> None:
+    raw = write(tmp_path, {SAMPLE: "id,label\n4,u\n5,u\n", "train.csv": "id,label\na,u\nb,v\n"})
+    write(raw, {"test.csv": f"{column},file\n5,4.png\n4,5.png\n"})
+    write(raw, images("train/a.png", "train/b.png", "test/4.png", "test/5.png"))
+    assert files_of(layout_of(raw).test) == ["test/5.png", "test/4.png"]
+
+
+def test_two_columns_of_files_are_asked_about(tmp_path: Path) -> None:
+    rows = "".join(f"{n},l{n}.png,r{n}.png,{n % 2}\n" for n in range(4))
+    raw = write(tmp_path, {SAMPLE: "id,label\nx,0\n", "train.csv": f"id,left,right,label\n{rows}"})
+    write(raw, images(*(f"train/{side}{n}.png" for side in "lr" for n in range(4)), "test/x.png"))
+    found = error_of(raw)
+    assert (
+        "found several that differ: left, right. Set prepare.image_column in params.yaml" in found
+    )
+    layout = layout_of(raw, image_column="right", unlabelled="leave_out")
+    assert files_of(layout.train) == [f"train/r{n}.png" for n in range(4)]
+
+
+SHOPS = {
+    SAMPLE: "shop,label\n8,0\n9,0\n",
+    "train.csv": "shop,label\n0,1\n1,0\n",
+    "photos.csv": "photo,shop\n0,1\n1,1\n2,0\n3,0\n",
+    "test_photos.csv": "photo,shop\n8,9\n9,8\n",
+} | images(*(f"train/{n}.png" for n in range(4)), "test/8.png", "test/9.png")
+
+
+def test_ids_whose_images_another_table_lists_are_no_names_of_files(tmp_path: Path) -> None:
+    raw = write(tmp_path, SHOPS)
+    found = error_of(raw)
+    assert "photos.csv has the images of each shop in its column photo" in found
+    write(raw, {"both.csv": "photo,shop,label\n0,1,0\n1,1,0\n2,0,1\n3,0,1\n"})
+    layout = layout_of(raw, labels="both.csv", id_column="shop", image_column="photo")
+    assert layout.train.image_ids == ["1/0", "1/1", "0/2", "0/3"]
+    assert (layout.test.row_ids, files_of(layout.test)) == (
+        ["8", "9"],
+        ["test/9.png", "test/8.png"],
+    )
+
+
+def test_folders_are_no_classes_where_a_table_has_other_labels(tmp_path: Path) -> None:
+    names = [f"part_{1 + n // 4}/{n}.png" for n in range(8)]
+    rows = "".join(f"{n},{'uv'[n % 2]},5\n" for n in range(8))
+    raw = write(tmp_path, {"meta.csv": f"image,dx,age\n{rows}"} | images(*names, "test/x.png"))
+    found = error_of(raw, sample_submission="none")
+    assert "it may have the labels, in dx" in found
+    layout = layout_of(raw, sample_submission="none", label_column="dx")
+    assert layout.train.labels == ["u", "v"] * 4
+    layout = layout_of(raw, sample_submission="none", labels={"source": "folder"})
+    assert layout.competition.task.outputs == ["part_1", "part_2"]
+
+
+def test_without_a_sample_the_ids_are_those_of_a_table_of_the_test_images(tmp_path: Path) -> None:
+    rows = "".join(f"{n},train_data/{name}.png,{n % 2}\n" for n, name in enumerate(IDS))
+    raw = write(tmp_path, {"train.csv": f",file_name,label\n{rows}", "test.csv": "id\nnew/y.png\nnew/x.png\n"})  # fmt: skip
+    write(raw, images(*(f"train_data/{name}.png" for name in IDS), "new/x.png", "new/y.png"))
+    layout = layout_of(raw, sample_submission="none")
+    assert layout.sample.ids == ["new/y.png", "new/x.png"]
+    assert files_of(layout.test) == ["new/y.png", "new/x.png"]
+
+
+def test_rows_of_one_id_have_the_images_that_another_column_names(tmp_path: Path) -> None:
+    rows = "".join(f"{n // 2:02}_{n % 2},{n // 2:02},{n // 4}\n" for n in range(8))
+    raw = write(tmp_path, {SAMPLE: "patient,0,1\n09,0,0\n", "train.csv": f"image,patient,label\n{rows}"})  # fmt: skip
+    write(raw, images(*(f"train/{n // 2:02}_{n % 2}.png" for n in range(8)), "test/09_0.png", "test/09_1.png"))  # fmt: skip
+    layout = layout_of(raw, "log_loss")
+    assert layout.train.row_ids == [f"{n // 2:02}" for n in range(8)]
+    assert files_of(layout.train) == [f"train/{n // 2:02}_{n % 2}.png" for n in range(8)]
+    assert layout.test.row_ids == ["09", "09"]
+
+
+@pytest.mark.parametrize(
+    ("image", "note"),
+    [("image_id", "category_id"), ("image_id", "label_id"), ("imageId", "labelId")],
+)
+def test_categories_of_json_have_several_names(tmp_path: Path, image: str, note: str) -> None:
+    content = {
+        "images": [{image: n} for n in (1, 2)],
+        "annotations": [{image: n, note: [n, 7] if note == "labelId" else n} for n in (1, 2)],
+        "categories": [{"category_id": 1}, {"category_id": 2}],
+    }
+    raw = write(tmp_path, {SAMPLE: "id,predicted\n8,1\n", "train.json": json.dumps(content)})
+    layout = layout_of(write(raw, images("train/1.png", "train/2.png", "test/8.png")))
+    assert layout.train.labels == (["1|7", "2|7"] if note == "labelId" else ["1", "2"])
+
+
+def test_json_may_have_a_record_for_each_name(tmp_path: Path) -> None:
+    content = {f"{name}.png": {"label": "uv"[n % 2]} for n, name in enumerate(IDS)}
+    raw = write(
+        tmp_path, PLAIN | {SAMPLE: "id,label\nx,u\ny,u\n", "meta.json": json.dumps(content)}
+    )
+    layout = layout_of(raw)
+    assert layout.train.labels == ["u", "v", "u", "v"]
+    assert files_of(layout.train) == [f"train/{name}.png" for name in IDS]
+
+
+@pytest.mark.parametrize("column", ["EncodedPixels", "rle_mask", "PredictionString"])
+def test_masks_and_boxes_are_no_labels(tmp_path: Path, column: str) -> None:
+    rows = "".join(f"{name},{n} 1 9 {n}\n" for n, name in enumerate(IDS))
+    raw = write(tmp_path, PLAIN | {SAMPLE: f"id,{column}\nx,1 1\n", "train.csv": f"id,{column}\n{rows}"})  # fmt: skip
+    assert f"found masks or boxes in the column {column}" in error_of(raw)
+
+
+def test_the_advice_of_a_missing_label_works(tmp_path: Path) -> None:
+    raw = write(tmp_path, TABLES | PLAIN | {"train.csv": LABELS.replace("c,1", "c,")})
+    assert "prepare.unlabelled: leave_out" in error_of(raw)
+    assert layout_of(raw, unlabelled="leave_out").train.labels == ["1", "0", "0"]
+
+
+def test_the_column_of_the_labels_says_which_table_has_them(tmp_path: Path) -> None:
+    rows = "".join(f"{name},s,{n % 2}\n" for n, name in enumerate(IDS))
+    raw = write(tmp_path, PLAIN | {SAMPLE: "id,predictions\nx,1\ny,1\n", "train.csv": f"id,species,one\n{rows}"})  # fmt: skip
+    assert "prepare.label_column" in error_of(raw)
+    assert layout_of(raw, label_column="one").train.labels == ["0", "1", "0", "1"]
+
+
+def test_columns_and_cells_without_a_name_break_nothing(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{n},{'' if n == 1 else 'p' + name},{name},{n % 2}\n" for n, name in enumerate(IDS)
+    )
+    raw = write(tmp_path, PLAIN | {SAMPLE: "Id,label\n1,0\n2,0\n", "train.csv": f",photo,name,label\n{rows}"})  # fmt: skip
+    write(raw, {"test.csv": ",Id,name\n0,1,x\n1,2,y\n"})
+    layout = layout_of(raw)
+    assert files_of(layout.train) == [f"train/{name}.png" for name in IDS]
+    assert files_of(layout.test) == ["test/x.png", "test/y.png"]

@@ -106,6 +106,7 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     reproduce(["download"])
 
     prepare, files = _list_files()
+    _write(write_params(name, download, {"groups": {"source": "none"}} | prepare, first, facts))
     looked = _look(prepare, first)
     choices = _decide(looked.layout, metric)
     prepare |= {"groups": choices.groups} | choices.classes

@@ -12,7 +12,7 @@ from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.matching import ENOUGH, FileNames, Matched
 from pipeline.prepare.pictures import FilePicture, Picture, PixelPicture, find_channels, pixel_shape
 from pipeline.prepare.roles import Roles
-from pipeline.prepare.rows import CHANNEL_IN_BRACES, LabelledRows, columns_of, join
+from pipeline.prepare.rows import CHANNEL_IN_BRACES, LabelledRows, columns_of, file_column, join
 from pipeline.prepare.sample import Sample
 from pipeline.prepare.sides import SplitName, choose, folders, roots
 from pipeline.prepare.tables import Table
@@ -78,6 +78,13 @@ class ImageFinder:
             "prepare.test_images in params.yaml to their folder"
         )
 
+    def one_each(self, values: list[str], members: list[str]) -> list[str]:
+        """The files that values mean, where each means one and all files are meant; else none."""
+        if len(values) != len(members) or not self.share(values, "test"):
+            return []
+        found = [file for files in self._pools["test"][-1].match(values).members for file in files]
+        return found if sorted(found) == sorted(members) else []
+
     def of_files(self, ids: list[str], members: list[str]) -> Found:
         """Test images that are known."""
         return self._from_files(ids, members, "test", self._raw)
@@ -85,9 +92,11 @@ class ImageFinder:
     def of_sample(self, sample: Sample) -> Found:
         """Raises CompetitionError where no row has an image."""
         template = self._config.image_column
-        if template == "auto" and self.share(sample.ids, "test"):
+        by_id = template == "auto" and self.share(sample.ids, "test") > 0
+        if by_id and not self._named_otherwise(sample):
             return self._from_files(sample.ids, sample.ids, "test", sample.place)
-        listed = self._roles.test_table(sample.ids) if sample.id_column else None
+        id_column = sample.id_column
+        listed = self._roles.test_table(sample.ids, id_column) if id_column else None
         if listed:
             return self._listed(sample, *listed)
         if pixels := self._roles.pixels_of_test(len(sample.ids)):
@@ -97,6 +106,20 @@ class ImageFinder:
             keys = join(sample.place, sample.table, template)
         return self._from_files(sample.ids, keys, "test", sample.place)
 
+    def _named_otherwise(self, sample: Sample) -> bool:
+        """Whether a table of the test rows names other files than their ids do."""
+        return any(
+            set(sample.ids) <= set(ids) and self._file_column(table, ids)
+            for table in self._roles.beside()
+            for ids in (list(table.cells[column]) for column in table.columns)
+        )
+
+    def _file_column(self, table: Table, ids: list[str]) -> str | None:
+        def share(values: list[str]) -> float:
+            return self.share(values, "test")
+
+        return file_column(table.place, table.cells, ids, share)
+
     def _choose(self, split: SplitName) -> list[FileNames]:
         members = self._files.images.members
         place, parameter = str(self._raw), f"prepare.{split}_images"
@@ -105,11 +128,11 @@ class ImageFinder:
 
     def _listed(self, sample: Sample, table: Table, column: str) -> Found:
         """The test images as a table has them, of which several may have one id."""
-        cells, ids = table.cells, list(table.cells[column])
+        cells, every = table.cells, list(table.cells[column])
         place_of = {row_id: place for place, row_id in enumerate(sample.ids)}
-        lines = pd.Series([place_of.get(row_id, -1) for row_id in ids])
+        lines = pd.Series([place_of.get(row_id, -1) for row_id in every])
         order = lines[lines >= 0].sort_values(kind="stable").index.to_numpy()
-        ids = [ids[line] for line in order]
+        ids = [every[line] for line in order]
         if table.pixels and not self._files.images.members:
             return self._from_pixels(ids, [one[order] for one in table.pixels], table.place)
         template = self._config.image_column
@@ -118,7 +141,8 @@ class ImageFinder:
                 name: (self.share(list(cells[name]), "test"), cells[name].nunique())
                 for name in table.columns
             }
-            template = max(shares, key=lambda name: shares[name])
+            likeliest = max(shares, key=lambda name: shares[name])
+            template = self._file_column(table, every) or likeliest
         keys = join(table.place, cells.iloc[order], template)
         return self._from_files(ids, keys, "test", table.place)
 

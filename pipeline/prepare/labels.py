@@ -18,6 +18,9 @@ from pipeline.prepare.sample import Sample, read_values
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+\.0*")
+_OBJECTS = re.compile(
+    r"(?i)(^|_)rle(_|$)|encoded_?pixels|prediction_?string|bbox|bounding_?box|segmentation"
+)
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 SEPARATORS = (" ", ",", "|")
@@ -47,6 +50,12 @@ def read_labels(
     Raises CompetitionError on an invalid value, fewer than two classes, a number written in two
     ways, and classes other than those given or the columns of the sample submission.
     """
+    if objects := [name for name in columns if _OBJECTS.search(name)]:
+        raise CompetitionError(
+            f"{place}: expected labels of whole images, found masks or boxes in the column "
+            f"{objects[0]}, which are not predicted here. Set prepare.label_column in params.yaml "
+            "if the label is another column"
+        )
     if kind == "number" or (len(columns) > 1 and kind is None and _are_numbers(table[columns])):
         return _read_numbers(place, table, columns, sample, kind)
     if len(columns) > 1:
@@ -123,6 +132,10 @@ def _read_cells(
         classes, _ = _order(path, classes, sample, given)
         task = AnyOf(classes=classes, separator=separator, at_least_one=all(map(bool, cells)))
         return [SEPARATOR.join(names) for names in sets], task
+    empty = [f"row {row}: {cell!r}" for row, cell in enumerate(cells, start=1) if not cell.strip()]
+    remedy = "Add them, or leave these rows out: prepare.unlabelled: leave_out"
+    requirement = (f"a label in the column {column}", empty, remedy)
+    require(CompetitionError, path, f"{len(cells)} values", requirement)
     labels = read_values(path, table, column)
     if all(map(_WHOLE.fullmatch, labels)) and all(map(_INTEGER.fullmatch, sample.values)):
         labels = [label.partition(".")[0] for label in labels]
@@ -149,7 +162,7 @@ def _find_separator(cells: list[str]) -> str | None:
     Lists are made of fewer different words than there are different lists; a class of several
     words is not.
     """
-    different = set(cells)
+    different = {cell.strip() for cell in cells}
     for separator in SEPARATORS:
         words = {word for cell in different for word in cell.split(separator)}
         if any(separator in cell for cell in different) and len(words) < len(different):

@@ -19,10 +19,10 @@ from pipeline.core.task import Kind
 from pipeline.prepare import groups
 from pipeline.prepare.config import GroupsFromColumn, GroupsFromFile, GroupsFromName, PrepareConfig
 from pipeline.prepare.images import Found, ImageFinder
-from pipeline.prepare.matching import shared_folder, short_names
+from pipeline.prepare.matching import ENOUGH, shared_folder, short_names
 from pipeline.prepare.pictures import Picture
-from pipeline.prepare.roles import Roles
-from pipeline.prepare.rows import LabelledRows, group_columns, rows_of_table
+from pipeline.prepare.roles import GROUP_WORDS, Roles
+from pipeline.prepare.rows import LabelledRows, group_columns, naming_column, rows_of_table
 from pipeline.prepare.sample import Sample, no_sample, read_sample
 from pipeline.prepare.sides import SplitName, folders, is_below
 from pipeline.prepare.tables import Table
@@ -138,9 +138,7 @@ class _Reader:
             say(f"left out: {len(left)} rows without a label {examples(left)}")
         train = self.finder.of_labelled(rows)
         if sample is None:
-            free = self.finder.unlabelled(rows)
-            sample = no_sample(self.raw, short_names(free))
-            test = self.finder.of_files(sample.ids, free)
+            sample, test = self._free_images(rows)
         else:
             test = self.finder.of_sample(sample)
         both = set(rows.ids) & set(sample.ids)
@@ -188,9 +186,13 @@ class _Reader:
         config = self.config
         if isinstance(config.labels, str):
             shown = sample or no_sample(self.raw, [])
-            if table := self.roles.labels(config.labels, shown.columns):
-                return rows_of_table(table, shown, config, kind, self.finder.share)
+            if table := self.roles.labels(config.labels, shown.columns, config.label_column):
+                listed = rows_of_table(table, shown, config, kind, self.finder.share)
+                self._refuse_links(listed)
+                return listed
         rows = rows_of_files(self.finder.members("train"), sample, config, kind, self.raw)
+        if rows and config.labels == "auto":
+            self._refuse_other_labels(rows)
         if rows is None:
             known = ", ".join(
                 f"{name} ({', '.join(one.columns[:20])})"
@@ -200,9 +202,64 @@ class _Reader:
                 f"{self.raw}: expected the labels in a table with the sample submission's columns "
                 f"{(sample.columns if sample else ['id', 'label'])[:5]}, in the folders of the "
                 f"training images or in their names; found none of these among: "
-                f"{known or 'no table'}. Set prepare.labels in params.yaml"
+                f"{known or 'no table'}. Set prepare.labels in params.yaml, prepare.label_column "
+                "if its column is called otherwise, or prepare.train_images to their folder"
             )
         return rows
+
+    def _free_images(self, rows: LabelledRows) -> tuple[Sample, Found]:
+        """What is predicted where no sample says it, in the order of a table that lists it."""
+        free = self.finder.unlabelled(rows)
+        for table in self.roles.beside():
+            for column in table.columns:
+                values = list(table.cells[column])
+                if members := self.finder.one_each(values, free):
+                    say(f"{table.place}: the ids to predict are in its column {column}")
+                    return no_sample(self.raw, values, column), self.finder.of_files(
+                        values, members
+                    )
+        sample = no_sample(self.raw, short_names(free))
+        return sample, self.finder.of_files(sample.ids, free)
+
+    def _refuse_links(self, rows: LabelledRows) -> None:
+        """Raise CompetitionError where another table says which images the ids mean."""
+        if rows.keys is not rows.ids or not rows.id_column:
+            return
+        for table in self.roles.beside(rows.id_column):
+            ids = table.cells[rows.id_column]
+            column = naming_column(table.cells.drop(columns=rows.id_column), self.finder.share)
+            if column and ids.nunique() < len(ids) and set(rows.ids) <= set(ids):
+                raise CompetitionError(
+                    f"{rows.place}: expected ids that name the images, but {table.place} has the "
+                    f"images of each {rows.id_column} in its column {column}. Write one table of "
+                    f"both with a row for each image, set prepare.labels in params.yaml to it, "
+                    f"prepare.id_column to {rows.id_column} and prepare.image_column to {column}"
+                )
+
+    def _refuse_other_labels(self, rows: LabelledRows) -> None:
+        """Raise CompetitionError where a table may have other labels of the same images."""
+        classes = set(rows.labels)
+        for table in self.roles.beside():
+            cells = table.cells
+            if len(cells) < ENOUGH * len(rows.ids) or not (
+                named := naming_column(cells, self.finder.share)
+            ):
+                continue
+            others = [
+                name
+                for name in cells.columns
+                if name != named
+                and not GROUP_WORDS.search(name)
+                and 1 < cells[name].nunique() < len(cells)
+            ]
+            if others and all(set(cells[name]) != classes for name in others):
+                raise CompetitionError(
+                    f"{table.place}: it may have the labels, in {', '.join(others[:10])}, and so "
+                    f"may the images' paths, of the classes {examples(sorted(classes))}. Set "
+                    f"prepare.labels in params.yaml to {table.name} and prepare.label_column to "
+                    "the column, or prepare.labels to {source: folder}, or to {source: name, "
+                    "pattern: …}"
+                )
 
     def _require_others(
         self, rows: LabelledRows, sample: Sample, train: Found, test: Found, both: set[str]

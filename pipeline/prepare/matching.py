@@ -151,6 +151,11 @@ def stem(member: str) -> str:
     return without_suffix(file_name(member))
 
 
+def is_image(name: str) -> bool:
+    """Whether a text is called as an image file is."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
 def without_suffix(path: str) -> str:
     suffix = PurePosixPath(path).suffix
     return path[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else path

@@ -11,8 +11,10 @@ A solution (a CSV with a column `Usage`, or named solution…) is never a candid
    b) with its id column, and one whose values are exactly the classes that its columns name;
    c) with its label column or columns, but without its ids;
    d) as b, without its ids;
-   e) with its id column and one more that repeats, or a JSON of images and their categories.
-   Without any, the label is the folder of an image, or the beginning of its name (labels.py).
+   e) with its id column and one more that repeats, or a JSON of images and their categories;
+   where prepare.label_column is set, with that column alone.
+   Without any, the label is the folder of an image, or the beginning of its name
+   (without_table.py), unless a table may have other labels of the same images.
 3. `prepare.groups.file`: the only remaining table of exactly two columns, one of which is the id
    column; the other is the group, of at least 10 different ones. It covers each labelled id.
 
@@ -21,18 +23,19 @@ Several candidates are an error that lists them and names the parameter to set: 
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, TableError, examples
 from pipeline.prepare.tables import CATEGORY, Table
 
 FEWEST_GROUPS = 10
 """A table of two columns that is taken for the groups unasked has at least so many."""
 
 GROUP_WORDS = re.compile(
-    r"(?i)(^|[^a-z])(patient|subject|person|participant|individual|driver|user|owner|family|group"
+    r"(?i)(^|[^a-z])(patient|subject|person|participant|individual|driver|user|owner|family|group|lesion"
     r"|site|hospital|center|centre|scanner|machine|camera|slide|case|study|series|session|visit"
     r"|recording|plate|batch|experiment|location|sequence|video|specimen|donor)s?([^a-z]|$)"
 )
@@ -64,10 +67,15 @@ class Roles:
         found = self.sample_submissions()
         return self._choose("sample_submission", value, self.tables, found, rule, role)
 
-    def labels(self, value: str, sample: list[str]) -> Table | None:
-        """The labels file, None where auto finds no candidate. sample: its columns."""
+    def labels(self, value: str, sample: list[str], column: str) -> Table | None:
+        """The labels file, None where auto finds no candidate.
+
+        sample: its columns. column: of the labels, or auto.
+        """
         rest = self._rest()
         kinds = self._kinds_of_labels(sample)
+        if column != "auto":
+            kinds = {f"with the column {column}": lambda table: column in table.columns}
         if value == "auto":
             for kind, fits in kinds.items():
                 candidates = [name for name in rest if fits(rest[name])]
@@ -103,15 +111,28 @@ class Roles:
                 )
         return table
 
-    def test_table(self, ids: list[str]) -> tuple[Table, str] | None:
-        """A table with a column that has all ids of the sample submission, and that column."""
+    def test_table(self, ids: list[str], id_column: str) -> tuple[Table, str] | None:
+        """A table with a column that has all ids of the sample submission, and that column.
+
+        One that is called as the sample submission's is preferred.
+        """
         wanted = set(ids)
-        for name, table in self._rest().items():
-            for column in table.columns:
-                if wanted <= set(table.cells[column]):
-                    self.taken[name] = f"test images, by its column {column}"
-                    return table, column
+        columns = [(name, each) for name, table in self._rest().items() for each in table.columns]
+        for name, column in sorted(columns, key=lambda pair: pair[1] != id_column):
+            table = self.tables[name]
+            if wanted <= set(table.cells[column]):
+                self.taken[name] = f"test images, by its column {column}"
+                return table, column
         return None
+
+    def beside(self, *columns: str) -> list[Table]:
+        """The tables that are nothing yet, have these columns and more, and can be read."""
+        found = []
+        for table in self._rest().values():
+            with suppress(TableError):  # a table that nobody needs may be broken
+                has_more = set(columns) < set(table.columns)
+                found += [table] if has_more and len(table.cells) else []
+        return found
 
     def pixels_of_test(self, count: int) -> Table | None:
         """The only table with pixels and as many rows as the sample submission."""

@@ -15,10 +15,13 @@ from pipeline.core.progress import say
 from pipeline.core.task import Kind, Task
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.labels import read_labels
-from pipeline.prepare.matching import ENOUGH
+from pipeline.prepare.matching import ENOUGH, is_image, stem
 from pipeline.prepare.roles import GROUP_WORDS, class_columns
 from pipeline.prepare.sample import Sample, read_values
 from pipeline.prepare.tables import CATEGORY, Table
+
+_FILE_WORDS = re.compile(r"(?i)(image|img|file|photo|picture|path)[ _-]?(name|id|file|path)?$")
+"""In a column's name: it may name the images."""
 
 CHANNEL = "channel"
 CHANNEL_IN_BRACES = "{channel}"
@@ -185,12 +188,58 @@ def _key_column(
     """The column or template that names each row's images; None where its id does."""
     if config.image_column != "auto":
         return config.image_column
-    if id_column is None or share(ids) >= ENOUGH:
+    if id_column is None:
         return None
-    found = _naming_images(cells, labels, share)
-    if found:
-        say(f"{place}: the images are named by the column {found}")
+    repeated = len(set(ids)) < len(ids)
+    found = file_column(place, cells, ids, share)
+    if not found and (repeated or share(ids) < ENOUGH):
+        found = _naming_images(cells, labels, share)
+    if found in (None, id_column):
+        return None
+    say(f"{place}: the images are named by the column {found}")
     return found
+
+
+def file_column(place: Path, cells: pd.DataFrame, ids: list[str], share: Share) -> str | None:
+    """The column of files' names where these are not what the ids mean; None where there is none.
+
+    Raises CompetitionError where several columns name files, and not the same, or one that is
+    called so has names without suffix, which the ids may be as well.
+    """
+    found: dict[str, list[str]] = {}
+    certain = True
+    for name in cells.columns:
+        values = list(cells[name])
+        are_files = all(map(is_image, values))
+        if not are_files and not (_FILE_WORDS.search(name) and len(set(values)) == len(values)):
+            continue
+        stems = list(map(stem, values))
+        if share(values) < ENOUGH or stems in found.values():
+            continue
+        if all(map(str.startswith, map(_plain, stems), map(_plain, map(stem, ids)))):
+            if are_files:
+                return None
+            continue
+        found[name] = stems
+        certain = certain and are_files
+    if not found or (not certain and share(ids) < ENOUGH):
+        return None
+    if len(found) > 1 or not certain:
+        several = ", ".join(found if certain else ["the ids", *found])
+        raise CompetitionError(
+            f"{place}: expected one column that names the images, found several that differ: "
+            f"{several}. Set prepare.image_column in params.yaml to the one to look at"
+        )
+    return next(iter(found))
+
+
+def _plain(name: str) -> str:
+    return name.casefold().lstrip("0")
+
+
+def naming_column(cells: pd.DataFrame, share: Share) -> str | None:
+    """The column that names an image in each row."""
+    return _naming_images(cells, [], share)
 
 
 def _naming_images(cells: pd.DataFrame, labels: list[str], share: Share) -> str | None:

@@ -50,15 +50,20 @@ def read_sample(table: Table, without_ids: bool) -> Sample:
             "prepare.sample_submission in params.yaml"
         )
     ids = read_values(table.place, cells, columns[0])
-    once = ("each id once", first_repeated(ids), "Get the file from its source again")
+    remedy = (
+        f"Get the file from its source again; if another column than the first, {columns[0]}, has "
+        "the ids, write a copy with it in front and name that in prepare.sample_submission; "
+        "several rows for an id (masks, boxes) are not predicted"
+    )
+    once = ("each id once", first_repeated(ids), remedy)
     require(CompetitionError, table.place, f"{len(ids)} rows", once)
     return Sample(table.place, cells, columns[0], columns[1:], ids, list(cells[columns[1]]))
 
 
-def no_sample(place: Path, ids: list[str]) -> Sample:
+def no_sample(place: Path, ids: list[str], id_column: str = ID) -> Sample:
     """For a competition that shows none: an id and a label."""
-    table = pd.DataFrame({ID: ids, LABEL: ""}, dtype=str)
-    return Sample(place, table, ID, [LABEL], ids, [""] * len(ids))
+    table = pd.DataFrame({id_column: ids, LABEL: ""}, dtype=str)
+    return Sample(place, table, id_column, [LABEL], ids, [""] * len(ids))
 
 
 def read_values(place: Path, table: pd.DataFrame, column: str) -> list[str]:

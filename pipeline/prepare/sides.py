@@ -1,8 +1,8 @@
 """Which folders hold training images, which test images, and which files belong to nothing.
 
 The files are one tree, in which archives are folders too. A folder whose name has a word that
-begins with "train" or "test" is of that side, with all below it unless a folder below says
-otherwise; the others may be of either.
+says so (train, testing, trainset, test_images2; not testis or trainer) is of that side, with all
+below it unless a folder below says otherwise; the others may be of either.
 """
 
 import os
@@ -14,7 +14,13 @@ from pipeline.core.errors import CompetitionError
 
 SplitName = Literal["train", "test"]
 
-_WORD = re.compile(r"[A-Z]?[a-z]+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_SIDE = re.compile(
+    r"(train|test)(s|ing)?"
+    r"(sets?|data|datasets?|images?|imgs?|pics?|pictures?|photos?|files?|frames?|samples?|folders?"
+    r"|jpe?gs?|pngs?|tiffs?|dicoms?|val|valid|validation|small|large|full|resized|crops?|cropped)?"
+)
+"""A word that names a side."""
 
 
 def side(member: str) -> SplitName | None:
@@ -80,8 +86,8 @@ def is_below(member: str, root: str) -> bool:
 
 
 def _named(folder: str) -> SplitName | None:
-    words = [word.lower() for word in _WORD.findall(folder)] or [folder.lower()]
-    found: set[SplitName] = {
-        split for split in ("train", "test") if any(word.startswith(split) for word in words)
-    }
-    return found.pop() if len(found) == 1 else None
+    words = [_SIDE.fullmatch(word.lower()) for word in _WORD.findall(folder)]
+    found = {word[1] for word in words if word}
+    if len(found) != 1:
+        return None
+    return "train" if "train" in found else "test"

@@ -4,6 +4,7 @@
     a list of records                     a row for each
     {column: {row: value}}                the same
     {name: value}                         the columns `key` and `value`
+    {row: {column: value}}, more of rows  a row for each, with its name as `key`
     images, annotations (as in COCO)      a row for each image, with its categories as `category`
 
 A table may hold images: a column for each pixel, or one column in which a cell has all of them.
@@ -34,6 +35,8 @@ LEAST_PIXELS = 64
 """In a row, for its numbers to be an image: 8 by 8."""
 
 _LINES = 20
+_IMAGE_KEYS = ("image_id", "imageId")
+_CATEGORY_KEYS = ("category_id", "label_id", "labelId")
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
 _PIXELS = re.compile(rf"(-?[0-9.eE+-]+[ ,]+){{{LEAST_PIXELS - 1},}}-?[0-9.eE+-]+ *")
 
@@ -134,7 +137,9 @@ class Table:
 
     @cached_property
     def _header(self) -> list[str]:
-        return next(self._first_rows(self._separator), [])
+        """The columns' names; of one without a name as pandas calls it."""
+        names: list[str] = next(self._first_rows(self._separator), [])
+        return [name or f"Unnamed: {place}" for place, name in enumerate(names)]
 
     def _first_rows(self, separator: str) -> Any:
         """Another encoding is an error only in the tables that are read whole."""
@@ -178,6 +183,8 @@ def _as_table(content: Any) -> pd.DataFrame:
         values = list(content.values())
         if values and all(isinstance(value, dict) for value in values):
             rows = list(dict.fromkeys(row for value in values for row in value))
+            if len(rows) < len(values):
+                return _as_table([{"key": key, **content[key]} for key in content])
             content = [{name: content[name].get(row) for name in content} for row in rows]
         else:
             content = [{"key": key, "value": value} for key, value in content.items()]
@@ -189,22 +196,32 @@ def _as_table(content: Any) -> pd.DataFrame:
 
 
 def _join_annotations(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """A record for each image, with its categories, as COCO's files have them."""
-    names = {one["id"]: one.get("name", one["id"]) for one in content.get("categories", [])}
+    """A record for each image, with its categories, as COCO's files and those of FGVC have them."""
+    names = {}
+    for one in content.get("categories", []):
+        key = _first(one, "id", *_CATEGORY_KEYS)
+        names[key] = one.get("name", key)
     found: dict[str, list[str]] = defaultdict(list)
     for note in content.get("annotations", []):
-        found[str(note["image_id"])].append(_as_text(note["category_id"]))
+        category = _first(note, *_CATEGORY_KEYS)
+        several = category if isinstance(category, list) else [category]
+        found[str(_first(note, *_IMAGE_KEYS))] += map(_as_text, several)
     records = []
     for image in content["images"]:
         record = {name: value for name, value in image.items() if not isinstance(value, dict)}
         if "annotations" in content:
-            categories = list(dict.fromkeys(found[str(image["id"])]))
+            categories = list(dict.fromkeys(found[str(_first(image, "id", *_IMAGE_KEYS))]))
             record[CATEGORY] = "|".join(categories)
             named = [_as_text(names.get(one, one)) for one in categories]
             if named != categories:
                 record[f"{CATEGORY}_name"] = "|".join(named)
         records.append(record)
     return records
+
+
+def _first(record: dict[str, Any], *keys: str) -> Any:
+    """The value of the first key that is there. Raises KeyError."""
+    return record[next((key for key in keys if key in record), keys[0])]
 
 
 def _as_text(value: Any) -> str:

@@ -14,13 +14,14 @@ from pipeline.core.progress import say
 from pipeline.core.task import Kind
 from pipeline.prepare.config import LabelsFromFolder, LabelsFromName, PrepareConfig
 from pipeline.prepare.labels import read_labels
-from pipeline.prepare.matching import short_names
+from pipeline.prepare.matching import short_names, without_suffix
 from pipeline.prepare.rows import LabelledRows
 from pipeline.prepare.sample import Sample
-from pipeline.prepare.sides import folders, is_below, roots, side
+from pipeline.prepare.sides import folders, is_below, roots
 from pipeline.raw.archive import file_name
 
 _BEGINNING = re.compile(r"([A-Za-z]+(?:[_ -][A-Za-z]+)*)[_ .-]*[0-9]")
+_MASK = re.compile(r"(?i)(.+?)[_ -]+(mask|masks|seg|segmentation|gt|annotation)([_ -]?[0-9]+)?")
 _FEWEST_IN_CLASS = 2
 
 
@@ -32,9 +33,11 @@ def rows_of_files(
     members: the training images. sample: None where there is none, whose ids then are the images
     that have no label.
     """
+    members = _without_masks(members)
+    place = config.train_images
     match config.labels:
         case LabelsFromFolder():
-            found = _classes_by_folder(members)
+            found = _classes_by_folder(members, place, sample)
             if not found:
                 shown = examples(sorted(set(map(_folder, members))))
                 raise CompetitionError(
@@ -50,41 +53,58 @@ def rows_of_files(
                     "prepare.labels.pattern in params.yaml"
                 )
         case _:
-            found = _classes_by_folder(members) or _classes_by_name(members)
+            by_folder = _classes_by_folder(members, place, sample)
+            found = by_folder or _classes_by_name(members)
             if not found:
                 return None
-            how = "the folder" if _classes_by_folder(members) else "the beginning of the name"
+            how = "the folder" if by_folder else "the beginning of the name"
             counts = Counter(found.values())
             shown = ", ".join(f"{name}: {counts[name]}" for name in sorted(counts)[:10])
             say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
     ids = short_names(list(found))
     table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
-    place = raw / (roots(list(found), "auto") or [""])[0]
+    where = raw / (roots(list(found), place) or [""])[0]
     shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
     labels, task = read_labels(
-        place, table, ["label"], shown_sample, kind or "one_of", config.classes
+        where, table, ["label"], shown_sample, kind or "one_of", config.classes
     )
-    return LabelledRows(place, "image", "label", ids, list(found), labels, task, table, [], [])
+    return LabelledRows(where, "image", "label", ids, list(found), labels, task, table, [], [])
+
+
+def _without_masks(members: list[str]) -> list[str]:
+    """Without files that are called as another one in the same folder, and mask or the like: they
+    are no images of a class."""
+    bare = {without_suffix(member) for member in members}
+    return [
+        member
+        for member in members
+        if not ((found := _MASK.fullmatch(without_suffix(member))) and found[1] in bare)
+    ]
 
 
 def _folder(member: str) -> str:
     return "/".join(folders(member))
 
 
-def _classes_by_folder(members: list[str]) -> dict[str, str]:
-    """The folder of each image below the one that they share, if that makes classes."""
-    sided = [member for member in members if side(member) == "train"] or members
-    tops = roots(sided, "auto")
+def _classes_by_folder(members: list[str], place: str, sample: Sample | None) -> dict[str, str]:
+    """The folder of each image below the one that they share, if that makes classes.
+
+    place: of prepare.train_images. sample: of folders in folders, those that it shows are classes.
+    """
+    tops = roots(members, place)
     if len(tops) != 1:
         return {}
     found = {}
-    for member in sided:
+    for member in members:
         inside = _folder(member).removeprefix(tops[0]).strip("/").split("/")
         if is_below(member, tops[0]) and inside[0]:
             found[member] = inside
     while found and len({tuple(parts[:1]) for parts in found.values()}) == 1:
         found = {member: parts[1:] for member, parts in found.items() if len(parts) > 1}
-    classes = {member: parts[0] for member, parts in found.items()}
+    shown = {*sample.label_columns, *sample.values} if sample else set()
+    levels = range(min(map(len, found.values()), default=0))
+    each = [{member: parts[level] for member, parts in found.items()} for level in levels]
+    classes = next((one for one in each if shown & set(one.values())), each[0] if each else {})
     return classes if _make_classes(list(classes.values())) else {}
 
 

@@ -142,7 +142,7 @@ class ImageArchive(AbstractContextManager["ImageArchive"]):
 
 def file_name(member: str) -> str:
     """A member's name without its folders; some Windows programs separate them by backslashes."""
-    return parts_of(member)[-1]
+    return (parts_of(member) or [""])[-1]
 
 
 def parts_of(name: str) -> list[str]:

@@ -427,6 +427,13 @@ def _check_cells(
         found, expected = "lists of classes", "one class"
     elif kind is LabelForm and any(map(_is_fraction, cells)) and not known & set(cells):
         found, expected = "fractions", "a label"
+    elif kind is LabelForm and cells and _are_whole(cells) and not any(map(_is_number, known)):
+        raise SubmissionError(
+            f"{sample}: expected labels such as {task.outputs[0]!r}, found whole numbers such as "
+            f"{cells[0]!r}, and only the competition's page says which class has which. Write a "
+            "table of the training images and their numbers and name it in prepare.labels, or set "
+            "ensemble.form to labels to submit the names"
+        )
     if found:
         raise SubmissionError(
             f"{sample}: its cells are {found}, such as {cells[0]!r}, but params.yaml: "
@@ -436,8 +443,16 @@ def _check_cells(
         )
 
 
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(_NUMBER, cell) is not None
+
+
+def _are_whole(cells: list[str]) -> bool:
+    return all(_is_number(cell) and float(cell).is_integer() for cell in cells)
+
+
 def _is_fraction(cell: str) -> bool:
-    return re.fullmatch(_NUMBER, cell) is not None and not float(cell).is_integer()
+    return _is_number(cell) and not float(cell).is_integer()
 
 
 def require_order(form: Form, metric: Metric) -> None:
