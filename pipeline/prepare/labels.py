@@ -135,8 +135,9 @@ def _read_cells(
     classes, ordered = _order(path, classes, sample, given)
     columns = sample.label_columns
     if len(columns) > 1:
-        unlabelled = [f"{name} has no labelled image" for name in columns if name not in classes]
-        unnamed = [f"{name} has no column" for name in classes if name not in columns]
+        labelled, named = set(classes), set(columns)
+        unlabelled = [f"{name} has no labelled image" for name in columns if name not in labelled]
+        unnamed = [f"{name} has no column" for name in classes if name not in named]
         expected = f"the id and a column for each class of {path.name}"
         requirement = (expected, unlabelled + unnamed, _EITHER_FILE)
         require(CompetitionError, sample.place, f"{len({*columns, *classes})} classes", requirement)

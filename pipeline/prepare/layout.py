@@ -30,6 +30,9 @@ from pipeline.prepare.without_table import rows_of_files
 from pipeline.raw.files import ImageFiles, RawFiles
 from pipeline.scoring.metric import Metric
 
+_MOST_NAMED = 4
+"""Folders in a message."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -187,7 +190,8 @@ class _Reader:
             for row_id, pictures in zip(train.ids, train.pictures, strict=True)
             if pictures and not any(set(picture.files) & tested for picture in pictures)
         }
-        same = [row_id for row_id in dict.fromkeys(rows.ids) if row_id in both - own]
+        shared = both - own
+        same = [row_id for row_id in dict.fromkeys(rows.ids) if row_id in shared]
         remedy = (
             "Set prepare.labels or prepare.sample_submission in params.yaml if one is the wrong "
             "file"
@@ -227,7 +231,7 @@ class _Reader:
         for place, (row_id, its_pictures) in enumerate(zip(found.ids, found.pictures, strict=True)):
             one = several[row_id] == 1 and len(its_pictures) <= 1
             each: list[Picture | None] = [*its_pictures] or [None]
-            above = shared_folder([picture.file for picture in its_pictures])
+            above = "" if one else shared_folder([picture.file for picture in its_pictures])
             for picture in each:
                 prefix = f"{name}/" if row_id in both else ""
                 image_id = row_id if one or picture is None else f"{row_id}/{picture.name(above)}"
@@ -241,13 +245,18 @@ class _Reader:
                 f"{self.raw}: expected images of different names for each id, found "
                 f"{len(repeated)} twice {examples(repeated)}. Rename them"
             )
-        places = found.places or ["."]
+        below = set(found.places)
         return Split(
             self.files.images,
-            ", ".join(str(self.raw / place) for place in places),
+            self._called(found.places or ["."]),
             image_ids, row_ids, labels, its_groups, pictures,
-            [m for m in self.files.images.ignored if any(is_below(m, p) for p in found.places)],
+            [member for member in self.files.images.ignored if is_below(member, below)],
         )  # fmt: skip
+
+    def _called(self, places: list[str]) -> str:
+        """Folders for messages: the first few of many."""
+        more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+        return ", ".join(str(self.raw / place) for place in places[:_MOST_NAMED]) + more
 
     def _check_claimed(self, train: Found, test: Found) -> None:
         """Raise CompetitionError on images that should have a row, and say what is not used."""
@@ -258,17 +267,17 @@ class _Reader:
         requirement = ("each image in train or in test", shared, remedy)
         require(CompetitionError, self.raw, f"{len(members)} images", requirement)
         free = [member for member in members if member not in claimed]
-        places = [*train.places, *test.places]
-        unlabelled = [m for m in free if any(is_below(m, place) for place in places)]
+        places = list(dict.fromkeys([*train.places, *test.places]))
+        below = set(places)
+        unlabelled = [member for member in free if is_below(member, below)]
         if self.config.unlabelled == "stop":
             remedy = (
                 "Add their rows, or set prepare.train_images or prepare.test_images in params.yaml "
                 "to the right folder, or leave them out: prepare.unlabelled: leave_out"
             )
-            where = ", ".join(dict.fromkeys(str(self.raw / place) for place in places))
-            total = sum(any(is_below(m, place) for place in places) for m in members)
+            total = sum(is_below(member, below) for member in members)
             requirement = ("only images of the ids in the tables", unlabelled, remedy)
-            require(CompetitionError, where, f"{total} images", requirement)
+            require(CompetitionError, self._called(places), f"{total} images", requirement)
         elif unlabelled:
             say(f"left out: {len(unlabelled)} images without a row {examples(unlabelled)}")
         others: dict[str, int] = defaultdict(int)

@@ -18,10 +18,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 
 from pipeline.core.errors import CompetitionError
-from pipeline.raw.archive import IMAGE_SUFFIXES, file_name
+from pipeline.raw.archive import IMAGE_SUFFIXES, file_name, parts_of
 
 ENOUGH = 0.5
 """Of the keys: where fewer mean a file, they are no names of files."""
@@ -95,8 +94,9 @@ class FileNames:
     def _match_names(self, keys: list[str]) -> Matched:
         chosen, spelled = [], []
         for key in keys:
-            exact, loose = self._of_depth(_normal(key).count("/"))
-            several = exact.get(_normal(key)) or exact.get(key, [])
+            normal = _normal(key)
+            exact, loose = self._of_depth(normal.count("/"))
+            several = exact.get(normal) or exact.get(key, [])
             if not several:
                 alike = loose.get(_loosely(key), [])
                 several = alike if len(alike) == 1 else []
@@ -122,7 +122,7 @@ class FileNames:
             exact: Files = defaultdict(list)
             loose: Files = defaultdict(list)
             for member in self.members:
-                parts = PurePosixPath(member).parts
+                parts = parts_of(member)
                 folder = "".join(f"{part}/" for part in parts[-1 - depth : -1])
                 for name in {parts[-1], stem(parts[-1])}:
                     exact[folder + name].append(member)
@@ -138,10 +138,10 @@ class FileNames:
     def _by_beginning(self) -> Files:
         return self._by(lambda parts: _beginnings(parts[-1]))
 
-    def _by(self, names: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Files:
+    def _by(self, names: Callable[[list[str]], list[str]]) -> Files:
         files: Files = defaultdict(list)
         for member in sorted(self.members):
-            for name in set(names(PurePosixPath(member).parts)):
+            for name in set(names(parts_of(member))):
                 files[name].append(member)
         return files
 
@@ -152,8 +152,8 @@ def stem(member: str) -> str:
 
 
 def without_suffix(path: str) -> str:
-    suffix = PurePosixPath(path).suffix
-    return path[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else path
+    bare, _, suffix = path.rpartition(".")
+    return bare if bare and f".{suffix.lower()}" in IMAGE_SUFFIXES else path
 
 
 def short_names(members: list[str]) -> list[str]:
@@ -167,12 +167,12 @@ def short_names(members: list[str]) -> list[str]:
 
 def shared_folder(members: list[str]) -> str:
     """The deepest folder that all files are below."""
-    return os.path.commonpath([str(PurePosixPath(one).parent) for one in members] or [""])
+    return os.path.commonpath({"/".join(parts_of(one)[:-1]) for one in members} or [""])
 
 
-def _beginnings(name: str) -> tuple[str, ...]:
+def _beginnings(name: str) -> list[str]:
     bare = stem(name)
-    return tuple(bare[: found.start()] for found in _SEPARATOR.finditer(bare) if found.start())
+    return [bare[: found.start()] for found in _SEPARATOR.finditer(bare) if found.start()]
 
 
 def _normal(key: str) -> str:

@@ -17,7 +17,7 @@ from pipeline.prepare.labels import read_labels
 from pipeline.prepare.matching import short_names
 from pipeline.prepare.rows import LabelledRows
 from pipeline.prepare.sample import Sample
-from pipeline.prepare.sides import folders, is_below, roots, side
+from pipeline.prepare.sides import folders, roots, side
 from pipeline.raw.archive import file_name
 
 _BEGINNING = re.compile(r"([A-Za-z]+(?:[_ -][A-Za-z]+)*)[_ .-]*[0-9]")
@@ -80,7 +80,7 @@ def _classes_by_folder(members: list[str]) -> dict[str, str]:
     found = {}
     for member in sided:
         inside = _folder(member).removeprefix(tops[0]).strip("/").split("/")
-        if is_below(member, tops[0]) and inside[0]:
+        if inside[0]:
             found[member] = inside
     while found and len({tuple(parts[:1]) for parts in found.values()}) == 1:
         found = {member: parts[1:] for member, parts in found.items() if len(parts) > 1}
