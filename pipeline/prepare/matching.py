@@ -124,7 +124,7 @@ class FileNames:
             for member in self.members:
                 parts = parts_of(member)
                 folder = "".join(f"{part}/" for part in parts[-1 - depth : -1])
-                for name in {parts[-1], stem(parts[-1])}:
+                for name in {parts[-1], without_suffix(parts[-1])}:
                     exact[folder + name].append(member)
                 loose[_loosely(folder + parts[-1])].append(member)
             self._by_depth[depth] = exact, loose
@@ -171,7 +171,7 @@ def shared_folder(members: list[str]) -> str:
 
 
 def _beginnings(name: str) -> list[str]:
-    bare = stem(name)
+    bare = without_suffix(name)
     return [bare[: found.start()] for found in _SEPARATOR.finditer(bare) if found.start()]
 
 
@@ -182,5 +182,5 @@ def _normal(key: str) -> str:
 def _loosely(path: str) -> str:
     """What all spellings of a name share."""
     folder, _, name = _normal(unicodedata.normalize("NFC", path)).rpartition("/")
-    bare = stem(name).casefold()
+    bare = without_suffix(name).casefold()
     return f"{folder}/{bare.lstrip('0') or '0' if bare.isdigit() else bare}"

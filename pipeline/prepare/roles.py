@@ -21,7 +21,6 @@ Several candidates are an error that lists them and names the parameter to set: 
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,8 @@ class Roles:
         return self._choose("labels", value, rest, [], "", "labels, as prepare.labels says")
 
     def keep_classes(self, classes: list[str]) -> None:
-        """Read the tables anew: these columns hold labels, however they are numbered."""
-        known = frozenset(classes)
-        self.tables = {name: replace(table, classes=known) for name, table in self.tables.items()}
+        """These columns hold labels in every table, however they are numbered."""
+        self.tables = {name: table.with_classes(classes) for name, table in self.tables.items()}
 
     def groups(self, value: str, id_columns: list[str]) -> Table:
         rest = self._rest()
