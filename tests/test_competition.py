@@ -190,7 +190,7 @@ def test_two_labels_files_for_a_column_a_class_are_listed_and_one_can_be_named(
     [
         ("id,kind\na,fit\nb,sick\nc,fit\nd,fit\n", "expected the id and a column for each class of train_labels.csv, found 1 of 3 classes otherwise (first: odd has no labelled image). Set prepare.labels or prepare.sample_submission"),
         ("id,kind\na,fit\nb,sick\nc,odd\nd,new\n", "found 1 of 4 classes otherwise (first: new has no column). Set prepare.labels"),
-        ("id,x,kind\na,1,fit\nb,1,sick\nc,1,odd\nd,1,new\n", "expected the columns id and one of classes, or exactly two, the id and the label; found 3: ['id', 'x', 'kind']. Set prepare.label_column"),
+        ("id,x,kind\na,1,fit\nb,1,sick\nc,1,odd\nd,1,new\n", "expected a column with the 3 classes (first: fit, odd, sick) of sampleSubmission.csv, or exactly two columns, the id and the label; found 3: ['id', 'x', 'kind']. Set prepare.label_column"),
     ],
 )  # fmt: skip
 def test_other_classes_than_the_columns_are_refused(

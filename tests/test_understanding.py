@@ -205,7 +205,7 @@ def test_the_same_id_in_train_and_test_is_two_images(
     assert (layout.test.image_ids, layout.test.row_ids) == (["1", "3"], ["1", "3"])
     assert files_of(layout.train) == ["train/1.png", "train/2.png"]
     assert files_of(layout.test) == ["test/1.png", "test/3.png"]
-    assert "1 ids are in train and in test, of different images" in capsys.readouterr().err
+    assert "1 id is in train and in test, of different images" in capsys.readouterr().err
 
 
 def test_a_test_id_never_takes_a_training_image(tmp_path: Path) -> None:
@@ -360,12 +360,12 @@ def test_rows_without_a_label_and_images_without_a_row_stop_or_are_left_out(
     assert "(first: train/e.png). Add their rows" in error_of(raw)
     assert "or leave them out: prepare.unlabelled: leave_out" in error_of(raw)
     assert layout_of(raw, unlabelled="leave_out").train.image_ids == list("abcd")
-    assert "left out: 1 images without a row (first: train/e.png)" in capsys.readouterr().err
+    assert "left out: 1 image without a row (first: train/e.png)" in capsys.readouterr().err
     (raw / "train.csv").write_text(LABELS.replace("c,1", "c,"))
     assert "(first: row 3: '')" in error_of(raw)
     layout = layout_of(raw, unlabelled="leave_out")
     assert layout.train.image_ids == ["a", "b", "d"]
-    assert "left out: 1 rows without a label (first: c)" in capsys.readouterr().err
+    assert "left out: 1 row without a label (first: c)" in capsys.readouterr().err
 
 
 def test_many_columns_of_fractions_are_numbers(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core.errors import CompetitionError, TableError, require
+from pipeline.core.progress import say
 from pipeline.core.task import SEPARATOR, AnyOf, Kind, Number, OneOf, Task
 from pipeline.prepare.sample import Sample, read_values
 
@@ -95,7 +96,9 @@ def _read_numbers(
     try:
         task.encode(path, labels)
     except TableError as error:
-        raise CompetitionError(f"{error}. {_TASK} (now {kind}), or correct the file") from error
+        raise CompetitionError(
+            f"{error}. {_TASK} (now {kind or 'auto'}), or correct the file"
+        ) from error
     return labels, task
 
 
@@ -117,6 +120,11 @@ def _read_cells(
         sets = [cell.split(separator) if cell else [] for cell in cells]
         classes = sorted({name for names in sets for name in names})
         _refuse_separators(path, classes)
+        if any(separator in cell for cell in cells):
+            say(
+                f"{path}: a cell of {column} is a list of labels, with {separator!r} between them "
+                "(prepare.task: one_of takes a cell as one class)"
+            )
         bad = [repr(cell) for cell, names in zip(cells, sets, strict=True) if _is_no_set(names)]
         requirement = ("each class of an image once", bad, _TASK)
         require(CompetitionError, path, f"{len(cells)} rows", requirement)
@@ -125,6 +133,8 @@ def _read_cells(
         return [SEPARATOR.join(names) for names in sets], task
     labels = read_values(path, table, column)
     if all(map(_WHOLE.fullmatch, labels)) and all(map(_INTEGER.fullmatch, sample.values)):
+        shown = sample.place.name
+        say(f"{path}: classes such as {labels[0]} are whole numbers, as {shown} writes them")
         labels = [label.partition(".")[0] for label in labels]
     classes = sorted(set(labels))
     if len(classes) < 2:

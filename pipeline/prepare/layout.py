@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.competition import Competition
-from pipeline.core.errors import CompetitionError, examples, require
+from pipeline.core.errors import CompetitionError, examples, plural, require, short_list
 from pipeline.core.progress import say
 from pipeline.core.tables import first_repeated
 from pipeline.core.task import Kind
@@ -29,9 +29,6 @@ from pipeline.prepare.tables import Table
 from pipeline.prepare.without_table import rows_of_files
 from pipeline.raw.files import ImageFiles, RawFiles
 from pipeline.scoring.metric import Metric
-
-_MOST_NAMED = 4
-"""Folders in a message."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +113,13 @@ class _Reader:
         _check_rows(rows)
         if rows.unlabelled:
             left = rows.unlabelled
-            say(f"left out: {len(left)} rows without a label {examples(left)}")
+            say(f"left out: {plural(len(left), 'row')} without a label {examples(left)}")
         train = self.finder.of_labelled(rows)
         if sample is None:
             free = self.finder.unlabelled(rows)
             sample = no_sample(self.raw, short_names(free))
+            columns = " and ".join(sample.columns)
+            say(f"no sample submission: the other images are predicted, as {columns}")
             test = self.finder.of_files(sample.ids, free)
         else:
             test = self.finder.of_sample(sample)
@@ -130,10 +129,11 @@ class _Reader:
         train_split = self._split(train, rows, "train", self._groups(rows, sample, train), both)
         test_split = self._split(test, None, "test", [""] * len(test.ids), set())
         self._check_claimed(train, test)
+        self._say_tables()
         missing = [i for i, found in zip(test.ids, test.pictures, strict=True) if not found]
         remedy = "Get the archive from its source again, or set prepare.test_images in params.yaml"
         requirement = (f"an image for each id of {sample.place.name}", missing, remedy)
-        require(CompetitionError, test_split.place, f"{len(test.ids)} ids", requirement)
+        require(CompetitionError, test_split.place, plural(len(test.ids), "id"), requirement)
         used = config.groups.column if isinstance(config.groups, GroupsFromColumn) else None
         possible = {name: n for name, n in group_columns(rows).items() if name != used}
         return Layout(
@@ -199,7 +199,8 @@ class _Reader:
         requirement = (f"no id of {sample.place.name}", same, remedy)
         require(CompetitionError, rows.place, f"{len(rows.ids)} rows", requirement)
         say(
-            f"{len(both)} ids are in train and in test, of different images: train/ID in our tables"
+            f"{plural(len(both), 'id is', 'ids are')} in train and in test, of different images: "
+            "our tables call those of train train/ID"
         )
 
     def _groups(self, rows: LabelledRows, sample: Sample, train: Found) -> list[str]:
@@ -254,9 +255,16 @@ class _Reader:
         )  # fmt: skip
 
     def _called(self, places: list[str]) -> str:
-        """Folders for messages: the first few of many."""
-        more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
-        return ", ".join(str(self.raw / place) for place in places[:_MOST_NAMED]) + more
+        """Folders for messages."""
+        return short_list([str(self.raw / place) for place in places])
+
+    def _say_tables(self) -> None:
+        for name, role in self.roles.taken.items():
+            say(f"{name}: {role}")
+        if unused := [name for name in self.roles.tables if name not in self.roles.taken]:
+            say(f"not used: {plural(len(unused), 'table')} {examples(unused)}")
+        if solutions := self.files.solutions:
+            say(f"not used: {', '.join(solutions)}, which has answers: only `check` reads it")
 
     def _check_claimed(self, train: Found, test: Found) -> None:
         """Raise CompetitionError on images that should have a row, and say what is not used."""
@@ -279,13 +287,15 @@ class _Reader:
             requirement = ("only images of the ids in the tables", unlabelled, remedy)
             require(CompetitionError, self._called(places), f"{total} images", requirement)
         elif unlabelled:
-            say(f"left out: {len(unlabelled)} images without a row {examples(unlabelled)}")
+            left = plural(len(unlabelled), "image")
+            say(f"left out: {left} without a row {examples(unlabelled)}")
         others: dict[str, int] = defaultdict(int)
         for member in set(free) - set(unlabelled):
             others["/".join(folders(member)[:3]) or "."] += 1
         if others:
-            listed = ", ".join(f"{place} ({n})" for place, n in sorted(others.items())[:5])
-            say(f"not used: {sum(others.values())} images in other folders: {listed}")
+            count = plural(sum(others.values()), "image")
+            listed = short_list([f"{place} ({n})" for place, n in sorted(others.items())])
+            say(f"not used: {count} in other folders: {listed}")
 
 
 def _check_rows(rows: LabelledRows) -> None:

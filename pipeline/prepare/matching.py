@@ -35,11 +35,15 @@ Files = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Matched:
-    """members: the files of each key, several in order of their names. loose: those spelled
-    otherwise."""
+    """What files each key means.
+
+    members: of each key, several in order of their names. loose: those spelled otherwise. how: of a
+    table of which each row has several, for messages.
+    """
 
     members: list[list[str]]
     loose: list[str]
+    how: str = ""
 
     @property
     def share(self) -> float:
@@ -62,8 +66,11 @@ class FileNames:
         """
         found = self._match_names(keys)
         if found.share < ENOUGH:
-            for chosen in (self._of_folders(keys), self.of_beginnings(keys)):
-                other = Matched(chosen, [])
+            for chosen, how in (
+                (self._of_folders(keys), ", all in the folder of its name"),
+                (self.of_beginnings(keys), ", all that begin with its name"),
+            ):
+                other = Matched(chosen, [], how)
                 if other.share > max(found.share, ENOUGH):
                     found = other
         owner: dict[str, str] = {}

@@ -30,12 +30,11 @@ from pipeline.prepare.tables import CATEGORY, Table
 FEWEST_GROUPS = 10
 """A table of two columns that is taken for the groups unasked has at least so many."""
 
-GROUP_WORDS = re.compile(
+_GROUP_WORDS = re.compile(
     r"(?i)(^|[^a-z])(patient|subject|person|participant|individual|driver|user|owner|family|group"
     r"|site|hospital|center|centre|scanner|machine|camera|slide|case|study|series|session|visit"
     r"|recording|plate|batch|experiment|location|sequence|video|specimen|donor)s?([^a-z]|$)"
 )
-"""In a column's name: it may say which images belong together."""
 
 
 class Roles:
@@ -137,7 +136,7 @@ class Roles:
                 len(classes) == 1
                 and id_column in table.columns
                 and len(others) == 1
-                and not GROUP_WORDS.search(others[0])
+                and not names_groups(others[0])
                 and 1 < table.cells[others[0]].nunique() < len(table.cells)
             )
 
@@ -186,6 +185,12 @@ def class_columns(table: Table, classes: list[str]) -> list[str]:
     """The columns whose values are exactly the classes."""
     wanted: set[Any] = set(classes)
     return [name for name in table.columns if set(table.cells[name]) == wanted]
+
+
+def names_groups(column: str) -> bool:
+    """Whether a column's name says that it tells which images belong together."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)  # PatientID as Patient ID
+    return _GROUP_WORDS.search(spaced) is not None
 
 
 def _short(names: list[str]) -> str:
