@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, named
 from pipeline.prepare.tables import CATEGORY, Table
 
 FEWEST_GROUPS = 10
@@ -71,7 +71,7 @@ class Roles:
                 candidates = [name for name in rest if fits(rest[name])]
                 if candidates:
                     rule = f"a table {kind}"
-                    return self._choose("labels", value, rest, candidates, rule, f"labels: {kind}")
+                    return self._choose("labels", value, rest, candidates, rule, f"labels, {kind}")
             return None
         return self._choose("labels", value, rest, [], "", "labels, as prepare.labels says")
 
@@ -140,16 +140,18 @@ class Roles:
                 and 1 < table.cells[others[0]].nunique() < len(table.cells)
             )
 
+        whose = "the sample submission's"
         return {
-            f"with the sample submission's columns {_short(sample)}": lambda table: (
+            f"with {whose} columns {named(sample, most=5)}": lambda table: (
                 set(sample) <= set(table.columns)
             ),
-            f"with its column {id_column} and one of its {len(classes)} classes": lambda table: (
-                id_column in table.columns and one_column_of_classes(table)
+            f"with {whose} column {id_column} and a column of its {len(classes)} classes": (
+                lambda table: id_column in table.columns and one_column_of_classes(table)
             ),
-            f"with its columns {_short(classes)}": has_labels,
-            f"with a column of its {len(classes)} classes": one_column_of_classes,
-            f"with its column {id_column} and one more that repeats": one_more,
+            f"with {whose} columns {named(classes, most=5)}": has_labels,
+            f"with a column of {whose} {len(classes)} classes": one_column_of_classes,
+            f"with {whose} column {id_column} and one more that repeats, or with the categories of "
+            "images": one_more,
         }
 
     def _rest(self) -> dict[str, Table]:
@@ -162,14 +164,14 @@ class Roles:
         described = {name: f"{name} ({', '.join(found[name].columns[:20])})" for name in found}
         listed = ", ".join(described.values()) or "no file of that kind"
         if value != "auto":
-            named = [name for name in found if value in (name, Path(name).name)]
-            if len(named) != 1:
+            of_name = [name for name in found if value in (name, Path(name).name)]
+            if len(of_name) != 1:
                 raise CompetitionError(
                     f"{self.raw}: prepare.{parameter} names {value}, which is not one of the files "
                     f"to choose from: {listed}. Set prepare.{parameter} in params.yaml to one of "
                     "them, or to auto"
                 )
-            candidates = named
+            candidates = of_name
         if len(candidates) != 1:
             several = ", ".join(described[name] for name in candidates)
             what = f"{len(candidates)}: {several}" if candidates else f"none among: {listed}"
@@ -191,7 +193,3 @@ def names_groups(column: str) -> bool:
     """Whether a column's name says that it tells which images belong together."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)  # PatientID as Patient ID
     return _GROUP_WORDS.search(spaced) is not None
-
-
-def _short(names: list[str]) -> str:
-    return str(names) if len(names) <= 5 else f"of {len(names)} names {examples(names)}"

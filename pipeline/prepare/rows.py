@@ -22,7 +22,7 @@ from pipeline.prepare.tables import CATEGORY, Table
 
 CHANNEL_IN_BRACES = "{channel}"
 
-_FRACTION = re.compile(r"^-?[0-9]*\.[0-9]*[1-9]")
+_NO_GROUP = re.compile(r"^\s*$|^-?[0-9]*\.[0-9]*[1-9]")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 Share = Callable[[list[str]], float]
 """How many of some values mean a training image, from 0 to 1."""
@@ -102,14 +102,17 @@ def rows_of_table(
 
 
 def group_columns(rows: LabelledRows) -> dict[str, int]:
-    """The columns that may say which images belong together, with the number of their values."""
+    """The columns that may say which images belong together, with the number of their values.
+
+    Their names say so, each row has a value, some rows the same, and values are no fractions.
+    """
     known, counts = {rows.id_column, rows.label_column, *rows.task.outputs}, {}
     for name in rows.table.columns:
         values = rows.table[name]
         if name in known or not names_groups(name):
             continue
         count = values.nunique()
-        if 2 < count < len(values) and not values.str.contains(_FRACTION).any():
+        if 2 < count < len(values) and not values.str.contains(_NO_GROUP).any():
             counts[name] = count
     return counts
 
