@@ -10,7 +10,7 @@ from layouts import CLASSES, OTHERS
 from project import prepare_config
 
 from pipeline.core.errors import CompetitionError, TableError
-from pipeline.core.task import AnyOf, Number
+from pipeline.core.task import AnyOf, Number, OneOf
 from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.scoring.metrics import METRICS
 
@@ -375,6 +375,21 @@ def test_rows_that_all_lack_a_label_are_an_error(tmp_path: Path) -> None:
     for task in ("number", "one_of"):
         found = error_of(raw, unlabelled="leave_out", task=task)
         assert "expected rows with a label in label, found none in 4 rows" in found
+
+
+def test_without_a_sample_the_images_that_no_row_names_are_predicted(tmp_path: Path) -> None:
+    raw = write(tmp_path, {"train.csv": LABELS} | images(*(f"all/{name}.png" for name in "abcdxy")))
+    layout = layout_of(raw, sample_submission="none")
+    assert (layout.train.image_ids, layout.test.image_ids) == (list("abcd"), ["x", "y"])
+
+
+def test_classes_of_several_words_that_have_columns_are_no_lists(tmp_path: Path) -> None:
+    classes = ["red fox", "red owl", "grey fox", "grey owl", "fox", "owl"]
+    rows = "".join(f"{n},{name}\n" for n, name in enumerate(classes))
+    raw = write(tmp_path, {"train.csv": f"id,kind\n{rows}"})
+    write(raw, {SAMPLE: f"id,{','.join(classes)}\nx,0,0,0,0,0,0\n", "test/x.png": "x"})
+    write(raw, images(*(f"train/{n}.png" for n in range(6))))
+    assert layout_of(raw).competition.task == OneOf(classes=sorted(classes))
 
 
 def test_a_column_without_a_name_is_no_obstacle(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pipeline.commands.repro import reproduce
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
 from pipeline.core.competition import Decoding
-from pipeline.core.errors import ConfigError, ImageError
+from pipeline.core.errors import ConfigError, ImageError, plural
 from pipeline.core.files import new_file, write_text
 from pipeline.core.machine import cores
 from pipeline.core.ours import remember
@@ -59,7 +59,7 @@ _SHEET_ROWS, _SHEET_COLUMNS, _SHEET_PX = 8, 8, 64
 
 
 Line = tuple[str, str, str]
-"""Of the table that is printed: what, what it is, and why."""
+"""A line of the table that is printed: what, what it is, and why."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _list_files() -> tuple[dict[str, Any], list[Line]]:
         has_sample = bool(Roles(paths.RAW, tables).sample_submissions())
         others = len(files.others)
     shown = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.items())
-    lines.append(("files", shown or "no images", f"{others} others"))
+    lines.append(("files", shown or "no images", plural(others, "other file")))
     return {} if has_sample else {"sample_submission": "none"}, lines
 
 
@@ -186,7 +186,7 @@ def _decide(layout: Layout, metric: str | None) -> Decided:
 
 
 def _fewest_groups(layout: Layout) -> int:
-    """In how many groups the rarest class is; of other labels at least two."""
+    """The number of groups that the rarest class is in; of other labels at least two."""
     train = layout.train
     if not isinstance(layout.competition.task, OneOf):
         return max(2, len(set(train.groups)))
@@ -261,21 +261,23 @@ def _print(files: list[Line], looked: Looked, decided: Decided, facts: Facts) ->
     more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
     rows = [
         *((what, name, layout.roles.get(name, why)) for what, name, why in files),
-        ("task", task.kind, f"{len(task.outputs)} outputs; {shown}{more}"),
-        ("train", f"{len(train.image_ids)} images", _several(train)),
-        ("test", f"{len(layout.test.image_ids)} images", _several(layout.test)),
+        ("task", task.kind, f"{plural(len(task.outputs), 'output')}; {shown}{more}"),
+        ("train", plural(len(train.image_ids), "image"), _several(train)),
+        ("test", plural(len(layout.test.image_ids), "image"), _several(layout.test)),
         ("size", f"{choose_size(facts)} px", f"the originals' shorter side: {looked.side_px} px"),
         *decided.lines,
     ]
     if isinstance(task, OneOf) and facts.groups < FOLDS:
         fewer = f"{facts.groups} folds" if facts.groups > 1 else "trained on, never scored"
-        rows.append(("rare classes", fewer, f"one is in {facts.groups} groups (split.rare)"))
+        rows.append(
+            ("rare classes", fewer, f"one is in {plural(facts.groups, 'group')} (split.rare)")
+        )
     print_table(make_table(["what", "found", "as"], rows, wrapped=["as"]), width=120)
 
 
 def _several(split: Split) -> str:
     rows = len(set(split.row_ids))
-    return f"of {rows} rows" if rows < len(split.image_ids) else "one for each row"
+    return f"of {plural(rows, 'row')}" if rows < len(split.image_ids) else "one for each row"
 
 
 def _draw_sheet() -> None:

@@ -59,17 +59,15 @@ class ImageFinder:
             return self._from_pixels(rows.ids, rows.pixels, "train", rows.place)
         return self._from_files(rows.ids, rows.keys, "train", rows.place)
 
-    def unlabelled(self, rows: LabelledRows) -> list[str]:
-        """The files to predict where no sample submission says it: those of no labelled row.
+    def unlabelled(self, rows: LabelledRows, train: Found) -> list[str]:
+        """The files that may be of test and are of no labelled row.
 
         Raises CompetitionError where there is none.
         """
-        claimed = set(rows.keys)
+        claimed = set(train.members)
         for pool in self._pools["test"]:
             free = [member for member in pool.members if member not in claimed]
-            if (
-                self._values["test"] == "auto"
-            ):  # other files in folders of classes are labelled, too
+            if self._values["test"] == "auto":  # those in folders of classes are labelled, too
                 classes = set(rows.labels)
                 free = [member for member in free if not classes & set(folders(member))]
             if free:

@@ -107,7 +107,6 @@ class _Reader:
         self.finder = ImageFinder(raw, config, files, roles)
 
     def read(self, kind: Kind | None) -> Layout:
-        config = self.config
         sample = self._sample()
         rows = self._rows(sample, kind)
         _check_rows(rows)
@@ -115,14 +114,10 @@ class _Reader:
             left = rows.unlabelled
             say(f"left out: {plural(len(left), 'row')} without a label {examples(left)}")
         train = self.finder.of_labelled(rows)
-        if sample is None:
-            free = self.finder.unlabelled(rows)
-            sample = no_sample(self.raw, short_names(free))
-            columns = " and ".join(sample.columns)
-            say(f"no sample submission: the other images are predicted, as {columns}")
-            test = self.finder.of_files(sample.ids, free)
-        else:
+        if sample is not None:
             test = self.finder.of_sample(sample)
+        else:
+            sample, test = self._others(rows, train)
         both = set(rows.ids) & set(sample.ids)
         if both:
             self._require_others(rows, sample, train, test, both)
@@ -134,22 +129,15 @@ class _Reader:
         remedy = "Get the archive from its source again, or set prepare.test_images in params.yaml"
         requirement = (f"an image for each id of {sample.place.name}", missing, remedy)
         require(CompetitionError, test_split.place, plural(len(test.ids), "id"), requirement)
-        used = config.groups.column if isinstance(config.groups, GroupsFromColumn) else None
-        possible = {name: n for name, n in group_columns(rows).items() if name != used}
+        label = sample.label_columns[0] if len(sample.label_columns) == 1 else rows.label_column
         return Layout(
-            competition=Competition(
-                id_column=sample.id_column,
-                label_column=sample.label_columns[0]
-                if len(sample.label_columns) == 1
-                else rows.label_column,
-                task=rows.task,
-            ),
+            competition=Competition(id_column=sample.id_column, label_column=label, task=rows.task),
             train=train_split,
             test=test_split,
             sample=sample,
             labels_file=rows.place,
             roles=self.roles.taken,
-            possible_groups=possible,
+            possible_groups=self._possible_groups(rows),
         )
 
     def _sample(self) -> Sample | None:
@@ -179,6 +167,19 @@ class _Reader:
                 f"{known or 'no table'}. Set prepare.labels in params.yaml"
             )
         return rows
+
+    def _others(self, rows: LabelledRows, train: Found) -> tuple[Sample, Found]:
+        """What is predicted where no sample submission says it: the images without a label."""
+        free = self.finder.unlabelled(rows, train)
+        sample = no_sample(self.raw, short_names(free))
+        columns = " and ".join(sample.columns)
+        say(f"no sample submission: the images without a label are predicted, as {columns}")
+        return sample, self.finder.of_files(sample.ids, free)
+
+    def _possible_groups(self, rows: LabelledRows) -> dict[str, int]:
+        config = self.config.groups
+        used = config.column if isinstance(config, GroupsFromColumn) else None
+        return {name: count for name, count in group_columns(rows).items() if name != used}
 
     def _require_others(
         self, rows: LabelledRows, sample: Sample, train: Found, test: Found, both: set[str]
@@ -303,7 +304,7 @@ def _check_rows(rows: LabelledRows) -> None:
     by_id: dict[str, list[str]] = defaultdict(list)
     for row_id, label in zip(rows.ids, rows.labels, strict=True):
         by_id[row_id].append(label)
-    several = rows.keys is not rows.ids and rows.keys != rows.ids
+    several = rows.keys != rows.ids
     bad = {
         row_id: list(dict.fromkeys(labels)) for row_id, labels in by_id.items()
         if len(labels) > 1 and (not several or len(set(labels)) > 1)

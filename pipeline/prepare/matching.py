@@ -23,7 +23,7 @@ from pipeline.core.errors import CompetitionError
 from pipeline.raw.archive import IMAGE_SUFFIXES, file_name, parts_of
 
 ENOUGH = 0.5
-"""Of the keys: where fewer mean a file, they are no names of files."""
+"""The share of keys that mean a file; where fewer do, they are no names of files."""
 
 _ARRAYS = (".npy", ".dcm", ".dicom")
 _SEPARATOR = re.compile(r"[_\-. ]")

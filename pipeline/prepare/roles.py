@@ -12,7 +12,8 @@ A solution (a CSV with a column `Usage`, or named solution…) is never a candid
    c) with its label column or columns, but without its ids;
    d) as b, without its ids;
    e) with its id column and one more that repeats, or a JSON of images and their categories.
-   Without any, the label is the folder of an image, or the beginning of its name (labels.py).
+   Without any, the label is the folder of an image, or the beginning of its name
+   (without_table.py).
 3. `prepare.groups.file`: the only remaining table of exactly two columns, one of which is the id
    column; the other is the group, of at least 10 different ones. It covers each labelled id.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Num
+from jaxtyping import Bool, Num
 from numpy import ndarray
 
 from pipeline.core.errors import CompetitionError, examples, plural
@@ -59,29 +59,13 @@ def rows_of_table(
     """
     cells, place = table.cells, table.place
     columns = _label_columns(table, sample, config)
-    if config.label_column == "auto" and columns != sample.label_columns:
-        say(f"{place}: the label is the column {columns[0]}")
-    unlabelled: list[str] = []
+    id_column = _id_column(table, columns, sample, config, share)
+    _say_columns(place, columns, id_column, sample, config)
+    every = join(place, cells, id_column) if id_column else _numbers(len(cells))
     keep = np.ones(len(cells), bool)
     if config.unlabelled == "leave_out" and kind != "any_of":
-        keep = (
-            ~(cells[columns].apply(lambda column: column.str.strip()) == "").any(axis=1).to_numpy()
-        )
-    id_column = _id_column(table, columns, sample, config, share)
-    if id_column is None:
-        say(f"{place}: no column names the rows: they are numbered from 1")
-    elif id_column not in (config.id_column, sample.id_column):
-        say(f"{place}: the id is the column {id_column}")
-    every = join(place, cells, id_column) if id_column else _numbers(len(cells))
-    if not keep.any():
-        raise CompetitionError(
-            f"{place}: expected rows with a label in {', '.join(columns[:5])}, found none in "
-            f"{plural(len(cells), 'row')}. Set prepare.labels or prepare.label_column in "
-            "params.yaml"
-        )
-    if not keep.all():
-        unlabelled = [every[row] for row in np.flatnonzero(~keep)]
-        cells = cells[keep].reset_index(drop=True)
+        keep = _with_label(place, cells[columns])
+    cells = cells[keep].reset_index(drop=True)
     if kind is None and columns[0].startswith(CATEGORY):
         kind = "any_of" if cells[columns[0]].str.contains("|", regex=False).any() else "one_of"
     labels, task = read_labels(place, cells, columns, sample, kind, config.classes)
@@ -97,8 +81,33 @@ def rows_of_table(
         task=task,
         table=cells,
         pixels=[channel[keep] for channel in table.pixels],
-        unlabelled=unlabelled,
+        unlabelled=[every[row] for row in np.flatnonzero(~keep)],
     )
+
+
+def _with_label(place: Path, cells: pd.DataFrame) -> Bool[ndarray, " rows"]:
+    """Which rows have a value in each column of labels. Raises CompetitionError where none has."""
+    empty = cells.apply(lambda column: column.str.strip()) == ""
+    keep = np.asarray(~empty.any(axis=1))
+    if not keep.any():
+        raise CompetitionError(
+            f"{place}: expected rows with a label in {', '.join(cells.columns[:5])}, found none in "
+            f"{plural(len(cells), 'row')}. Set prepare.labels or prepare.label_column in "
+            "params.yaml"
+        )
+    return keep
+
+
+def _say_columns(
+    place: Path, columns: list[str], id_column: str | None, sample: Sample, config: PrepareConfig
+) -> None:
+    """Say which columns were decided on, other than those of the sample submission."""
+    if config.label_column == "auto" and columns != sample.label_columns:
+        say(f"{place}: the label is the column {columns[0]}")
+    if id_column is None:
+        say(f"{place}: no column names the rows: they are numbered from 1")
+    elif id_column not in (config.id_column, sample.id_column):
+        say(f"{place}: the id is the column {id_column}")
 
 
 def group_columns(rows: LabelledRows) -> dict[str, int]:

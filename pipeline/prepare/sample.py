@@ -56,7 +56,7 @@ def read_sample(table: Table, without_ids: bool) -> Sample:
 
 
 def no_sample(place: Path, ids: list[str]) -> Sample:
-    """For a competition that shows none: an id and a label."""
+    """The columns id and label, where a competition shows no sample submission."""
     table = pd.DataFrame({ID: ids, LABEL: ""}, dtype=str)
     return Sample(place, table, ID, [LABEL], ids, [""] * len(ids))
 

@@ -30,7 +30,7 @@ from pipeline.core.tables import Dialect, read_csv
 SEPARATORS = (",", ";", "\t", "|")
 CATEGORY = "category"
 LEAST_PIXELS = 64
-"""In a row, for its numbers to be an image: 8 by 8."""
+"""A row of fewer numbers is no image: 8 by 8."""
 
 _LINES = 20
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
@@ -53,7 +53,7 @@ class Table:
 
     @cached_property
     def columns(self) -> list[str]:
-        """Without those that are pixels. Raises CompetitionError where nothing can be read."""
+        """The columns that are no pixels. Raises CompetitionError where nothing can be read."""
         pixels = set(self.pixel_columns)
         return [name for name in self._header if name not in pixels]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, examples, short_list
 from pipeline.core.progress import say
 from pipeline.core.task import Kind
 from pipeline.prepare.config import LabelsFromFolder, LabelsFromName, PrepareConfig
@@ -32,6 +32,21 @@ def rows_of_files(
     members: the training images. sample: None where there is none, whose ids then are the images
     that have no label.
     """
+    found = _classes(members, config, raw)
+    if not found:
+        return None
+    ids = short_names(list(found))
+    table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
+    place = raw / (roots(list(found), "auto") or [""])[0]
+    shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
+    labels, task = read_labels(
+        place, table, ["label"], shown_sample, kind or "one_of", config.classes
+    )
+    return LabelledRows(place, "image", "label", ids, list(found), labels, task, table, [], [])
+
+
+def _classes(members: list[str], config: PrepareConfig, raw: Path) -> dict[str, str]:
+    """The class of each image; nothing where auto finds none."""
     match config.labels:
         case LabelsFromFolder():
             found = _classes_by_folder(members)
@@ -39,7 +54,8 @@ def rows_of_files(
                 shown = examples(sorted(set(map(_folder, members))))
                 raise CompetitionError(
                     f"{raw}: expected the training images in at least two folders, one for each "
-                    f"class, as prepare.labels says; found other folders {shown}"
+                    f"class, as prepare.labels says; found other folders {shown}. Set "
+                    "prepare.train_images in params.yaml to the folder that holds these"
                 )
         case LabelsFromName(pattern=pattern):
             found = {m: one[1] for m in members if (one := re.search(pattern, m)) and one[1]}
@@ -50,21 +66,14 @@ def rows_of_files(
                     "prepare.labels.pattern in params.yaml"
                 )
         case _:
-            found = _classes_by_folder(members) or _classes_by_name(members)
+            found, how = _classes_by_folder(members), "the folder"
             if not found:
-                return None
-            how = "the folder" if _classes_by_folder(members) else "the beginning of the name"
+                found, how = _classes_by_name(members), "the beginning of the name"
             counts = Counter(found.values())
-            shown = ", ".join(f"{name}: {counts[name]}" for name in sorted(counts)[:10])
-            say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
-    ids = short_names(list(found))
-    table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
-    place = raw / (roots(list(found), "auto") or [""])[0]
-    shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
-    labels, task = read_labels(
-        place, table, ["label"], shown_sample, kind or "one_of", config.classes
-    )
-    return LabelledRows(place, "image", "label", ids, list(found), labels, task, table, [], [])
+            shown = short_list([f"{name}: {counts[name]}" for name in sorted(counts)], most=10)
+            if found:
+                say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
+    return found
 
 
 def _folder(member: str) -> str:
