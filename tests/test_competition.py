@@ -121,7 +121,7 @@ def test_an_invalid_table_is_refused(
     [
         ({SAMPLE: None}, "sample_submission", 'a CSV whose name contains "sample" and "submission" (where the competition has none: none); found none among: patients.csv (id, patient), train_labels.csv (id, label)'),
         ({"sample_submission_2.csv": "id,label\nt0,0\nt1,1\n"}, "sample_submission", "found 2: sampleSubmission.csv (id, label), sample_submission_2.csv (id, label)"),
-        ({LABELS: "id,diagnosis\na,1\nb,0\nc,1\nd,0\n", "more.csv": "id,sex\na,1\nb,0\nc,1\nd,0\n"}, "labels", "a table with its column id and one more that repeats; found 2: more.csv (id, sex), train_labels.csv (id, diagnosis)"),
+        ({LABELS: "id,diagnosis\na,1\nb,0\nc,1\nd,0\n", "more.csv": "id,sex\na,1\nb,0\nc,1\nd,0\n"}, "labels", "a table with the sample submission's column id and one more that repeats, or with the categories of images; found 2: more.csv (id, sex), train_labels.csv (id, diagnosis)"),
         ({"old.csv": "id,label\na,0\nb,1\nc,1\nd,0\n"}, "labels", "found 2: old.csv (id, label), train_labels.csv (id, label)"),
         ({PATIENTS: None}, "groups.file", "(or set prepare.groups to {source: none}); found none among: no file of that kind"),
         ({"slides.csv": "slide,id\ns,a\ns,b\ns,c\ns,d\n"}, "groups.file", "found 2: patients.csv (id, patient), slides.csv (slide, id)"),
@@ -178,9 +178,8 @@ def test_two_labels_files_for_a_column_a_class_are_listed_and_one_can_be_named(
 ) -> None:
     (by_class / "more.csv").write_text("id,kind\na,odd\nb,sick\nc,fit\n")
     assert (
-        "exactly one candidate for prepare.labels, a table with its column id and one of its 3 "
-        "classes; found 2: "
-        "more.csv (id, kind), train_labels.csv (id, site, kind). Set prepare.labels"
+        "exactly one candidate for prepare.labels, a table with the sample submission's column id "
+        "and a column of its 3 classes; found 2: more.csv (id, kind), train_labels.csv (id, site, kind). Set prepare.labels"
     ) in error_of(by_class)
     assert layout_of(by_class, labels=LABELS, groups=NO_GROUPS).train.labels[0] == "fit"
 
@@ -190,7 +189,7 @@ def test_two_labels_files_for_a_column_a_class_are_listed_and_one_can_be_named(
     [
         ("id,kind\na,fit\nb,sick\nc,fit\nd,fit\n", "expected the id and a column for each class of train_labels.csv, found 1 of 3 classes otherwise (first: odd has no labelled image). Set prepare.labels or prepare.sample_submission"),
         ("id,kind\na,fit\nb,sick\nc,odd\nd,new\n", "found 1 of 4 classes otherwise (first: new has no column). Set prepare.labels"),
-        ("id,x,kind\na,1,fit\nb,1,sick\nc,1,odd\nd,1,new\n", "expected the columns id and one of classes, or exactly two, the id and the label; found 3: ['id', 'x', 'kind']. Set prepare.label_column"),
+        ("id,x,kind\na,1,fit\nb,1,sick\nc,1,odd\nd,1,new\n", "expected a column with the 3 classes (first: sick, fit, odd) of sampleSubmission.csv, or exactly two columns, the id and the label; found 3: ['id', 'x', 'kind']. Set prepare.label_column"),
     ],
 )  # fmt: skip
 def test_other_classes_than_the_columns_are_refused(

@@ -68,7 +68,8 @@ def write_raw(
     groups = groups or "".join(chr(ord("A") + place) for place in range(len(train)))
     write_csv("labels.csv", "label", dict(zip(train, labels, strict=True)))
     write_csv("groups.csv", "patient", dict(zip(train, groups, strict=True)))
-    write_csv("sample_submission.csv", "label", dict.fromkeys(test, "0"))
+    shown = "0" if set(labels) <= set("01") else labels[0]
+    write_csv("sample_submission.csv", "label", dict.fromkeys(test, shown))
 
 
 def write_csv(name: str, column: str, values: dict[str, str]) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawing import Drawn
+from layouts import CLASSES, OTHERS
 from project import prepare_config
 
 from pipeline.core.errors import CompetitionError, TableError
-from pipeline.core.task import AnyOf, Number
+from pipeline.core.task import AnyOf, Number, OneOf
 from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.scoring.metrics import METRICS
 
@@ -205,7 +207,7 @@ def test_the_same_id_in_train_and_test_is_two_images(
     assert (layout.test.image_ids, layout.test.row_ids) == (["1", "3"], ["1", "3"])
     assert files_of(layout.train) == ["train/1.png", "train/2.png"]
     assert files_of(layout.test) == ["test/1.png", "test/3.png"]
-    assert "1 ids are in train and in test, of different images" in capsys.readouterr().err
+    assert "1 id is in train and in test, of different images" in capsys.readouterr().err
 
 
 def test_a_test_id_never_takes_a_training_image(tmp_path: Path) -> None:
@@ -335,14 +337,66 @@ GROUPED = "id,PatientID,site_name,age,label\n" + "".join(
 
 
 def test_columns_that_look_like_groups_are_named_and_can_be_used(tmp_path: Path) -> None:
-    rows = "".join(f"{n},p{n // 2},s{n % 3},{n},{n % 2}\n" for n in range(8))
-    raw = write(tmp_path, TABLES | {"train.csv": f"id,PatientID,site_name,age,label\n{rows}"})
+    others = [f"{n % 2},{n % 4}.5,{'abc '[n % 4].strip()}" for n in range(8)]
+    rows = "".join(f"{n},p{n // 2},s{n % 3},{n},{others[n]},{n % 2}\n" for n in range(8))
+    columns = "id,PatientID,site_name,age,Group,site_mm,case_note,label"
+    raw = write(tmp_path, TABLES | {"train.csv": f"{columns}\n{rows}"})
     write(raw, images(*(f"train/{n}.png" for n in range(8)), "test/x.png", "test/y.png"))
     layout = layout_of(raw)
     assert layout.possible_groups == {"PatientID": 4, "site_name": 3}
     layout = layout_of(raw, groups={"source": "column", "column": "PatientID"})
     assert layout.train.groups == ["p0", "p0", "p1", "p1", "p2", "p2", "p3", "p3"]
     assert layout.possible_groups == {"site_name": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("human-protein-atlas-image-classification", ["with ' ' between them (prepare.task: one_of", "96 images, all that begin with its name, in train.zip"]),
+        ("rsna-breast-cancer-detection", ["the id is the column image_id", "test.csv: the images are named by the column image_id"]),
+        ("digit-recognizer", ["the label is the column label", "no column names the rows", "test: 32 images of 28 x 28 pixels"]),
+        ("siim-isic-melanoma-classification", ["not used: 1 table (first: test.csv)", "not used: 128 images in other folders: test (32), train (96)"]),
+    ],
+)  # fmt: skip
+def test_each_decision_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, expected: list[str]
+) -> None:
+    raw = Drawn(OTHERS.get(name) or CLASSES[name]).write(tmp_path / "raw")
+    tables = layout_of(raw).roles
+    said = capsys.readouterr().err
+    assert [text for text in expected if said.count(text) != 1] == []
+    lines = said.splitlines()
+    assert len(set(lines)) == len(lines)
+    assert [table for table in tables if said.count(f"{table}: {tables[table]}") != 1] == []
+
+
+def test_rows_that_all_lack_a_label_are_an_error(tmp_path: Path) -> None:
+    raw = write(tmp_path, TABLES | PLAIN | {"train.csv": "id,label\na,\nb,\nc,\nd,\n"})
+    for task in ("number", "one_of"):
+        found = error_of(raw, unlabelled="leave_out", task=task)
+        assert "expected rows with a label in label, found none in 4 rows" in found
+
+
+def test_without_a_sample_the_images_that_no_row_names_are_predicted(tmp_path: Path) -> None:
+    raw = write(tmp_path, {"train.csv": LABELS} | images(*(f"all/{name}.png" for name in "abcdxy")))
+    layout = layout_of(raw, sample_submission="none")
+    assert (layout.train.image_ids, layout.test.image_ids) == (list("abcd"), ["x", "y"])
+
+
+def test_classes_of_several_words_that_have_columns_are_no_lists(tmp_path: Path) -> None:
+    classes = ["red fox", "red owl", "grey fox", "grey owl", "fox", "owl"]
+    rows = "".join(f"{n},{name}\n" for n, name in enumerate(classes))
+    raw = write(tmp_path, {"train.csv": f"id,kind\n{rows}"})
+    write(raw, {SAMPLE: f"id,{','.join(classes)}\nx,0,0,0,0,0,0\n", "test/x.png": "x"})
+    write(raw, images(*(f"train/{n}.png" for n in range(6))))
+    assert layout_of(raw).competition.task == OneOf(classes=sorted(classes))
+
+
+def test_a_column_without_a_name_is_no_obstacle(tmp_path: Path) -> None:
+    raw = write(tmp_path, TABLES | PLAIN)
+    (raw / "train.csv").write_text(",id,kind\n0,a,x\n1,b,y\n2,c,x\n3,d,y\n")
+    (raw / SAMPLE).write_text("id,x,y\nx,0,0\ny,0,0\n")
+    assert layout_of(raw).train.labels == ["x", "y", "x", "y"]
 
 
 def test_a_groups_file_of_few_groups_is_no_guess(tmp_path: Path) -> None:
@@ -360,12 +414,12 @@ def test_rows_without_a_label_and_images_without_a_row_stop_or_are_left_out(
     assert "(first: train/e.png). Add their rows" in error_of(raw)
     assert "or leave them out: prepare.unlabelled: leave_out" in error_of(raw)
     assert layout_of(raw, unlabelled="leave_out").train.image_ids == list("abcd")
-    assert "left out: 1 images without a row (first: train/e.png)" in capsys.readouterr().err
+    assert "left out: 1 image without a row (first: train/e.png)" in capsys.readouterr().err
     (raw / "train.csv").write_text(LABELS.replace("c,1", "c,"))
     assert "(first: row 3: '')" in error_of(raw)
     layout = layout_of(raw, unlabelled="leave_out")
     assert layout.train.image_ids == ["a", "b", "d"]
-    assert "left out: 1 rows without a label (first: c)" in capsys.readouterr().err
+    assert "left out: 1 row without a label (first: c)" in capsys.readouterr().err
 
 
 def test_many_columns_of_fractions_are_numbers(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from pipeline.core.errors import (
     FoldError,
     ImageError,
     SubmissionError,
+    plural,
 )
 from pipeline.core.files import new_file, write_text
 from pipeline.core.machine import cores
@@ -69,7 +70,7 @@ _SHEET_ROWS, _SHEET_COLUMNS, _SHEET_PX = 8, 8, 64
 
 
 Line = tuple[str, str, str]
-"""Of the table that is printed: what, what it is, and why."""
+"""A line of the table that is printed: what, what it is, and why."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _list_files() -> tuple[dict[str, Any], list[Line]]:
         has_sample = bool(Roles(paths.RAW, tables).sample_submissions())
         others = len(files.others)
     shown = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.items())
-    lines.append(("files", shown or "no images", f"{others} others"))
+    lines.append(("files", shown or "no images", plural(others, "other file")))
     return {} if has_sample else {"sample_submission": "none"}, lines
 
 
@@ -280,9 +281,9 @@ def _print(files: list[Line], looked: Looked, decided: Decided, facts: Facts) ->
     more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
     rows = [
         *((what, name, layout.roles.get(name, why)) for what, name, why in files),
-        ("task", task.kind, f"{len(task.outputs)} outputs; {shown}{more}"),
-        ("train", f"{len(train.image_ids)} images", _several(train)),
-        ("test", f"{len(layout.test.image_ids)} images", _several(layout.test)),
+        ("task", task.kind, f"{plural(len(task.outputs), 'output')}; {shown}{more}"),
+        ("train", plural(len(train.image_ids), "image"), _several(train)),
+        ("test", plural(len(layout.test.image_ids), "image"), _several(layout.test)),
         ("size", f"{choose_size(facts)} px", f"the originals' shorter side: {looked.side_px} px"),
         *decided.lines,
         *_submission(layout, decided.metric),
@@ -306,7 +307,7 @@ def _submission(layout: Layout, metric: str) -> list[Line]:
 
 def _several(split: Split) -> str:
     rows = len(set(split.row_ids))
-    return f"of {rows} rows" if rows < len(split.image_ids) else "one for each row"
+    return f"of {plural(rows, 'row')}" if rows < len(split.image_ids) else "one for each row"
 
 
 def _draw_sheet() -> None:

@@ -13,7 +13,7 @@ SIDES_PX = (32, 48, 64, 96, 128, 160, 224)
 FOLDS = 5
 
 _IMAGES_A_SECOND = 180
-"""Of 64 px, by one core."""
+"""One core learns from so many images of 64 px."""
 
 _GPU_IN_CORES = 40
 _HOUR_S = 3600
@@ -131,7 +131,7 @@ def _wanted_epochs(facts: Facts) -> int:
 
 
 def _seconds(facts: Facts, size_px: int, epochs: float) -> float:
-    """Of all folds' trainings."""
+    """How long the trainings of all folds take."""
     workers = _GPU_IN_CORES if facts.gpu else facts.cores
     seen = facts.images * (facts.folds - 1) * epochs
     return seen * (size_px / 64) ** 2 / (_IMAGES_A_SECOND * workers)

@@ -88,6 +88,11 @@ def examples(items: list[str], most: int = 3) -> str:
     return f"(first: {', '.join(items[:most])})"
 
 
+def plural(number: int, one: str, many: str = "") -> str:
+    """A number with its noun."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def named(items: Sequence[object], most: int = 30) -> str:
     """All items for a message; of thousands the first few and their number."""
     if len(items) <= most:
@@ -102,6 +107,12 @@ def shown(value: object, most: int = 80) -> str:
         return repr(part)[:most]
     except (ValueError, RecursionError):  # an integer of 5,000 digits, a list in itself
         return f"a huge {type(value).__name__}"
+
+
+def short_list(items: Sequence[str], most: int = 4) -> str:
+    """The first few items and how many more there are, for a message."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 Requirement = tuple[str, list[str], str]

@@ -9,7 +9,7 @@ import codecs
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,14 +90,14 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
 class Dialect:
     """How a CSV of a competition is written; by default as we write our own.
 
-    line_breaks: whether they may stand inside quotes. numbers: which columns are numbers, by their
-    names; all others are text.
+    line_breaks: whether they may stand inside quotes. numbers: the columns that are numbers; all
+    others are text.
     """
 
     encoding: str = "utf-8"
     separator: str = ","
     line_breaks: bool = False
-    numbers: Callable[[list[str]], list[str]] | None = None
+    numbers: Sequence[str] = ()
 
 
 OURS = Dialect()
@@ -113,10 +113,12 @@ def read_csv(path: Path, dialect: Dialect = OURS) -> pd.DataFrame:
     """
     if not path.is_file():
         raise TableError(f"{path}: no such file. Run: dvc repro")
-    text = _read_text(path, dialect.encoding)
+    content = path.read_bytes()
+    encoding = _check_text(path, content, dialect.encoding)
     sound, rows = 0, 0  # lines, and those that are not blank, without the header
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=dialect.separator)
+        lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+        reader = csv.reader(lines, strict=True, delimiter=dialect.separator)
         header = next(reader, [])
         if not header or len(header) > MOST_COLUMNS:
             raise ValueError(f"expected 1 to {MOST_COLUMNS:,} columns, found {len(header):,}")
@@ -131,13 +133,11 @@ def read_csv(path: Path, dialect: Dialect = OURS) -> pd.DataFrame:
                 if len(row) != len(header):
                     raise ValueError(f"expected {len(header)} fields, found {len(row)}")
             sound = reader.line_num
-        types: Any = defaultdict(lambda: str)
-        if dialect.numbers:
-            types |= dict.fromkeys(dialect.numbers(header), np.float32)
+        types: Any = defaultdict(lambda: str, dict.fromkeys(dialect.numbers, np.float32))
+        lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
         table = pd.read_csv(
-            io.StringIO(text, newline=""), sep=dialect.separator, dtype=types, na_filter=False,
-            index_col=False,
-        )  # fmt: skip
+            lines, sep=dialect.separator, dtype=types, na_filter=False, index_col=False
+        )
         if len(table) != rows:
             raise ValueError(f"expected {rows} rows, found {len(table)}")
     except (ValueError, csv.Error) as error:
@@ -146,19 +146,19 @@ def read_csv(path: Path, dialect: Dialect = OURS) -> pd.DataFrame:
     return table
 
 
-def _read_text(path: Path, encoding: str) -> str:
-    content = path.read_bytes()
+def _check_text(path: Path, content: bytes, encoding: str) -> str:
+    """The encoding to read a CSV with. Raises TableError on what is not text of it."""
     place, fault = content.find(b"\0"), "a NUL character"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding, place = "utf-16", -1
     try:
-        text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+        content.decode(encoding)
     except UnicodeDecodeError as error:
         place, fault = error.start, f"not {encoding.upper()} ({error.reason})"
     if place >= 0:
         line = content.count(b"\n", 0, place) + 1
         raise TableError(f"{path}: not a CSV file: line {line}: {fault}")
-    return text
+    return "utf-8-sig" if encoding == "utf-8" else encoding
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

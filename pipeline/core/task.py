@@ -58,10 +58,12 @@ class _Task(Record):
     def outputs(self) -> list[str]:
         """The name of each column of predictions."""
 
+    prefix: ClassVar[str] = "p_"
+
     @property
-    @abstractmethod
     def columns(self) -> list[str]:
         """The same as columns of our tables of predictions."""
+        return [f"{self.prefix}{name}" for name in self.outputs]
 
     @property
     def learned(self) -> list[str]:
@@ -100,9 +102,9 @@ class _Task(Record):
     def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
         """What training minimises, by row: log loss, its mean over the labels, squared error."""
 
-    @abstractmethod
     def right(self, decided: Labels, labels: Labels) -> Bool[ndarray, " rows"]:
         """Whether each row is decided as labelled, wholly."""
+        return np.asarray((decided == labels).all(axis=1))
 
     def count(self, labels: Labels) -> dict[str, int]:
         """How many rows have each class; nothing of numbers."""
@@ -157,10 +159,6 @@ class OneOf(_Task):
     def learn(self, labels: Labels) -> Labels:
         return np.asarray(self.place_learned[labels]) if self.merged else labels
 
-    @property
-    def columns(self) -> list[str]:
-        return [f"p_{name}" for name in self.classes]
-
     def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
         return _indices(place, list(texts), self.classes)
 
@@ -211,10 +209,6 @@ class AnyOf(_Task):
     def outputs(self) -> list[str]:
         return self.classes
 
-    @property
-    def columns(self) -> list[str]:
-        return [f"p_{name}" for name in self.classes]
-
     def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
         sets = [text.split(SEPARATOR) if text else [] for text in texts]
         rows = np.repeat(np.arange(len(sets)), [len(names) for names in sets])
@@ -248,9 +242,6 @@ class AnyOf(_Task):
     def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
         return np.asarray(_minus_log(np.where(labels, values, 1 - values)).mean(axis=1))
 
-    def right(self, decided: Labels, labels: Labels) -> Bool[ndarray, " rows"]:
-        return np.asarray((decided == labels).all(axis=1))
-
 
 class Number(_Task):
     """One or more numbers."""
@@ -258,13 +249,11 @@ class Number(_Task):
     kind: Literal["number"] = "number"
     names: Names
 
+    prefix: ClassVar[str] = "y_"
+
     @property
     def outputs(self) -> list[str]:
         return self.names
-
-    @property
-    def columns(self) -> list[str]:
-        return [f"y_{name}" for name in self.names]
 
     def encode(self, place: Path | str, texts: Iterable[str]) -> Labels:
         rows = [text.split(SEPARATOR) for text in texts]
@@ -295,9 +284,6 @@ class Number(_Task):
 
     def losses(self, values: Outputs, labels: Labels) -> Float[ndarray, " rows"]:
         return np.asarray(((values - labels) ** 2).mean(axis=1))
-
-    def right(self, decided: Labels, labels: Labels) -> Bool[ndarray, " rows"]:
-        return np.asarray((decided == labels).all(axis=1))
 
     def count(self, labels: Labels) -> dict[str, int]:  # noqa: ARG002
         return {}

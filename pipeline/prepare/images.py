@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from numpy import ndarray
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, examples, plural, short_list
 from pipeline.core.progress import say
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.matching import ENOUGH, FileNames, Matched
@@ -42,6 +42,7 @@ class ImageFinder:
             "train": config.train_images,
             "test": config.test_images,
         }
+        self._said: set[str] = set()
         self._pools = {split: self._choose(split) for split in self._values}
 
     def members(self, split: SplitName) -> list[str]:
@@ -55,20 +56,18 @@ class ImageFinder:
     def of_labelled(self, rows: LabelledRows) -> Found:
         """Raises CompetitionError where no row has an image."""
         if rows.pixels and not self.share(rows.keys):
-            return self._from_pixels(rows.ids, rows.pixels, rows.place)
+            return self._from_pixels(rows.ids, rows.pixels, "train", rows.place)
         return self._from_files(rows.ids, rows.keys, "train", rows.place)
 
-    def unlabelled(self, rows: LabelledRows) -> list[str]:
-        """The files to predict where no sample submission says it: those of no labelled row.
+    def unlabelled(self, rows: LabelledRows, train: Found) -> list[str]:
+        """The files that may be of test and are of no labelled row.
 
         Raises CompetitionError where there is none.
         """
-        claimed = set(rows.keys)
+        claimed = set(train.members)
         for pool in self._pools["test"]:
             free = [member for member in pool.members if member not in claimed]
-            if (
-                self._values["test"] == "auto"
-            ):  # other files in folders of classes are labelled, too
+            if self._values["test"] == "auto":  # those in folders of classes are labelled, too
                 classes = set(rows.labels)
                 free = [member for member in free if not classes & set(folders(member))]
             if free:
@@ -100,7 +99,7 @@ class ImageFinder:
         if listed:
             return self._listed(sample, *listed)
         if pixels := self._roles.pixels_of_test(len(sample.ids)):
-            return self._from_pixels(sample.ids, pixels.pixels, pixels.place)
+            return self._from_pixels(sample.ids, pixels.pixels, "test", pixels.place)
         keys = sample.ids
         if columns_of(template) <= set(sample.columns):
             keys = join(sample.place, sample.table, template)
@@ -134,7 +133,8 @@ class ImageFinder:
         order = lines[lines >= 0].sort_values(kind="stable").index.to_numpy()
         ids = [every[line] for line in order]
         if table.pixels and not self._files.images.members:
-            return self._from_pixels(ids, [one[order] for one in table.pixels], table.place)
+            pixels = [channel[order] for channel in table.pixels]
+            return self._from_pixels(ids, pixels, "test", table.place)
         template = self._config.image_column
         if not columns_of(template) <= set(table.columns):
             shares = {
@@ -143,6 +143,8 @@ class ImageFinder:
             }
             likeliest = max(shares, key=lambda name: shares[name])
             template = self._file_column(table, every) or likeliest
+            if template != column:
+                say(f"{table.place}: the images are named by the column {template}")
         keys = join(table.place, cells.iloc[order], template)
         return self._from_files(ids, keys, "test", table.place)
 
@@ -157,8 +159,9 @@ class ImageFinder:
         if not any(found.members):
             self._say_nothing_fits(keys, split, place)
         if found.loose:
-            say(f"{place}: {len(found.loose)} images are spelled otherwise {examples(found.loose)}")
-        channels = self._config.channels or find_channels(found.members)
+            images = plural(len(found.loose), "image is", "images are")
+            say(f"{place}: {images} spelled otherwise {examples(found.loose)}")
+        channels = self._config.channels or self._find_channels(found.members)
         pictures: list[list[Picture]] = []
         for key, members in zip(keys, found.members, strict=True):
             if channels and members:
@@ -169,7 +172,21 @@ class ImageFinder:
         if CHANNEL_IN_BRACES in keys[0]:  # the channels that are not used as well
             beginnings = [key.partition(CHANNEL_IN_BRACES)[0].rstrip("_-. ") for key in keys]
             claimed += [m for members in pools[-1].of_beginnings(beginnings) for m in members]
-        return Found(ids, pictures, claimed, roots(claimed, self._values[split]))
+        places = roots(claimed, self._values[split])
+        self._say_found(pictures, split, short_list([place or "." for place in places]), found.how)
+        return Found(ids, pictures, claimed, places)
+
+    def _say_found(self, pictures: list[list[Picture]], split: str, where: str, how: str) -> None:
+        count, rows = sum(map(len, pictures)), plural(len(pictures), "row")
+        of = f" of {rows}{how}" if count != len(pictures) else how
+        say(f"{split}: {plural(count, 'image')}{of}, in {where}")
+
+    def _find_channels(self, members: list[list[str]]) -> list[str]:
+        channels, sentence = find_channels(members)
+        if sentence and sentence not in self._said:  # train and test have the same
+            self._said.add(sentence)
+            say(sentence)
+        return channels
 
     def _match(self, keys: list[str], pool: FileNames) -> Matched:
         names = self._config.channels
@@ -193,10 +210,14 @@ class ImageFinder:
             "params.yaml to their folder or archive, or prepare.image_column to what names them"
         )
 
-    def _from_pixels(self, ids: list[str], pixels: list[ndarray], place: Path) -> Found:
+    def _from_pixels(
+        self, ids: list[str], pixels: list[ndarray], split: SplitName, place: Path
+    ) -> Found:
         shape = pixel_shape(pixels, place)
         pictures: list[list[Picture]] = [
             [PixelPicture(f"{place.name}#{row + 1}", tuple(one[row] for one in pixels), shape)]
             for row in range(len(ids))
         ]
+        size = f"{shape[1]} x {shape[0]} pixels"
+        self._say_found(pictures, split, f"the rows of {place.name}", f" of {size}")
         return Found(ids, pictures, [], [])

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core.errors import CompetitionError, TableError, require
+from pipeline.core.progress import say
 from pipeline.core.task import SEPARATOR, AnyOf, Kind, Number, OneOf, Task
 from pipeline.prepare.sample import Sample, read_values
 
@@ -104,7 +105,9 @@ def _read_numbers(
     try:
         task.encode(path, labels)
     except TableError as error:
-        raise CompetitionError(f"{error}. {_TASK} (now {kind}), or correct the file") from error
+        raise CompetitionError(
+            f"{error}. {_TASK} (now {kind or 'auto'}), or correct the file"
+        ) from error
     return labels, task
 
 
@@ -118,26 +121,46 @@ def _read_cells(
 ) -> tuple[list[str], OneOf | AnyOf]:
     """The class of a cell, or the classes where cells are lists."""
     cells = list(table[column])
-    separator = _find_separator(cells) if kind != "one_of" else None
+    single = kind is None and set(cells) <= {*sample.label_columns, *(given or [])}
+    separator = None if single or kind == "one_of" else _find_separator(cells)
     if kind == "any_of" and separator is None:
         there = [each for each in reversed(SEPARATORS) if any(each in cell for cell in cells)]
         separator = there[0] if there else " "
-    if separator is not None:
-        sets = [cell.split(separator) if cell else [] for cell in cells]
-        classes = sorted({name for names in sets for name in names})
-        _refuse_separators(path, classes)
-        bad = [repr(cell) for cell, names in zip(cells, sets, strict=True) if _is_no_set(names)]
-        requirement = ("each class of an image once", bad, _TASK)
-        require(CompetitionError, path, f"{len(cells)} rows", requirement)
-        classes, _ = _order(path, classes, sample, given)
-        task = AnyOf(classes=classes, separator=separator, at_least_one=all(map(bool, cells)))
-        return [SEPARATOR.join(names) for names in sets], task
-    empty = [f"row {row}: {cell!r}" for row, cell in enumerate(cells, start=1) if not cell.strip()]
-    remedy = "Add them, or leave these rows out: prepare.unlabelled: leave_out"
-    requirement = (f"a label in the column {column}", empty, remedy)
-    require(CompetitionError, path, f"{len(cells)} values", requirement)
-    labels = read_values(path, table, column)
+    if separator is None:
+        rows = enumerate(cells, start=1)
+        empty = [f"row {row}: {cell!r}" for row, cell in rows if not cell.strip()]
+        remedy = "Add them, or leave these rows out: prepare.unlabelled: leave_out"
+        requirement = (f"a label in the column {column}", empty, remedy)
+        require(CompetitionError, path, f"{len(cells)} values", requirement)
+        return _read_classes(path, read_values(path, table, column), sample, given)
+    if any(separator in cell for cell in cells):
+        say(
+            f"{path}: a cell of {column} is a list of labels, with {separator!r} between them "
+            "(prepare.task: one_of takes a cell as one class)"
+        )
+    return _read_lists(path, cells, separator, sample, given)
+
+
+def _read_lists(
+    path: Path, cells: list[str], separator: str, sample: Sample, given: list[str] | None
+) -> tuple[list[str], AnyOf]:
+    sets = [cell.split(separator) if cell else [] for cell in cells]
+    classes = sorted({name for names in sets for name in names})
+    _refuse_separators(path, classes)
+    bad = [repr(cell) for cell, names in zip(cells, sets, strict=True) if _is_no_set(names)]
+    requirement = ("each class of an image once", bad, _TASK)
+    require(CompetitionError, path, f"{len(cells)} rows", requirement)
+    classes, _ = _order(path, classes, sample, given)
+    task = AnyOf(classes=classes, separator=separator, at_least_one=all(map(bool, cells)))
+    return [SEPARATOR.join(names) for names in sets], task
+
+
+def _read_classes(
+    path: Path, labels: list[str], sample: Sample, given: list[str] | None
+) -> tuple[list[str], OneOf]:
     if all(map(_WHOLE.fullmatch, labels)) and all(map(_INTEGER.fullmatch, sample.values)):
+        shown = sample.place.name
+        say(f"{path}: classes such as {labels[0]} are whole numbers, as {shown} writes them")
         labels = [label.partition(".")[0] for label in labels]
     classes = sorted(set(labels))
     if len(classes) < 2:
@@ -148,8 +171,9 @@ def _read_cells(
     classes, ordered = _order(path, classes, sample, given)
     columns = sample.label_columns
     if len(columns) > 1:
-        unlabelled = [f"{name} has no labelled image" for name in columns if name not in classes]
-        unnamed = [f"{name} has no column" for name in classes if name not in columns]
+        labelled, named = set(classes), set(columns)
+        unlabelled = [f"{name} has no labelled image" for name in columns if name not in labelled]
+        unnamed = [f"{name} has no column" for name in classes if name not in named]
         expected = f"the id and a column for each class of {path.name}"
         requirement = (expected, unlabelled + unnamed, _EITHER_FILE)
         require(CompetitionError, sample.place, f"{len({*columns, *classes})} classes", requirement)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.competition import Competition
-from pipeline.core.errors import CompetitionError, examples, require
+from pipeline.core.errors import CompetitionError, examples, plural, require, short_list
 from pipeline.core.progress import say
 from pipeline.core.tables import first_repeated
 from pipeline.core.task import Kind
@@ -21,7 +21,7 @@ from pipeline.prepare.config import GroupsFromColumn, GroupsFromFile, GroupsFrom
 from pipeline.prepare.images import Found, ImageFinder
 from pipeline.prepare.matching import ENOUGH, shared_folder, short_names
 from pipeline.prepare.pictures import Picture
-from pipeline.prepare.roles import GROUP_WORDS, Roles
+from pipeline.prepare.roles import Roles, names_groups
 from pipeline.prepare.rows import LabelledRows, group_columns, naming_column, rows_of_table
 from pipeline.prepare.sample import Sample, no_sample, read_sample
 from pipeline.prepare.sides import SplitName, folders, is_below
@@ -129,41 +129,34 @@ class _Reader:
         self.finder = ImageFinder(raw, config, files, roles)
 
     def read(self, kind: Kind | None) -> Layout:
-        config = self.config
         sample = self._sample()
         rows = self._rows(sample, kind)
         _check_rows(rows)
         if rows.unlabelled:
             left = rows.unlabelled
-            say(f"left out: {len(left)} rows without a label {examples(left)}")
+            say(f"left out: {plural(len(left), 'row')} without a label {examples(left)}")
         train = self.finder.of_labelled(rows)
-        if sample is None:
-            sample, test = self._free_images(rows)
-        else:
+        if sample is not None:
             test = self.finder.of_sample(sample)
+        else:
+            sample, test = self._others(rows, train)
         both = set(rows.ids) & set(sample.ids)
         if both:
             self._require_others(rows, sample, train, test, both)
         train_split = self._split(train, rows, "train", self._groups(rows, sample, train), both)
         test_split = self._split(test, None, "test", [""] * len(test.ids), set())
         self._check_claimed(train, test)
+        self._say_tables()
         _require_all(test_split, sample)
-        used = config.groups.column if isinstance(config.groups, GroupsFromColumn) else None
-        possible = {name: n for name, n in group_columns(rows).items() if name != used}
+        label = sample.label_columns[0] if len(sample.label_columns) == 1 else rows.label_column
         return Layout(
-            competition=Competition(
-                id_column=sample.id_column,
-                label_column=sample.label_columns[0]
-                if len(sample.label_columns) == 1
-                else rows.label_column,
-                task=rows.task,
-            ),
+            competition=Competition(id_column=sample.id_column, label_column=label, task=rows.task),
             train=train_split,
             test=test_split,
             sample=sample,
             labels_file=rows.place,
             roles=self.roles.taken,
-            possible_groups=possible,
+            possible_groups=self._possible_groups(rows),
         )
 
     def read_test(self) -> tuple[Sample, Split]:
@@ -207,9 +200,10 @@ class _Reader:
             )
         return rows
 
-    def _free_images(self, rows: LabelledRows) -> tuple[Sample, Found]:
-        """What is predicted where no sample says it, in the order of a table that lists it."""
-        free = self.finder.unlabelled(rows)
+    def _others(self, rows: LabelledRows, train: Found) -> tuple[Sample, Found]:
+        """What is predicted where no sample submission says it: the images without a label, in the
+        order of a table that lists them."""
+        free = self.finder.unlabelled(rows, train)
         for table in self.roles.beside():
             for column in table.columns:
                 values = list(table.cells[column])
@@ -219,6 +213,8 @@ class _Reader:
                         values, members
                     )
         sample = no_sample(self.raw, short_names(free))
+        columns = " and ".join(sample.columns)
+        say(f"no sample submission: the images without a label are predicted, as {columns}")
         return sample, self.finder.of_files(sample.ids, free)
 
     def _refuse_links(self, rows: LabelledRows) -> None:
@@ -249,7 +245,7 @@ class _Reader:
                 name
                 for name in cells.columns
                 if name != named
-                and not GROUP_WORDS.search(name)
+                and not names_groups(name)
                 and 1 < cells[name].nunique() < len(cells)
             ]
             if others and all(set(cells[name]) != classes for name in others):
@@ -261,6 +257,11 @@ class _Reader:
                     "pattern: …}"
                 )
 
+    def _possible_groups(self, rows: LabelledRows) -> dict[str, int]:
+        config = self.config.groups
+        used = config.column if isinstance(config, GroupsFromColumn) else None
+        return {name: count for name, count in group_columns(rows).items() if name != used}
+
     def _require_others(
         self, rows: LabelledRows, sample: Sample, train: Found, test: Found, both: set[str]
     ) -> None:
@@ -271,7 +272,8 @@ class _Reader:
             for row_id, pictures in zip(train.ids, train.pictures, strict=True)
             if pictures and not any(set(picture.files) & tested for picture in pictures)
         }
-        same = [row_id for row_id in dict.fromkeys(rows.ids) if row_id in both - own]
+        shared = both - own
+        same = [row_id for row_id in dict.fromkeys(rows.ids) if row_id in shared]
         remedy = (
             "Set prepare.labels or prepare.sample_submission in params.yaml if one is the wrong "
             "file"
@@ -279,7 +281,8 @@ class _Reader:
         requirement = (f"no id of {sample.place.name}", same, remedy)
         require(CompetitionError, rows.place, f"{len(rows.ids)} rows", requirement)
         say(
-            f"{len(both)} ids are in train and in test, of different images: train/ID in our tables"
+            f"{plural(len(both), 'id is', 'ids are')} in train and in test, of different images: "
+            "our tables call those of train train/ID"
         )
 
     def _groups(self, rows: LabelledRows, sample: Sample, train: Found) -> list[str]:
@@ -311,7 +314,7 @@ class _Reader:
         for place, (row_id, its_pictures) in enumerate(zip(found.ids, found.pictures, strict=True)):
             one = several[row_id] == 1 and len(its_pictures) <= 1
             each: list[Picture | None] = [*its_pictures] or [None]
-            above = shared_folder([picture.file for picture in its_pictures])
+            above = "" if one else shared_folder([picture.file for picture in its_pictures])
             for picture in each:
                 prefix = f"{name}/" if row_id in both else ""
                 image_id = row_id if one or picture is None else f"{row_id}/{picture.name(above)}"
@@ -325,13 +328,25 @@ class _Reader:
                 f"{self.raw}: expected images of different names for each id, found "
                 f"{len(repeated)} twice {examples(repeated)}. Rename them"
             )
-        places = found.places or ["."]
+        below = set(found.places)
         return Split(
             self.files.images,
-            ", ".join(str(self.raw / place) for place in places),
+            self._called(found.places or ["."]),
             image_ids, row_ids, labels, its_groups, pictures,
-            [m for m in self.files.images.ignored if any(is_below(m, p) for p in found.places)],
+            [member for member in self.files.images.ignored if is_below(member, below)],
         )  # fmt: skip
+
+    def _called(self, places: list[str]) -> str:
+        """Folders for messages."""
+        return short_list([str(self.raw / place) for place in places])
+
+    def _say_tables(self) -> None:
+        for name, role in self.roles.taken.items():
+            say(f"{name}: {role}")
+        if unused := [name for name in self.roles.tables if name not in self.roles.taken]:
+            say(f"not used: {plural(len(unused), 'table')} {examples(unused)}")
+        if solutions := self.files.solutions:
+            say(f"not used: {', '.join(solutions)}, which has answers: only `check` reads it")
 
     def _check_claimed(self, train: Found, test: Found) -> None:
         """Raise CompetitionError on images that should have a row, and say what is not used."""
@@ -342,25 +357,27 @@ class _Reader:
         requirement = ("each image in train or in test", shared, remedy)
         require(CompetitionError, self.raw, f"{len(members)} images", requirement)
         free = [member for member in members if member not in claimed]
-        places = [*train.places, *test.places]
-        unlabelled = [m for m in free if any(is_below(m, place) for place in places)]
+        places = list(dict.fromkeys([*train.places, *test.places]))
+        below = set(places)
+        unlabelled = [member for member in free if is_below(member, below)]
         if self.config.unlabelled == "stop":
             remedy = (
                 "Add their rows, or set prepare.train_images or prepare.test_images in params.yaml "
                 "to the right folder, or leave them out: prepare.unlabelled: leave_out"
             )
-            where = ", ".join(dict.fromkeys(str(self.raw / place) for place in places))
-            total = sum(any(is_below(m, place) for place in places) for m in members)
+            total = sum(is_below(member, below) for member in members)
             requirement = ("only images of the ids in the tables", unlabelled, remedy)
-            require(CompetitionError, where, f"{total} images", requirement)
+            require(CompetitionError, self._called(places), f"{total} images", requirement)
         elif unlabelled:
-            say(f"left out: {len(unlabelled)} images without a row {examples(unlabelled)}")
+            left = plural(len(unlabelled), "image")
+            say(f"left out: {left} without a row {examples(unlabelled)}")
         others: dict[str, int] = defaultdict(int)
         for member in set(free) - set(unlabelled):
             others["/".join(folders(member)[:3]) or "."] += 1
         if others:
-            listed = ", ".join(f"{place} ({n})" for place, n in sorted(others.items())[:5])
-            say(f"not used: {sum(others.values())} images in other folders: {listed}")
+            count = plural(sum(others.values()), "image")
+            listed = short_list([f"{place} ({n})" for place, n in sorted(others.items())])
+            say(f"not used: {count} in other folders: {listed}")
 
 
 def _require_all(test: Split, sample: Sample) -> None:
@@ -375,7 +392,7 @@ def _check_rows(rows: LabelledRows) -> None:
     by_id: dict[str, list[str]] = defaultdict(list)
     for row_id, label in zip(rows.ids, rows.labels, strict=True):
         by_id[row_id].append(label)
-    several = rows.keys is not rows.ids and rows.keys != rows.ids
+    several = rows.keys != rows.ids
     bad = {
         row_id: list(dict.fromkeys(labels)) for row_id, labels in by_id.items()
         if len(labels) > 1 and (not several or len(set(labels)) > 1)

@@ -18,13 +18,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 
 from pipeline.core.errors import CompetitionError
-from pipeline.raw.archive import IMAGE_SUFFIXES, file_name
+from pipeline.raw.archive import IMAGE_SUFFIXES, file_name, parts_of
 
 ENOUGH = 0.5
-"""Of the keys: where fewer mean a file, they are no names of files."""
+"""The share of keys that mean a file; where fewer do, they are no names of files."""
 
 _ARRAYS = (".npy", ".dcm", ".dicom")
 _SEPARATOR = re.compile(r"[_\-. ]")
@@ -36,11 +35,15 @@ Files = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Matched:
-    """members: the files of each key, several in order of their names. loose: those spelled
-    otherwise."""
+    """What files each key means.
+
+    members: of each key, several in order of their names. loose: those spelled otherwise. how: of a
+    table of which each row has several, for messages.
+    """
 
     members: list[list[str]]
     loose: list[str]
+    how: str = ""
 
     @property
     def share(self) -> float:
@@ -63,8 +66,11 @@ class FileNames:
         """
         found = self._match_names(keys)
         if found.share < ENOUGH:
-            for chosen in (self._of_folders(keys), self.of_beginnings(keys)):
-                other = Matched(chosen, [])
+            for chosen, how in (
+                (self._of_folders(keys), ", all in the folder of its name"),
+                (self.of_beginnings(keys), ", all that begin with its name"),
+            ):
+                other = Matched(chosen, [], how)
                 if other.share > max(found.share, ENOUGH):
                     found = other
         owner: dict[str, str] = {}
@@ -95,8 +101,9 @@ class FileNames:
     def _match_names(self, keys: list[str]) -> Matched:
         chosen, spelled = [], []
         for key in keys:
-            exact, loose = self._of_depth(_normal(key).count("/"))
-            several = exact.get(_normal(key)) or exact.get(key, [])
+            normal = _normal(key)
+            exact, loose = self._of_depth(normal.count("/"))
+            several = exact.get(normal) or exact.get(key, [])
             if not several:
                 alike = loose.get(_loosely(key), [])
                 several = alike if len(alike) == 1 else []
@@ -122,9 +129,9 @@ class FileNames:
             exact: Files = defaultdict(list)
             loose: Files = defaultdict(list)
             for member in self.members:
-                parts = PurePosixPath(member).parts
+                parts = parts_of(member)
                 folder = "".join(f"{part}/" for part in parts[-1 - depth : -1])
-                for name in {parts[-1], stem(parts[-1])}:
+                for name in {parts[-1], without_suffix(parts[-1])}:
                     exact[folder + name].append(member)
                 loose[_loosely(folder + parts[-1])].append(member)
             self._by_depth[depth] = exact, loose
@@ -138,10 +145,10 @@ class FileNames:
     def _by_beginning(self) -> Files:
         return self._by(lambda parts: _beginnings(parts[-1]))
 
-    def _by(self, names: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Files:
+    def _by(self, names: Callable[[list[str]], list[str]]) -> Files:
         files: Files = defaultdict(list)
         for member in sorted(self.members):
-            for name in set(names(PurePosixPath(member).parts)):
+            for name in set(names(parts_of(member))):
                 files[name].append(member)
         return files
 
@@ -157,8 +164,8 @@ def is_image(name: str) -> bool:
 
 
 def without_suffix(path: str) -> str:
-    suffix = PurePosixPath(path).suffix
-    return path[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else path
+    bare, _, suffix = path.rpartition(".")
+    return bare if bare and f".{suffix.lower()}" in IMAGE_SUFFIXES else path
 
 
 def short_names(members: list[str]) -> list[str]:
@@ -172,12 +179,12 @@ def short_names(members: list[str]) -> list[str]:
 
 def shared_folder(members: list[str]) -> str:
     """The deepest folder that all files are below."""
-    return os.path.commonpath([str(PurePosixPath(one).parent) for one in members] or [""])
+    return os.path.commonpath({"/".join(parts_of(one)[:-1]) for one in members} or [""])
 
 
-def _beginnings(name: str) -> tuple[str, ...]:
-    bare = stem(name)
-    return tuple(bare[: found.start()] for found in _SEPARATOR.finditer(bare) if found.start())
+def _beginnings(name: str) -> list[str]:
+    bare = without_suffix(name)
+    return [bare[: found.start()] for found in _SEPARATOR.finditer(bare) if found.start()]
 
 
 def _normal(key: str) -> str:
@@ -187,5 +194,5 @@ def _normal(key: str) -> str:
 def _loosely(path: str) -> str:
     """What all spellings of a name share."""
     folder, _, name = _normal(unicodedata.normalize("NFC", path)).rpartition("/")
-    bare = stem(name).casefold()
+    bare = without_suffix(name).casefold()
     return f"{folder}/{bare.lstrip('0') or '0' if bare.isdigit() else bare}"

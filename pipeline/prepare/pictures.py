@@ -14,7 +14,6 @@ from numpy import ndarray
 
 from pipeline.core.competition import Decoding
 from pipeline.core.errors import CompetitionError, examples
-from pipeline.core.progress import say
 from pipeline.prepare.decode import (
     Decoded,
     decode,
@@ -137,24 +136,26 @@ class PixelPicture(Picture):
         return np.stack([one.reshape(self.shape) for one in self.channels], axis=-1).squeeze()
 
 
-def find_channels(members: list[list[str]]) -> list[str]:
-    """The channels, where each row has one file for each and their names end with colours."""
+def find_channels(members: list[list[str]]) -> tuple[list[str], str]:
+    """The channels, where each row has one file for each and their names end with colours.
+
+    And a sentence that says so.
+    """
     words: set[tuple[str, ...]] = set()
     for found in members:
         if len(found) == 1:
-            return []
+            return [], ""
         if found:
             words.add(tuple(sorted(_last_word(stem(member)) for member in found)))
     if len(words) != 1:
-        return []
+        return [], ""
     (names,) = words
     if len(set(names)) < len(names) or not set(names) <= _COLOUR_WORDS:
-        return []
+        return [], ""
     ordered = [*(c for c in COLOURS if c in names), *(n for n in names if n not in COLOURS)]
     used, others = ordered[: len(COLOURS)], ordered[len(COLOURS) :]
     left = f"; not used: {', '.join(others)} (prepare.channels chooses)" if others else ""
-    say(f"each row has {len(names)} files, one a channel: {', '.join(used)}{left}")
-    return used
+    return used, f"each row has {len(names)} files, one a channel: {', '.join(used)}{left}"
 
 
 def pixel_shape(pixels: list[Num[ndarray, "rows numbers"]], place: Path) -> tuple[int, ...]:

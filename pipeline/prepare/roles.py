@@ -24,22 +24,21 @@ Several candidates are an error that lists them and names the parameter to set: 
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import CompetitionError, TableError, examples
+from pipeline.core.errors import CompetitionError, TableError, named
 from pipeline.prepare.tables import CATEGORY, Table
 
 FEWEST_GROUPS = 10
 """A table of two columns that is taken for the groups unasked has at least so many."""
 
-GROUP_WORDS = re.compile(
-    r"(?i)(^|[^a-z])(patient|subject|person|participant|individual|driver|user|owner|family|group|lesion"
+_GROUP_WORDS = re.compile(
+    r"(?i)(^|[^a-z])(patient|subject|person|participant|individual|driver|user|owner|family|group"
+    r"|lesion"
     r"|site|hospital|center|centre|scanner|machine|camera|slide|case|study|series|session|visit"
     r"|recording|plate|batch|experiment|location|sequence|video|specimen|donor)s?([^a-z]|$)"
 )
-"""In a column's name: it may say which images belong together."""
 
 
 class Roles:
@@ -81,14 +80,13 @@ class Roles:
                 candidates = [name for name in rest if fits(rest[name])]
                 if candidates:
                     rule = f"a table {kind}"
-                    return self._choose("labels", value, rest, candidates, rule, f"labels: {kind}")
+                    return self._choose("labels", value, rest, candidates, rule, f"labels, {kind}")
             return None
         return self._choose("labels", value, rest, [], "", "labels, as prepare.labels says")
 
     def keep_classes(self, classes: list[str]) -> None:
-        """Read the tables anew: these columns hold labels, however they are numbered."""
-        known = frozenset(classes)
-        self.tables = {name: replace(table, classes=known) for name, table in self.tables.items()}
+        """These columns hold labels in every table, however they are numbered."""
+        self.tables = {name: table.with_classes(classes) for name, table in self.tables.items()}
 
     def groups(self, value: str, id_columns: list[str]) -> Table:
         rest = self._rest()
@@ -160,20 +158,22 @@ class Roles:
                 len(classes) == 1
                 and id_column in table.columns
                 and len(others) == 1
-                and not GROUP_WORDS.search(others[0])
+                and not names_groups(others[0])
                 and 1 < table.cells[others[0]].nunique() < len(table.cells)
             )
 
+        whose = "the sample submission's"
         return {
-            f"with the sample submission's columns {_short(sample)}": lambda table: (
+            f"with {whose} columns {named(sample, most=5)}": lambda table: (
                 set(sample) <= set(table.columns)
             ),
-            f"with its column {id_column} and one of its {len(classes)} classes": lambda table: (
-                id_column in table.columns and one_column_of_classes(table)
+            f"with {whose} column {id_column} and a column of its {len(classes)} classes": (
+                lambda table: id_column in table.columns and one_column_of_classes(table)
             ),
-            f"with its columns {_short(classes)}": has_labels,
-            f"with a column of its {len(classes)} classes": one_column_of_classes,
-            f"with its column {id_column} and one more that repeats": one_more,
+            f"with {whose} columns {named(classes, most=5)}": has_labels,
+            f"with a column of {whose} {len(classes)} classes": one_column_of_classes,
+            f"with {whose} column {id_column} and one more that repeats, or with the categories of "
+            "images": one_more,
         }
 
     def _rest(self) -> dict[str, Table]:
@@ -186,14 +186,14 @@ class Roles:
         described = {name: f"{name} ({', '.join(found[name].columns[:20])})" for name in found}
         listed = ", ".join(described.values()) or "no file of that kind"
         if value != "auto":
-            named = [name for name in found if value in (name, Path(name).name)]
-            if len(named) != 1:
+            of_name = [name for name in found if value in (name, Path(name).name)]
+            if len(of_name) != 1:
                 raise CompetitionError(
                     f"{self.raw}: prepare.{parameter} names {value}, which is not one of the files "
                     f"to choose from: {listed}. Set prepare.{parameter} in params.yaml to one of "
                     "them, or to auto"
                 )
-            candidates = named
+            candidates = of_name
         if len(candidates) != 1:
             several = ", ".join(described[name] for name in candidates)
             what = f"{len(candidates)}: {several}" if candidates else f"none among: {listed}"
@@ -211,5 +211,7 @@ def class_columns(table: Table, classes: list[str]) -> list[str]:
     return [name for name in table.columns if set(table.cells[name]) == wanted]
 
 
-def _short(names: list[str]) -> str:
-    return str(names) if len(names) <= 5 else f"of {len(names)} names {examples(names)}"
+def names_groups(column: str) -> bool:
+    """Whether a column's name says that it tells which images belong together."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)  # PatientID as Patient ID
+    return _GROUP_WORDS.search(spaced) is not None

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Num
+from jaxtyping import Bool, Num
 from numpy import ndarray
 
-from pipeline.core.errors import CompetitionError
+from pipeline.core.errors import CompetitionError, examples, plural
 from pipeline.core.progress import say
 from pipeline.core.task import Kind, Task
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.labels import read_labels
 from pipeline.prepare.matching import ENOUGH, is_image, stem
-from pipeline.prepare.roles import GROUP_WORDS, class_columns
+from pipeline.prepare.roles import class_columns, names_groups
 from pipeline.prepare.sample import Sample, read_values
 from pipeline.prepare.tables import CATEGORY, Table
 
 _FILE_WORDS = re.compile(r"(?i)(image|img|file|photo|picture|path)[ _-]?(name|id|file|path)?$")
 """In a column's name: it may name the images."""
 
-CHANNEL = "channel"
 CHANNEL_IN_BRACES = "{channel}"
 
+_NO_GROUP = re.compile(r"^\s*$|^-?[0-9]*\.[0-9]*[1-9]")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 Share = Callable[[list[str]], float]
 """How many of some values mean a training image, from 0 to 1."""
@@ -62,17 +62,13 @@ def rows_of_table(
     """
     cells, place = table.cells, table.place
     columns = _label_columns(table, sample, config)
-    unlabelled: list[str] = []
+    id_column = _id_column(table, columns, sample, config, share)
+    _say_columns(place, columns, id_column, sample, config)
+    every = join(place, cells, id_column) if id_column else _numbers(len(cells))
     keep = np.ones(len(cells), bool)
     if config.unlabelled == "leave_out" and kind != "any_of":
-        keep = (
-            ~(cells[columns].apply(lambda column: column.str.strip()) == "").any(axis=1).to_numpy()
-        )
-    id_column = _id_column(table, columns, sample, config, share)
-    every = join(place, cells, id_column) if id_column else _numbers(len(cells))
-    if not keep.all():
-        unlabelled = [every[row] for row in np.flatnonzero(~keep)]
-        cells = cells[keep].reset_index(drop=True)
+        keep = _with_label(place, cells[columns])
+    cells = cells[keep].reset_index(drop=True)
     if kind is None and columns[0].startswith(CATEGORY):
         kind = "any_of" if cells[columns[0]].str.contains("|", regex=False).any() else "one_of"
     labels, task = read_labels(place, cells, columns, sample, kind, config.classes)
@@ -88,19 +84,47 @@ def rows_of_table(
         task=task,
         table=cells,
         pixels=[channel[keep] for channel in table.pixels],
-        unlabelled=unlabelled,
+        unlabelled=[every[row] for row in np.flatnonzero(~keep)],
     )
 
 
+def _with_label(place: Path, cells: pd.DataFrame) -> Bool[ndarray, " rows"]:
+    """Which rows have a value in each column of labels. Raises CompetitionError where none has."""
+    empty = cells.apply(lambda column: column.str.strip()) == ""
+    keep = np.asarray(~empty.any(axis=1))
+    if not keep.any():
+        raise CompetitionError(
+            f"{place}: expected rows with a label in {', '.join(cells.columns[:5])}, found none in "
+            f"{plural(len(cells), 'row')}. Set prepare.labels or prepare.label_column in "
+            "params.yaml"
+        )
+    return keep
+
+
+def _say_columns(
+    place: Path, columns: list[str], id_column: str | None, sample: Sample, config: PrepareConfig
+) -> None:
+    """Say which columns were decided on, other than those of the sample submission."""
+    if config.label_column == "auto" and columns != sample.label_columns:
+        say(f"{place}: the label is the column {columns[0]}")
+    if id_column is None:
+        say(f"{place}: no column names the rows: they are numbered from 1")
+    elif id_column not in (config.id_column, sample.id_column):
+        say(f"{place}: the id is the column {id_column}")
+
+
 def group_columns(rows: LabelledRows) -> dict[str, int]:
-    """The columns that may say which images belong together, with the number of their values."""
-    counts = {}
+    """The columns that may say which images belong together, with the number of their values.
+
+    Their names say so, each row has a value, some rows the same, and values are no fractions.
+    """
+    known, counts = {rows.id_column, rows.label_column, *rows.task.outputs}, {}
     for name in rows.table.columns:
         values = rows.table[name]
-        if name in (rows.id_column, rows.label_column) or not GROUP_WORDS.search(_spaced(name)):
+        if name in known or not names_groups(name):
             continue
         count = values.nunique()
-        if 2 < count < len(values):
+        if 2 < count < len(values) and not values.str.contains(_NO_GROUP).any():
             counts[name] = count
     return counts
 
@@ -127,7 +151,7 @@ def join(place: Path, cells: pd.DataFrame, template: str) -> list[str]:
 
 def columns_of(template: str) -> set[str]:
     """The columns that a template needs, or that it is."""
-    return set(_IN_BRACES.findall(template)) - {CHANNEL} if "{" in template else {template}
+    return set(_IN_BRACES.findall(template)) - {"channel"} if "{" in template else {template}
 
 
 def _label_columns(table: Table, sample: Sample, config: PrepareConfig) -> list[str]:
@@ -151,11 +175,13 @@ def _label_columns(table: Table, sample: Sample, config: PrepareConfig) -> list[
     others = [name for name in columns if name != sample.id_column]
     if len(columns) == 2:
         return [others[0] if len(others) == 1 else columns[1]]
-    expected = str(sample.columns) if len(wanted) == 1 else f"{sample.id_column} and one of classes"
+    expected = f"the column {wanted[0]}"
+    if len(wanted) > 1:
+        expected = f"a column with the {len(wanted)} classes {examples(wanted)}"
     raise CompetitionError(
-        f"{table.place}: expected the columns {expected}, or exactly two, the id and the label; "
-        f"found {len(columns)}: {columns[:20]}. Set prepare.label_column in params.yaml to the "
-        "column of the labels, or prepare.labels to the right file"
+        f"{table.place}: expected {expected} of {sample.place.name}, or exactly two columns, the "
+        f"id and the label; found {len(columns)}: {columns[:20]}. Set prepare.label_column in "
+        "params.yaml to the column of the labels, or prepare.labels to the right file"
     )
 
 
@@ -255,15 +281,10 @@ def _naming_images(cells: pd.DataFrame, labels: list[str], share: Share) -> str 
 def _require_column(place: Path, cells: pd.DataFrame, name: str) -> None:
     if name not in cells.columns:
         raise CompetitionError(
-            f"{place}: expected the column {name}, found {list(cells.columns[:20])}. Correct it in "
-            "params.yaml: prepare"
+            f"{place}: expected the column {name}, found {list(cells.columns[:20])}. Correct the "
+            "column's name in section prepare of params.yaml"
         )
 
 
 def _numbers(count: int) -> list[str]:
     return [str(number) for number in range(1, count + 1)]
-
-
-def _spaced(name: str) -> str:
-    """PatientID as Patient ID, site_id as it is."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)

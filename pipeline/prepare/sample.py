@@ -61,7 +61,7 @@ def read_sample(table: Table, without_ids: bool) -> Sample:
 
 
 def no_sample(place: Path, ids: list[str], id_column: str = ID) -> Sample:
-    """For a competition that shows none: an id and a label."""
+    """The columns of an id and a label, where a competition shows no sample submission."""
     table = pd.DataFrame({id_column: ids, LABEL: ""}, dtype=str)
     return Sample(place, table, id_column, [LABEL], ids, [""] * len(ids))
 

@@ -7,10 +7,13 @@ below it unless a folder below says otherwise; the others may be of either.
 
 import os
 import re
-from pathlib import PurePosixPath
+from collections.abc import Set as AbstractSet
+from functools import cache
+from itertools import accumulate
 from typing import Literal
 
 from pipeline.core.errors import CompetitionError
+from pipeline.raw.archive import parts_of
 
 SplitName = Literal["train", "test"]
 
@@ -32,8 +35,9 @@ def side(member: str) -> SplitName | None:
     return None
 
 
-def folders(member: str) -> tuple[str, ...]:
-    return PurePosixPath(member.replace("\\", "/")).parts[:-1]
+def folders(member: str) -> list[str]:
+    """The folders that a file is in, the outermost first."""
+    return parts_of(member)[:-1]
 
 
 def choose(members: list[str], value: str, split: SplitName, place: str) -> list[list[str]]:
@@ -47,10 +51,8 @@ def choose(members: list[str], value: str, split: SplitName, place: str) -> list
         sided = [member for member in members if of[member] == split]
         possible = [member for member in members if of[member] in (split, None)]
         return [pool for pool in (sided, possible) if pool]
-    parts = PurePosixPath(value.strip("/")).parts
-    inside = [
-        m for m in members if PurePosixPath(m.replace("\\", "/")).parts[: len(parts)] == parts
-    ]
+    parts = parts_of(value)
+    inside = [member for member in members if parts_of(member)[: len(parts)] == parts]
     if not inside:
         known = sorted({"/".join(folders(member)) or "." for member in members})
         more = f" and {len(known) - 10} more" if len(known) > 10 else ""
@@ -68,23 +70,29 @@ def roots(claimed: list[str], value: str) -> list[str]:
     claimed: the files that have one. value: of prepare.train_images or prepare.test_images.
     """
     if value != "auto":
-        return [value.strip("/")]
-    named, others = set(), []
+        return ["/".join(parts_of(value))]
+    named, others = set(), set()
     for member in claimed:
         above = folders(member)
         depth = next((n for n, folder in enumerate(above, start=1) if _named(folder)), 0)
         if depth:
             named.add("/".join(above[:depth]))
         else:
-            others.append("/".join(above))
+            others.add("/".join(above))
     common = [os.path.commonpath(others)] if others else []
     return [*sorted(named), *common]
 
 
-def is_below(member: str, root: str) -> bool:
-    return not root or member.replace("\\", "/").startswith(f"{root}/")
+def is_below(member: str, roots: AbstractSet[str]) -> bool:
+    """Whether a file is in one of the folders, or in one below; "" is the folder of all."""
+    return "" in roots or any(above in roots for above in accumulate(folders(member), _join))
 
 
+def _join(above: str, folder: str) -> str:
+    return f"{above}/{folder}"
+
+
+@cache
 def _named(folder: str) -> SplitName | None:
     words = [_SIDE.fullmatch(word.lower()) for word in _WORD.findall(folder)]
     found = {word[1] for word in words if word}

@@ -9,12 +9,12 @@ from pipeline.core import paths
 from pipeline.core.arrays import read_array
 from pipeline.core.audit import Audit, FoundRange
 from pipeline.core.competition import Decoding
-from pipeline.core.errors import TableError
+from pipeline.core.errors import TableError, plural, short_list
 from pipeline.core.files import new_folder
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, check_ids, read_table, write_table
-from pipeline.core.task import Number, OneOf, Task
+from pipeline.core.task import AnyOf, OneOf, Task
 from pipeline.prepare.audit import count_clusters, describe_split, find_clusters, find_twins
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.conflicts import apply_rule, describe_conflicts, find_conflicts
@@ -155,6 +155,16 @@ def _check_written(
             raise TableError(f"{table}: expected {expected}, found otherwise")
 
 
+def _describe(task: Task) -> str:
+    match task:
+        case OneOf(ordered=ordered):
+            return f"one of {len(task.outputs)} classes{', in their order' if ordered else ''}"
+        case AnyOf():
+            return f"{plural(len(task.outputs), 'label')}, any of which may hold"
+        case _:
+            return plural(len(task.outputs), "number")
+
+
 def _tell(audit: Audit, task: Task) -> None:
     for name, values in audit.possible_groups.items():
         say(
@@ -166,9 +176,7 @@ def _tell(audit: Audit, task: Task) -> None:
     for name, split in (("train", audit.train), ("test", audit.test)):
         for note, images in split.notes.items():
             say(f"{name}: {images} of {split.rows} images: {note}")
-    if not isinstance(task, OneOf):
-        what = "numbers" if isinstance(task, Number) else "labels, any of which may hold"
-        say(f"{len(task.outputs)} {what}: {', '.join(task.outputs[:10])}")
+    say(f"task: {_describe(task)}: {short_list(task.outputs, most=10)}")
     if audit.corrections.count:
         turns = ", ".join(f"{turn}: {count}" for turn, count in audit.corrections.by_class.items())
         say(f"labels corrected by {audit.corrections.file}: {audit.corrections.count} ({turns})")

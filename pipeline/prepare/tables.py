@@ -32,7 +32,7 @@ from pipeline.core.tables import Dialect, read_csv
 SEPARATORS = (",", ";", "\t", "|")
 CATEGORY = "category"
 LEAST_PIXELS = 64
-"""In a row, for its numbers to be an image: 8 by 8."""
+"""A row of fewer numbers is no image: 8 by 8."""
 
 _LINES = 20
 _IMAGE_KEYS = ("image_id", "imageId")
@@ -57,30 +57,28 @@ class Table:
 
     @cached_property
     def columns(self) -> list[str]:
-        """Without those that are pixels. Raises CompetitionError where nothing can be read."""
-        if self._is_json:
-            return list(self.cells.columns)
-        pixels = set(self._pixel_columns(self._header))
+        """The columns that are no pixels. Raises CompetitionError where nothing can be read."""
+        pixels = set(self.pixel_columns)
         return [name for name in self._header if name not in pixels]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """As text, without columns that are pixels. Raises TableError where it is no table."""
-        pixels = set(self._pixel_columns(list(self._all.columns)))
-        return self._all[[name for name in self._all.columns if name not in pixels]]
+        return self._all[self.columns] if self.pixel_columns else self._all
 
     @cached_property
     def pixels(self) -> list[Num[ndarray, "rows numbers"]]:
         """The images that the rows hold, one array for each channel; empty where there is none."""
-        if columns := self._pixel_columns(list(self._all.columns)):
-            return [_narrow(self._all[columns].to_numpy(np.float32))]
+        if self.pixel_columns:
+            return [_narrow(self._all[self.pixel_columns].to_numpy(np.float32))]
         arrays = (self._parse(name) for name in self._all.columns)
         return [_narrow(array) for array in arrays if array is not None]
 
-    def _pixel_columns(self, columns: list[str]) -> list[str]:
+    @cached_property
+    def pixel_columns(self) -> list[str]:
         """Those that are numbered and so many that they must be the pixels of an image."""
         families: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for name in columns:
+        for name in self._header:
             numbered = _NUMBERED.fullmatch(name)
             if numbered and name not in self.classes:
                 families[numbered[1]].append((int(numbered[2]), name))
@@ -90,7 +88,12 @@ class Table:
     @cached_property
     def whole(self) -> pd.DataFrame:
         """All columns as text: of a sample submission, where none holds pixels."""
-        return replace(self, classes=frozenset(self._header)).cells
+        return self.with_classes(self._header).cells
+
+    def with_classes(self, classes: list[str]) -> "Table":
+        """The same table, where these columns hold labels, however they are numbered."""
+        known = frozenset(classes)
+        return self if known.isdisjoint(self.pixel_columns) else replace(self, classes=known)
 
     def _parse(self, column: str) -> ndarray | None:
         """The pixels of a column of text, where it holds them. Raises TableError on other rows."""
@@ -117,7 +120,7 @@ class Table:
         if self._is_json:
             return _read_json(self.place, self.path)
         dialect = Dialect(
-            self.encoding, self._separator, line_breaks=True, numbers=self._pixel_columns
+            self.encoding, self._separator, line_breaks=True, numbers=self.pixel_columns
         )
         try:
             return read_csv(self.path, dialect)
@@ -137,9 +140,10 @@ class Table:
 
     @cached_property
     def _header(self) -> list[str]:
-        """The columns' names; of one without a name as pandas calls it."""
+        if self._is_json:
+            return list(self._all.columns)
         names: list[str] = next(self._first_rows(self._separator), [])
-        return [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+        return [name or f"Unnamed: {place}" for place, name in enumerate(names)]  # as pandas does
 
     def _first_rows(self, separator: str) -> Any:
         """Another encoding is an error only in the tables that are read whole."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core.errors import CompetitionError, examples
+from pipeline.core.errors import CompetitionError, examples, short_list
 from pipeline.core.progress import say
 from pipeline.core.task import Kind
 from pipeline.prepare.config import LabelsFromFolder, LabelsFromName, PrepareConfig
@@ -17,7 +17,7 @@ from pipeline.prepare.labels import read_labels
 from pipeline.prepare.matching import short_names, without_suffix
 from pipeline.prepare.rows import LabelledRows
 from pipeline.prepare.sample import Sample
-from pipeline.prepare.sides import folders, is_below, roots
+from pipeline.prepare.sides import folders, roots
 from pipeline.raw.archive import file_name
 
 _BEGINNING = re.compile(r"([A-Za-z]+(?:[_ -][A-Za-z]+)*)[_ .-]*[0-9]")
@@ -33,7 +33,23 @@ def rows_of_files(
     members: the training images. sample: None where there is none, whose ids then are the images
     that have no label.
     """
-    members = _without_masks(members)
+    found = _classes(_without_masks(members), config, raw, sample)
+    if not found:
+        return None
+    ids = short_names(list(found))
+    table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
+    place = raw / (roots(list(found), config.train_images) or [""])[0]
+    shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
+    labels, task = read_labels(
+        place, table, ["label"], shown_sample, kind or "one_of", config.classes
+    )
+    return LabelledRows(place, "image", "label", ids, list(found), labels, task, table, [], [])
+
+
+def _classes(
+    members: list[str], config: PrepareConfig, raw: Path, sample: Sample | None
+) -> dict[str, str]:
+    """The class of each image; nothing where auto finds none."""
     place = config.train_images
     match config.labels:
         case LabelsFromFolder():
@@ -42,7 +58,8 @@ def rows_of_files(
                 shown = examples(sorted(set(map(_folder, members))))
                 raise CompetitionError(
                     f"{raw}: expected the training images in at least two folders, one for each "
-                    f"class, as prepare.labels says; found other folders {shown}"
+                    f"class, as prepare.labels says; found other folders {shown}. Set "
+                    "prepare.train_images in params.yaml to the folder that holds these"
                 )
         case LabelsFromName(pattern=pattern):
             found = {m: one[1] for m in members if (one := re.search(pattern, m)) and one[1]}
@@ -53,22 +70,14 @@ def rows_of_files(
                     "prepare.labels.pattern in params.yaml"
                 )
         case _:
-            by_folder = _classes_by_folder(members, place, sample)
-            found = by_folder or _classes_by_name(members)
+            found, how = _classes_by_folder(members, place, sample), "the folder"
             if not found:
-                return None
-            how = "the folder" if by_folder else "the beginning of the name"
+                found, how = _classes_by_name(members), "the beginning of the name"
             counts = Counter(found.values())
-            shown = ", ".join(f"{name}: {counts[name]}" for name in sorted(counts)[:10])
-            say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
-    ids = short_names(list(found))
-    table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
-    where = raw / (roots(list(found), place) or [""])[0]
-    shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
-    labels, task = read_labels(
-        where, table, ["label"], shown_sample, kind or "one_of", config.classes
-    )
-    return LabelledRows(where, "image", "label", ids, list(found), labels, task, table, [], [])
+            shown = short_list([f"{name}: {counts[name]}" for name in sorted(counts)], most=10)
+            if found:
+                say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
+    return found
 
 
 def _without_masks(members: list[str]) -> list[str]:
@@ -97,7 +106,7 @@ def _classes_by_folder(members: list[str], place: str, sample: Sample | None) ->
     found = {}
     for member in members:
         inside = _folder(member).removeprefix(tops[0]).strip("/").split("/")
-        if is_below(member, tops[0]) and inside[0]:
+        if inside[0]:
             found[member] = inside
     while found and len({tuple(parts[:1]) for parts in found.values()}) == 1:
         found = {member: parts[1:] for member, parts in found.items() if len(parts) > 1}

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.core import paths
+from pipeline.core.errors import plural
 from pipeline.core.task import Number
 from pipeline.report import plots
 from pipeline.report.diagnosis import MOST_CLASSES
@@ -92,7 +93,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (_count, _percent, _score, _signed, _words, _plural)
+    filters = (_count, _percent, _score, _signed, _words, plural)
     environment.filters |= {each.__name__.removeprefix("_"): each for each in filters}
     return environment.get_template(TEMPLATE)
 
@@ -191,8 +192,3 @@ def _signed(value: float) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _plural(number: int, one: str, many: str = "") -> str:
-    """A number with its noun."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
