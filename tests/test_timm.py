@@ -18,6 +18,7 @@ from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
 from pipeline.train.config import SmallNetwork, TimmNetwork
 from pipeline.train.device import Compute, depthwise_rate, suit_network
+from pipeline.train.infer import load_network
 from pipeline.train.models import build_model, describe, load_model, save_model
 
 SMALLEST = [
@@ -268,6 +269,20 @@ def test_auto_is_float32_on_a_cpu_for_networks_of_depthwise_layers(
     assert suit_network(cpu, "bfloat16", network, size_px) == cpu
     gpu = Compute(torch.device("cuda"), torch.bfloat16)
     assert suit_network(gpu, "auto", network, size_px) == gpu
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_a_weights_file_predicts_in_the_precision_that_suits_its_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("pipeline.train.device._fastest_dtype", lambda _: torch.bfloat16)
+    config = config_of(network=network_of(name="lcnet_035"), precision=precision)
+    decoding = Decoding(size_px=32, fit="stretch", black_white=None)
+    model = build_model(config.network, one_of(3), 32, MEAN, STD)
+    save_model(tmp_path / "kept.safetensors", model, describe(config, one_of(3), decoding, 1))
+    assert load_network(tmp_path / "kept.safetensors", "cpu").compute.dtype == dtype
 
 
 @pytest.mark.parametrize("name", ["vgg", "resnet"])

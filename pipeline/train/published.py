@@ -19,7 +19,7 @@ from pipeline.core.errors import TrainError, examples
 from pipeline.train.config import TimmNetwork
 
 _STEPS_PX = (14, 16)
-"""Every patch and window of timm divides a multiple of one of them."""
+"""The sizes that are tried for a hint are multiples of these, as timm's patches and windows are."""
 
 _MISFIT = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
@@ -53,7 +53,7 @@ def build_timm(config: TimmNetwork, classes: int, size_px: int) -> Any:
         network: Any = timm.create_model(config.name, pretrained=config.pretrained, **arguments)
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
         reason = " ".join(str(error).split())[:300]
-        if _LOADING in reason:
+        if _LOADING in reason and "img_size" in arguments:
             raise TrainError(f"network: {_say_other_size(config.name, size_px)}") from error
         raise TrainError(
             f"network: {config.name}: its pretrained weights cannot be downloaded: "
@@ -96,7 +96,7 @@ def _build_empty(name: str, side: int | None) -> nn.Module:
     import timm
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        # timm leaves out what is None
+        # timm leaves out an argument that is None.
         network: nn.Module = timm.create_model(name, num_classes=2, drop_rate=0.0, img_size=side)
     return network
 
