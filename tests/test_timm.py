@@ -9,11 +9,43 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from tasks import one_of
+from test_train import config_of, same
+from timm.layers import resample_abs_pos_embed
+from torch import nn
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
-from pipeline.train.config import TimmNetwork
-from pipeline.train.models import build_model
+from pipeline.train.config import SmallNetwork, TimmNetwork
+from pipeline.train.device import Compute, depthwise_rate, suit_network
+from pipeline.train.infer import load_network
+from pipeline.train.models import build_model, describe, load_model, save_model
+
+SMALLEST = [
+    "beitv2_base_patch16_224", "eca_botnext26ts_256", "test_byobnet", "cait_xxs24_224",
+    "coat_tiny", "convit_tiny", "convmixer_768_32", "test_convnext", "cpubone_nano",
+    "crossvit_tiny_240", "csatv2", "cs3darknet_focus_s", "cspnext_tiny", "davit_tiny",
+    "deepseek_vit_412m", "deit_tiny_patch16_224", "densenet121", "dla46x_c", "dpn48b",
+    "edgenext_xx_small", "efficientformer_l1", "efficientformerv2_s0", "test_efficientnet",
+    "efficientvim_m1", "efficientvit_b0", "efficientvit_m0", "eva02_tiny_patch14_224",
+    "fasternet_t0", "fastvit_t8", "focalnet_tiny_srf", "gcvit_xxtiny", "gemma4_vit_167m",
+    "ghostnet_050", "hardcorenas_b", "hgnetv2_b0", "hiera_tiny_224", "sam2_hiera_tiny",
+    "hrnet_w18_small", "iformer_t", "inception_next_atto", "inception_resnet_v2",
+    "inception_v3", "inception_v4", "lcnetv2_small", "levit_128s", "lowformer_b0",
+    "test_mambaout", "test_coatnet", "poolformerv2_s12", "gmlp_ti16_224", "lcnet_035",
+    "mobilenetv5_base", "mobilevit_xxs", "mvitv2_tiny", "naflexvit_base_patch16_parfac_gap",
+    "nasnetalarge", "nest_tiny_jx", "nextvit_small", "test_nfnet", "pit_ti_224",
+    "pnasnet5large", "pvt_v2_b0", "qwen3_vit_88m", "rdnet_tiny", "regnetx_002",
+    "repghostnet_050", "repvit_m1", "res2next50", "resnest14d", "test_resnet", "resnetv2_18",
+    "rexnet_100", "selecsls42", "legacy_seresnet18", "sequencer2d_s", "shvit_s1", "skresnet18",
+    "starnet_s050", "swiftformer_xs", "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window16_256", "swinv2_cr_tiny_384", "tiny_vit_5m_224",
+    "tnt_s_legacy_patch16_224", "tresnet_m", "twins_svt_small", "vgg11", "visformer_tiny",
+    "test_vit", "vit_tiny_r_s16_p8_224", "test_vit_relpos", "samvit_base_patch16_224",
+    "vitamin_small_224", "volo_d1_224", "ese_vovnet19b_slim_dw", "legacy_xception",
+    "xception41p", "xcit_nano_12_p8_384",
+]  # fmt: skip
+"""The smallest classifier of each of timm's modules."""
 
 MEAN, STD = [100.0, 101.0, 102.0], [10.0, 11.0, 12.0]
 
@@ -46,6 +78,221 @@ def test_fresh_weights_use_the_training_rows_colours() -> None:
     model = build_model(network_of(), one_of(3), 32, MEAN, STD)
     assert model.mean.flatten().tolist() == MEAN
     assert model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 3)
+
+
+def test_a_network_that_takes_any_size_is_the_one_that_timm_draws() -> None:
+    """Asking it for its sizes draws no random number."""
+    torch.manual_seed(3)
+    model = build_model(network_of(), one_of(3), 72, MEAN, STD)
+    torch.manual_seed(3)
+    assert same(model.network, timm.create_model("resnet10t", num_classes=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "size_px"),
+    [("vit_tiny_patch16_224", 64), ("levit_128s", 96), ("test_coatnet", 64), ("inception_v3", 80)],
+)
+def test_a_network_published_for_one_size_learns_at_another_and_is_rebuilt(
+    tmp_path: Path, name: str, size_px: int
+) -> None:
+    """Real gradients; and a weights file needs nothing beside itself."""
+    network = network_of(name=name)
+    torch.manual_seed(1)
+    model = build_model(network, one_of(3), size_px, MEAN, STD)
+    images = torch.randint(256, (2, 3, size_px, size_px), dtype=torch.uint8)
+    model(images).square().sum().backward()
+    assert all(value.grad is not None for value in model.parameters())
+    decoding = Decoding(size_px=size_px, fit="stretch", black_white=None)
+    description = describe(config_of(network=network), one_of(3), decoding, 1)
+    save_model(tmp_path / "weights.safetensors", model, description)
+    again, _ = load_model(tmp_path / "weights.safetensors")
+    assert same(again, model)
+    with torch.no_grad():
+        assert torch.equal(again(images), model.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "size_px", "own_px", "taken"),
+    [
+        ("vit_tiny_patch16_224", 100, 224, "96 or 112"),
+        ("test_coatnet", 112, 160, "96 or 128"),
+        ("inception_v3", 64, 299, "80"),
+    ],
+)
+def test_a_size_that_a_network_cannot_take_brings_the_nearest_that_it_does(
+    name: str, size_px: int, own_px: int, taken: str
+) -> None:
+    with pytest.raises(TrainError) as caught:
+        build_model(network_of(name=name), one_of(3), size_px, MEAN, STD)
+    assert str(caught.value) == (
+        f"network: {name}, published for {own_px} px, cannot take images of {size_px} px; the "
+        f"nearest that it takes: set prepare.size_px to {taken}"
+    )
+
+
+@pytest.mark.parametrize("name", ["gemma4_vit_167m_enc", "qwen3_vit_88m_enc"])
+def test_what_is_no_classifier_is_refused_in_one_sentence(name: str) -> None:
+    with pytest.raises(TrainError) as caught:
+        build_model(network_of(name=name), one_of(3), 96, MEAN, STD)
+    assert str(caught.value) == (
+        f"network: timm's {name} is no classifier of images, so it cannot be trained. Choose another"
+    )
+
+
+def test_every_module_of_timm_has_its_smallest_network_in_the_table() -> None:
+    modules = {module_of(name) for name in timm.list_models()}
+    assert sorted(map(module_of, SMALLEST)) == sorted(modules)
+
+
+def module_of(name: str) -> str:
+    return timm.model_entrypoint(name).__module__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", range(len(SMALLEST)), ids=SMALLEST)
+def test_every_family_of_timm_learns_or_says_which_sizes_it_takes(place: int) -> None:
+    """On the device `meta`, where shapes alone are computed; neighbours take turns in the sizes.
+
+    build_model has tried all of them forward; those that timm fixes to a size go backward, too.
+    """
+    name, size_px = SMALLEST[place], (64, 96, 112)[place % 3]
+    images = torch.zeros(2, 3, size_px, size_px, device="meta")
+    try:
+        with torch.device("meta"):
+            model = build_model(network_of(name=name), one_of(3), size_px, MEAN, STD)
+    except TrainError as error:
+        assert str(error).startswith(f"network: {name}, published for ")  # noqa: PT017
+        return
+    if model.network.pretrained_cfg.get("fixed_input_size"):
+        outputs = model(images)
+        assert outputs.shape == (2, 3)
+        outputs.sum().backward()
+
+
+def test_weights_of_another_size_bring_their_positions_resampled(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    published = timm.create_model("vit_tiny_patch16_224", num_classes=1000).state_dict()
+    path = tmp_path / "vit.safetensors"
+    save_file(published, path)
+    network = network_of(name="vit_tiny_patch16_224", weights=start_of(path))
+    model = build_model(network, one_of(3), 96, MEAN, STD)
+    found = model.network.state_dict()
+    resampled = resample_abs_pos_embed(published["pos_embed"], [6, 6], num_prefix_tokens=1)
+    assert found["pos_embed"].shape == (1, 37, 192)
+    assert torch.equal(found["pos_embed"], resampled)
+    others = [name for name in published if name != "pos_embed" and not name.startswith("head.")]
+    assert len(others) == len(published) - 3
+    assert all(torch.equal(found[name], published[name]) for name in others)
+    torch.manual_seed(7)
+    fresh = build_model(network_of(name=network.name), one_of(3), 96, MEAN, STD)
+    torch.manual_seed(7)
+    again = build_model(network, one_of(3), 96, MEAN, STD)
+    assert torch.equal(again.network.head.weight, fresh.network.head.weight)
+
+
+def test_weights_that_cannot_be_adapted_name_the_size_that_they_are_for(tmp_path: Path) -> None:
+    path = tmp_path / "mlp.safetensors"
+    save_file(timm.create_model("resmlp_12_224").state_dict(), path)
+    with pytest.raises(TrainError) as caught:
+        build_model(
+            network_of(name="resmlp_12_224", weights=start_of(path)), one_of(3), 96, MEAN, STD
+        )
+    assert f"{path} is not of this network: it has other shapes for " in str(caught.value)
+    assert str(caught.value).endswith(
+        "Published weights are for images of 224 px: try prepare.size_px: 224"
+    )
+
+
+def test_published_weights_of_one_size_alone_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    published = timm.create_model("resmlp_12_224").state_dict()
+    monkeypatch.setattr(
+        "timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(published)
+    )
+    network = network_of(name="resmlp_12_224", pretrained=True)
+    with pytest.raises(TrainError) as caught:
+        build_model(network, one_of(3), 96, MEAN, STD)
+    assert str(caught.value) == (
+        "network: resmlp_12_224: its published weights are for images of 224 px and do not fit one "
+        "of 96 px: set prepare.size_px to 224, or `pretrained: false`"
+    )
+
+
+def test_pretrained_positions_are_resampled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    published = timm.create_model("vit_tiny_patch16_224").state_dict()
+    monkeypatch.setattr(
+        "timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(published)
+    )
+    network = network_of(name="vit_tiny_patch16_224", pretrained=True)
+    found = build_model(network, one_of(3), 96, MEAN, STD).network.state_dict()
+    resampled = resample_abs_pos_embed(published["pos_embed"], [6, 6], num_prefix_tokens=1)
+    assert torch.equal(found["pos_embed"], resampled)
+    assert torch.equal(found["patch_embed.proj.weight"], published["patch_embed.proj.weight"])
+
+
+def test_the_depthwise_rate_is_what_is_counted_by_hand() -> None:
+    """8 × 8 positions: 4 channels of 3 × 3 × 3, a depthwise 3 × 3, a grouped and a dense 1 × 1."""
+    layers = [
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Flatten(),
+        nn.Linear(64 * 4, 2),
+    ]
+    multiplications = 64 * (4 * 27 + 4 * 9 + 4 * 2) + 256 * 2
+    assert depthwise_rate(nn.Sequential(*layers), 8) == 64 * 4 / multiplications
+    assert depthwise_rate(nn.Sequential(layers[0], layers[2]), 8) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("resnet18", torch.bfloat16),
+        ("resnet10t", torch.bfloat16),
+        ("convnext_atto", torch.bfloat16),
+        ("resnext26ts", torch.bfloat16),
+        ("tf_efficientnet_lite0", torch.float32),
+        ("lcnet_100", torch.float32),
+        ("mobilenetv4_conv_small", torch.float32),
+        ("mobilenetv2_100", torch.float32),
+    ],
+)
+@pytest.mark.parametrize("size_px", [64, 96])
+def test_auto_is_float32_on_a_cpu_for_networks_of_depthwise_layers(
+    name: str, dtype: torch.dtype, size_px: int
+) -> None:
+    network = timm.create_model(name, num_classes=2)
+    cpu = Compute(torch.device("cpu"), torch.bfloat16)
+    assert suit_network(cpu, "auto", network, size_px).dtype == dtype
+    assert network.training
+    assert suit_network(cpu, "bfloat16", network, size_px) == cpu
+    gpu = Compute(torch.device("cuda"), torch.bfloat16)
+    assert suit_network(gpu, "auto", network, size_px) == gpu
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_a_weights_file_predicts_in_the_precision_that_suits_its_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("pipeline.train.device._fastest_dtype", lambda _: torch.bfloat16)
+    config = config_of(network=network_of(name="lcnet_035"), precision=precision)
+    decoding = Decoding(size_px=32, fit="stretch", black_white=None)
+    model = build_model(config.network, one_of(3), 32, MEAN, STD)
+    save_model(tmp_path / "kept.safetensors", model, describe(config, one_of(3), decoding, 1))
+    assert load_network(tmp_path / "kept.safetensors", "cpu").compute.dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet"])
+def test_auto_stays_bfloat16_for_the_networks_of_our_own(name: str) -> None:
+    small = SmallNetwork.model_validate(
+        {"family": "small", "name": name, "width": 16, "stages": 4, "dropout": 0.1}
+    )
+    model = build_model(small, one_of(2), 64, MEAN, STD)
+    cpu = Compute(torch.device("cpu"), torch.bfloat16)
+    assert suit_network(cpu, "auto", model, 64) == cpu
 
 
 def test_a_weights_file_fills_the_backbone_and_brings_its_own_colours(weights: Path) -> None:

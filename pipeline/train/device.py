@@ -4,8 +4,14 @@ import os
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.core.errors import TrainError
+
+MOST_DEPTHWISE = 0.0015
+"""With more outputs of depthwise convolutions for each multiplication a CPU is faster in float32:
+`python -m benchmarks.precision` measures it, and docs/TRAINING.md has the figures."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,46 @@ def choose_compute(device: str, precision: str) -> Compute:
     if precision == "auto":
         return Compute(chosen, _fastest_dtype(chosen))
     return Compute(chosen, getattr(torch, precision))
+
+
+def suit_network(compute: Compute, precision: str, network: nn.Module, size_px: int) -> Compute:
+    """What `precision: auto` means for one network, which is still on the CPU.
+
+    bfloat16 makes a CPU's dense layers faster, and its depthwise convolutions slower.
+    """
+    if (
+        precision == "auto"
+        and compute == Compute(torch.device("cpu"), torch.bfloat16)
+        and depthwise_rate(network, size_px) > MOST_DEPTHWISE
+    ):
+        return Compute(compute.device, torch.float32)
+    return compute
+
+
+@torch.no_grad()
+def depthwise_rate(network: nn.Module, size_px: int) -> float:
+    """The outputs of depthwise convolutions for each multiplication, for one image of `size_px`."""
+    outputs = 0
+
+    def count(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal outputs
+        outputs += output.numel()
+
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+    ]
+    if not hooks:
+        return 0.0
+    was_training = network.training
+    with FlopCounterMode(display=False) as counted:
+        network.eval()(torch.zeros(1, 3, size_px, size_px))
+    network.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    operations: int = counted.get_total_flops()  # a multiplication and an addition each
+    return 2 * outputs / operations
 
 
 def deterministic(threads: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.core.progress import track
 from pipeline.core.shapes import Images, Outputs
-from pipeline.train.device import Compute, choose_compute
+from pipeline.train.device import Compute, choose_compute, suit_network
 from pipeline.train.models import Classifier, Description, load_model
 
 BATCH = 256
@@ -70,6 +70,8 @@ def load_network(path: Path, device: str) -> TrainedNetwork:
     """Read a weights file. Raises TrainError as load_model and choose_compute do."""
     model, description = load_model(path)
     compute = choose_compute(device, description.precision)
+    size_px = description.decoding.size_px
+    compute = suit_network(compute, description.precision, model, size_px)
     model = model.to(compute.device).to(memory_format=torch.channels_last)  # as fit.py trains it
     return TrainedNetwork(model, description, compute)
 

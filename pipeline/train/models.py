@@ -8,11 +8,10 @@ At 64 px the small networks of width 16 cost about 50 million multiplications an
 thirtieth of a ResNet-18's at 224 px; benchmarks/train.py measures what that makes a second.
 """
 
-import difflib
 from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pydantic
@@ -24,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.core.competition import Decoding
-from pipeline.core.errors import TrainError, examples
+from pipeline.core.errors import TrainError
 from pipeline.core.shapes import Labels
 from pipeline.core.task import Number, Task
 from pipeline.train.config import ModelConfig, Precision, SmallNetwork, TimmNetwork
 from pipeline.train.objective import RawOutputs, activate
+from pipeline.train.published import build_timm
 
 
 class Classifier(nn.Module):
@@ -142,11 +142,14 @@ def build_model(
 
     mean, std: of the training rows' colour channels, 0 to 255; a network that starts from
     pretrained weights keeps its own.
-    Raises TrainError for a name that timm does not know, weights that cannot be read, or an
-    image too small for the stages.
+    Raises TrainError for an image too small for the stages, or as build_timm does.
     """
     if isinstance(config, TimmNetwork):
-        return _build_timm(config, task, mean, std)
+        published = build_timm(config, len(task.learned), size_px)
+        if config.pretrained or config.weights is not None:
+            mean = [255 * value for value in published.pretrained_cfg["mean"]]
+            std = [255 * value for value in published.pretrained_cfg["std"]]
+        return Classifier(published, task, mean, std)
     halvings = config.stages - (1 if config.name == "vgg" else 0)
     if size_px >> halvings < 2:
         raise TrainError(
@@ -155,67 +158,6 @@ def build_model(
         )
     network = SMALL[config.name](config, len(task.learned))
     return Classifier(network, task, mean, std)
-
-
-def _build_timm(
-    config: TimmNetwork,
-    task: Task,
-    mean: list[float],
-    std: list[float],
-) -> Classifier:
-    import timm  # 4.5 s: only for those who use it
-
-    if not timm.is_model(config.name):
-        close = difflib.get_close_matches(config.name, timm.list_models(), n=3)
-        raise TrainError(
-            f"network: timm has no model {config.name!r}; close names: {', '.join(close) or 'none'}"
-        )
-    try:
-        network: Any = timm.create_model(
-            config.name,
-            pretrained=config.pretrained,
-            num_classes=len(task.learned),
-            drop_rate=config.dropout,
-        )
-    except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
-        raise TrainError(
-            f"network: {config.name}: its pretrained weights cannot be downloaded: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. "
-            "Offline, set `pretrained: false`, or `weights` to a local .safetensors file"
-        ) from error
-    if config.weights is not None:
-        config.weights.check()
-        _load_backbone(network, Path(config.weights.file))
-    if config.pretrained or config.weights is not None:
-        mean = [255 * value for value in network.pretrained_cfg["mean"]]
-        std = [255 * value for value in network.pretrained_cfg["std"]]
-    return Classifier(network, task, mean, std)
-
-
-def _load_backbone(network: Any, path: Path) -> None:
-    """Load all but a classifier of another size; timm itself only logs tensors that do not fit."""
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
-        raise TrainError(f"network: weights: {path} is no safetensors file: {error}") from error
-    own = network.state_dict()
-    classifiers = network.pretrained_cfg["classifier"]
-    classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
-    other = {name for name in own if name in found and found[name].shape != own[name].shape}
-    missing = set(own) - set(found)
-    fresh = {name for name in other | missing if name.startswith(classifiers)}
-    problems = {
-        "has no tensor": missing - fresh,
-        "has unknown tensors": set(found) - set(own),
-        "has other shapes": other - fresh,
-    }
-    for problem, names in problems.items():
-        if names:
-            raise TrainError(
-                f"network: weights: {path} is not of this network: it {problem} for "
-                f"{len(names)} of {len(own)} {examples(sorted(names))}"
-            )
-    network.load_state_dict(found | {name: own[name] for name in fresh})
 
 
 class Description(pydantic.BaseModel):

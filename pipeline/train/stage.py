@@ -31,7 +31,7 @@ from pipeline.core.task import Number, Task
 from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
 from pipeline.train.config import InnerEpoch, ModelConfig, TrainConfig
-from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.device import choose_compute, deterministic, suit_network
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict
 from pipeline.train.models import build_model, describe, save_model
@@ -70,11 +70,12 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
     test_images = _read_images(paths.TEST_IMAGES, len(test_ids), decoding)
     scored, rows = _rows_of_fold(fold, image_ids, task, config)
-    say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
 
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(images, rows.training)
     model = build_model(config.network, task, images.shape[1], list(mean), list(std))
+    compute = suit_network(compute, config.precision, model, images.shape[1])
+    say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
     key = hash_of_inputs(f"{fold} {compute} {threads} {config.model_dump_json()}", inputs)
     checkpoint = Checkpoint(paths.RESUME / key)
