@@ -18,6 +18,7 @@ import pandas as pd
 from numpy import ndarray
 from PIL import Image as Pillow
 
+from pipeline.core.competition import Decoding
 from pipeline.core.shapes import Image, Images, Labels
 from pipeline.core.tables import read_csv
 from pipeline.core.task import OneOf
@@ -25,13 +26,20 @@ from pipeline.download.config import SyntheticSource
 from pipeline.download.drawn.competition import draw_competition
 from pipeline.download.drawn.files import write_tables
 from pipeline.params import Config, read_config
-from pipeline.prepare.decode import decode_image
+from pipeline.prepare.decode import decode
+from pipeline.prepare.matching import FileNames
 from pipeline.raw.archive import ImageArchive
 
 TASK = OneOf(classes=["0", "1"])
 FILE_PX = 128
 IMAGES_A_PATIENT = 40
 _MOST_SIDE_PX = 4096
+
+
+def _decoding(size_px: int) -> Decoding:
+    return Decoding(size_px=size_px, fit="stretch", black_white=None)
+
+
 _AT_ONCE = 1024
 
 
@@ -137,16 +145,15 @@ def _store(folder: Path, archive_path: Path, labels_path: Path, size_px: int) ->
     labels = table["label"].to_numpy(np.int64)
     images = np.empty((len(table), size_px, size_px, 3), np.uint8)
     with ImageArchive(archive_path) as archive:
-        members = archive.match_ids(list(table["id"]))
+        found = FileNames(archive.members, str(archive_path), "").match(list(table["id"]))
+        members = dict(zip(table["id"], (file for (file,) in found.members), strict=True))
         for row, (image_id, label) in enumerate(zip(table["id"], labels, strict=True)):
             encoded = archive.read(members[image_id])
             png = folder / "png" / str(label) / f"{image_id}.png"
             png.parent.mkdir(parents=True, exist_ok=True)
-            large = decode_image(encoded, FILE_PX, "stretch", _MOST_SIDE_PX, None).pixels
+            large = decode(encoded, _decoding(FILE_PX), _MOST_SIDE_PX).pixels
             Pillow.fromarray(large).save(png)
-            images[row] = decode_image(
-                png.read_bytes(), size_px, "stretch", _MOST_SIDE_PX, None
-            ).pixels
+            images[row] = decode(png.read_bytes(), _decoding(size_px), _MOST_SIDE_PX).pixels
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
     return Drawn(folder)

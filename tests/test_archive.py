@@ -16,7 +16,7 @@ import pytest
 from pipeline.core.errors import ArchiveError
 from pipeline.raw import archive as archive_module
 from pipeline.raw import structure
-from pipeline.raw.archive import ImageArchive, check_archive, file_name
+from pipeline.raw.archive import ImageArchive, check_archive
 
 CENTRAL_ENTRY, END = b"PK\x01\x02", b"PK\x05\x06"
 
@@ -121,7 +121,7 @@ def test_a_path_in_a_name_is_no_place_on_the_disk(tmp_path: Path, name: str) -> 
     path = make_zip(tmp_path, name)
     check_archive(path)
     with ImageArchive(path) as archive:
-        assert archive.match_ids(["a"]) == {"a": name}
+        assert archive.members == [name]
         assert archive.read(name) == f"image {name}".encode()
     assert [file.name for file in tmp_path.iterdir()] == ["train.zip"]
 
@@ -268,37 +268,6 @@ def test_the_directory_gives_a_members_size_and_time(tmp_path: Path) -> None:
         f"{path}: no member x/b.png. The table that names it is older than the archive. "
         "Run: dvc repro prepare"
     )
-
-
-def test_ids_match_with_and_without_suffix_in_any_folder(tmp_path: Path) -> None:
-    path = make_zip(tmp_path, "t/007.PNG", "t/x/b.1.jpeg", "w\\c.png", "d.png", "f.png", "f.jpg")
-    with ImageArchive(path) as archive:
-        ids = ["007", "b.1.jpeg", "c", "e", "7", "d.jpg", "t/d"]
-        assert archive.match_ids(ids) == {
-            "007": "t/007.PNG",
-            "b.1.jpeg": "t/x/b.1.jpeg",
-            "c": "w\\c.png",
-        }
-        assert archive.match_ids(["f.jpg", "f.png"]) == {"f.jpg": "f.jpg", "f.png": "f.png"}
-        assert archive.match_ids(["b.1"]) == {"b.1": "t/x/b.1.jpeg"}
-        assert file_name("w\\c.png") == "c.png"
-
-
-@pytest.mark.parametrize(
-    ("names", "ids", "fault"),
-    [
-        (["t/a.png", "other/a.png"], ["a"], "one image for the id a, found 2: t/a.png and other/a.png. Set prepare.train_images or"),
-        (["t/a.png", "t/a.jpg"], ["a"], "one image for the id a, found 2: t/a.png and t/a.jpg. Set prepare.train_images or"),
-        (["t/a.png"], ["a", "a.png"], "one id for the image t/a.png, found two: a and a.png. Write all ids with the suffix, or all without"),
-    ],
-)  # fmt: skip
-def test_an_ambiguous_id_or_image_names_both(
-    tmp_path: Path, names: list[str], ids: list[str], fault: str
-) -> None:
-    path = make_zip(tmp_path, *names)
-    with ImageArchive(path) as archive, pytest.raises(ArchiveError) as caught:
-        archive.match_ids(ids)
-    assert str(caught.value).startswith(f"{path}: expected {fault}")
 
 
 def streamed(members: dict[str, bytes]) -> bytes:

@@ -1,5 +1,6 @@
 """Any timm model: by name, with fresh weights or those of a local file, offline."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,12 @@ def module_of(name: str) -> str:
     return timm.model_entrypoint(name).__module__
 
 
+PLACES = range(0, len(SMALLEST), 1 if "TIMM_ALL" in os.environ else 5)
+"""Of the families that are tried; all of them if TIMM_ALL is set: a minute."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("place", range(len(SMALLEST)), ids=SMALLEST)
+@pytest.mark.parametrize("place", PLACES, ids=[SMALLEST[place] for place in PLACES])
 def test_every_family_of_timm_learns_or_says_which_sizes_it_takes(place: int) -> None:
     """On the device `meta`, where shapes alone are computed; neighbours take turns in the sizes.
 

@@ -12,6 +12,7 @@ from project import prepare_config
 from pipeline.core.errors import CompetitionError, TableError
 from pipeline.core.task import AnyOf, Number, OneOf
 from pipeline.prepare.layout import Layout, Split, understand
+from pipeline.prepare.matching import FileNames
 from pipeline.scoring.metrics import METRICS
 
 SAMPLE = "sample_submission.csv"
@@ -188,6 +189,20 @@ def test_files_are_found_in_other_spellings_and_it_is_said(
     layout = layout_of(write(raw, images(*files, "test/x.png")))
     assert files_of(layout.train) == files
     assert "3 images are spelled otherwise (first: Ü is train/U" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "ids", "fault"),
+    [
+        (["t/a.png", "other/a.png"], ["a"], "one image for the id a, found 2: t/a.png and other/a.png. Set prepare.train_images"),
+        (["t/a.png", "t/a.jpg"], ["a"], "one image for the id a, found 2: t/a.png and t/a.jpg. Set prepare.train_images"),
+        (["t/a.png"], ["a", "a.png"], "one id for the image t/a.png, found two: a and a.png. Write all ids with the suffix, or all without"),
+    ],
+)  # fmt: skip
+def test_an_ambiguous_id_or_image_names_both(files: list[str], ids: list[str], fault: str) -> None:
+    with pytest.raises(CompetitionError) as caught:
+        FileNames(files, "raw", "prepare.train_images").match(ids)
+    assert str(caught.value).startswith(f"raw: expected {fault}")
 
 
 def test_a_spelling_that_fits_two_files_fits_none(tmp_path: Path) -> None:

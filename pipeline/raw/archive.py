@@ -10,7 +10,6 @@ absolute names and links do no harm.
 
 import os
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
@@ -110,34 +109,6 @@ class ImageArchive(AbstractContextManager["ImageArchive"]):
                 f"{self._called}: no member {member}. The table that names it is older than "
                 "the archive. Run: dvc repro prepare"
             ) from error
-
-    def match_ids(self, ids: list[str]) -> dict[str, str]:
-        """The member of each id; ids without one are absent.
-
-        An id matches the member whose file name equals it, with or without the suffix, in
-        any folder. Raises ArchiveError where two members match one id, or two ids one member.
-        """
-        named: dict[str, list[str]] = defaultdict(list)
-        for member in self.members:
-            name = PurePosixPath(file_name(member))
-            named[name.name].append(member)
-            named[name.stem].append(member)
-        found = {image_id: named[image_id] for image_id in ids if image_id in named}
-        for image_id, members in found.items():
-            if len(members) > 1:
-                raise ArchiveError(
-                    f"{self.place}: expected one image for the id {image_id}, found "
-                    f"{len(members)}: {' and '.join(members)}. Set prepare.train_images or "
-                    "prepare.test_images to the right folder (NAME.zip/FOLDER), or remove one"
-                )
-        matches = {image_id: member for image_id, (member,) in found.items()}
-        for member in first_repeated(list(matches.values())):
-            owners = [image_id for image_id, matched in matches.items() if matched == member]
-            raise ArchiveError(
-                f"{self.place}: expected one id for the image {member}, found two: "
-                f"{' and '.join(owners)}. Write all ids with the suffix, or all without"
-            )
-        return matches
 
 
 def file_name(member: str) -> str:
