@@ -256,7 +256,7 @@ READERS = {
     "np.load": [],
     "np.memmap": [],
     "open_memmap": ["core/arrays.py"],
-    "load_file": ["train/models.py"],
+    "load_file": ["train/models.py", "train/published.py"],
     "safe_open": ["core/wide.py", "ensemble/members.py", "train/models.py"],
     "torch.load": ["commands/weights.py", "train/checkpoint.py"],
     "YAML": ["core/yaml.py"],

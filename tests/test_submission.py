@@ -172,7 +172,20 @@ class Drawn:
         self.predicted = draw.integers(len(classes), size=200)  # not the most probable ones
         columns = classes[::-1] if each else ["label"]
         sample = folder / "sample.csv"
-        rows = [",".join([name, *("0" for _ in columns)]) for name in self.ids]
+        rows = [
+            ",".join(
+                [
+                    name,
+                    *(
+                        classes[0]
+                        if len(columns) == 1 and METRICS[metric].needs == "labels"
+                        else "0"
+                        for _ in columns
+                    ),
+                ]
+            )
+            for name in self.ids
+        ]
         sample.write_text("\n".join([",".join(["id", *columns]), *rows]) + "\n")
         self.form = read_form(sample, METRICS[metric], one_of(classes, ordered=True))
         self.submission, self.solution = folder / "mine.csv", folder / "solution.csv"

