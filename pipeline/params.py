@@ -46,6 +46,17 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sizes_end_at_that_of_the_images(self) -> Self:
+        for name, model in self.train.models.items():
+            sizes = model.sizes_px
+            if sizes is not None and (sizes[-1] != self.prepare.size_px or max(sizes) > sizes[-1]):
+                raise ValueError(
+                    f"train.models.{name}.sizes_px: expected sides up to prepare.size_px, which is "
+                    f"{self.prepare.size_px}, and that one last, found {sizes}"
+                )
+        return self
+
     def outputs(self) -> list[Path]:
         """What the stages remove or replace."""
         return paths.outputs(self.ensemble.name, self.train.members, self.train.folds)

@@ -43,6 +43,8 @@ train:
       epochs: 2
       epoch: {rule: last}
       batch_size: 16
+      sizes_px: null
+      optimizer: {kind: adamw}
       lr: 0.01
       warmup_epochs: 0.5
       weight_decay: 0.01
@@ -54,6 +56,7 @@ train:
       compiled: false
       tta: true
       augment: [{op: SquareSymmetry, p: 1.0}]
+      symmetries: null
       engine: batched
       mix: null
     two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2}}

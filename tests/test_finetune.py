@@ -19,7 +19,7 @@ from pipeline.train.config import ModelConfig
 from pipeline.train.fit import TrainingRows
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
-from pipeline.train.optim import build_optimizer
+from pipeline.train.optim import build_optimizers
 
 LAYERS = ["conv1 bn1", "layer1", "layer2", "layer3", "layer4", "fc"]
 """test_resnet's, written down by hand from its source."""
@@ -78,7 +78,7 @@ def test_the_classifier_learns_at_the_full_rate_and_the_stem_at_the_least(
     network = timm.create_model(name, num_classes=2)
     model = Classifier(network, one_of(2), [0.0] * 3, [1.0] * 3)
     config = config_of().model_copy(update={"layer_decay": 0.7})
-    groups = build_optimizer(model, config).param_groups
+    groups = build_optimizers(model, config)[0].param_groups
     parameters = [value for group in groups for value in group["params"]]
     assert len(parameters) == len({id(value) for value in parameters})
     assert {id(value) for value in parameters} == {id(value) for value in model.parameters()}
@@ -124,7 +124,7 @@ def test_a_network_without_layers_is_refused() -> None:
         nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), one_of(2), [0.0] * 3, [1.0] * 3
     )
     with pytest.raises(TrainError) as caught:
-        build_optimizer(model, config_of().model_copy(update={"layer_decay": 0.7}))
+        build_optimizers(model, config_of().model_copy(update={"layer_decay": 0.7}))
     assert str(caught.value) == (
         "layer_decay: timm does not know the layers of Sequential, so all would learn at one "
         "rate. Set layer_decay: null (now 0.7)"

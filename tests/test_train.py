@@ -68,6 +68,8 @@ def config_of(**changes: Any) -> ModelConfig:
         "epochs": 3,
         "epoch": {"rule": "last"},
         "batch_size": 16,
+        "sizes_px": None,
+        "optimizer": {"kind": "adamw"},
         "lr": 0.01,
         "warmup_epochs": 0.5,
         "weight_decay": 0.01,
@@ -79,6 +81,7 @@ def config_of(**changes: Any) -> ModelConfig:
         "compiled": False,
         "tta": True,
         "augment": POLICY,
+        "symmetries": None,
         "engine": "albumentations",
         "mix": None,
     }
@@ -545,7 +548,7 @@ def test_a_damaged_checkpoint_is_said_and_gives_the_bytes_of_an_unbroken_run(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("lost", ["model", "average", "optimizer", "history", "best"])
+@pytest.mark.parametrize("lost", ["model", "average", "optimizers", "history", "best"])
 def test_a_checkpoint_without_a_part_is_one_sentence(tmp_path: Path, lost: str) -> None:
     checkpoint = Checkpoint(tmp_path / "resume")
     with pytest.raises(KeyboardInterrupt):

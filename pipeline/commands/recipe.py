@@ -81,6 +81,8 @@ train:
       epochs: {choose_epochs(facts, size_px)}
       epoch: {{rule: last}}
       batch_size: {batch}
+      sizes_px: null
+      optimizer: {{kind: adamw}}
       lr: 0.004
       warmup_epochs: 1
       weight_decay: 0.05
@@ -93,6 +95,7 @@ train:
       tta: {str(facts.mirrored).lower()}
       augment:
 {augment}
+      symmetries: null
       engine: batched
       mix: null
 

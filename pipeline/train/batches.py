@@ -30,6 +30,7 @@ from pipeline.core.progress import say
 from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
+from pipeline.train.augment.shown import SYMMETRIES, orders, shrink, turn_each
 from pipeline.train.config import ModelConfig
 from pipeline.train.objective import Targets
 from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
@@ -74,13 +75,28 @@ class Feed:
             found = self._on_device(self._policy, first_step)
         else:
             found = self._by_workers(self._policy, first_step)
-        if self._config.mix is None:
-            yield from found
-            return
-        classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
-        for step, (images, labels) in enumerate(found, first_step):
-            targets = (labels[:, None] == classes).float() if labels.ndim == 1 else labels
-            yield mix(images, targets, self._config.mix, self._steps.seed(2, step))
+        for step, (images, targets) in enumerate(found, first_step):
+            yield self._finish(images, targets, step)
+
+    @torch.no_grad()
+    def _finish(
+        self, images: Num[Tensor, "batch 3 side side"], targets: Targets, step: int
+    ) -> Batch:
+        """Turn, mix and shrink augmented images, as the model's parameters say."""
+        config, epoch = self._config, step // self.steps_per_epoch
+        if config.symmetries == "in_turn":
+            cycle, place = divmod(epoch, SYMMETRIES)
+            chosen = orders(len(self._images), cycle, config.seed)[self._steps[step], place]
+            images = turn_each(images, chosen)
+        if config.mix is not None:
+            if targets.ndim == 1:
+                classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
+                targets = (targets[:, None] == classes).float()
+            images, targets = mix(images, targets, config.mix, self._steps.seed(2, step))
+        side = side_of_epoch(config, epoch)
+        if side is not None and side < images.shape[-1]:
+            images = shrink(images, side)
+        return images, targets
 
     def _on_device(self, policy: BatchedPolicy, first_step: int) -> Iterator[Batch]:
         if self._device.type == "cpu":
@@ -98,6 +114,13 @@ class Feed:
         for images, labels in load(batches, first_step, worker_count(self._device), pin):
             images = images.to(self._device, non_blocking=True)
             yield images.permute(0, 3, 1, 2), labels.to(self._device, non_blocking=True)
+
+
+def side_of_epoch(config: ModelConfig, epoch: int) -> int | None:
+    """The side of the training images, counting epochs from 0; None is that of the stored ones."""
+    if config.sizes_px is None:
+        return None
+    return config.sizes_px[epoch * len(config.sizes_px) // config.epochs]
 
 
 def make_policy(config: ModelConfig, size_px: int) -> "BatchedPolicy | Policy":

@@ -115,6 +115,26 @@ class Mix(Section):
     """The probability that an image is mixed."""
 
 
+class AdamW(Section):
+    """Loshchilov and Hutter 2017 (arXiv:1711.05101), for all weights."""
+
+    kind: Literal["adamw"]
+
+
+class Muon(Section):
+    """Orthogonal steps for the filters of convolutions, AdamW for all other weights.
+
+    For fresh networks with batch normalisation, which learn in half the epochs.
+    """
+
+    kind: Literal["muon"]
+    lr: Annotated[float, Field(gt=0, le=1)]
+    """Peak length of a step as a share of the filters' norm; its schedule is that of the model's
+    `lr`, which is AdamW's. About 0.03."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """The share of the last step's direction in the next one. About 0.6."""
+
+
 class ModelConfig(Section):
     """One network and everything that decides its weights."""
 
@@ -127,6 +147,12 @@ class ModelConfig(Section):
     """The rule that chooses the epoch whose weights predict."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)]
     """Images a step, at most: an epoch's batches are of nearly equal size."""
+    sizes_px: Annotated[list[Annotated[int, Field(ge=8, le=4096)]], Field(min_length=1)] | None
+    """Sides to which training images are shrunk, each for an equal part of the epochs, in order:
+    [48, 64, 64] spends the first third at 48 px. None is above prepare.size_px, and the last is
+    that size, at which the network predicts; null trains at it throughout."""
+    optimizer: Annotated[AdamW | Muon, Field(discriminator="kind")]
+    """The rule by which gradients move weights."""
     lr: Annotated[float, Field(gt=0, le=10)]
     """Peak learning rate of AdamW, reached after the warm-up, then down a cosine to zero."""
     warmup_epochs: Annotated[float, Field(ge=0)]
@@ -152,6 +178,9 @@ class ModelConfig(Section):
     """Predict the mean over the square's eight symmetries."""
     augment: list[dict[str, Any]]
     """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order."""
+    symmetries: Literal["in_turn"] | None
+    """`in_turn`: after `augment` each image is turned so that it is shown in all eight symmetries
+    of the square before one repeats, in an order of its own; null turns nothing."""
     engine: Literal["albumentations", "batched"]
     """The code that applies `augment`. albumentations: image by image, in worker processes, any
     operation of that library. batched: whole batches on the device that trains, several times
@@ -188,6 +217,19 @@ class ModelConfig(Section):
                 f"expected `layer_decay: null`, or a network with `pretrained: true` or a "
                 f"`weights` file, found {self.layer_decay} for fresh weights, which would slow "
                 f"down the first layers for nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _muon_is_for_fresh_weights(self) -> Self:
+        network = self.network
+        has_learned = isinstance(network, TimmNetwork) and (
+            network.pretrained or network.weights is not None
+        )
+        if has_learned and isinstance(self.optimizer, Muon):
+            raise ValueError(
+                "expected `optimizer: {kind: adamw}` for weights that have learned, found muon, "
+                "which sets the norm of all filters anew"
             )
         return self
 

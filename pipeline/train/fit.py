@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from pipeline.train.device import Compute
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
 from pipeline.train.objective import RawOutputs, Targets, count_right, loss_of, targets_of
-from pipeline.train.optim import MovingAverage, build_optimizer, learning_rate
+from pipeline.train.optim import MovingAverage, build_optimizers, learning_rate
 
 EpochRow = dict[str, int | float]
 History = list[EpochRow]
@@ -98,14 +99,14 @@ def fit(
 class _State:
     """Everything that changes while training."""
 
-    _STATEFUL = ("model", "average", "optimizer", "scaler")
+    _STATEFUL = ("model", "average", "scaler")
 
     def __init__(self, model: Classifier, config: ModelConfig, compute: Compute) -> None:
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.moving_average = MovingAverage(model, self.average, config.ema)
         self.forward = _compile(score_batch, compute) if config.compiled else score_batch
-        self.optimizer = build_optimizer(model, config)
+        self.optimizers = build_optimizers(model, config)
         self.scaler = torch.amp.GradScaler(
             compute.device.type, enabled=compute.dtype == torch.float16
         )
@@ -114,11 +115,14 @@ class _State:
 
     def dump(self) -> dict[str, Any]:
         states = {name: getattr(self, name).state_dict() for name in self._STATEFUL}
-        return {**states, "history": self.history, "best": self.best}
+        optimizers = [each.state_dict() for each in self.optimizers]
+        return {**states, "optimizers": optimizers, "history": self.history, "best": self.best}
 
     def restore(self, saved: dict[str, Any]) -> None:
         for name in self._STATEFUL:
             getattr(self, name).load_state_dict(saved[name])
+        for optimizer, values in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
         self.history = saved["history"]
         self.best = saved["best"]
 
@@ -140,7 +144,7 @@ def _train_epoch(
     for step in range(epoch * steps, (epoch + 1) * steps):
         images, targets = next(batches)
         rate = learning_rate(config, step, steps)
-        for group in state.optimizer.param_groups:
+        for group in chain.from_iterable(each.param_groups for each in state.optimizers):
             group["lr"] = rate * group.get("lr_scale", 1.0)
         loss, outputs = state.forward(state.model, images, targets, config.label_smoothing, compute)
         _update_weights(state, loss, config)
@@ -172,7 +176,7 @@ def score_batch(
 
 
 def _compile(forward: Forward, compute: Compute) -> Forward:
-    """The same function, compiled at its first call, once for each of the two batch sizes.
+    """The same function, compiled once for each batch size and side of the images.
 
     On a GPU a small network's step is hundreds of kernels that take less time than their launch.
     Compiled, neighbours become one, and on CUDA the whole is a graph that is launched at once,
@@ -199,11 +203,14 @@ def _compile(forward: Forward, compute: Compute) -> Forward:
 def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if config.clip_norm is not None:
-        state.scaler.unscale_(state.optimizer)
+        for optimizer in state.optimizers:
+            state.scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    state.scaler.step(state.optimizer)
+    for optimizer in state.optimizers:
+        state.scaler.step(optimizer)
     state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
 
 
 def _score_inner(

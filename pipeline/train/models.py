@@ -160,6 +160,21 @@ def build_model(
     return Classifier(network, task, mean, std)
 
 
+@torch.no_grad()
+def check_sizes(model: Classifier, sizes_px: list[int] | None) -> None:
+    """Raise TrainError for the first side of `sizes_px` that the network cannot take."""
+    was_training = model.training
+    for side in sorted(set(sizes_px or [])):
+        try:
+            model.eval()(torch.zeros(1, 3, side, side))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise TrainError(
+                f"sizes_px: the network cannot take images of {side} px: {error}. Set larger ones, "
+                "or sizes_px: null"
+            ) from error
+    model.train(was_training)
+
+
 class Description(pydantic.BaseModel):
     """What a weights file says, in its metadata: all that predictions depend on beside tensors."""
 

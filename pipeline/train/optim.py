@@ -1,4 +1,4 @@
-"""The optimizer, its schedule, and the moving average of the weights."""
+"""The optimizers, their schedule, and the moving average of the weights."""
 
 import math
 from typing import Any
@@ -7,17 +7,31 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import TrainError
+from pipeline.train import config as choices
 from pipeline.train.config import ModelConfig
 from pipeline.train.models import Classifier
+from pipeline.train.muon import Muon
 
 
-def build_optimizer(model: Classifier, config: ModelConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) without decay on biases and norms.
+def build_optimizers(model: Classifier, config: ModelConfig) -> list[torch.optim.Optimizer]:
+    """AdamW without decay on biases and norms, and before it Muon where the model has it.
 
     A group's `lr_scale`, 1 where it has none, is its share of the scheduled rate.
     Raises TrainError where `layer_decay` is set and timm knows no layers of the network.
     """
-    parameters = [value for value in model.parameters() if value.requires_grad]
+    if not isinstance(config.optimizer, choices.Muon):
+        parameters = [value for value in model.parameters() if value.requires_grad]
+        return [_build_adamw(model, parameters, config)]
+    filters = [value for value in model.parameters() if value.requires_grad and value.ndim == 4]
+    others = [value for value in model.parameters() if value.requires_grad and value.ndim != 4]
+    muon = Muon(filters, config.optimizer.lr, config.optimizer.momentum)
+    muon.param_groups[0]["lr_scale"] = config.optimizer.lr / config.lr
+    return [muon, _build_adamw(model, others, config)]
+
+
+def _build_adamw(
+    model: Classifier, parameters: list[nn.Parameter], config: ModelConfig
+) -> torch.optim.AdamW:
     if config.layer_decay is not None:
         groups = _group_by_layer(model.network, config.layer_decay, config.weight_decay)
     else:

@@ -34,7 +34,7 @@ from pipeline.train.config import InnerEpoch, ModelConfig, TrainConfig
 from pipeline.train.device import choose_compute, deterministic, suit_network
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict
-from pipeline.train.models import build_model, describe, save_model
+from pipeline.train.models import build_model, check_sizes, describe, save_model
 from pipeline.train.shortage import describe_shortage
 
 
@@ -74,6 +74,7 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(images, rows.training)
     model = build_model(config.network, task, images.shape[1], list(mean), list(std))
+    check_sizes(model, config.sizes_px)
     compute = suit_network(compute, config.precision, model, images.shape[1])
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
