@@ -29,7 +29,7 @@ names = 'torch triton torchvision timm numpy pandas scipy scikit-learn opencv-py
 print(platform.python_version(), *(f'{name} {version(name)}' for name in names.split()))
 END"
 part tests 150 '^(FAILED|ERROR|[0-9]+ (passed|failed|skipped|error)|=+ .*(passed|failed|error)|SKIPPED|E  )' \
-  "$python" -m pytest -q -W default -p no:cacheprovider -n 6 --dist load --durations=10 tests/test_gpu.py
+  "$python" -m pytest -q -W default -p no:cacheprovider -p no:benchmark -n 6 --dist load --durations=10 tests/test_gpu.py
 part precision 90 'images/s|Error' "$python" -m benchmarks.gpu precision
 part step 150 'met |MISSED|training|one batch|Error' \
   "$python" -m benchmarks.step --images 2000 --epochs 12 --rounds 1 --compiled
