@@ -31,7 +31,7 @@ from pipeline.train.config import ModelConfig, TimmNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = "profiles/malaria-local.yaml"
-DRAWN = 400
+DRAWN = 200
 """Cells that are drawn, and repeated."""
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
