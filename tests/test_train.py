@@ -667,6 +667,21 @@ def test_what_a_machine_lacks_ends_a_training_with_what_to_change(
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_a_gpus_words_for_too_little_memory_are_a_shortage(text: str) -> None:
+    sentence = describe_shortage(RuntimeError(text), config_of(batch_size=64))
+    assert sentence is not None
+    assert text.splitlines()[0].rstrip(".") in sentence
+    assert "lower batch_size (now 64)" in sentence
+
+
+@pytest.mark.parametrize(
     "error",
     [
         RuntimeError("a bug"),

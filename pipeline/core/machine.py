@@ -22,6 +22,7 @@ _SHORTAGES = (
     "allocate memory",
     "failed to map segment",  # a library that is loaded only now
     "out of memory",
+    "STATUS_ALLOC_FAILED",  # of cuBLAS and cuDNN
     "shared memory",
     "start new thread",
     "unable to resize file",
