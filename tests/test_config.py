@@ -15,7 +15,7 @@ PARAMS = PROFILE[PROFILE.index("download:") :]  # without its header: mistakes n
 
 
 NETWORK = "network: {family: small, name: vgg, width: 16, stages: 4, dropout: 0.1}"
-TIMM = "network: {family: timm, name: resnet18, pretrained: false, weights: null, dropout: 0.0}"
+TIMM = "network: {family: timm, name: resnet18, pretrained: false, weights: null, dropout: 0.0, drop_path: null}"
 FOLDS = "folds: [0, 1, 2, 3, 4]"
 GROUPS = "{source: file, file: auto}"
 VGG = "train.models.vgg"
@@ -71,7 +71,7 @@ MISTAKES = [
     ("mix: null", "mix: {kind: cutmix, alpha: 1.0}", f"{VGG}.mix.p: missing: every parameter stands in params.yaml"),
     (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: {file: w, sha256: " + "a" * 64 + "}"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
     (NETWORK, TIMM.replace("resnet18", "''"), f"{VGG}.network.name: expected at least 1 character, found ''"),
-    (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: dropout, family, name, pretrained, weights"),
+    (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: drop_path, dropout, family, name, pretrained, weights"),
     (NETWORK, NETWORK.replace("small", "large"), f"{VGG}.network: 'family': expected one of 'small', 'timm', found 'large'"),
     (NETWORK, NETWORK.replace("vgg", "vit"), f"{VGG}.network.name: expected 'vgg' or 'resnet', found 'vit'"),
     (NETWORK, NETWORK.replace("dropout: 0.1", "dropout: 1.0"), f"{VGG}.network.dropout: expected less than 1, found 1.0"),
@@ -138,7 +138,7 @@ def test_a_start_from_a_file_needs_its_hash_and_the_error_says_it(tmp_path: Path
 def test_a_layer_decay_needs_layers_that_have_learned(tmp_path: Path) -> None:
     assert read(tmp_path, (NETWORK, TIMM), ("layer_decay: null", "layer_decay: 0.7")) == [
         f"{VGG}: expected `layer_decay: null`, or a network with `pretrained: true` or a `weights` "
-        "file, found 0.7 for fresh weights, which would slow down the first layers for nothing"
+        "file, found 0.7 for fresh weights, which have learned nothing that it would keep"
     ]
 
 

@@ -36,7 +36,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finetuning(weights: Path, **changes: Any) -> ModelConfig:
-    network = {"family": "timm", "name": "test_resnet", "pretrained": False, "dropout": 0.0}
+    network = {
+        "family": "timm",
+        "name": "test_resnet",
+        "pretrained": False,
+        "dropout": 0.0,
+        "drop_path": None,
+    }
     start = {"file": str(weights), "sha256": sha256_of(weights)}
     values = {"network": network | {"weights": start}, "clip_norm": None, "ema": 0.0}
     return config_of(**(values | changes))

@@ -8,29 +8,45 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import TrainError
 from pipeline.train.config import ModelConfig
+from pipeline.train.head import find_head
 from pipeline.train.models import Classifier
 
 
 def build_optimizer(model: Classifier, config: ModelConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) without decay on biases and norms.
+    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) of the groups of parameter_groups."""
+    return torch.optim.AdamW(
+        parameter_groups(model, config),
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        fused=next(model.parameters()).device.type != "mps",
+    )
 
-    A group's `lr_scale`, 1 where it has none, is its share of the scheduled rate.
-    Raises TrainError where `layer_decay` is set and timm knows no layers of the network.
+
+def parameter_groups(model: Classifier, config: ModelConfig) -> list[dict[str, Any]]:
+    """All parameters, in groups for an optimizer: biases and normalisation layers do not decay.
+
+    A group's `lr_scale`, 1 where it has none, is its share of the scheduled rate: by its layer,
+    where `layer_decay` is set, and for the classifier `head_lr` / `lr`, where that is set.
+    Raises TrainError where timm knows no layers or no classifier of the network.
     """
-    parameters = [value for value in model.parameters() if value.requires_grad]
     if config.layer_decay is not None:
         groups = _group_by_layer(model.network, config.layer_decay, config.weight_decay)
     else:
+        parameters = [value for value in model.parameters() if value.requires_grad]
         groups = [
             {"params": [value for value in parameters if value.ndim > 1]},
             {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
         ]
-    return torch.optim.AdamW(
-        groups,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        fused=parameters[0].device.type != "mps",
-    )
+    if config.head_lr is None:
+        return groups
+    head = {id(value) for value in find_head(model.network, "head_lr").parameters()}
+    split = []
+    for group in groups:
+        for of_head, scale in ((False, {}), (True, {"lr_scale": config.head_lr / config.lr})):
+            chosen = [value for value in group["params"] if (id(value) in head) == of_head]
+            if chosen:
+                split.append(group | {"params": chosen} | scale)
+    return split
 
 
 def _group_by_layer(
