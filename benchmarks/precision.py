@@ -46,7 +46,9 @@ def main(
         "| network | depthwise | float32 | bfloat16 | ratio | `auto` |\n|---|---|---|---|---|---|"
     )
     for name in names or NAMES:
-        network = TimmNetwork(family="timm", name=name, pretrained=False, weights=None, dropout=0.0)
+        network = TimmNetwork(
+            family="timm", name=name, pretrained=False, weights=None, dropout=0.0, drop_path=None
+        )
         model = build_model(network, OneOf(classes=["0", "1"]), size, [128.0] * 3, [64.0] * 3)
         rate = depthwise_rate(model, size)
         chosen = suit_network(BOTH["torch.bfloat16"], "auto", model, size).dtype

@@ -32,6 +32,7 @@ SIZE_PX = 64
 _PEER = "import torch"
 _RESNET18 = {
     "family": "timm", "name": "resnet18", "pretrained": False, "weights": None, "dropout": 0.0,
+    "drop_path": None,
 }  # fmt: skip
 _CHANGES: dict[str, dict[str, Any]] = {
     "vgg, batched": {"engine": "batched"},

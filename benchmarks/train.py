@@ -32,7 +32,7 @@ TUTORIAL_LR = 1e-3
 
 RESNET18: dict[str, Any] = {
     "network": TimmNetwork(
-        family="timm", name="resnet18", pretrained=False, weights=None, dropout=0.0
+        family="timm", name="resnet18", pretrained=False, weights=None, dropout=0.0, drop_path=None
     ),
     "lr": 1e-3,
     "engine": "batched",

@@ -49,6 +49,8 @@ train:
       warmup_epochs: 0.5
       weight_decay: 0.01
       layer_decay: null
+      head_lr: null
+      freeze_epochs: 0
       label_smoothing: 0.05
       ema: 0.9
       clip_norm: 1.0

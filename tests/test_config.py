@@ -15,7 +15,7 @@ PARAMS = PROFILE[PROFILE.index("download:") :]  # without its header: mistakes n
 
 
 NETWORK = "network: {family: small, name: vgg, width: 16, stages: 4, dropout: 0.1}"
-TIMM = "network: {family: timm, name: resnet18, pretrained: false, weights: null, dropout: 0.0}"
+TIMM = "network: {family: timm, name: resnet18, pretrained: false, weights: null, dropout: 0.0, drop_path: null}"
 FOLDS = "folds: [0, 1, 2, 3, 4]"
 GROUPS = "{source: file, file: auto}"
 VGG = "train.models.vgg"
@@ -55,6 +55,12 @@ MISTAKES = [
     ("layer_decay: null", "layer_decay: 0.0", f"{VGG}.layer_decay: expected greater than 0, found 0.0"),
     ("layer_decay: null", "layer_decay: 1.1", f"{VGG}.layer_decay: expected less than or equal to 1, found 1.1"),
     ("layer_decay: null", "layer_decay: 0.7", f"{VGG}: expected `layer_decay: null` for vgg, a network of our own that starts from fresh weights, found 0.7"),
+    ("head_lr: null", "head_lr: 0", f"{VGG}.head_lr: expected greater than 0, found 0"),
+    ("head_lr: null", "head_lr: 0.01", f"{VGG}: expected `head_lr: null` for vgg, a network of our own that starts from fresh weights, found 0.01"),
+    ("freeze_epochs: 0", "freeze_epochs: -1", f"{VGG}.freeze_epochs: expected greater than or equal to 0, found -1"),
+    ("freeze_epochs: 0", "freeze_epochs: 1", f"{VGG}: expected `freeze_epochs: 0` for vgg, a network of our own that starts from fresh weights, found 1"),
+    (NETWORK, TIMM.replace("drop_path: null", "drop_path: 1.0"), f"{VGG}.network.drop_path: expected less than 1, found 1.0"),
+    (NETWORK, NETWORK.replace("dropout", "drop_path: 0.1, dropout"), f"{VGG}.network.drop_path: unknown parameter; known: dropout, family, name, stages, width"),
     ("label_smoothing: 0.05", "label_smoothing: 1.0", f"{VGG}.label_smoothing: expected less than 1, found 1.0"),
     ("ema: 0.98", "ema: 1.0", f"{VGG}.ema: expected less than 1, found 1.0"),
     ("clip_norm: 1.0", "clip_norm: 0.0", f"{VGG}.clip_norm: expected greater than 0, found 0.0"),
@@ -71,7 +77,7 @@ MISTAKES = [
     ("mix: null", "mix: {kind: cutmix, alpha: 1.0}", f"{VGG}.mix.p: missing: every parameter stands in params.yaml"),
     (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: {file: w, sha256: " + "a" * 64 + "}"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
     (NETWORK, TIMM.replace("resnet18", "''"), f"{VGG}.network.name: expected at least 1 character, found ''"),
-    (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: dropout, family, name, pretrained, weights"),
+    (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: drop_path, dropout, family, name, pretrained, weights"),
     (NETWORK, NETWORK.replace("small", "large"), f"{VGG}.network: 'family': expected one of 'small', 'timm', found 'large'"),
     (NETWORK, NETWORK.replace("vgg", "vit"), f"{VGG}.network.name: expected 'vgg' or 'resnet', found 'vit'"),
     (NETWORK, NETWORK.replace("dropout: 0.1", "dropout: 1.0"), f"{VGG}.network.dropout: expected less than 1, found 1.0"),
@@ -135,11 +141,30 @@ def test_a_start_from_a_file_needs_its_hash_and_the_error_says_it(tmp_path: Path
     assert said.startswith(f"{VGG}.network.weights.sha256: expected text that matches ")
 
 
-def test_a_layer_decay_needs_layers_that_have_learned(tmp_path: Path) -> None:
-    assert read(tmp_path, (NETWORK, TIMM), ("layer_decay: null", "layer_decay: 0.7")) == [
-        f"{VGG}: expected `layer_decay: null`, or a network with `pretrained: true` or a `weights` "
-        "file, found 0.7 for fresh weights, which would slow down the first layers for nothing"
+@pytest.mark.parametrize(
+    ("off", "found"), [("layer_decay: null", 0.7), ("head_lr: null", 0.01), ("freeze_epochs: 0", 1)]
+)
+def test_fine_tuning_needs_a_body_that_has_learned(tmp_path: Path, off: str, found: float) -> None:
+    """With such a body, each of them is read."""
+    on = f"{off.partition(':')[0]}: {found}"
+    assert read(tmp_path, (NETWORK, TIMM), (off, on)) == [
+        f"{VGG}: expected `{off}`, or a network with `pretrained: true` or a `weights` file, found "
+        f"{found} for fresh weights, which have learned nothing that it would keep"
     ]
+    pretrained = TIMM.replace("pretrained: false", "pretrained: true")
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.replace(NETWORK, pretrained).replace(off, on))
+    assert getattr(read_config(path).train.models["vgg"], on.partition(":")[0]) == found
+
+
+def test_the_body_learns_in_one_epoch_at_least(tmp_path: Path) -> None:
+    pretrained = TIMM.replace("pretrained: false", "pretrained: true")
+    changes = (
+        (NETWORK, pretrained),
+        ("epochs: 16", "epochs: 2"),
+        ("freeze_epochs: 0", "freeze_epochs: 2"),
+    )
+    assert read(tmp_path, *changes) == [f"{VGG}: expected freeze_epochs below epochs, found 2 of 2"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +209,7 @@ def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 
 def test_exponents_without_a_dot_are_numbers_as_dvc_reads_them(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(re.sub(r"lr: \S+", "lr: 1e-3", PARAMS))
+    path.write_text(re.sub(r" lr: \S+", " lr: 1e-3", PARAMS))
     assert read_config(path).train.models["vgg"].lr == 0.001
 
 

@@ -15,11 +15,14 @@ from torch import nn
 
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
-from pipeline.train.config import ModelConfig
+from pipeline.train.checkpoint import Checkpoint
+from pipeline.train.config import ModelConfig, TimmNetwork
 from pipeline.train.fit import TrainingRows
+from pipeline.train.head import find_head
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
 from pipeline.train.optim import build_optimizers
+from pipeline.train.published import build_timm
 
 LAYERS = ["conv1 bn1", "layer1", "layer2", "layer3", "layer4", "fc"]
 """test_resnet's, written down by hand from its source."""
@@ -36,7 +39,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finetuning(weights: Path, **changes: Any) -> ModelConfig:
-    network = {"family": "timm", "name": "test_resnet", "pretrained": False, "dropout": 0.0}
+    network = {
+        "family": "timm",
+        "name": "test_resnet",
+        "pretrained": False,
+        "dropout": 0.0,
+        "drop_path": None,
+    }
     start = {"file": str(weights), "sha256": sha256_of(weights)}
     values = {"network": network | {"weights": start}, "clip_norm": None, "ema": 0.0}
     return config_of(**(values | changes))
@@ -104,6 +113,102 @@ def test_a_run_that_was_killed_gives_the_bytes_of_an_unbroken_one(
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed", config, stop_after=2)
     assert same(train(tmp_path / "killed", config)[0], unbroken)
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+def test_the_classifier_moves_at_its_own_rate(
+    weights: Path, tmp_path: Path, layer_decay: float | None
+) -> None:
+    config = finetuning(
+        weights, layer_decay=layer_decay, head_lr=3e-3, weight_decay=0.0, lr=1e-3, batch_size=80,
+        epochs=1, warmup_epochs=0, augment=[],
+    )  # fmt: skip
+    before = copy.deepcopy(dict(start(config).named_parameters()))
+    after = dict(train(tmp_path, config)[0].named_parameters())
+    for name, value in after.items():
+        moved = float((value - before[name]).detach().abs().max())
+        below = len(LAYERS) - 1 - layer_of(name)
+        rate = 1e-3 * (layer_decay or 1.0) ** below if below else 3e-3
+        assert moved == pytest.approx(rate, rel=0.01), name
+
+
+def test_the_bodys_rate_for_the_classifier_gives_the_bytes_of_none(
+    weights: Path, tmp_path: Path
+) -> None:
+    without, _ = train(tmp_path / "without", finetuning(weights))
+    with_one, _ = train(tmp_path / "with", finetuning(weights, head_lr=0.01))
+    assert same(without, with_one)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_frozen_body_keeps_its_weights_and_statistics_and_then_learns(
+    weights: Path, tmp_path: Path, ema: float
+) -> None:
+    config = finetuning(weights, freeze_epochs=2, weight_decay=0.1, ema=ema)
+    before = start(config).state_dict()
+    saved = Checkpoint(tmp_path / "resume")
+    for stop_after, body_moves in ((2, False), (3, True)):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, config, stop_after=stop_after)
+        state = saved.load(torch.device("cpu"))
+        assert state is not None
+        for kept in (state["model"], state["average"]):
+            moved = {name for name, value in kept.items() if not torch.equal(value, before[name])}
+            body = {name for name in before if name.startswith("network.") and ".fc." not in name}
+            assert {"network.fc.weight", "network.fc.bias"} <= moved
+            assert moved & body == (body if body_moves else set())
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_killed_in_at_the_end_of_or_after_the_frozen_part_it_gives_the_bytes_of_an_unbroken_run(
+    weights: Path, tmp_path: Path, stop_after: int
+) -> None:
+    config = finetuning(
+        weights, freeze_epochs=2, head_lr=0.02, layer_decay=0.7, ema=0.9, epochs=4, clip_norm=1.0
+    )
+    unbroken, _ = train(tmp_path / "unbroken", config)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", config, stop_after=stop_after)
+    assert same(train(tmp_path / "killed", config)[0], unbroken)
+
+
+@pytest.mark.parametrize(
+    ("name", "drop_path", "rates"),
+    [
+        ("test_resnet", 0.2, 0.2), ("test_resnet", 0.0, 0), ("test_resnet", None, 0),
+        ("swin_tiny_patch4_window7_224", None, 0.1), ("swin_tiny_patch4_window7_224", 0.0, 0),
+        ("vgg11", 0.0, 0), ("vgg11", None, 0),
+    ],
+)  # fmt: skip
+def test_the_last_block_is_skipped_at_the_rate_that_is_asked_for(
+    name: str, drop_path: float | None, rates: float
+) -> None:
+    network = {"family": "timm", "name": name, "pretrained": False, "weights": None, "dropout": 0.0}
+    config = TimmNetwork.model_validate(network | {"drop_path": drop_path})
+    with torch.device("meta"):
+        built = build_timm(config, 2, 64)
+    found = [getattr(module, "drop_prob", 0) or 0 for module in built.modules()]
+    assert max(found) == pytest.approx(rates)
+
+
+def test_a_network_without_blocks_to_skip_is_refused() -> None:
+    network = {"family": "timm", "name": "vgg11", "pretrained": False, "weights": None}
+    config = TimmNetwork.model_validate(network | {"dropout": 0.0, "drop_path": 0.1})
+    with torch.device("meta"), pytest.raises(TrainError) as caught:
+        build_timm(config, 2, 64)
+    assert str(caught.value) == (
+        "network: vgg11 has no stochastic depth: expected `drop_path: null` or 0, found 0.1"
+    )
+
+
+@pytest.mark.parametrize("parameter", ["head_lr", "freeze_epochs"])
+def test_a_network_without_a_classifier_by_name_is_refused(parameter: str) -> None:
+    with pytest.raises(TrainError) as caught:
+        find_head(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), parameter)
+    assert str(caught.value) == (
+        f"{parameter}: timm does not say which layers of Sequential are its classifier, so it "
+        f"cannot learn apart from the body. Set {parameter} to null or 0"
+    )
 
 
 def test_a_few_images_are_learned_with_a_fresh_classifier(weights: Path, tmp_path: Path) -> None:

@@ -157,7 +157,9 @@ def check(params: str) -> str:
 def with_weights(file: str) -> str:
     small = "network: {family: small, name: vgg, width: 4, stages: 2, dropout: 0.1}"
     assert small in PARAMS
-    timm = "{family: timm, name: resnet18, pretrained: false, dropout: 0.0, weights: "
+    timm = (
+        "{family: timm, name: resnet18, pretrained: false, dropout: 0.0, drop_path: null, weights: "
+    )
     pinned = f"{{file: {file}, sha256: {'a' * 64}}}"
     return PARAMS.replace(small, f"network: {timm}{pinned}}}").replace("size_px: 24", "size_px: 32")
 

@@ -58,6 +58,7 @@ def network_of(**changes: Any) -> TimmNetwork:
         "pretrained": False,
         "weights": None,
         "dropout": 0.0,
+        "drop_path": None,
     }
     return TimmNetwork.model_validate(values | changes)
 

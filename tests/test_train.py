@@ -74,6 +74,8 @@ def config_of(**changes: Any) -> ModelConfig:
         "warmup_epochs": 0.5,
         "weight_decay": 0.01,
         "layer_decay": None,
+        "head_lr": None,
+        "freeze_epochs": 0,
         "label_smoothing": 0.0,
         "ema": 0.9,
         "clip_norm": 1.0,
@@ -751,6 +753,7 @@ TIMM = {
     "pretrained": False,
     "weights": None,
     "dropout": 0.1,
+    "drop_path": None,
 }
 
 

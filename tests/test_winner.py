@@ -135,7 +135,13 @@ def test_the_files_that_networks_start_from_are_packed_only_as_params_yaml_names
     assert winner._starts(config) == []
 
     def starts(file: str, sha256: str) -> list[Path]:
-        network = {"family": "timm", "name": "resnet18", "pretrained": False, "dropout": 0.0}
+        network = {
+            "family": "timm",
+            "name": "resnet18",
+            "pretrained": False,
+            "dropout": 0.0,
+            "drop_path": None,
+        }
         start = TimmNetwork.model_validate(network | {"weights": {"file": file, "sha256": sha256}})
         one = config.train.models["one"].model_copy(update={"network": start})
         models = config.train.models | {"one": one}

@@ -87,6 +87,8 @@ train:
       warmup_epochs: 1
       weight_decay: 0.05
       layer_decay: null
+      head_lr: null
+      freeze_epochs: 0
       label_smoothing: 0.05
       ema: 0.98
       clip_norm: 1.0

@@ -148,7 +148,8 @@ def fetch(name: str) -> None:
     print_line(f"# {origin}")
     print_line(f"# trained on images of {network.pretrained_cfg['input_size'][-1]} px")
     print_line(
-        f"network:\n  {{family: timm, name: {published.network}, pretrained: false, dropout: 0.0,\n"
+        f"network:\n  {{family: timm, name: {published.network}, pretrained: false, "
+        "dropout: 0.0, drop_path: null,\n"
         f"   weights: {{file: {path.as_posix()}, sha256: {sha256_of(path)}}}}}"
     )
 

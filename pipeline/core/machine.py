@@ -17,7 +17,7 @@ _UNLIMITED = 2**60
 """cgroup v1 has no word for it: a number of bytes near 2**63."""
 
 _SHORTAGES = (
-    "DataLoader worker",  # was killed, mostly by the system for its memory
+    "DataLoader worker (pid",  # was killed, mostly by the system for its memory
     "Too many open files",
     "allocate memory",
     "failed to map segment",  # a library that is loaded only now

@@ -12,6 +12,7 @@ import multiprocessing.queues
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -202,13 +203,27 @@ def load(
     # The main process reports Ctrl-C: workers inherit this mask from their first moment.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        found = iter(loader)
+        found = _start(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield from found
     except TrainError as error:  # PyTorch puts the worker's traceback before the sentence
         raise TrainError(str(error).rpartition("TrainError: ")[2].strip()) from error
+
+
+def _start(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The iterator, with its processes. Raises RuntimeError where /dev/shm has no place for it."""
+    hook = sys.unraisablehook
+    try:
+        return iter(loader)
+    except OSError as error:
+        # PyTorch's half-made iterator prints a traceback when it is deleted: here, unheard.
+        sys.unraisablehook = lambda _: None
+        traceback.clear_frames(error.__traceback__)
+        raise RuntimeError(f"no shared memory for loader processes: {error}") from error
+    finally:
+        sys.unraisablehook = hook
 
 
 def worker_count(device: torch.device) -> int:

@@ -16,6 +16,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40), NAMES_A_
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 """The share of the features before the classifier that each training step sets to 0."""
 
+DropPath = Annotated[float, Field(ge=0, lt=1)] | None
+"""Stochastic depth: the share of images that skip the last residual block, less for those before
+it, in each training step; 0 is none, null what timm has for the network (mostly none)."""
+
 
 class SmallNetwork(Section):
     """A from-scratch network of our own (pipeline/train/models.py)."""
@@ -79,6 +83,7 @@ class TimmNetwork(Section):
     weights: StartWeights | None
     """A file to start from instead; its classifier may differ."""
     dropout: Dropout
+    drop_path: DropPath
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -163,6 +168,12 @@ class ModelConfig(Section):
     """For fine-tuning: each layer learns at this share of the rate of the layer after it, the
     classifier at `lr`; null is one rate for all. About 0.65 to 0.9; densely connected networks
     count tens of layers."""
+    head_lr: Annotated[float, Field(gt=0, le=10)] | None
+    """For fine-tuning: the peak rate of the classifier, on the same schedule as `lr`, which is then
+    that of the body; null is `lr` for both."""
+    freeze_epochs: Annotated[int, Field(ge=0)]
+    """For fine-tuning: in so many epochs at the start only the classifier learns, and the body
+    keeps its weights and the statistics of its batch normalisation; 0 is none."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """The share of each label that is spread evenly over all classes; 0 is none."""
     ema: Annotated[float, Field(ge=0, lt=1)]
@@ -204,19 +215,28 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _layer_decay_needs_trained_layers(self) -> Self:
-        if self.layer_decay is None:
-            return self
-        if isinstance(self.network, SmallNetwork):
+    def _fine_tuning_needs_trained_layers(self) -> Self:
+        for name, off in (("layer_decay", None), ("head_lr", None), ("freeze_epochs", 0)):
+            if (found := getattr(self, name)) == off:
+                continue
+            expected = f"expected `{name}: {'null' if off is None else off}`"
+            if isinstance(self.network, SmallNetwork):
+                raise ValueError(
+                    f"{expected} for {self.network.name}, a network of our own that starts from "
+                    f"fresh weights, found {found}"
+                )
+            if not self.network.pretrained and self.network.weights is None:
+                raise ValueError(
+                    f"{expected}, or a network with `pretrained: true` or a `weights` file, found "
+                    f"{found} for fresh weights, which have learned nothing that it would keep"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_body_learns(self) -> Self:
+        if self.freeze_epochs >= self.epochs:
             raise ValueError(
-                f"expected `layer_decay: null` for {self.network.name}, a network of our own that "
-                f"starts from fresh weights, found {self.layer_decay}"
-            )
-        if not self.network.pretrained and self.network.weights is None:
-            raise ValueError(
-                f"expected `layer_decay: null`, or a network with `pretrained: true` or a "
-                f"`weights` file, found {self.layer_decay} for fresh weights, which would slow "
-                f"down the first layers for nothing"
+                f"expected freeze_epochs below epochs, found {self.freeze_epochs} of {self.epochs}"
             )
         return self
 

@@ -27,6 +27,7 @@ from pipeline.train.batches import Batch, Feed
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import InnerEpoch, ModelConfig
 from pipeline.train.device import Compute
+from pipeline.train.head import freeze_body
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
 from pipeline.train.objective import RawOutputs, Targets, count_right, loss_of, targets_of
@@ -42,11 +43,19 @@ Forward = Callable[[Classifier, Tensor, Tensor, float, Compute], tuple[Tensor, T
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Row numbers of the stored array, disjoint."""
+    """Row numbers of the stored array, disjoint. Raises TrainError for too few to train on."""
 
     training: Int[ndarray, " training"]
     inner: Int[ndarray, " inner"]
     """Those that choose the epoch; empty where it is fixed."""
+
+    def __post_init__(self) -> None:
+        if len(self.training) < 2:
+            raise TrainError(
+                f"expected at least 2 images to train on, found {len(self.training)}: batch "
+                "normalisation has no variance of one. Add images, or raise split.folds (and "
+                "`folds` of `epoch: {rule: inner}`), which leaves more to train on"
+            )
 
 
 def fit(
@@ -136,6 +145,8 @@ def _train_epoch(
     compute: Compute,
 ) -> EpochRow:
     state.model.train()
+    if config.freeze_epochs:
+        freeze_body(state.model.network, frozen=epoch < config.freeze_epochs)
     device, task = compute.device, state.model.task
     total_loss = torch.zeros((), device=device)
     correct = torch.zeros((), device=device)

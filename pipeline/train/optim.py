@@ -9,42 +9,53 @@ from torch import Tensor, nn
 from pipeline.core.errors import TrainError
 from pipeline.train import config as choices
 from pipeline.train.config import ModelConfig
+from pipeline.train.head import find_head
 from pipeline.train.models import Classifier
 from pipeline.train.muon import Muon
 
 
 def build_optimizers(model: Classifier, config: ModelConfig) -> list[torch.optim.Optimizer]:
-    """AdamW without decay on biases and norms, and before it Muon where the model has it.
+    """AdamW for the groups of parameter_groups, and before it Muon for filters, if asked for."""
+    groups = parameter_groups(model, config)
+    optimizers: list[torch.optim.Optimizer] = []
+    if isinstance(config.optimizer, choices.Muon):
+        filters = [value for group in groups for value in group["params"] if value.ndim == 4]
+        groups = [
+            group | {"params": [value for value in group["params"] if value.ndim != 4]}
+            for group in groups
+        ]
+        optimizers = [Muon(filters, config.optimizer.lr, config.optimizer.momentum)]
+        optimizers[0].param_groups[0]["lr_scale"] = config.optimizer.lr / config.lr
+    fused = next(model.parameters()).device.type != "mps"
+    adamw = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+    return [*optimizers, adamw]
 
-    A group's `lr_scale`, 1 where it has none, is its share of the scheduled rate.
-    Raises TrainError where `layer_decay` is set and timm knows no layers of the network.
+
+def parameter_groups(model: Classifier, config: ModelConfig) -> list[dict[str, Any]]:
+    """All parameters, in groups for an optimizer: biases and normalisation layers do not decay.
+
+    A group's `lr_scale`, 1 where it has none, is its share of the scheduled rate: by its layer,
+    where `layer_decay` is set, and for the classifier `head_lr` / `lr`, where that is set.
+    Raises TrainError where timm knows no layers or no classifier of the network.
     """
-    if not isinstance(config.optimizer, choices.Muon):
-        parameters = [value for value in model.parameters() if value.requires_grad]
-        return [_build_adamw(model, parameters, config)]
-    filters = [value for value in model.parameters() if value.requires_grad and value.ndim == 4]
-    others = [value for value in model.parameters() if value.requires_grad and value.ndim != 4]
-    muon = Muon(filters, config.optimizer.lr, config.optimizer.momentum)
-    muon.param_groups[0]["lr_scale"] = config.optimizer.lr / config.lr
-    return [muon, _build_adamw(model, others, config)]
-
-
-def _build_adamw(
-    model: Classifier, parameters: list[nn.Parameter], config: ModelConfig
-) -> torch.optim.AdamW:
     if config.layer_decay is not None:
         groups = _group_by_layer(model.network, config.layer_decay, config.weight_decay)
     else:
+        parameters = [value for value in model.parameters() if value.requires_grad]
         groups = [
             {"params": [value for value in parameters if value.ndim > 1]},
             {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
         ]
-    return torch.optim.AdamW(
-        groups,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        fused=parameters[0].device.type != "mps",
-    )
+    if config.head_lr is None:
+        return groups
+    head = {id(value) for value in find_head(model.network, "head_lr").parameters()}
+    split = []
+    for group in groups:
+        for of_head, scale in ((False, {}), (True, {"lr_scale": config.head_lr / config.lr})):
+            chosen = [value for value in group["params"] if (id(value) in head) == of_head]
+            if chosen:
+                split.append(group | {"params": chosen} | scale)
+    return split
 
 
 def _group_by_layer(

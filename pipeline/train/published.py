@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import TrainError, examples
 from pipeline.train.config import TimmNetwork
+from pipeline.train.head import head_names, is_of_head
 
 _STEPS_PX = (14, 16)
 """The sizes that are tried for a hint are multiples of these, as timm's patches and windows are."""
@@ -49,6 +50,7 @@ def build_timm(config: TimmNetwork, classes: int, size_px: int) -> Any:
     if arguments is None:
         raise TrainError(f"network: {_say_sizes(config.name, size_px)}")
     arguments = arguments | {"num_classes": classes, "drop_rate": config.dropout}
+    arguments |= _drop_path_for(config, arguments.get("img_size"))
     try:
         network: Any = timm.create_model(config.name, pretrained=config.pretrained, **arguments)
     except (OSError, RuntimeError, ValueError) as error:  # what the hub's client raises
@@ -84,6 +86,30 @@ def _arguments_for(name: str, size_px: int) -> dict[str, Any] | None:
     return None
 
 
+def _drop_path_for(config: TimmNetwork, side: int | None) -> dict[str, float]:
+    """What timm must be told of stochastic depth. Raises TrainError where a network has none."""
+    if config.drop_path is None:
+        return {}
+    if _takes_drop_path(config.name, side):
+        return {"drop_path_rate": config.drop_path}
+    if config.drop_path == 0:
+        return {}
+    raise TrainError(
+        f"network: {config.name} has no stochastic depth: expected `drop_path: null` or 0, found "
+        f"{config.drop_path}"
+    )
+
+
+@cache
+def _takes_drop_path(name: str, side: int | None) -> bool:
+    """Whether a network has blocks that a rate makes skip; some take the argument and ignore it."""
+    try:
+        network = _build_empty(name, side, drop_path=0.5)
+    except _MISFIT:
+        return False
+    return any(getattr(module, "drop_prob", 0) for module in network.modules())
+
+
 def _cuts_off(network: nn.Module, size_px: int) -> bool:
     """Whether the last pixels of an image are in no patch."""
     patch: Any = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
@@ -91,13 +117,15 @@ def _cuts_off(network: nn.Module, size_px: int) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _build_empty(name: str, side: int | None) -> nn.Module:
+def _build_empty(name: str, side: int | None, drop_path: float | None = None) -> nn.Module:
     """The shapes of a network with two outputs, without values; no random number is drawn."""
     import timm
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         # timm leaves out an argument that is None.
-        network: nn.Module = timm.create_model(name, num_classes=2, drop_rate=0.0, img_size=side)
+        network: nn.Module = timm.create_model(
+            name, num_classes=2, drop_rate=0.0, img_size=side, drop_path_rate=drop_path
+        )
     return network
 
 
@@ -148,11 +176,10 @@ def _load_backbone(network: Any, name: str, path: Path, arguments: dict[str, Any
     except SafetensorError as error:
         raise TrainError(f"network: weights: {path} is no safetensors file: {error}") from error
     own = network.state_dict()
-    classifiers = network.pretrained_cfg.get("classifier", ())
-    classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+    heads = head_names(network)
     other = {each for each in own if each in found and found[each].shape != own[each].shape}
     missing = set(own) - set(found)
-    fresh = {each for each in other | missing if each.startswith(classifiers)}
+    fresh = {each for each in other | missing if is_of_head(each, heads)}
     problems = {
         "has no tensor": missing - fresh,
         "has unknown tensors": set(found) - set(own),

@@ -3,6 +3,12 @@
 from pipeline.core.machine import free_memory, lacks_memory
 from pipeline.train.config import ModelConfig
 
+_KILLED = "killed by signal: Killed"
+"""PyTorch's words for a loader process that `kill -9`, or the system for its memory, has ended."""
+
+_FULL = ("No space left on device", "signal: Bus error")
+"""What PyTorch says where a batch has no place in shared memory."""
+
 
 def describe_shortage(error: Exception, config: ModelConfig) -> str | None:
     """The sentence; None where the error has another cause."""
@@ -10,11 +16,23 @@ def describe_shortage(error: Exception, config: ModelConfig) -> str | None:
         return None
     text = str(error).strip() or type(error).__name__
     reason = text.splitlines()[-1 if text.startswith("Caught ") else 0].strip().rstrip(".")
+    what, raised = (
+        "this machine ran out of memory or another resource",
+        "the limits that `ulimit -a`",
+    )
+    if _KILLED in reason:
+        what = (
+            "a loader process was killed from outside, by hand or by the system because memory "
+            "ran out"
+        )
+    elif any(words in reason for words in _FULL):
+        what = "/dev/shm is full, through which loader processes hand over their batches"
+        raised = "its size (docker run --shm-size=2g) and the limits that `ulimit -a`"
     less = f"lower batch_size (now {config.batch_size})"
     if config.engine == "albumentations":
         less += ", or set engine: batched, which has no loader processes"
     return (
-        f"this machine ran out of memory or another resource: {reason}. {free_memory() // 2**20} "
-        f"MiB of memory are free: train fewer at a time (make train JOBS=1), {less}; or raise the "
-        "limits that `ulimit -a` and `df /dev/shm` show. The same command goes on where it was"
+        f"{what}: {reason}. {free_memory() // 2**20} MiB of memory are free: train fewer at a time "
+        f"(make train JOBS=1), {less}; or raise {raised} and `df /dev/shm` show. The same command "
+        "goes on where it was"
     )
