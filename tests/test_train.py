@@ -662,7 +662,7 @@ def too_little_memory() -> Iterator[None]:
 
 
 LACK = "this machine ran out of memory or another resource: "
-KILLED = "a loader process was killed from outside, by hand or by the system because memory ran out"
+KILLED = "a loader process ended, killed by hand or by the system because memory ran out "
 FULL = "/dev/shm is full, through which loader processes hand over their batches: "
 
 
@@ -671,7 +671,7 @@ FULL = "/dev/shm is full, through which loader processes hand over their batches
     [
         (no_shared_memory, LACK, "RuntimeError: unable to resize file "),
         (no_more_open_files, LACK, "RuntimeError: unable to open shared memory object"),
-        (a_batch_that_cannot_be_sent, LACK, "DataLoader worker (pid"),
+        (a_batch_that_cannot_be_sent, KILLED, "DataLoader worker (pid"),
         (a_killed_worker, KILLED, "DataLoader worker (pid"),
         (too_little_memory, LACK, "Unable to allocate 8.00 PiB for an array"),
     ],
