@@ -750,6 +750,8 @@ def test_a_killed_loader_process_ends_the_command_with_one_sentence(
         [sys.executable, "-m", "pipeline", "train", "two", "0"], cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
     ) as command:  # fmt: skip
+        assert command.stderr is not None
+        assert command.stderr.readline().startswith("two fold 0: ")  # it starts nothing else now
         loaders: list[psutil.Process] = []
         while not loaders and command.poll() is None:
             loaders = psutil.Process(command.pid).children()
