@@ -60,7 +60,7 @@ MISTAKES = [
     ("freeze_epochs: 0", "freeze_epochs: -1", f"{VGG}.freeze_epochs: expected greater than or equal to 0, found -1"),
     ("freeze_epochs: 0", "freeze_epochs: 1", f"{VGG}: expected `freeze_epochs: 0` for vgg, a network of our own that starts from fresh weights, found 1"),
     (NETWORK, TIMM.replace("drop_path: null", "drop_path: 1.0"), f"{VGG}.network.drop_path: expected less than 1, found 1.0"),
-    (NETWORK, NETWORK.replace("dropout", "drop_path: 0.1, dropout"), f"{VGG}.network.drop_path: unknown parameter; known: dropout, family, name, stages, width"),
+    (NETWORK, NETWORK.replace("dropout", "drop_path: 0.1, dropout"), f"{VGG}.network.drop_path: unknown parameter; did you mean 'dropout'?"),
     ("label_smoothing: 0.05", "label_smoothing: 1.0", f"{VGG}.label_smoothing: expected less than 1, found 1.0"),
     ("ema: 0.98", "ema: 1.0", f"{VGG}.ema: expected less than 1, found 1.0"),
     ("clip_norm: 1.0", "clip_norm: 0.0", f"{VGG}.clip_norm: expected greater than 0, found 0.0"),

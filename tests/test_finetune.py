@@ -135,8 +135,8 @@ def test_the_classifier_moves_at_its_own_rate(
 def test_the_bodys_rate_for_the_classifier_gives_the_bytes_of_none(
     weights: Path, tmp_path: Path
 ) -> None:
-    without, _ = train(tmp_path / "without", finetuning(weights))
-    with_one, _ = train(tmp_path / "with", finetuning(weights, head_lr=0.01))
+    without, _ = train(tmp_path / "without", finetuning(weights, engine="batched"))
+    with_one, _ = train(tmp_path / "with", finetuning(weights, head_lr=0.01, engine="batched"))
     assert same(without, with_one)
 
 
@@ -144,7 +144,7 @@ def test_the_bodys_rate_for_the_classifier_gives_the_bytes_of_none(
 def test_a_frozen_body_keeps_its_weights_and_statistics_and_then_learns(
     weights: Path, tmp_path: Path, ema: float
 ) -> None:
-    config = finetuning(weights, freeze_epochs=2, weight_decay=0.1, ema=ema)
+    config = finetuning(weights, freeze_epochs=2, weight_decay=0.1, ema=ema, engine="batched")
     before = start(config).state_dict()
     saved = Checkpoint(tmp_path / "resume")
     for stop_after, body_moves in ((2, False), (3, True)):
@@ -164,7 +164,7 @@ def test_killed_in_at_the_end_of_or_after_the_frozen_part_it_gives_the_bytes_of_
     weights: Path, tmp_path: Path, stop_after: int
 ) -> None:
     config = finetuning(
-        weights, freeze_epochs=2, head_lr=0.02, layer_decay=0.7, ema=0.9, epochs=4, clip_norm=1.0
+        weights, freeze_epochs=2, head_lr=0.02, layer_decay=0.7, ema=0.9, epochs=4, engine="batched"
     )
     unbroken, _ = train(tmp_path / "unbroken", config)
     with pytest.raises(KeyboardInterrupt):
@@ -173,7 +173,7 @@ def test_killed_in_at_the_end_of_or_after_the_frozen_part_it_gives_the_bytes_of_
 
 
 @pytest.mark.parametrize(
-    ("name", "drop_path", "rates"),
+    ("name", "drop_path", "rate"),
     [
         ("test_resnet", 0.2, 0.2), ("test_resnet", 0.0, 0), ("test_resnet", None, 0),
         ("swin_tiny_patch4_window7_224", None, 0.1), ("swin_tiny_patch4_window7_224", 0.0, 0),
@@ -181,14 +181,14 @@ def test_killed_in_at_the_end_of_or_after_the_frozen_part_it_gives_the_bytes_of_
     ],
 )  # fmt: skip
 def test_the_last_block_is_skipped_at_the_rate_that_is_asked_for(
-    name: str, drop_path: float | None, rates: float
+    name: str, drop_path: float | None, rate: float
 ) -> None:
     network = {"family": "timm", "name": name, "pretrained": False, "weights": None, "dropout": 0.0}
     config = TimmNetwork.model_validate(network | {"drop_path": drop_path})
     with torch.device("meta"):
         built = build_timm(config, 2, 64)
     found = [getattr(module, "drop_prob", 0) or 0 for module in built.modules()]
-    assert max(found) == pytest.approx(rates)
+    assert max(found) == pytest.approx(rate)
 
 
 def test_a_network_without_blocks_to_skip_is_refused() -> None:

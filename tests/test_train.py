@@ -17,10 +17,11 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
-from project import ROOT, digests
+from project import ROOT, digests, environment
 from safetensors.torch import load_file, save_file
 from tasks import one_of
 
@@ -422,6 +423,27 @@ def test_an_odd_image_over_trains_where_the_last_features_are_one_pixel(
     train(tmp_path, config, TrainingRows(np.arange(5), ALL_ROWS.inner))
 
 
+@ENGINES
+@pytest.mark.parametrize("images", [2, 3])
+def test_two_or_three_images_train_where_the_last_features_are_one_pixel(
+    tmp_path: Path, engine: str, images: int
+) -> None:
+    config = config_of(network=TIMM, batch_size=2, engine=engine, mix=MIXES["mixup"])
+    _, history = train(tmp_path, config, TrainingRows(np.arange(images), ALL_ROWS.inner))
+    assert len(history) == 3
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_fewer_than_two_images_to_train_on_are_one_sentence(images: int) -> None:
+    with pytest.raises(TrainError) as caught:
+        TrainingRows(np.arange(images), ALL_ROWS.inner)
+    assert str(caught.value) == (
+        f"expected at least 2 images to train on, found {images}: batch normalisation has no "
+        "variance of one. Add images, or raise split.folds (and `folds` of `epoch: {rule: inner}`)"
+        ", which leaves more to train on"
+    )
+
+
 def test_the_eight_symmetries_are_all_different_and_undo_each_other() -> None:
     image = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
     views = symmetries(image)
@@ -642,18 +664,23 @@ def too_little_memory() -> Iterator[None]:
         yield
 
 
+LACK = "this machine ran out of memory or another resource: "
+KILLED = "a loader process ended, killed by hand or by the system because memory ran out "
+FULL = "/dev/shm is full, through which loader processes hand over their batches: "
+
+
 @pytest.mark.parametrize(
-    ("lack", "reason"),
+    ("lack", "what", "reason"),
     [
-        (no_shared_memory, "RuntimeError: unable to resize file "),
-        (no_more_open_files, "RuntimeError: unable to open shared memory object"),
-        (a_batch_that_cannot_be_sent, "DataLoader worker (pid"),
-        (a_killed_worker, "DataLoader worker (pid"),
-        (too_little_memory, "Unable to allocate 8.00 PiB for an array"),
+        (no_shared_memory, LACK, "RuntimeError: unable to resize file "),
+        (no_more_open_files, LACK, "RuntimeError: unable to open shared memory object"),
+        (a_batch_that_cannot_be_sent, KILLED, "DataLoader worker (pid"),
+        (a_killed_worker, KILLED, "DataLoader worker (pid"),
+        (too_little_memory, LACK, "Unable to allocate 8.00 PiB for an array"),
     ],
 )
 def test_what_a_machine_lacks_ends_a_training_with_what_to_change(
-    tmp_path: Path, lack: Callable[[], AbstractContextManager[None]], reason: str
+    tmp_path: Path, lack: Callable[[], AbstractContextManager[None]], what: str, reason: str
 ) -> None:
     config = config_of(batch_size=64)
     started = time.monotonic()
@@ -662,7 +689,7 @@ def test_what_a_machine_lacks_ends_a_training_with_what_to_change(
     assert time.monotonic() - started < 30
     sentence = describe_shortage(caught.value, config)
     assert sentence is not None
-    assert sentence.startswith("this machine ran out of memory or another resource: ")
+    assert sentence.startswith(what)
     assert reason in sentence
     assert "lower batch_size (now 64), or set engine: batched, which has no loader" in sentence
     assert "\n" not in sentence
@@ -687,6 +714,7 @@ def test_a_gpus_words_for_too_little_memory_are_a_shortage(text: str) -> None:
     "error",
     [
         RuntimeError("a bug"),
+        RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: a bug"),
         ImportError("no module"),
         OSError(errno.EIO, "Input/output error"),
         RuntimeError(),
@@ -694,6 +722,63 @@ def test_a_gpus_words_for_too_little_memory_are_a_shortage(text: str) -> None:
 )
 def test_another_error_is_no_shortage(error: Exception) -> None:
     assert describe_shortage(error, config_of()) is None
+
+
+PRIVATE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+"""A shell that may mount a /dev/shm of its own, which only it and its processes see."""
+
+
+def may_mount() -> bool:
+    mount = [*PRIVATE, "mount -t tmpfs tmpfs /dev/shm"]
+    return bool(shutil.which("unshare")) and not subprocess.run(mount, check=False).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full_kib", [20, 85, 88, 100])
+def test_a_full_dev_shm_ends_the_command_with_one_sentence(
+    trained: Path, tmp_path: Path, full_kib: int
+) -> None:
+    """Where a batch has no place, and where the loader's own locks have none."""
+    if not may_mount():
+        pytest.skip("this system lets no user mount a /dev/shm of his own")
+    for name in ("data", "folds", "params.yaml"):
+        (tmp_path / name).symlink_to(trained / name)
+    command = (
+        "mount -t tmpfs -o size=100k tmpfs /dev/shm; "
+        f"head -c {full_kib}k /dev/zero > /dev/shm/full; {sys.executable} -m pipeline train two 0"
+    )
+    done = subprocess.run(
+        [*PRIVATE, command], cwd=tmp_path, env={**environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"TrainError: params.yaml: train.models.two (fold 0): {FULL}")
+    assert "set engine: batched" in last
+
+
+@pytest.mark.slow
+def test_a_killed_loader_process_ends_the_command_with_one_sentence(
+    trained: Path, tmp_path: Path
+) -> None:
+    for name in ("data", "folds", "params.yaml"):
+        (tmp_path / name).symlink_to(trained / name)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", "two", "0"], cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        assert command.stderr is not None
+        assert command.stderr.readline().startswith("two fold 0: ")  # it starts nothing else now
+        loaders: list[psutil.Process] = []
+        while not loaders and command.poll() is None:
+            loaders = psutil.Process(command.pid).children()
+        loaders[0].kill()
+        said = command.communicate(timeout=100)[1]
+    assert command.returncode == 1
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last.startswith(f"TrainError: params.yaml: train.models.two (fold 0): {KILLED}")
 
 
 def test_the_same_training_runs_once_and_the_second_names_the_first(tmp_path: Path) -> None:

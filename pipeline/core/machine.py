@@ -19,6 +19,7 @@ _UNLIMITED = 2**60
 _SHORTAGES = (
     "DataLoader worker (pid",  # was killed, mostly by the system for its memory
     "Too many open files",
+    "Unable to allocate",  # NumPy, in a loader process
     "allocate memory",
     "failed to map segment",  # a library that is loaded only now
     "out of memory",

@@ -3,8 +3,8 @@
 from pipeline.core.machine import free_memory, lacks_memory
 from pipeline.train.config import ModelConfig
 
-_KILLED = "killed by signal: Killed"
-"""PyTorch's words for a loader process that `kill -9`, or the system for its memory, has ended."""
+_ENDED = ("killed by signal: Killed", "exited unexpectedly")
+"""PyTorch's words for a loader process that has ended, by the moment at which it notices."""
 
 _FULL = ("No space left on device", "signal: Bus error")
 """What PyTorch says where a batch has no place in shared memory."""
@@ -20,10 +20,10 @@ def describe_shortage(error: Exception, config: ModelConfig) -> str | None:
         "this machine ran out of memory or another resource",
         "the limits that `ulimit -a`",
     )
-    if _KILLED in reason:
+    if any(words in reason for words in _ENDED):
         what = (
-            "a loader process was killed from outside, by hand or by the system because memory "
-            "ran out"
+            "a loader process ended, killed by hand or by the system because memory ran out "
+            "(unless a line above says why)"
         )
     elif any(words in reason for words in _FULL):
         what = "/dev/shm is full, through which loader processes hand over their batches"
