@@ -17,7 +17,7 @@ from pipeline.commands import jobs, repro
 from pipeline.commands.processes import Processes
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
-from pipeline.core.errors import FoldError, TableError, TrainError
+from pipeline.core.errors import FoldError, TableError, TrainError, plural
 from pipeline.core.files import sha256_of
 from pipeline.core.fold_summary import OnlyTrained
 from pipeline.core.machine import cores, free_memory
@@ -49,7 +49,8 @@ WORK = paths.RESUME / "leak"
 
 _MADE_THERE = {
     paths.FOLDS.parent, Path("models"), paths.LIVE, paths.RESUME, paths.REPORT.parent,
-    paths.ENSEMBLE_OOF.parent, paths.LEDGER.parent, paths.DVC_LOCK, Path(".git"), Path(".dvc"),
+    paths.ENSEMBLE_OOF.parent, paths.LEDGER.parent, paths.DVC_YAML, paths.DVC_LOCK,
+    Path(".git"), Path(".dvc"),
 }  # fmt: skip
 """Entries of the project that a folder of links does not share: it has its own, or none."""
 
@@ -81,8 +82,8 @@ def run(config: Config, model: str) -> None:
     only = [OnlyTrained.of(table) for table in (by_group, by_row)]
     never = {name for each in only if each for name in each.classes}
     metric, _ = plan(asked.metric, asked.choices, paths.SAMPLE_SUBMISSION, task, never_scored=never)
-    folders = _train(config, model, {"by_group": by_group, "by_row": by_row})
     tables = {"by_group": by_group, "by_row": by_row}
+    folders = _train(config, model, tables)
     row_of = images[["image_id", "row_id"]]
     found = {
         kind: _read(folders[kind], table.merge(row_of, "left"), task)
@@ -130,8 +131,9 @@ def _train_side_by_side(
 ) -> None:
     gpus, threads = jobs.find_gpus(config.train.device), config.train.threads
     count = min(jobs.choose_jobs(gpus, threads, cores(), free_memory()), len(left))
-    say(f"{len(left)} trainings, {count} at a time; logs in {work}")
-    free, running = deque(range(count)), {}
+    say(f"{plural(len(left), 'training')}, {count} at a time; logs in {work}")
+    free = deque(range(count))
+    running: dict[str, tuple[int, Path]] = {}
     with Processes() as processes:
         while left or running:
             while left and free:
@@ -168,7 +170,8 @@ def _make_root(root: Path, folds: pd.DataFrame) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for entry in Path().iterdir():
         link = root / entry.name
-        if entry not in _MADE_THERE and not link.is_symlink():
+        if entry not in _MADE_THERE:
+            link.unlink(missing_ok=True)
             link.symlink_to(entry.absolute())
     write_table(root / paths.FOLDS, folds)
 
