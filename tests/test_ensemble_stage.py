@@ -302,6 +302,11 @@ def test_a_model_from_elsewhere_that_knows_wrong_labels_is_above_what_the_labels
     competing: Competing, teammate: Teammate
 ) -> None:
     """Its out-of-fold table repeats each label, a sixth of which our networks contradict."""
+    given = np.where(np.arange(180) % 6 == 0, 1 - competing.drawn.labels, competing.drawn.labels)
+    sure = np.random.default_rng(5).uniform(0.8, 0.99, 180)
+    competing.drawn.members[0] = np.where(np.eye(2)[given] == 1, sure[:, None], 1 - sure[:, None])
+    for fold in range(4):
+        competing._write_member(0, paths.model_folder("one", fold), fold)
     honest = competing.run(["one"]).ceiling
     assert isinstance(honest, Ceiling)
     assert honest.above == {}

@@ -64,7 +64,8 @@ def compare(config: Config) -> tuple[Leak, np.ndarray, np.ndarray]:
     found = {}
     for kind, given in (("by_group", np.where(wrong, 1 - labels, labels)), ("by_row", labels)):
         order = np.random.default_rng(len(kind)).permutation(ROWS)
-        values = np.where(np.eye(2)[given] == 1, 0.9, 0.1)
+        sure = np.random.default_rng(1).uniform(0.8, 0.99, (ROWS, 1))
+        values = np.where(np.eye(2)[given] == 1, sure, 1 - sure)
         found[kind] = [images["row_id"][row] for row in order], values[order]
     table = by_group.merge(images[["image_id", "row_id"]])
     made = leak._compare(config, "one", METRICS["accuracy"], task, found, table, by_row)
