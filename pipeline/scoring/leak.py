@@ -5,6 +5,7 @@ sees a new record and no missing file.
 """
 
 from pipeline.core import paths
+from pipeline.core.errors import TableError
 from pipeline.core.files import is_there, read_whole
 from pipeline.core.record import Count, Figure, Interval, Level, Record, Some, parse_record
 from pipeline.scoring.ceiling import Ceiling, NoCeiling
@@ -50,12 +51,18 @@ class Leak(Record):
 
 
 def read_leak(name: str) -> Leak | None:
-    """The record of a submission's competition; None where there is none."""
+    """The record of a submission's competition; None where there is none.
+
+    Raises TableError for another file in its place.
+    """
     path = paths.leak(name)
     if not is_there(path):
         return None
     remedy = f"rm {path}, and: python -m pipeline leak"
-    return parse_record(path, read_whole(path, remedy), Leak, "report")
+    try:
+        return parse_record(path, read_whole(path, remedy), Leak, "report")
+    except TableError as error:  # no stage makes it again
+        raise TableError(f"{str(error).rpartition(' Run: ')[0]} Run: {remedy}") from error
 
 
 def _shown(each: SplitScore, sign: str = "") -> str:
