@@ -89,10 +89,8 @@ def train(
 
     whole = _config()
     config, asked = whole.train, whole.ensemble
-    if member is not None and member not in config.models:
-        raise ConfigError(
-            f"{paths.PARAMS}: train.models: no model {member!r}; known: {', '.join(config.models)}"
-        )
+    if member is not None:
+        _check_model(whole, member)
     task = read_competition(paths.COMPETITION).task
     plan(asked.metric, asked.choices, paths.SAMPLE_SUBMISSION, task)  # before a network is trained
     for model in [member] if member is not None else config.members:
@@ -316,6 +314,22 @@ def noise(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def leak(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A model of train.models, a quick one; by default the first member."),
+    ] = None,
+) -> None:
+    """Train a model by row and by group, and show what groups on both sides would gain."""
+    from pipeline.commands import leak
+
+    config = _config()
+    model = model or config.train.members[0]
+    _check_model(config, model)
+    leak.run(config, model)
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def summary() -> None:
     """Print what the pipeline made, in one small table."""
     from pipeline.commands import summary
@@ -369,6 +383,13 @@ def use(profile: Annotated[str, typer.Argument(help="A name that `profiles` list
 
 def _config() -> Config:
     return read_config(paths.PARAMS)
+
+
+def _check_model(config: Config, model: str) -> None:
+    if model not in (models := config.train.models):
+        raise ConfigError(
+            f"{paths.PARAMS}: train.models: no model {model!r}; known: {', '.join(models)}"
+        )
 
 
 def main() -> int:

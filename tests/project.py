@@ -17,7 +17,7 @@ COMPETITIONS = ROOT / "competitions"
 """Real data, not in git."""
 
 COPIED = [
-    "pipeline", "profiles", "corrections", "metrics", "dvc.yaml", "Makefile",
+    "pipeline", "profiles", "corrections", "leaks", "metrics", "dvc.yaml", "Makefile",
     ".dvcignore", ".gitignore", ".gitattributes",
 ]  # fmt: skip
 

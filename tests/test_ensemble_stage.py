@@ -22,6 +22,7 @@ from pipeline.core.task import OneOf
 from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.config import EnsembleConfig, ForecastConfig
 from pipeline.scoring.card import Card, Diversity, FittedMean, read_card
+from pipeline.scoring.ceiling import Ceiling, NoCeiling
 from pipeline.split.folds import make_folds
 
 MODELS = ["one", "two", "three", "four"]
@@ -295,6 +296,30 @@ class Teammate:
 @pytest.fixture
 def teammate(competing: Competing) -> Teammate:
     return Teammate(competing)
+
+
+def test_a_model_from_elsewhere_that_knows_wrong_labels_is_above_what_the_labels_allow(
+    competing: Competing, teammate: Teammate
+) -> None:
+    """Its out-of-fold table repeats each label, a sixth of which our networks contradict."""
+    given = np.where(np.arange(180) % 6 == 0, 1 - competing.drawn.labels, competing.drawn.labels)
+    sure = np.random.default_rng(5).uniform(0.8, 0.99, 180)
+    competing.drawn.members[0] = np.where(np.eye(2)[given] == 1, sure[:, None], 1 - sure[:, None])
+    for fold in range(4):
+        competing._write_member(0, paths.model_folder("one", fold), fold)
+    honest = competing.run(["one"]).ceiling
+    assert isinstance(honest, Ceiling)
+    assert honest.above == {}
+    labels = competing.labels_of(teammate.oof)
+    teammate.oof["p_1"] = np.where(labels == 1, 0.9, 0.1)
+    teammate.oof["p_0"] = 1 - teammate.oof["p_1"]
+    found = competing.run(["one"], external=[teammate.entry()]).ceiling
+    assert isinstance(found, Ceiling)
+    assert found.above["teammate"] == 1.0
+    assert found.value == honest.value  # it is by our own networks alone
+    other = competing.run(metric="log_loss").ceiling
+    assert isinstance(other, NoCeiling)
+    assert "not log_loss" in other.why
 
 
 def test_a_model_from_elsewhere_is_blended_by_id(competing: Competing, teammate: Teammate) -> None:

@@ -739,3 +739,29 @@ def test_errors_of_a_browser_are_seen(browser: Browser, tmp_path: Path) -> None:
     assert browser.evaluate("document.images[0].naturalWidth") == 0
     assert browser.evaluate("document.documentElement.scrollWidth") > 360
     assert len(browser.pale_texts()) == 1
+
+
+def test_what_the_labels_allow_and_what_a_leak_would_gain_is_one_line_each() -> None:
+    edit(
+        paths.card(NAME), "ceiling",
+        value={"value": 0.96, "interval": [0.95, 0.97], "above": {"anna": 0.99}},
+    )  # fmt: skip
+    page = build()
+    assert "Accuracy that the labels allow about 0.9600 (0.9500 to 0.9700). Above it," in page.text
+    assert "0.9900 of anna" in page.text
+    each = {"score": 0.9, "interval": [0.85, 0.95]}
+    record = {
+        "model": "vgg", "metric": "accuracy", "by_row": each, "by_group": each, "gain": each,
+        "confidence": 0.95, "rows": 240, "groups": 15, "on_both_sides": 14,
+        "ceiling": {"why": "a test"}, "folds_sha256": "f", "train_images_sha256": "t",
+    }  # fmt: skip
+    paths.leak(NAME).parent.mkdir()
+    paths.leak(NAME).write_text(json.dumps(record))
+    shown = "by row, vgg would score 0.9000 (0.8500 to 0.9500); by group it scores 0.9000"
+    assert shown not in build().text  # it is of other folds
+    edit(paths.card(NAME), "sha256", "folds", value="f")
+    edit(paths.card(NAME), "sha256", "train_images", value="t")
+    assert shown in build().text
+    edit(paths.leak(NAME), "rows", value="many")
+    with pytest.raises(TableError, match=rf"leaks/{NAME}.json: rows: .*\. Run: rm "):
+        build()

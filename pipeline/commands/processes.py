@@ -44,13 +44,20 @@ class Processes:
                 signal.signal(number, handler)
 
     def start(
-        self, name: str, command: list[str], own: Mapping[str, str], log: Path | None
+        self,
+        name: str,
+        command: list[str],
+        own: Mapping[str, str],
+        log: Path | None,
+        folder: Path | None = None,
     ) -> None:
-        """Start a command with `own` in its environment; without a log it shares our output."""
+        """Start a command with `own` in its environment, in a folder, by default ours; without a
+        log it shares our output."""
         with log.open("wb") if log else contextlib.nullcontext() as output:
             self.running[name] = subprocess.Popen(
                 command,
                 env={**os.environ, **own},
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

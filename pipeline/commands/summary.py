@@ -9,6 +9,7 @@ from pipeline.core.files import is_there
 from pipeline.core.terminal import make_table, print_table
 from pipeline.params import Config
 from pipeline.scoring.card import Card, read_card
+from pipeline.scoring.ceiling import Ceiling
 from pipeline.scoring.leaderboard import Leaderboard, read_leaderboard
 
 
@@ -38,6 +39,8 @@ def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[s
             f"{metric.value:.4f}  ({known}{oof.rows} images in {oof.groups} groups)",
         ),
     ]
+    if isinstance(card.ceiling, Ceiling) and card.ceiling.above:
+        lines.append(("the labels allow", card.ceiling.sentence))
     if oof.not_trained:
         lines.append(("", f"only {oof.rows} of {oof.of_images} images: see train.folds"))
     if oof.only_trained:

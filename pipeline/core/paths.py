@@ -78,6 +78,11 @@ def card(name: str) -> Path:
     return Path("submissions") / f"{name}.json"
 
 
+def leak(name: str) -> Path:
+    """What command `leak` found. Not an output; in git."""
+    return Path("leaks") / f"{name}.json"
+
+
 def outputs(name: str, members: Iterable[str], folds: Iterable[int]) -> list[Path]:
     """What the stages remove or replace: their outputs in dvc.yaml, and the folders of progress."""
     models = [model_folder(member, fold) for member in members for fold in folds]

@@ -8,6 +8,8 @@ from pipeline.ensemble.compare import compare, name_of_test
 from pipeline.ensemble.nested import Judgement
 from pipeline.ensemble.saved import describe_fitted
 from pipeline.scoring.card import Blend, Candidate, OutOfFold
+from pipeline.scoring.ceiling import Ceiling, NoCeiling, measure_ceiling
+from pipeline.scoring.metric import Metric
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.of_labels import recalls
 
@@ -35,6 +37,23 @@ def describe_out_of_fold(
         groups=len(set(rows.groups)),
         only_trained=only_trained,
     )
+
+
+def describe_ceiling(
+    metric: Metric,
+    nested: Prediction,
+    names: list[str],
+    members: Stacked,
+    own: int,
+    rows: ScoredRows,
+) -> Ceiling | NoCeiling:
+    """What the labels allow, by the mean of our own models: the first `own` of the members."""
+    right = {"the submission": rows.right(nested)}
+    for name, values in zip(names, members, strict=True):
+        right[name] = rows.task.right(rows.task.decide(values, None), rows.labels)
+    scores = {name: float(each.mean()) for name, each in right.items()}
+    values = members[:own].mean(axis=0)
+    return measure_ceiling(metric, rows.task, values, rows.labels, rows.groups, scores)
 
 
 def describe_blend(

@@ -31,7 +31,7 @@ from pipeline.core.task import OneOf, Task
 from pipeline.ensemble.blend import Recipe
 from pipeline.ensemble.bootstrap import ScoredRows
 from pipeline.ensemble.config import KINDS, EnsembleConfig, Kind
-from pipeline.ensemble.describe import describe_blend, describe_out_of_fold
+from pipeline.ensemble.describe import describe_blend, describe_ceiling, describe_out_of_fold
 from pipeline.ensemble.diversity import compare_pairs, leave_each_out
 from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast
 from pipeline.ensemble.forecast.drift import measure_drift
@@ -163,6 +163,7 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
             train_images=sha256_of(paths.TRAIN_IMAGES),
             test_images=sha256_of(paths.TEST_IMAGES),
         ),
+        ceiling=describe_ceiling(metric, judged.nested, names, out_of_fold, len(models), rows),
     )
     write_record(paths.card(config.name), card)
     blended = f"{judged.recipe.kind} of {', '.join(names)}"

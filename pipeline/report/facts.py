@@ -46,6 +46,7 @@ from pipeline.report.diagnosis import (
 from pipeline.report.label_noise import LabelNoise, find_label_noise, judged_classes
 from pipeline.scoring.card import Card, Forecast, Network, read_card
 from pipeline.scoring.leaderboard import read_leaderboard
+from pipeline.scoring.leak import Leak, read_leak
 from pipeline.scoring.metric import Metric
 from pipeline.scoring.metrics import metric_for
 
@@ -99,6 +100,8 @@ class ReportFacts:
     """How many `rows` of each `group` are `wrong`, most wrong ones first; empty without groups."""
     noise: LabelNoise | None
     """None where fewer than two classes can be judged."""
+    leak: Leak | None
+    """What a split by row would score; None where it was not asked, or of other data."""
 
     @property
     def shown_classes(self) -> list[ClassReport]:
@@ -153,7 +156,16 @@ def read_facts(name: str) -> ReportFacts:
         if folds.grouped and not isinstance(task, Number)
         else pd.DataFrame(),
         noise=find_label_noise(rows) if len(judged_classes(rows)) > 1 else None,
+        leak=_leak_of(card),
     )
+
+
+def _leak_of(card: Card) -> Leak | None:
+    """The record of command `leak`, where it is of the folds and images of the card."""
+    leak, of = read_leak(card.name), card.sha256
+    if leak and (leak.folds_sha256, leak.train_images_sha256) == (of.folds, of.train_images):
+        return leak
+    return None
 
 
 def read_rows(train: pd.DataFrame, task: Task, cuts: list[float] | None) -> PredictedRows:

@@ -1,9 +1,6 @@
 """Which labels are probably wrong: confident learning on out-of-fold probabilities.
 
-Northcutt, Jiang, Chuang, "Confident learning: estimating uncertainty in dataset labels", 2021
-(arXiv:1911.00068). A class's threshold is its mean probability over the images that are labelled
-so. An image counts as the class whose threshold it reaches, the most probable one of several;
-counting given labels against these is the confident joint. Labels off its diagonal are doubtful.
+`scoring/doubt.py` counts images as classes; labels off the diagonal of that joint are doubtful.
 
 An image that the networks find hard looks like one with a wrong label: in the synthetic competition
 (profile `synthetic`, 16 of 1,600 labels wrong, each known) it estimates 27 wrong labels, and ranks
@@ -15,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 
 from pipeline.core import paths
@@ -23,6 +20,7 @@ from pipeline.core.errors import TableError
 from pipeline.core.shapes import Labels, Probabilities
 from pipeline.core.task import OneOf
 from pipeline.report.diagnosis import PredictedRows
+from pipeline.scoring.doubt import count_as, sum_wrong
 
 NOISE_COLUMNS = [
     "image_id", "label", "suggested", "probability_of_label", "margin", "rank", "group", "doubtful",
@@ -109,7 +107,7 @@ def _rank(of: PredictedRows) -> pd.DataFrame:
     """NOISE_COLUMNS; images with equal margins keep their order."""
     labels, probabilities = of.labels, of.values
     rows = np.arange(len(labels))
-    above, counted = _count_as(labels, probabilities, np.ones(len(labels)))
+    above, counted = count_as(labels, probabilities, np.ones(len(labels)))
     others = above.copy()
     others[rows, labels] = -np.inf
     suggested = others.argmax(axis=1)
@@ -149,33 +147,5 @@ def _resample_wrong(labels: Labels, probabilities: Probabilities, groups: list[s
 def _estimate_wrong(
     labels: Labels, probabilities: Probabilities, weights: Float[ndarray, " rows"]
 ) -> float:
-    """What is off the diagonal of the confident joint, each row scaled to its given labels.
-
-    A class none of whose images counts as any class is assumed to be right as given.
-    """
-    classes = probabilities.shape[1]
-    _, counted = _count_as(labels, probabilities, weights)
-    sure = counted >= 0
-    counted_rows = np.bincount(labels[sure], weights[sure], minlength=classes)
-    kept = labels[sure] == counted[sure]
-    diagonal = np.bincount(labels[sure][kept], weights[sure][kept], minlength=classes)
-    given = np.bincount(labels, weights, minlength=classes)
-    off = np.divide(
-        counted_rows - diagonal, counted_rows, out=np.zeros(classes), where=counted_rows > 0
-    )
-    return float((off * given).sum())
-
-
-def _count_as(
-    labels: Labels, probabilities: Probabilities, weights: Float[ndarray, " rows"]
-) -> tuple[Float[ndarray, "rows classes"], Int[ndarray, " rows"]]:
-    """How far each image is above each class's threshold, and which class it counts as.
-
-    The class is -1 for an image that reaches no threshold.
-    """
-    own = probabilities[np.arange(len(labels)), labels]
-    classes = probabilities.shape[1]
-    sums = np.bincount(labels, own * weights, minlength=classes)
-    above = probabilities - sums / np.bincount(labels, weights, minlength=classes)
-    reaching = np.where(above >= 0, probabilities, -1.0)
-    return above, np.where((above >= 0).any(axis=1), reaching.argmax(axis=1), -1)
+    _, counted = count_as(labels, probabilities, weights)
+    return sum_wrong(labels, counted, weights, probabilities.shape[1])

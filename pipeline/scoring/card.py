@@ -30,6 +30,7 @@ from pipeline.core.record import (
     read_record,
 )
 from pipeline.core.task import Task
+from pipeline.scoring.ceiling import Ceiling, NoCeiling
 from pipeline.scoring.metrics import metric_named
 from pipeline.scoring.names import Holds
 
@@ -366,6 +367,8 @@ class Card(Record):
     networks: list[Network]
     external: list[ExternalModel]
     sha256: Hashes
+    ceiling: Ceiling | NoCeiling = NoCeiling(why="the card is older than its estimate")
+    """By the networks that were trained here; what is from elsewhere is compared with it."""
 
     @property
     def expected(self) -> Forecast:
