@@ -54,6 +54,11 @@ class Drawn:
         """The folder of class folders."""
         return self.folder / "png"
 
+    @property
+    def size_px(self) -> int:
+        """Side of the packed images."""
+        return self.images().shape[1]
+
     def images(self) -> Images:
         """The packed array, memory-mapped as the stages do."""
         return np.load(self.folder / "images.npy", mmap_mode="r")  # type: ignore[no-any-return]
@@ -88,8 +93,9 @@ def draw(folder: Path, train_images: int, held_images: int, size_px: int) -> tup
     """Draw images to train on, and held-out ones of other patients."""
     raw, hidden = folder / "raw", folder / "hidden"
     draw_raw(raw, hidden, train_images, held_images)
-    train = _store(folder / "train", raw / "train_data.zip", raw / "train_labels.csv", size_px)
-    held = _store(folder / "held", raw / "test_data.zip", hidden / "solution.csv", size_px)
+    labels, solution = read_csv(raw / "train_labels.csv"), read_csv(hidden / "solution.csv")
+    train = store(folder / "train", raw / "train_data.zip", labels, size_px)
+    held = store(folder / "held", raw / "test_data.zip", solution, size_px)
     return train, held
 
 
@@ -140,8 +146,8 @@ def _vary_cells(cells: list[Image], rows: ndarray) -> Iterator[bytes]:
             yield from pool.map(encode, rows[start : start + _AT_ONCE].tolist())
 
 
-def _store(folder: Path, archive_path: Path, labels_path: Path, size_px: int) -> Drawn:
-    table = read_csv(labels_path)
+def store(folder: Path, archive_path: Path, table: pd.DataFrame, size_px: int) -> Drawn:
+    """Write the images of a table's rows (`id` and `label`) in both forms."""
     labels = table["label"].to_numpy(np.int64)
     images = np.empty((len(table), size_px, size_px, 3), np.uint8)
     with ImageArchive(archive_path) as archive:

@@ -4,6 +4,10 @@ Run by benchmarks/peers.py with that environment's Python. ResNet-18 is torchvis
 head; for our vgg, which `vision_learner` cannot cut into body and head, its Learner is what the
 book takes. Its own augmentation on whole batches, its one-cycle schedule, ImageNet's normalisation.
 
+A network of timm with a weights file is fine-tuned as the book does it: fastai's head on timm's
+body, one epoch with the body frozen, the others with lower rates for earlier layers; the
+normalisation is the network's own.
+
 Prints one line of JSON: the seconds of the whole training, the accuracy on held-out images
 without test-time augmentation, and the peak memory of its processes.
 """
@@ -14,6 +18,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 warnings.filterwarnings("ignore")
 
@@ -47,10 +52,12 @@ RATE = 3e-3
 
 
 def main(train: Path, held: Path, network: str, size_px: int, epochs: int, seed: int) -> None:
-    """Train from scratch on train/CLASS/*.png and score held/CLASS/*.png.
+    """Train on train/CLASS/*.png and score held/CLASS/*.png.
 
-    network: resnet18, or the JSON of a `network` of params.yaml.
+    network: the JSON of a `network` of params.yaml. epochs: two at least with a weights file.
     """
+    described = json.loads(network)
+    pretrained = bool(described.get("weights"))
     set_seed(seed)
     default_device(False)
     block = DataBlock(
@@ -61,14 +68,17 @@ def main(train: Path, held: Path, network: str, size_px: int, epochs: int, seed:
         item_tfms=Resize(size_px),
         batch_tfms=[
             *aug_transforms(flip_vert=True, max_rotate=30.0, max_zoom=1.1, max_warp=0.0),
-            Normalize.from_stats(*imagenet_stats),
+            *([] if pretrained else [Normalize.from_stats(*imagenet_stats)]),
         ],
     )
     loaders = block.dataloaders(train, bs=BATCH_SIZE, num_workers=WORKERS)
-    learner = learn(loaders, network, size_px)
+    learner = learn(loaders, described, size_px)
     started = time.perf_counter()
     with learner.no_bar(), learner.no_logging():
-        learner.fit_one_cycle(epochs, RATE)
+        if pretrained:
+            learner.fine_tune(epochs - 1, freeze_epochs=1)
+        else:
+            learner.fit_one_cycle(epochs, RATE)
     seconds = time.perf_counter() - started
     files = get_image_files(held)
     probabilities, _ = learner.get_preds(dl=loaders.test_dl(files), inner=False)
@@ -82,15 +92,20 @@ def main(train: Path, held: Path, network: str, size_px: int, epochs: int, seed:
     print(json.dumps({"seconds": seconds, "accuracy": right / len(files), "peak_gb": peak_gb}))
 
 
-def learn(loaders: DataLoaders, network: str, size_px: int) -> Learner:
-    """A learner of a network with fresh weights."""
-    if network == "resnet18":
+def learn(loaders: DataLoaders, network: dict[str, Any], size_px: int) -> Learner:
+    """A learner of a network with fresh weights or those of its file."""
+    if network.get("weights"):
+        overlay = {"file": network["weights"]["file"]}
+        return vision_learner(
+            loaders, network["name"], metrics=accuracy, pretrained_cfg_overlay=overlay
+        )
+    if network["name"] == "resnet18":
         return vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
     from pipeline.core.task import OneOf
     from pipeline.train.config import SmallNetwork
     from pipeline.train.models import build_model
 
-    config = SmallNetwork.model_validate_json(network)
+    config = SmallNetwork.model_validate(network)
     task = OneOf(classes=[*loaders.vocab])
     ours = build_model(config, task, size_px, [0.0] * 3, [1.0] * 3).network
     return Learner(loaders, ours, loss_func=CrossEntropyLossFlat(), metrics=accuracy)

@@ -7,7 +7,6 @@ process of its own, from fresh weights, with another seed each round; the time i
 whole training without imports, and the accuracy without test-time augmentation for both.
 """
 
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,18 +104,19 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
 
     from pipeline.train.batches import worker_count
     from pipeline.train.checkpoint import Checkpoint
-    from pipeline.train.device import choose_compute, deterministic
+    from pipeline.train.device import choose_compute, deterministic, suit_network
     from pipeline.train.fit import TrainingRows, fit
     from pipeline.train.infer import mean_and_std, predict
     from pipeline.train.models import build_model
 
-    deterministic(os.cpu_count() or 1)
+    deterministic(torch.get_num_threads())  # as many as the peers have: OMP_NUM_THREADS
     torch.manual_seed(config.seed)
     compute = choose_compute(device, config.precision)
     images, labels = train.images(), train.labels()
     rows = TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, TASK, SIZE_PX, list(mean), list(std))
+    model = build_model(config.network, TASK, train.size_px, list(mean), list(std))
+    compute = suit_network(compute, config.precision, model, train.size_px)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder))
         started = perf_counter()
@@ -137,13 +137,13 @@ def train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str) 
 
     torch.manual_seed(config.seed)
     place = choose_compute(device, "float32").device
-    network = build_model(config.network, TASK, SIZE_PX, [0.0] * 3, [1.0] * 3).network
-    loader = tutorial.load(train.png, SIZE_PX, training=True)
+    network = build_model(config.network, TASK, train.size_px, [0.0] * 3, [1.0] * 3).network
+    loader = tutorial.load(train.png, train.size_px, training=True)
     started = perf_counter()
     tutorial.train(network, loader, config.epochs, TUTORIAL_LR, place)
     seconds = perf_counter() - started
     peak_gb = peak_memory_gb(tutorial.WORKERS)
-    held_loader = tutorial.load(held.png, SIZE_PX, training=False)
+    held_loader = tutorial.load(held.png, held.size_px, training=False)
     return Trained(seconds, tutorial.accuracy(network, held_loader, place), peak_gb)
 
 
