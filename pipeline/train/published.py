@@ -21,7 +21,7 @@ from pipeline.train.config import TimmNetwork
 _STEPS_PX = (14, 16)
 """The sizes that are tried for a hint are multiples of these, as timm's patches and windows are."""
 
-_MISFIT = (
+MISFIT = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
@@ -73,7 +73,7 @@ def _arguments_for(name: str, size_px: int) -> dict[str, Any] | None:
         try:
             network = _build_empty(name, side)
             outputs = network(torch.zeros(2, 3, size_px, size_px, device="meta"))
-        except _MISFIT:
+        except MISFIT:
             continue
         if not isinstance(outputs, Tensor) or outputs.shape != (2, 2):
             return None
@@ -184,7 +184,7 @@ def _adapt(
             network: nn.Module = timm.create_model(
                 name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments
             )
-    except _MISFIT:
+    except MISFIT:
         return None
     return network.state_dict()
 
