@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -49,7 +49,7 @@ class Features:
 def compute_features(
     model: Classifier,
     images: Images,
-    test_images: Images,
+    test_images: UInt8[ndarray, "tests height width 3"],
     config: ProbeConfig,
     compute: Compute,
     threads: int,
@@ -72,6 +72,8 @@ def compute_features(
         if saved := cache.load(torch.device("cpu")):
             cache.folder.touch()
             return Features(**saved)
+        count = len(images) + len(test_images)
+        say(f"computing the features of {count} images, once for all folds")
         features = Features(_compute(model, images, compute), _compute(model, test_images, compute))
         if not all(bool(each.isfinite().all()) for each in (features.train, features.test)):
             raise TrainError(
@@ -93,7 +95,7 @@ def _compute(model: Classifier, images: Images, compute: Compute) -> Float[Tenso
     model.eval()
     found = []
     for start in track(range(0, len(images), BATCH), "features", -(-len(images) // BATCH)):
-        chunk = np.ascontiguousarray(images[start : start + BATCH])
+        chunk = np.array(images[start : start + BATCH])
         batch = torch.from_numpy(chunk).to(compute.device).permute(0, 3, 1, 2)
         with compute.autocast():
             found.append(model.network.features(model.normalise(batch)).float().cpu())  # type: ignore[operator]

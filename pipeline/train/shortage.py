@@ -12,7 +12,7 @@ def describe_shortage(error: Exception, config: AnyModel) -> str | None:
     reason = text.splitlines()[-1 if text.startswith("Caught ") else 0].strip().rstrip(".")
     return (
         f"this machine ran out of memory or another resource: {reason}. {free_memory() // 2**20} "
-        f"MiB of memory are free: train fewer at a time (make train JOBS=1), {config.spare_memory}; "
-        "or raise the limits that `ulimit -a` and `df /dev/shm` show. The same command goes on "
-        "where it was"
+        "MiB of memory are free: train fewer at a time (make train JOBS=1), "
+        f"{config.spare_memory}; or raise the limits that `ulimit -a` and `df /dev/shm` show. The "
+        "same command goes on where it was"
     )
