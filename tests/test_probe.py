@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from filelock import FileLock
 from project import ROOT, environment
 from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -201,8 +202,13 @@ def test_folds_side_by_side_compute_the_features_once_and_give_the_bytes_of_one_
     weights: Path,
 ) -> None:
     make_store(one_of(2))
-    running = [train_apart(weights, fold) for fold in (0, 1)]
-    said = [process.communicate(timeout=120)[0] for process in running]
+    linear.FEATURES.mkdir(parents=True)
+    with FileLock(linear.FEATURES / ".lock"):  # until both want to compute
+        running = [train_apart(weights, fold) for fold in (0, 1)]
+        for process in running:
+            assert process.stdout
+            assert any("waiting for the features" in line for line in process.stdout)
+    said = [process.communicate()[0] for process in running]  # closes the pipes
     assert [process.returncode for process in running] == [0, 0], said
     assert len(list(linear.FEATURES.glob("*/*"))) == 1
     assert sum("computing the features" in text for text in said) == 1
