@@ -68,7 +68,7 @@ class Config(Section):
         if self.prepare.corrections is not None:
             yield "prepare.corrections", Path(self.prepare.corrections)
         for model, config in self.train.models.items():
-            if config.network.family == "timm" and config.network.weights is not None:
+            if config.network.weights is not None:
                 yield f"train.models.{model}.network.weights", Path(config.network.weights.file)
         for place, member in enumerate(self.ensemble.external):
             yield f"ensemble.external.{place}.oof", Path(member.oof)
@@ -159,7 +159,7 @@ def named_inputs(config: Config) -> dict[Path, str]:
     named = {} if config.prepare.corrections is None else {config.prepare.corrections: ""}
     for member in config.train.members:
         network = config.train.models[member].network
-        if network.family == "timm" and network.weights is not None:
+        if network.weights is not None:
             named[network.weights.file] = network.weights.sha256
     if metric := file_of(config.ensemble.metric):
         named[str(metric)] = ""
@@ -234,6 +234,8 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
             schema = schema["properties"][key]
         elif "discriminator" in schema and key in schema["discriminator"]["mapping"]:
             schema = {"$ref": schema["discriminator"]["mapping"][key]}
+        elif key in definitions:  # the tag of a union whose discriminator is a function
+            schema = {"$ref": f"#/$defs/{key}"}
         elif "patternProperties" in schema:
             (schema,) = schema["patternProperties"].values()
         elif isinstance(schema.get("items"), dict):

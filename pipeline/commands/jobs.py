@@ -26,7 +26,7 @@ from pipeline.core.competition import read_decoding
 from pipeline.core.errors import TrainError
 from pipeline.core.machine import cores, free_memory
 from pipeline.core.progress import say
-from pipeline.train.config import TrainConfig
+from pipeline.train.config import ModelConfig, TrainConfig
 
 _TRAINING_BYTES = 2 * 2**30
 """Memory of a training, measured at 64 px: 1.6 GB at its peak (`python -m benchmarks.train`)."""
@@ -40,7 +40,7 @@ def run(config: TrainConfig, asked: int | None) -> None:
     """
     for member in config.members:
         network = config.models[member].network
-        if network.family == "timm" and network.weights is not None:
+        if network.weights is not None:
             network.weights.check()  # also where DVC finds nothing to train: it knows the hash only
     left = find_stale(config)
     if not left:
@@ -68,8 +68,11 @@ def _check_augmentation(config: TrainConfig, members: set[str]) -> None:
 
     size_px = read_decoding(paths.DECODING).size_px
     for member in sorted(members):
+        model = config.models[member]
+        if not isinstance(model, ModelConfig):
+            continue
         try:
-            make_policy(config.models[member], size_px)
+            make_policy(model, size_px)
         except TrainError as error:
             raise TrainError(f"{paths.PARAMS}: train.models.{member}: {error}") from error
 

@@ -1,9 +1,9 @@
 """Section `train`: the networks, and how each is trained."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
@@ -31,6 +31,9 @@ class SmallNetwork(Section):
     stages: Annotated[int, Field(ge=1, le=7)]
     """Each stage halves height and width."""
     dropout: Dropout
+
+    weights: ClassVar[None] = None
+    """It starts from no file."""
 
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -90,6 +93,45 @@ class TimmNetwork(Section):
         if self.pretrained and self.weights is not None:
             raise ValueError("expected `pretrained: true` or a `weights` file, found both")
         return self
+
+
+class ProbeNetwork(Section):
+    """A linear classifier on what the stages of a trained network of timm give."""
+
+    family: Literal["probe"]
+    name: Annotated[str, Field(min_length=1)]
+    """A name in timm.list_models()."""
+    pretrained: bool
+    """True downloads timm's published weights once."""
+    weights: StartWeights | None
+    """A file to take the network from instead."""
+    stages: Annotated[int, Field(ge=1, le=1000)]
+    """The last so many of what timm calls the network's intermediate features: of a convolutional
+    network usually five, one for each halving of the image; of a transformer its blocks. Of each
+    channel the mean and the maximum over the image are a feature."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.pretrained == (self.weights is not None):
+            found = "both" if self.pretrained else "neither: fresh weights have learned no features"
+            raise ValueError(f"expected `pretrained: true` or a `weights` file, found {found}")
+        return self
+
+    @property
+    def backbone(self) -> TimmNetwork:
+        """The network that gives the features."""
+        return TimmNetwork(
+            family="timm",
+            name=self.name,
+            pretrained=self.pretrained,
+            weights=self.weights,
+            dropout=0.0,
+            drop_path=None,
+        )
+
+
+Network = Annotated[SmallNetwork | TimmNetwork | ProbeNetwork, Field(discriminator="family")]
+FAMILIES = ("small", "timm", "probe")
 
 
 class LastEpoch(Section):
@@ -199,6 +241,24 @@ class ModelConfig(Section):
     mix: Mix | None
     """Applied after `augment`; null mixes nothing."""
 
+    @property
+    def spare_memory(self) -> str:
+        """What to change where memory runs out, as a part of a sentence."""
+        less = f"lower batch_size (now {self.batch_size})"
+        if self.engine == "albumentations":
+            less += ", or set engine: batched, which has no loader processes"
+        return less
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_a_family(cls, network: Any) -> Any:
+        if isinstance(network, dict) and "family" in network:
+            family = network["family"]
+            if family not in FAMILIES:
+                known = ", ".join(map(repr, FAMILIES))
+                raise ValueError(f"'family': expected one of {known}, found {family!r}")
+        return network
+
     @field_validator("augment")
     @classmethod
     def _each_names_an_op(cls, augment: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -262,6 +322,43 @@ class ModelConfig(Section):
         return self
 
 
+class ProbeConfig(Section):
+    """A network that stays as it is, and a linear classifier that scikit-learn fits on top.
+
+    Classes: logistic regression, for several labels one each. Numbers: ridge regression.
+    """
+
+    network: ProbeNetwork
+    l2: Annotated[float, Field(gt=0, le=1e9)]
+    """The strength of the penalty on the squared weights, beside the mean loss of the training
+    rows; the features are standardised. From 0.001 to 1 where there are thousands of images."""
+    precision: Precision
+    """As ModelConfig's, of the features."""
+
+    # A probe is one fit, without random numbers, of each image once.
+    seed: ClassVar[int] = 0
+    epochs: ClassVar[int] = 1
+    epoch: ClassVar[LastEpoch] = LastEpoch(rule="last")
+    tta: ClassVar[bool] = False
+    spare_memory: ClassVar[str] = "choose a smaller network, or fewer of its `stages`"
+    sizes_px: ClassVar[None] = None
+
+
+def _type_of(model: Any) -> str:
+    """The class of a model's parameters, by its network's family."""
+    network = model.get("network") if isinstance(model, dict) else getattr(model, "network", None)
+    probed = isinstance(network, ProbeNetwork) or (
+        isinstance(network, dict) and network.get("family") == "probe"
+    )
+    return "ProbeConfig" if probed else "ModelConfig"
+
+
+AnyModel = Annotated[
+    Annotated[ModelConfig, Tag("ModelConfig")] | Annotated[ProbeConfig, Tag("ProbeConfig")],
+    Discriminator(_type_of),
+]
+
+
 class TrainConfig(Section):
     """The models, the folds that they train on, and the device."""
 
@@ -275,7 +372,7 @@ class TrainConfig(Section):
     """The models that are trained and enter the ensemble: keys of `models`."""
     folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """The folds to train, all of them for a result; [0] for a quick look."""
-    models: dict[Name, ModelConfig]
+    models: dict[Name, AnyModel]
     """All models by name; one that is not among `members` is kept for later."""
 
     @model_validator(mode="after")

@@ -26,8 +26,15 @@ from pipeline.core.competition import Decoding
 from pipeline.core.errors import TrainError
 from pipeline.core.shapes import Labels
 from pipeline.core.task import Number, Task
-from pipeline.train.config import ModelConfig, Precision, SmallNetwork, TimmNetwork
+from pipeline.train.config import (
+    AnyModel,
+    Network,
+    Precision,
+    ProbeNetwork,
+    SmallNetwork,
+)
 from pipeline.train.objective import RawOutputs, activate
+from pipeline.train.probe import Probe
 from pipeline.train.published import build_timm
 
 
@@ -64,7 +71,11 @@ class Classifier(nn.Module):
 
     def forward(self, images: Num[Tensor, "batch 3 height width"]) -> RawOutputs:
         """The outputs for a batch of RGB images of 0 to 255, uint8 or, augmented, float32."""
-        return self.network((images.float() - self.mean) / self.std)  # type: ignore[no-any-return]
+        return self.network(self.normalise(images))  # type: ignore[no-any-return]
+
+    def normalise(self, images: Num[Tensor, "batch 3 height width"]) -> Tensor:
+        """The images as the network takes them."""
+        return (images.float() - self.mean) / self.std
 
 
 def vgg(network: SmallNetwork, classes: int) -> nn.Module:
@@ -132,7 +143,7 @@ SMALL = {"vgg": vgg, "resnet": resnet}
 
 
 def build_model(
-    config: SmallNetwork | TimmNetwork,
+    config: Network,
     task: Task,
     size_px: int,
     mean: list[float],
@@ -144,11 +155,14 @@ def build_model(
     pretrained weights keeps its own.
     Raises TrainError for an image too small for the stages, or as build_timm does.
     """
-    if isinstance(config, TimmNetwork):
-        published = build_timm(config, len(task.learned), size_px)
+    if not isinstance(config, SmallNetwork):
+        timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
+        published = build_timm(timm_network, len(task.learned), size_px)
         if config.pretrained or config.weights is not None:
             mean = [255 * value for value in published.pretrained_cfg["mean"]]
             std = [255 * value for value in published.pretrained_cfg["std"]]
+        if isinstance(config, ProbeNetwork):
+            published = Probe(published, config, len(task.learned), size_px)
         return Classifier(published, task, mean, std)
     halvings = config.stages - (1 if config.name == "vgg" else 0)
     if size_px >> halvings < 2:
@@ -180,7 +194,7 @@ class Description(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    network: Annotated[SmallNetwork | TimmNetwork, pydantic.Field(discriminator="family")]
+    network: Network
     task: Task
     decoding: Decoding
     precision: Precision
@@ -190,7 +204,7 @@ class Description(pydantic.BaseModel):
     """Of the CPU."""
 
 
-def describe(config: ModelConfig, task: Task, decoding: Decoding, threads: int) -> Description:
+def describe(config: AnyModel, task: Task, decoding: Decoding, threads: int) -> Description:
     """The description of a network that is trained so."""
     return Description(
         network=config.network,
@@ -237,7 +251,7 @@ def load_model(path: Path) -> tuple[Classifier, Description]:
             "Train it again: dvc repro"
         ) from error
     network = description.network
-    if isinstance(network, TimmNetwork):  # its weights are in the file
+    if not isinstance(network, SmallNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
     size_px = description.decoding.size_px
     model = build_model(network, description.task, size_px, [0.0] * 3, [1.0] * 3)

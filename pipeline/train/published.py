@@ -22,7 +22,7 @@ from pipeline.train.head import head_names, is_of_head
 _STEPS_PX = (14, 16)
 """The sizes that are tried for a hint are multiples of these, as timm's patches and windows are."""
 
-_MISFIT = (
+MISFIT = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
@@ -75,7 +75,7 @@ def _arguments_for(name: str, size_px: int) -> dict[str, Any] | None:
         try:
             network = _build_empty(name, side)
             outputs = network(torch.zeros(2, 3, size_px, size_px, device="meta"))
-        except _MISFIT:
+        except MISFIT:
             continue
         if not isinstance(outputs, Tensor) or outputs.shape != (2, 2):
             return None
@@ -105,7 +105,7 @@ def _takes_drop_path(name: str, side: int | None) -> bool:
     """Whether a network has blocks that a rate makes skip; some take the argument and ignore it."""
     try:
         network = _build_empty(name, side, drop_path=0.5)
-    except _MISFIT:
+    except MISFIT:
         return False
     return any(getattr(module, "drop_prob", 0) for module in network.modules())
 
@@ -211,7 +211,7 @@ def _adapt(
             network: nn.Module = timm.create_model(
                 name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments
             )
-    except _MISFIT:
+    except MISFIT:
         return None
     return network.state_dict()
 

@@ -1,7 +1,7 @@
 """What a machine ran out of while it trained, as a sentence with what to change."""
 
 from pipeline.core.machine import free_memory, lacks_memory
-from pipeline.train.config import ModelConfig
+from pipeline.train.config import AnyModel
 
 _ENDED = ("killed by signal: Killed", "exited unexpectedly")
 """PyTorch's words for a loader process that has ended, by the moment at which it notices."""
@@ -10,7 +10,7 @@ _FULL = ("No space left on device", "signal: Bus error")
 """What PyTorch says where a batch has no place in shared memory."""
 
 
-def describe_shortage(error: Exception, config: ModelConfig) -> str | None:
+def describe_shortage(error: Exception, config: AnyModel) -> str | None:
     """The sentence; None where the error has another cause."""
     if not lacks_memory(error):
         return None
@@ -28,11 +28,8 @@ def describe_shortage(error: Exception, config: ModelConfig) -> str | None:
     elif any(words in reason for words in _FULL):
         what = "/dev/shm is full, through which loader processes hand over their batches"
         raised = "its size (docker run --shm-size=2g) and the limits that `ulimit -a`"
-    less = f"lower batch_size (now {config.batch_size})"
-    if config.engine == "albumentations":
-        less += ", or set engine: batched, which has no loader processes"
     return (
         f"{what}: {reason}. {free_memory() // 2**20} MiB of memory are free: train fewer at a time "
-        f"(make train JOBS=1), {less}; or raise {raised} and `df /dev/shm` show. The same command "
-        "goes on where it was"
+        f"(make train JOBS=1), {config.spare_memory}; or raise {raised} and `df /dev/shm` show. "
+        "The same command goes on where it was"
     )

@@ -30,10 +30,11 @@ from pipeline.core.tables import (
 from pipeline.core.task import Number, Task
 from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
-from pipeline.train.config import InnerEpoch, ModelConfig, TrainConfig
+from pipeline.train.config import AnyModel, InnerEpoch, ProbeConfig, TrainConfig
 from pipeline.train.device import choose_compute, deterministic, suit_network
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict
+from pipeline.train.linear import compute_features, fit_probe, predict_features
 from pipeline.train.models import build_model, check_sizes, describe, save_model
 from pipeline.train.shortage import describe_shortage
 
@@ -57,7 +58,7 @@ def run(section: TrainConfig, member: str, fold: int) -> None:
         raise TrainError(f"{place}: {shortage}") from error
 
 
-def _train(device: str, threads: int, member: str, config: ModelConfig, fold: int) -> None:
+def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) -> None:
     name = f"{member} fold {fold}"
     deterministic(threads)
     compute = choose_compute(device, config.precision)
@@ -87,9 +88,18 @@ def _train(device: str, threads: int, member: str, config: ModelConfig, fold: in
         values = ", ".join(f"{column} {value:.4g}" for column, value in history[-1].items())
         say(f"{name}: {values} (of {config.epochs})")
 
-    model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
-    oof = predict(model, images, scored, compute, config.tta)
-    test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
+    if isinstance(config, ProbeConfig):
+        model = model.to(compute.device).to(memory_format=torch.channels_last)
+        features = compute_features(model, images, test_images, config, compute, threads)
+        known = rows.training
+        history = [fit_probe(model, features.train, labels, known, config, compute, threads)]
+        show(history)
+        oof = predict_features(model, features.train[torch.from_numpy(scored)], compute)
+        test = predict_features(model, features.test, compute)
+    else:
+        model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
+        oof = predict(model, images, scored, compute, config.tta)
+        test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
 
     with new_folder(paths.model_folder(member, fold)) as folder:
         description = describe(config, task, decoding, threads)
@@ -153,7 +163,7 @@ def _read_images(path: Path, rows: int, decoding: Decoding) -> Images:
 
 
 def _rows_of_fold(
-    fold: int, image_ids: list[str], task: Task, config: ModelConfig
+    fold: int, image_ids: list[str], task: Task, config: AnyModel
 ) -> tuple[np.ndarray, TrainingRows]:
     """The scored rows, and the other rows of the same repeat, split where an epoch is chosen."""
     table = read_table(paths.FOLDS, FOLD_COLUMNS)

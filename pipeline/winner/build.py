@@ -124,7 +124,7 @@ def _starts(config: Config) -> list[Path]:
     networks = [config.train.models[member].network for member in config.train.members]
     found = []
     for network in networks:
-        if network.family == "small" or network.weights is None:
+        if network.weights is None:
             continue
         network.weights.check()
         file = Path(network.weights.file)

@@ -1,0 +1,52 @@
+"""A probe: a trained network of timm that stays as it is, and one linear layer on its features."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.core.errors import TrainError
+from pipeline.train.config import ProbeNetwork
+from pipeline.train.published import MISFIT
+
+
+class Probe(nn.Module):
+    """From normalised images to outputs. The classifier is zero until it is fitted."""
+
+    def __init__(self, network: Any, config: ProbeNetwork, outputs: int, size_px: int) -> None:
+        """network: timm's, built for images of size_px; what follows its last stage is removed.
+
+        Raises TrainError where timm cannot give so many stages of it.
+        """
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self._stages = config.stages
+        try:
+            network.prune_intermediate_layers(config.stages, prune_head=True)
+            with torch.no_grad():
+                features = self.features(torch.zeros(1, 3, size_px, size_px)).shape[1]
+        except MISFIT as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TrainError(
+                f"network: {config.name}: timm does not give the features of its last "
+                f"{config.stages} stages ({type(error).__name__}: {reason}). Lower `stages`, or "
+                "choose another network"
+            ) from error
+        self.classifier = nn.Linear(features, outputs)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def features(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch features"]:
+        """The mean and the maximum of each channel of each stage."""
+        stages: list[Tensor] = self.network.forward_intermediates(
+            images, indices=self._stages, intermediates_only=True
+        )
+        pooled = [each for maps in stages for each in (maps.mean((2, 3)), maps.amax((2, 3)))]
+        return torch.cat(pooled, dim=1)
+
+    def forward(self, images: Tensor) -> Float[Tensor, "batch outputs"]:
+        """The outputs for normalised images."""
+        return self.classifier(self.features(images))  # type: ignore[no-any-return]
