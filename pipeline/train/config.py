@@ -162,13 +162,13 @@ class Mix(Section):
     """The probability that an image is mixed."""
 
 
-class AdamW(Section):
+class AdamWConfig(Section):
     """Loshchilov and Hutter 2017 (arXiv:1711.05101), for all weights."""
 
     kind: Literal["adamw"]
 
 
-class Muon(Section):
+class MuonConfig(Section):
     """Orthogonal steps for the filters of convolutions, AdamW for all other weights.
 
     For fresh networks with batch normalisation, which learn in half the epochs.
@@ -198,7 +198,7 @@ class ModelConfig(Section):
     """Sides to which training images are shrunk, each for an equal part of the epochs, in order:
     [48, 64, 64] spends the first third at 48 px. None is above prepare.size_px, and the last is
     that size, at which the network predicts; null trains at it throughout."""
-    optimizer: Annotated[AdamW | Muon, Field(discriminator="kind")]
+    optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="kind")]
     """The rule by which gradients move weights."""
     lr: Annotated[float, Field(gt=0, le=10)]
     """Peak learning rate of AdamW, reached after the warm-up, then down a cosine to zero."""
@@ -306,7 +306,7 @@ class ModelConfig(Section):
         has_learned = isinstance(network, TimmNetwork) and (
             network.pretrained or network.weights is not None
         )
-        if has_learned and isinstance(self.optimizer, Muon):
+        if has_learned and isinstance(self.optimizer, MuonConfig):
             raise ValueError(
                 "expected `optimizer: {kind: adamw}` for weights that have learned, found muon, "
                 "which sets the norm of all filters anew"

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import TrainError
-from pipeline.train import config as choices
-from pipeline.train.config import ModelConfig
+from pipeline.train.config import ModelConfig, MuonConfig
 from pipeline.train.head import find_head
 from pipeline.train.models import Classifier
 from pipeline.train.muon import Muon
@@ -18,7 +17,7 @@ def build_optimizers(model: Classifier, config: ModelConfig) -> list[torch.optim
     """AdamW for the groups of parameter_groups, and before it Muon for filters, if asked for."""
     groups = parameter_groups(model, config)
     optimizers: list[torch.optim.Optimizer] = []
-    if isinstance(config.optimizer, choices.Muon):
+    if isinstance(config.optimizer, MuonConfig):
         filters = [value for group in groups for value in group["params"] if value.ndim == 4]
         groups = [
             group | {"params": [value for value in group["params"] if value.ndim != 4]}
