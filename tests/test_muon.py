@@ -100,7 +100,7 @@ def test_a_network_learns_the_dot_by_muon(tmp_path: Path) -> None:
 
 def test_muon_is_refused_for_weights_that_have_learned() -> None:
     network = {"family": "timm", "name": "resnet18", "pretrained": True, "weights": None,
-               "dropout": 0.0}  # fmt: skip
+               "dropout": 0.0, "drop_path": None}  # fmt: skip
     with pytest.raises(ValidationError, match="muon, which sets the norm of all filters anew"):
         config_of(network=network, optimizer=MUON)
 

@@ -36,7 +36,7 @@ from pipeline.train.augment.per_image import Policy
 from pipeline.train.batches import Steps
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
 from pipeline.train.config import ModelConfig
-from pipeline.train.device import choose_compute, deterministic
+from pipeline.train.device import choose_compute, describe_indeterminism, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict, symmetries
 from pipeline.train.models import (
@@ -529,6 +529,17 @@ def test_a_device_that_is_not_there_is_named() -> None:
             choose_compute("cuda", "auto")
     with pytest.raises(TrainError, match="float16 needs a GPU"):
         choose_compute("cpu", "float16")
+
+
+def test_an_operation_that_a_gpu_cannot_repeat_is_named() -> None:
+    deterministic(1)
+    with pytest.raises(RuntimeError) as caught:
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))  # the same check as on a GPU
+    assert describe_indeterminism(caught.value) == (
+        "put_ in this network gives other bits in each run on a GPU. Choose another network, or "
+        "set train.device: cpu"
+    )
+    assert describe_indeterminism(RuntimeError("of another kind")) is None
 
 
 def flip(content: bytearray, place: int) -> bytearray:

@@ -21,6 +21,13 @@ class Compute:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def kind(self) -> str:
+        """The device by its make, and the type: others may give other bits."""
+        on_cuda = self.device.type == "cuda"
+        make = torch.cuda.get_device_name(self.device) if on_cuda else self.device.type
+        return f"{make}, {self.dtype}"
+
     def autocast(self) -> torch.autocast:
         """Mixed precision where the type is not float32."""
         return torch.autocast(
@@ -102,6 +109,17 @@ def deterministic(threads: int) -> None:
     # A debugging aid that fills every new tensor: it takes a sixth of a ResNet-18's CPU step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+
+
+def describe_indeterminism(error: Exception) -> str | None:
+    """A sentence for an operation that a GPU cannot repeat bit for bit; None for other errors."""
+    operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+    if not found:
+        return None
+    return (
+        f"{operation} in this network gives other bits in each run on a GPU. Choose another "
+        "network, or set train.device: cpu"
+    )
 
 
 def _fastest_dtype(device: torch.device) -> torch.dtype:

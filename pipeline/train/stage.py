@@ -31,7 +31,12 @@ from pipeline.core.task import Number, Task
 from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
 from pipeline.train.config import AnyModel, InnerEpoch, ProbeConfig, TrainConfig
-from pipeline.train.device import choose_compute, deterministic, suit_network
+from pipeline.train.device import (
+    choose_compute,
+    describe_indeterminism,
+    deterministic,
+    suit_network,
+)
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import mean_and_std, predict
 from pipeline.train.linear import compute_features, fit_probe, predict_features
@@ -53,9 +58,10 @@ def run(section: TrainConfig, member: str, fold: int) -> None:
     except TrainError as error:
         raise TrainError(f"{place}: {error}") from error
     except (ImportError, MemoryError, OSError, RuntimeError) as error:
-        if (shortage := describe_shortage(error, config)) is None:
+        said = describe_shortage(error, config) or describe_indeterminism(error)
+        if said is None:
             raise
-        raise TrainError(f"{place}: {shortage}") from error
+        raise TrainError(f"{place}: {said}") from error
 
 
 def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) -> None:
@@ -79,7 +85,7 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
     compute = suit_network(compute, config.precision, model, images.shape[1])
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
-    key = hash_of_inputs(f"{fold} {compute} {threads} {config.model_dump_json()}", inputs)
+    key = hash_of_inputs(f"{fold} {compute.kind} {threads} {config.model_dump_json()}", inputs)
     checkpoint = Checkpoint(paths.RESUME / key)
     live = LiveTable(paths.live_table(member, fold), len(rows.training))
 
