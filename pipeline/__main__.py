@@ -330,6 +330,19 @@ def leak(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def share(
+    model: Annotated[str, typer.Argument(help="A key of train.models that is trained.")],
+    folder: Annotated[Path, typer.Argument(help="Where the two tables are written.")],
+) -> None:
+    """Write a model's predictions as tables for a teammate's, or another profile's, blend."""
+    from pipeline.commands import share
+
+    config = _config()
+    _check_model(config, model)
+    share.run(model, config.train.folds, folder)
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def summary() -> None:
     """Print what the pipeline made, in one small table."""
     from pipeline.commands import summary

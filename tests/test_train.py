@@ -159,7 +159,7 @@ ENGINES = pytest.mark.parametrize("engine", ["albumentations", "batched"])
 
 
 @ENGINES
-@pytest.mark.parametrize("name", ["vgg", "resnet"])
+@pytest.mark.parametrize("name", ["vgg", "airbench", "resnet"])
 def test_a_small_network_learns_the_dot(tmp_path: Path, name: str, engine: str) -> None:
     model, history = train(tmp_path, config_of(network=small(name), epochs=15, engine=engine))
     assert accuracy(model) >= 0.95

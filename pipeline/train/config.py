@@ -25,7 +25,7 @@ class SmallNetwork(Section):
     """A from-scratch network of our own (pipeline/train/models.py)."""
 
     family: Literal["small"]
-    name: Literal["vgg", "resnet"]
+    name: Literal["vgg", "airbench", "resnet"]
     width: Annotated[int, Field(ge=4, le=1024)]
     """Channels of the first stage; each later stage has twice the one before."""
     stages: Annotated[int, Field(ge=1, le=7)]

@@ -81,14 +81,21 @@ class Classifier(nn.Module):
 def vgg(network: SmallNetwork, classes: int) -> nn.Module:
     """Stages of two 3 × 3 convolutions and a 2 × 2 maximum, with batch norm (arXiv:1409.1556)."""
     layers: list[nn.Module] = []
-    channels = 3
-    for stage in range(network.stages):
-        out = network.width * 2**stage
+    for channels, out in _channels(network):
         layers += [*_conv_bn_relu(channels, out), *_conv_bn_relu(out, out), nn.MaxPool2d(2)]
-        channels = out
-    features = nn.Sequential(*layers[:-1])
-    head = _Head(channels, network.dropout, classes)
-    return nn.Sequential(OrderedDict(features=features, head=head))
+    return _with_head(layers[:-1], network, classes)
+
+
+def airbench(network: SmallNetwork, classes: int) -> nn.Module:
+    """The vgg with each maximum right after its stage's first convolution, at half the cost.
+
+    All else of a stage sees images of half the side, as in cifar10-airbench (arXiv:2404.00498).
+    """
+    layers: list[nn.Module] = []
+    for channels, out in _channels(network):
+        convolution, *normalised = _conv_bn_relu(channels, out)
+        layers += [convolution, nn.MaxPool2d(2), *normalised, *_conv_bn_relu(out, out)]
+    return _with_head(layers, network, classes)
 
 
 def resnet(network: SmallNetwork, classes: int) -> nn.Module:
@@ -99,6 +106,17 @@ def resnet(network: SmallNetwork, classes: int) -> nn.Module:
     blocks += [_Block(before, after, stride=2) for before, after in pairwise(widths)]
     head = _Head(widths[-1], network.dropout, classes)
     return nn.Sequential(OrderedDict(stem=stem, blocks=nn.Sequential(*blocks), head=head))
+
+
+def _channels(network: SmallNetwork) -> list[tuple[int, int]]:
+    """Those that each stage gets and gives."""
+    widths = [network.width * 2**stage for stage in range(network.stages)]
+    return [*pairwise([3, *widths])]
+
+
+def _with_head(layers: list[nn.Module], network: SmallNetwork, classes: int) -> nn.Module:
+    head = _Head(_channels(network)[-1][1], network.dropout, classes)
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers), head=head))
 
 
 class _Block(nn.Module):
@@ -138,7 +156,7 @@ def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
     ]
 
 
-SMALL = {"vgg": vgg, "resnet": resnet}
+SMALL = {"vgg": vgg, "airbench": airbench, "resnet": resnet}
 """The networks of our own, by `train.models.NAME.network.name`."""
 
 
