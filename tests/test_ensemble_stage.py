@@ -10,9 +10,11 @@ import pytest
 from blending import UNEVEN, draw
 from numpy import ndarray
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 from tasks import one_of
 
+from pipeline.commands import share
 from pipeline.core import paths
 from pipeline.core.competition import Competition
 from pipeline.core.errors import EnsembleError, OutputError, SubmissionError, TableError
@@ -332,6 +334,34 @@ def test_a_model_from_elsewhere_is_blended_by_id(competing: Competing, teammate:
     assert weights_of(together)[1] > 0.8
     assert together.metric.value < alone.metric.value - 0.05
     assert [(each.model, each.folds) for each in together.external] == [("teammate", "checked")]
+
+
+def test_a_shared_model_is_blended_as_if_it_were_trained_here(
+    competing: Competing, capfd: pytest.CaptureFixture[str]
+) -> None:
+    both = competing.run(["one", "four"], metric="log_loss")
+    share.run("four", list(range(4)), Path("mate"))
+    said = capfd.readouterr()
+    (entry,) = YAML(typ="safe").load(said.out)
+    assert "mate/four-oof.csv, mate/four-test.csv: for params.yaml" in said.err
+    again = competing.run(["one"], metric="log_loss", external=[entry])
+    assert again.blend.models == ["one", "four_of_ours"]
+    assert again.external[0].folds == "checked"
+    assert again.metric.value == pytest.approx(both.metric.value, abs=1e-6)
+    first = Path("mate/four-oof.csv").read_bytes()
+    share.run("four", [3, 1, 0, 2], Path("mate"))
+    assert Path("mate/four-oof.csv").read_bytes() == first
+
+
+@pytest.mark.usefixtures("competing")
+def test_a_part_of_the_folds_and_a_strangers_file_are_not_shared() -> None:
+    with pytest.raises(EnsembleError, match=r"share: expected train\.folds to be"):
+        share.run("four", [0, 1], Path("mate"))
+    Path("mate").mkdir()
+    Path("mate/four-test.csv").write_text("mine")
+    with pytest.raises(OutputError, match="mate/four-test.csv: expected nothing there"):
+        share.run("four", list(range(4)), Path("mate"))
+    assert [file.name for file in Path("mate").iterdir()] == ["four-test.csv"]
 
 
 def test_some_folds_are_enough_for_the_mean_and_cut_down_a_model_from_elsewhere(
