@@ -104,6 +104,45 @@ class Drift(Record):
     """Whether the training groups were weighted by how much they look like test."""
 
 
+class Rise(Record):
+    """How much higher the error on test is than out of fold, by one estimate without labels."""
+
+    by: Figure
+    band: Interval
+    """The same of some training groups against the others: 5 to 95 % of the splits."""
+
+
+class Shift(Record):
+    """Whether the networks take test for another population than the training rows."""
+
+    error: Figure
+    """Out of fold: the share of wrong labels; of numbers the squared error over the variance."""
+    rises: dict[str, Rise]
+    """By confidence, threshold (ATC) and disagreement; the last is what the folds prove at least,
+    mostly below 0."""
+    p: Figure
+    """Share of the splits, this one included, with at least as large a rise, by any estimate."""
+    splits: Count
+    is_other: bool
+    """Whether the intervals are longer, since chance gives such a rise in at most one of 20."""
+    falls: tuple[Figure, Figure] | None
+    """The change of the score to expect, and the one that one in twenty exceeds; None if not."""
+
+    def sentence(self, metric: str) -> str:
+        """What is found, in one line."""
+        by = max(self.rises, key=lambda name: self.rises[name].by)
+        rise, (low, high) = self.rises[by].by, self.rises[by].band
+        measured = f"error {rise:+.3f} by {by}, among training groups {low:+.3f} to {high:+.3f}"
+        if self.falls is None:
+            return f"For the networks test is no other population ({measured}, p {self.p:.2f})"
+        expected, most = self.falls
+        return (
+            f"For the networks test is another population ({measured}): expect the "
+            f"{metric.replace('_', ' ')} to change by {expected:+.3f}, or by {most:+.3f} and more "
+            "in one of 20 such cases"
+        )
+
+
 class CorrectRows(Record):
     """Which out-of-fold rows are right, by sorted row id: about 100 bytes per 1,000 rows.
 
@@ -188,6 +227,8 @@ class Forecast(Record):
     quantiles: Quantiles
     gain: Gain
     drift: Drift | None
+    shift: Shift | None = None
+    """None where the networks cannot be asked, or were not."""
     correct: CorrectRows | None
     """None of numbers."""
     assumptions: list[str]
@@ -366,6 +407,12 @@ class Card(Record):
     networks: list[Network]
     external: list[ExternalModel]
     sha256: Hashes
+
+    @property
+    def other_population(self) -> str | None:
+        """What is to be said where the networks take test for another population."""
+        shift = self.forecast.shift if isinstance(self.forecast, Forecast) else None
+        return shift.sentence(self.metric.name) if shift is not None and shift.is_other else None
 
     @property
     def expected(self) -> Forecast:

@@ -1,0 +1,221 @@
+"""Do the networks take test for another population, and how far may the score fall.
+
+A classifier on pooled pixels (drift.py) sees little of what makes a network unsure. So the networks
+are asked, without labels, for the error on test in three ways: how much less confident they are
+(difference of confidences: Guillory et al. 2021, arXiv:2107.03315), how many rows are less
+confident than as many out-of-fold rows as are wrong (ATC: Garg et al. 2022, arXiv:2201.04234), and
+the error that the folds' disagreement proves, since of two that differ one at least is wrong. Each
+rise of the error is held against the same figure for random whole training groups; only beyond
+their range is test another population.
+
+Such estimates are too small where networks are confidently wrong. By how much was measured on known
+shifts (docs/FORECAST.md): it is the factor by which the interval gets longer.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from pipeline.core.shapes import Labels, Outputs
+from pipeline.core.task import AnyOf, Number, OneOf, Task
+from pipeline.ensemble.blend import Prediction
+from pipeline.ensemble.calibrate import sharpen
+from pipeline.ensemble.forecast.averaging import Noise, score_drawn
+from pipeline.ensemble.forecast.drift import LEAST_GROUPS, MATERIAL, choose_groups
+from pipeline.scoring.card import Rise, Shift
+from pipeline.scoring.metric import Metric
+
+_SPLITS = 199
+"""Random sets of training groups that make the bands."""
+
+_FACTOR, _LOG_SD = 0.6, 1.1
+"""The true rise of the error over the largest estimate on known shifts: median, and the standard
+deviation of its logarithm (python -m benchmarks.shift)."""
+
+_STEPS = np.array([0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
+"""Multiples of the estimated rise at which the metric is scored; between them it is a line."""
+
+_LABELLINGS = 20
+"""How many sets of labels are drawn for each."""
+
+Unsure = Float[ndarray, "rows asked"]
+"""One minus the confidence in each row's labels, one column; numbers have none."""
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How the score changes where the error rises, in the metric's units."""
+
+    changes: Float[ndarray, " steps"]
+    """At _STEPS."""
+
+    def draw(self, count: int, seed: int) -> Float[ndarray, " count"]:
+        """Changes as uncertain as the estimate of the rise is."""
+        return self._at(np.random.default_rng([seed, _SPLITS]).standard_normal(count))
+
+    @property
+    def expected(self) -> float:
+        """The median change."""
+        return float(self._at(np.zeros(1))[0])
+
+    @property
+    def most(self) -> float:
+        """The change that one such population in twenty exceeds."""
+        return float(self._at(np.array([1.645]))[0])
+
+    def _at(self, normal: Float[ndarray, " count"]) -> Float[ndarray, " count"]:
+        rise = _FACTOR * np.exp(_LOG_SD * normal)
+        return np.asarray(np.interp(rise, _STEPS, self.changes))
+
+
+def measure_shift(
+    task: Task,
+    oof: Prediction,
+    labels: Labels,
+    groups: list[str],
+    test_by_fold: list[Prediction],
+    noise: Noise,
+    seed: int,
+) -> Shift | None:
+    """What the networks say of test. None where nothing can be compared: fewer than six groups, or
+    a single fold that predicts numbers.
+
+    oof: the out-of-fold rows, in groups. noise: theirs.
+    """
+    group_of_row = np.unique(groups, return_inverse=True)[1]
+    known = _ask(task, oof.values, noise.temperature)
+    wrong = _errors(task, oof, labels)
+    tests = [_ask(task, fold.values, noise.temperature) for fold in test_by_fold]
+    proven = _prove(task, test_by_fold, labels)
+    if group_of_row.max() + 1 < LEAST_GROUPS or (not known.size and proven is None):
+        return None
+    found = _rises(known, wrong, tests, proven)
+    generator = np.random.default_rng(seed)
+    ratio = len(test_by_fold[0].decided) / len(labels)
+    null = np.empty((_SPLITS, len(found)))
+    for split in range(_SPLITS):
+        as_test = choose_groups(group_of_row, min(ratio, 0.5), generator)
+        # the proof cannot exceed the error itself
+        error = float(wrong[as_test].mean())
+        rises = _rises(known[~as_test], wrong[~as_test], [known[as_test]], error)
+        share = as_test.mean()
+        as_large = np.sqrt((1 + 1 / ratio) / (1 / share + 1 / (1 - share)))
+        null[split] = [as_large * rises[name] for name in found]
+    steps = np.array(list(found.values()))
+    center, scale = null.mean(axis=0), np.maximum(null.std(axis=0), 1e-9)
+    farthest = ((null - center) / scale).max(axis=1)
+    beyond = ((steps - center) / scale).max()
+    p = (1 + int((farthest >= beyond).sum())) / (1 + _SPLITS)
+    bands = np.quantile(null, [0.05, 0.95], axis=0).T.tolist()
+    return Shift(
+        error=float(wrong.mean()),
+        rises={
+            name: Rise(by=by, band=band)
+            for (name, by), band in zip(found.items(), bands, strict=True)
+        },
+        p=p,
+        splits=_SPLITS,
+        is_other=p <= MATERIAL and max(found.values()) > 0,
+        falls=None,
+    )
+
+
+def expect_fall(
+    task: Task, metric: Metric, shift: Shift, test: Prediction, noise: Noise, seed: int
+) -> Fall:
+    """How the submission's score changes where the error on test rises as the networks say.
+
+    test: the submission. Labels are drawn from its predictions, flattened (of numbers with larger
+    errors) until they are wrong as often as that, and scored.
+    """
+    largest = max(rise.by for rise in shift.rises.values())
+    scores = []
+    for step in _STEPS:
+        level = shift.error + step * largest
+        values, scaled = test.values, noise
+        if isinstance(task, Number):
+            factor = np.sqrt(level / max(shift.error, 1e-12))
+            scaled = replace(noise, errors=noise.errors * factor)
+        else:
+            values = _flatten(task, test, level)
+        generator = np.random.default_rng(seed)  # the same draws at each level
+        drawn = [scaled.draw(task, values, generator) for _ in range(_LABELLINGS)]
+        found = np.array([score_drawn(metric, test, labels) for labels in drawn])
+        scores.append(float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else 0.0)
+    return Fall(np.array(scores) - scores[0])
+
+
+def _ask(task: Task, values: Outputs, temperature: float) -> Unsure:
+    if isinstance(task, Number):
+        return np.empty((len(values), 0))
+    sure = sharpen(task, values, temperature)
+    if isinstance(task, AnyOf):
+        return np.asarray(1 - np.maximum(sure, 1 - sure).mean(axis=1, keepdims=True))
+    return np.asarray(1 - sure.max(axis=1, keepdims=True))
+
+
+def _errors(task: Task, prediction: Prediction, labels: Labels) -> Float[ndarray, " rows"]:
+    """Wrong (1) or right; the share of wrong labels; the squared error over the variance."""
+    if isinstance(task, Number):
+        variance = np.maximum(labels.var(axis=0), 1e-12)
+        return np.asarray(((prediction.values - labels) ** 2 / variance).mean(axis=1))
+    wrong = (prediction.decided != labels).astype(np.float64)
+    return wrong if isinstance(task, OneOf) else np.asarray(wrong.mean(axis=1))
+
+
+def _prove(task: Task, folds: list[Prediction], labels: Labels) -> float | None:
+    """The least mean error of the folds' predictions, whatever the labels are; None for one fold.
+
+    Numbers: the squared error of several is their squared distance from any number, least from
+    their mean. Classes: of two folds that differ in a label, one at least is wrong.
+    """
+    if len(folds) < 2:
+        return None
+    if isinstance(task, Number):
+        mean = np.mean([fold.values for fold in folds], axis=0)
+        squares = np.mean([(fold.values - mean) ** 2 for fold in folds], axis=0)
+        return float((squares / np.maximum(labels.var(axis=0), 1e-12)).mean())
+    differ = [
+        float((one.decided != other.decided).mean())
+        for place, one in enumerate(folds)
+        for other in folds[:place]
+    ]
+    return float(np.mean(differ)) / 2
+
+
+def _rises(
+    known: Unsure,
+    wrong: Float[ndarray, " rows"],
+    new: list[Float[ndarray, "new asked"]],
+    proven: float | None,
+) -> dict[str, float]:
+    """How much higher the error of new rows is than that of known ones, each by its method.
+
+    new: each fold's, which is compared as the mean over the folds.
+    """
+    error, found = float(wrong.mean()), {}
+    if known.size:
+        found["confidence"] = float(np.mean([fold.mean() for fold in new]) - known.mean())
+        limit = np.quantile(known, 1 - error)
+        found["threshold"] = float(
+            np.mean([(fold > limit).mean() for fold in new]) - (known > limit).mean()
+        )
+    if proven is not None:
+        found["disagreement"] = proven - error
+    return found
+
+
+def _flatten(task: Task, test: Prediction, level: float) -> Outputs:
+    """The predictions, at the temperature at which the decided labels are wrong that often."""
+    low, high = 1 / 20, 1000.0
+    for _ in range(30):
+        middle = float(np.sqrt(low * high))
+        values = sharpen(task, test.values, middle)
+        if isinstance(task, AnyOf):
+            wrong = np.where(test.decided, 1 - values, values).mean()
+        else:
+            wrong = 1 - values[np.arange(len(values)), test.decided].mean()
+        low, high = (middle, high) if wrong < level else (low, middle)
+    return values
