@@ -1,14 +1,11 @@
 """How often the forecast holds where test is another population: python -m benchmarks.shift
 
 A share of the out-of-fold groups of a project is test, and its images are damaged and predicted
-again, each by the network that did not see it: their true score is known. With --bands, images of
-one band (the darkest groups, …) are left out of a training, and are its test set. One line per
-damage, with and without the part that asks the networks; the table of docs/FORECAST.md.
+again, each by the network that did not see it: their true score is known. One line per damage, with
+and without the part that asks the networks; a table of docs/FORECAST.md. For classes.
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +15,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import typer
-import yaml
 
 from benchmarks.calibration import configure
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
-from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_csv, read_predictions, read_table
+from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_table
 from pipeline.core.task import Task
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.forecast.averaging import AveragingGain
@@ -37,7 +33,8 @@ from pipeline.scoring.metrics import metric_named
 from pipeline.train.infer import BATCH, load_network, predict_batch
 
 _MOST_OF_A_GROUP = 16
-_TEST_SHARE = 0.2
+TEST_SHARE = 0.2
+"""Of the groups' rows."""
 
 Damage = Callable[[Any, int, Any], Any]
 
@@ -69,15 +66,10 @@ DAMAGES: dict[str, Damage] = {
 }
 """Of float32 images, 0 to 255, at the levels 1 to 3."""
 
-BANDS: dict[str, Callable[[Any], Any]] = {
-    "darkest": lambda images: images.mean((1, 2, 3)),
-    "least contrast": lambda images: images.mean(3).std((1, 2)),
-    "most contrast": lambda images: -images.mean(3).std((1, 2)),
-    "reddest": lambda images: images[..., 2].mean((1, 2)) - images[..., 0].mean((1, 2)),
-    "sharpest": lambda images: -np.abs(np.diff(images.mean(3), axis=1)).mean((1, 2)),
-}
-"""By what the groups are sorted; the first fifth of the images is left out. Of grey images reddest
-are the groups of the first names."""
+_COLUMNS = (
+    "test is", "private score", "error rises by", "flagged", "held", "without", "width", "without",
+    "rise over estimate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,7 @@ class Known:
         rng, found = np.random.default_rng(0), []
         model = read_config(paths.PARAMS).train.members[0]
         for fold, rows in self.table.groupby("fold", sort=False):
-            network = load_network(paths.model_folder(model, int(fold)) / "weights.safetensors",
+            network = load_network(paths.model_folder(model, int(str(fold))) / "weights.safetensors",
                                    "cpu")  # fmt: skip
             network.model.eval()
             for start in range(0, len(rows), BATCH):
@@ -152,19 +144,11 @@ def main(
     draws: Annotated[int, typer.Option(help="Competitions a line.", min=1)] = 100,
     rows: Annotated[int, typer.Option(help="Rows that are predicted.", min=100)] = 2500,
     kept: Annotated[Path | None, typer.Option(help="Predictions: kept here, or read.")] = None,
-    bands: Annotated[Path | None, typer.Option(help="Train without bands, in this folder.")] = None,
-    epochs: Annotated[int, typer.Option(help="Of those trainings.", min=1)] = 5,
 ) -> None:
     """Print how often the interval held the private score, damage by damage."""
-    kept, bands = (path and path.absolute() for path in (kept, bands))
+    kept = kept and kept.absolute()
     os.chdir(project)
-    print("| test is | error, rise | flagged | held | without | width | without | rise / estimate "
-          "|\n|" + "---|" * 8, flush=True)  # fmt: skip
-    if bands is not None:
-        for name, sort_by in BANDS.items():
-            train_without(bands / name.replace(" ", "-"), sort_by, rows, epochs)
-            print_line(name, [score_band(bands / name.replace(" ", "-"))])
-        return
+    print_head()
     known = Known.read(rows)
     lines: dict[str, tuple[Damage | None, int]] = {"as it is": (None, 0)}
     lines |= {f"{name}, {level}": (each, level) for name, each in DAMAGES.items()
@@ -183,7 +167,7 @@ def trials(known: Known, plain: Any, damaged: Any, draws: int) -> Iterator[Trial
     group_of_row = np.unique(known.table["group"], return_inverse=True)[1]
     for seed in range(draws):
         rng = np.random.default_rng(seed)
-        is_test = choose_groups(group_of_row, _TEST_SHARE, rng)
+        is_test = choose_groups(group_of_row, TEST_SHARE, rng)
         rows = known.table[~is_test]
         oof = OutOfFoldRows(
             known.task,
@@ -225,71 +209,9 @@ def decide(task: Task, values: Any) -> Prediction:
     return Prediction(values, task.decide(values, None))
 
 
-def train_without(folder: Path, sort_by: Callable[[Any], Any], rows: int, epochs: int) -> None:
-    """Train three folds on this project's images without a band of groups; a folder that has all
-    networks stays."""
-    if len(list(folder.glob("models/*/*/weights.safetensors"))) >= 3:
-        return
-    table, folds = (
-        read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS),
-        read_table(paths.FOLDS, FOLD_COLUMNS),
-    )
-    chosen = np.sort(np.random.default_rng(0).permutation(len(table))[:rows])
-    table = table.iloc[chosen].reset_index(drop=True)
-    group_of = dict(zip(folds["image_id"], folds["group"], strict=True))
-    groups = table["image_id"].map(group_of)
-    images = np.load(paths.TRAIN_IMAGES, mmap_mode="r")[chosen]
-    order = pd.Series(sort_by(images.astype(np.float32))).groupby(groups).mean()
-    sizes = groups.value_counts()[order.sort_values(kind="stable").index].cumsum()
-    is_test = groups.isin(sizes.index[sizes <= _TEST_SHARE * len(table)]).to_numpy()
-    store = folder / paths.TRAIN_TABLE.parent
-    store.mkdir(parents=True, exist_ok=True)
-    for path in (paths.COMPETITION, paths.DECODING):
-        (folder / path).write_bytes(path.read_bytes())
-    table[is_test].to_csv(folder / "truth.csv", index=False)
-    np.save(folder / paths.TRAIN_IMAGES, images[~is_test])
-    np.save(folder / paths.TEST_IMAGES, images[is_test])
-    table[~is_test].to_csv(folder / paths.TRAIN_TABLE, index=False)
-    table[is_test].assign(label="", group="").to_csv(folder / paths.TEST_TABLE, index=False)
-    sample = read_csv(paths.SAMPLE_SUBMISSION)
-    answer = sample.iloc[0].to_dict()
-    ids = {sample.columns[0]: table["row_id"][is_test]}
-    pd.DataFrame({**answer, **ids}).to_csv(folder / paths.SAMPLE_SUBMISSION, index=False)
-    params = yaml.safe_load(paths.PARAMS.read_text())
-    model = params["train"]["members"][0]
-    params["split"]["folds"], params["train"]["folds"] = 3, [0, 1, 2]
-    params["train"]["models"][model] |= {"epochs": epochs, "tta": False}
-    (folder / paths.PARAMS).write_text(yaml.safe_dump(params, sort_keys=False))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    for stage in (["split"], *(["train", model, str(fold)] for fold in range(3))):
-        subprocess.run(
-            [sys.executable, "-m", "pipeline", *stage], cwd=folder, env=environment, check=True,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-
-
-def score_band(folder: Path) -> Trial:
-    """The one competition that train_without made."""
-    task = read_competition(folder / paths.COMPETITION).task
-    config = read_config(folder / paths.PARAMS)
-    table = read_table(folder / paths.FOLDS, FOLD_COLUMNS).sort_values("fold", kind="stable")
-    truth = read_table(folder / "truth.csv", IMAGE_COLUMNS)
-    oof, tests = [], []
-    for fold, rows in table.groupby("fold", sort=False):
-        model = folder / paths.model_folder(config.train.members[0], int(fold))
-        oof.append(read_predictions(model / "oof.csv", list(rows["image_id"]), task))
-        tests.append(read_predictions(model / "test.csv", list(truth["image_id"]), task))
-    known = OutOfFoldRows(
-        task,
-        list(table["image_id"]),
-        decide(task, np.concatenate(oof)),
-        task.encode(paths.FOLDS, table["label"]),
-        list(table["group"]),
-    )
-    labels = task.encode("truth.csv", truth["label"])
-    by_fold = [decide(task, values) for values in tests]
-    mean = decide(task, np.mean(tests, axis=0))
-    return forecast_both(metric_named(config.ensemble.metric), known, mean, by_fold, labels, seed=1)
+def print_head() -> None:
+    """The table's first two lines."""
+    print(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}", flush=True)
 
 
 def print_line(name: str, found: Iterable[Trial]) -> None:
@@ -301,7 +223,7 @@ def print_line(name: str, found: Iterable[Trial]) -> None:
 
     ratios = [trial.ratio for trial in lines if trial.is_flagged]
     print(
-        f"| {name} | {mean(lambda t: t.score):.4f}, {mean(lambda t: t.rise):+.4f} "
+        f"| {name} | {mean(lambda t: t.score):.4f} | {mean(lambda t: t.rise):+.4f} "
         f"| {mean(lambda t: t.is_flagged):.0%} "
         f"| {mean(lambda t: _holds(t.asked, t.score)):.0%} "
         f"| {mean(lambda t: _holds(t.plain, t.score)):.0%} "

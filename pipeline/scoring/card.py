@@ -118,13 +118,13 @@ class Shift(Record):
     error: Figure
     """Out of fold: the share of wrong labels; of numbers the squared error over the variance."""
     rises: dict[str, Rise]
-    """By confidence, threshold (ATC) and disagreement; the last is what the folds prove at least,
-    mostly below 0."""
+    """By confidence, threshold (ATC), decided labels and disagreement, each beyond the mean of the
+    training groups. The last is what the folds prove at least, mostly below 0."""
     p: Figure
     """Share of the splits, this one included, with at least as large a rise, by any estimate."""
     splits: Count
     is_other: bool
-    """Whether the intervals are longer, since chance gives such a rise in at most one of 20."""
+    """Whether the intervals are longer, since chance gives such a rise in at most one of 50."""
     falls: tuple[Figure, Figure] | None
     """The change of the score to expect, and the one that one in twenty exceeds; None if not."""
 

@@ -31,7 +31,7 @@ _CHUNK = 256
 _CLIP = 10.0
 """Density ratios are clipped to [0.1, 10], so that a few rows cannot have all the weight."""
 
-MATERIAL = 0.05
+_MATERIAL = 0.05
 """The training groups are weighted if chance alone gives such an AUC at most this often."""
 
 
@@ -85,7 +85,7 @@ def measure_drift(
         p=p,
         splits=splits,
         strongest=[names[place] for place in np.argsort(-steps, kind="stable")[:3]],
-        weighted=p <= MATERIAL,
+        weighted=p <= _MATERIAL,
     )
     return drift, _weigh_groups(odds, group_of_row, [str(name) for name in group_names])
 

@@ -1,21 +1,23 @@
 """Do the networks take test for another population, and how far may the score fall.
 
-A classifier on pooled pixels (drift.py) sees little of what makes a network unsure. So the networks
-are asked, without labels, for the error on test in three ways: how much less confident they are
-(difference of confidences: Guillory et al. 2021, arXiv:2107.03315), how many rows are less
-confident than as many out-of-fold rows as are wrong (ATC: Garg et al. 2022, arXiv:2201.04234), and
-the error that the folds' disagreement proves, since of two that differ one at least is wrong. Each
-rise of the error is held against the same figure for random whole training groups; only beyond
-their range is test another population.
+A classifier on pooled pixels (drift.py) sees little of what makes a network wrong. So the networks
+are asked, without labels, for the error on test in four ways. How much less confident they are
+(difference of confidences: Guillory et al. 2021, arXiv:2107.03315). How many rows are less
+confident than as many out-of-fold rows as are wrong (ATC: Garg et al. 2022, arXiv:2201.04234). By
+how much the labels that they decide are distributed differently, which are errors if test has the
+classes of train (Lipton et al. 2018, arXiv:1802.03916). And the error that the folds' disagreement
+proves: of two that differ one at least is wrong. Numbers have the last two. Each rise of the error
+is held against the same figure for random whole training groups; only beyond their range is test
+another population.
 
-Such estimates are too small where networks are confidently wrong. By how much was measured on known
-shifts (docs/FORECAST.md): it is the factor by which the interval gets longer.
+Such estimates may be too large, or too small where networks are confidently wrong. By how much was
+measured on known shifts (docs/FORECAST.md), and the interval gets longer by it.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from pipeline.core.shapes import Labels, Outputs
@@ -23,14 +25,18 @@ from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.calibrate import sharpen
 from pipeline.ensemble.forecast.averaging import Noise, score_drawn
-from pipeline.ensemble.forecast.drift import LEAST_GROUPS, MATERIAL, choose_groups
+from pipeline.ensemble.forecast.drift import LEAST_GROUPS, choose_groups
 from pipeline.scoring.card import Rise, Shift
 from pipeline.scoring.metric import Metric
 
 _SPLITS = 199
 """Random sets of training groups that make the bands."""
 
-_FACTOR, _LOG_SD = 0.6, 1.1
+_MATERIAL = 0.02
+"""Test is another population if chance alone gives such figures at most this often: a false alarm
+makes an interval several times as long."""
+
+_FACTOR, _LOG_SD = 0.6, 1.0
 """The true rise of the error over the largest estimate on known shifts: median, and the standard
 deviation of its logarithm (python -m benchmarks.shift)."""
 
@@ -40,8 +46,46 @@ _STEPS = np.array([0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
 _LABELLINGS = 20
 """How many sets of labels are drawn for each."""
 
-Unsure = Float[ndarray, "rows asked"]
-"""One minus the confidence in each row's labels, one column; numbers have none."""
+
+@dataclass(frozen=True)
+class Asked:
+    """What the networks say of some rows, without their labels."""
+
+    task: Task
+    prediction: Prediction
+    unsure: Float[ndarray, "rows asked"]
+    """One minus the calibrated confidence, one column; numbers have none."""
+
+    @classmethod
+    def ask(cls, task: Task, prediction: Prediction, temperature: float) -> "Asked":
+        if isinstance(task, Number):
+            return cls(task, prediction, np.empty((len(prediction.values), 0)))
+        sure = sharpen(task, prediction.values, temperature)
+        if isinstance(task, AnyOf):
+            surest = np.maximum(sure, 1 - sure).mean(axis=1, keepdims=True)
+        else:
+            surest = sure.max(axis=1, keepdims=True)
+        return cls(task, prediction, np.asarray(1 - surest))
+
+    def subset(self, chosen: Bool[ndarray, " rows"]) -> "Asked":
+        """Some of the rows."""
+        return Asked(self.task, self.prediction.subset(chosen), self.unsure[chosen])
+
+    @property
+    def decided(self) -> Float[ndarray, " outputs"]:
+        """The share of rows that each class is decided for; the mean of numbers."""
+        if isinstance(self.task, OneOf):
+            counts = np.bincount(self.prediction.decided, minlength=len(self.task.classes))
+            return np.asarray(counts / len(self.prediction.decided))
+        return np.asarray(self.prediction.decided.mean(axis=0))
+
+    def distance(self, decided: Float[ndarray, " outputs"]) -> float:
+        """The least error that makes the decided labels of these rows those of others."""
+        off = decided - self.decided
+        if isinstance(self.task, Number):
+            variance = np.maximum(self.prediction.values.var(axis=0), 1e-12)
+            return float((off**2 / variance).mean())
+        return float(np.abs(off).sum() / 2 if isinstance(self.task, OneOf) else np.abs(off).mean())
 
 
 @dataclass(frozen=True)
@@ -79,45 +123,42 @@ def measure_shift(
     noise: Noise,
     seed: int,
 ) -> Shift | None:
-    """What the networks say of test. None where nothing can be compared: fewer than six groups, or
-    a single fold that predicts numbers.
+    """What the networks say of test; None for fewer than six groups, which cannot be compared.
 
     oof: the out-of-fold rows, in groups. noise: theirs.
     """
     group_of_row = np.unique(groups, return_inverse=True)[1]
-    known = _ask(task, oof.values, noise.temperature)
-    wrong = _errors(task, oof, labels)
-    tests = [_ask(task, fold.values, noise.temperature) for fold in test_by_fold]
-    proven = _prove(task, test_by_fold, labels)
-    if group_of_row.max() + 1 < LEAST_GROUPS or (not known.size and proven is None):
+    if group_of_row.max() + 1 < LEAST_GROUPS:
         return None
-    found = _rises(known, wrong, tests, proven)
+    known, wrong = Asked.ask(task, oof, noise.temperature), _errors(task, oof, labels)
+    tests = [Asked.ask(task, fold, noise.temperature) for fold in test_by_fold]
+    found = _rises(known, wrong, tests, _prove(task, test_by_fold, labels))
     generator = np.random.default_rng(seed)
     ratio = len(test_by_fold[0].decided) / len(labels)
     null = np.empty((_SPLITS, len(found)))
     for split in range(_SPLITS):
         as_test = choose_groups(group_of_row, min(ratio, 0.5), generator)
-        # the proof cannot exceed the error itself
-        error = float(wrong[as_test].mean())
-        rises = _rises(known[~as_test], wrong[~as_test], [known[as_test]], error)
+        others, error = known.subset(~as_test), float(wrong[as_test].mean())
+        # what is proven cannot exceed the error itself
+        rises = _rises(others, wrong[~as_test], [known.subset(as_test)], error)
         share = as_test.mean()
         as_large = np.sqrt((1 + 1 / ratio) / (1 / share + 1 / (1 - share)))
         null[split] = [as_large * rises[name] for name in found]
-    steps = np.array(list(found.values()))
     center, scale = null.mean(axis=0), np.maximum(null.std(axis=0), 1e-9)
-    farthest = ((null - center) / scale).max(axis=1)
-    beyond = ((steps - center) / scale).max()
+    null -= center
+    steps = np.array(list(found.values())) - center
+    farthest, beyond = (null / scale).max(axis=1), (steps / scale).max()
     p = (1 + int((farthest >= beyond).sum())) / (1 + _SPLITS)
     bands = np.quantile(null, [0.05, 0.95], axis=0).T.tolist()
     return Shift(
         error=float(wrong.mean()),
         rises={
             name: Rise(by=by, band=band)
-            for (name, by), band in zip(found.items(), bands, strict=True)
+            for name, by, band in zip(found, steps.tolist(), bands, strict=True)
         },
         p=p,
         splits=_SPLITS,
-        is_other=p <= MATERIAL and max(found.values()) > 0,
+        is_other=p <= _MATERIAL and steps.max() > 0,
         falls=None,
     )
 
@@ -145,15 +186,6 @@ def expect_fall(
         found = np.array([score_drawn(metric, test, labels) for labels in drawn])
         scores.append(float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else 0.0)
     return Fall(np.array(scores) - scores[0])
-
-
-def _ask(task: Task, values: Outputs, temperature: float) -> Unsure:
-    if isinstance(task, Number):
-        return np.empty((len(values), 0))
-    sure = sharpen(task, values, temperature)
-    if isinstance(task, AnyOf):
-        return np.asarray(1 - np.maximum(sure, 1 - sure).mean(axis=1, keepdims=True))
-    return np.asarray(1 - sure.max(axis=1, keepdims=True))
 
 
 def _errors(task: Task, prediction: Prediction, labels: Labels) -> Float[ndarray, " rows"]:
@@ -186,22 +218,20 @@ def _prove(task: Task, folds: list[Prediction], labels: Labels) -> float | None:
 
 
 def _rises(
-    known: Unsure,
-    wrong: Float[ndarray, " rows"],
-    new: list[Float[ndarray, "new asked"]],
-    proven: float | None,
+    known: Asked, wrong: Float[ndarray, " rows"], new: list[Asked], proven: float | None
 ) -> dict[str, float]:
-    """How much higher the error of new rows is than that of known ones, each by its method.
+    """How much higher the error of new rows is than that of known ones, by each method.
 
-    new: each fold's, which is compared as the mean over the folds.
+    new: each fold's, of which the mean counts.
     """
     error, found = float(wrong.mean()), {}
-    if known.size:
-        found["confidence"] = float(np.mean([fold.mean() for fold in new]) - known.mean())
-        limit = np.quantile(known, 1 - error)
-        found["threshold"] = float(
-            np.mean([(fold > limit).mean() for fold in new]) - (known > limit).mean()
-        )
+    if known.unsure.size:
+        of_new = np.mean([fold.unsure.mean() for fold in new])
+        found["confidence"] = float(of_new - known.unsure.mean())
+        limit = np.quantile(known.unsure, 1 - error)
+        beyond = np.mean([(fold.unsure > limit).mean() for fold in new])
+        found["threshold"] = float(beyond - (known.unsure > limit).mean())
+    found["decided labels"] = known.distance(np.mean([fold.decided for fold in new], axis=0))
     if proven is not None:
         found["disagreement"] = proven - error
     return found
