@@ -1,8 +1,8 @@
 """Whether the forecast holds where a band of the groups is new: python -m benchmarks.bands
 
 The darkest fifth of a project's groups, the sharpest, … are left out of a training of their own,
-and are its test set, whose true score is known. One line per band, as benchmarks/shift.py has them; a
-table of docs/FORECAST.md.
+and are its test set, whose true score is known. One line per band, as in
+benchmarks/shift.py; a table of docs/FORECAST.md.
 """
 
 import os

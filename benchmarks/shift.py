@@ -105,8 +105,8 @@ class Known:
         rng, found = np.random.default_rng(0), []
         model = read_config(paths.PARAMS).train.members[0]
         for fold, rows in self.table.groupby("fold", sort=False):
-            network = load_network(paths.model_folder(model, int(str(fold))) / "weights.safetensors",
-                                   "cpu")  # fmt: skip
+            folder = paths.model_folder(model, int(str(fold)))
+            network = load_network(folder / "weights.safetensors", "cpu")
             network.model.eval()
             for start in range(0, len(rows), BATCH):
                 some = images[rows["place"].to_numpy()[start : start + BATCH]]
@@ -134,9 +134,9 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """The true rise over the largest estimate."""
+        """The true rise over the one that the forecast is made with."""
         assert self.asked.shift is not None
-        return self.rise / max(each.by for each in self.asked.shift.rises.values())
+        return self.rise / self.asked.shift.rises[self.asked.shift.strongest].beyond
 
 
 def main(

@@ -218,35 +218,31 @@ def test_the_accuracy_falls_by_the_rise_of_the_error() -> None:
     found, _ = foresee(2, HARDER)
     assert found.shift is not None
     assert found.shift.falls is not None
-    largest = max(rise.by for rise in found.shift.rises.values())
-    assert found.shift.falls[0] == pytest.approx(-asking._FACTOR * largest, abs=0.02)
+    rise = found.shift.rises[found.shift.strongest]
+    beyond = rise.by - rise.band[1]
+    assert found.shift.falls[0] == pytest.approx(-asking._FACTOR * beyond, abs=0.02)
 
 
 def test_no_set_of_groups_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """The threshold is of the other groups, and what is held against it has none of their rows."""
     rows, folds, _ = drawn(1)
-    rng = np.random.default_rng(1)
-    values = np.clip(rows.prediction.values + rng.normal(0, 1e-6, (len(rows.labels), 1)), 0, 1)
-    values /= values.sum(1, keepdims=True)
-    group_of = dict(zip(values[:, 0].tolist(), rows.groups, strict=True))
-    pairs = []
-    compare = asking._rises
+    pairs, compare = [], asking._rises
 
     def spy(known: Any, wrong: Any, new: Any, proven: Any) -> dict[str, float]:
         pairs.append((known, wrong, new))
         return compare(known, wrong, new, proven)
 
     monkeypatch.setattr(asking, "_rises", spy)
-    noise = Noise.measure(TASK, values, rows.labels)
-    oof = most_probable(values)
-    measure_shift(TASK, oof, rows.labels, rows.groups, folds, noise, 1)
-    for known, wrong, (new,) in pairs[1:]:
-        ours, theirs = (
-            {group_of[value] for value in each.prediction.values[:, 0]} for each in (known, new)
-        )
-        assert not ours & theirs
-        assert len(wrong) == len(known.prediction.values)
+    noise = Noise.measure(TASK, rows.prediction.values, rows.labels)
+    measure_shift(TASK, rows.prediction, rows.labels, rows.groups, folds, noise, 1)
     assert len(pairs) == 1 + asking._SPLITS
+    unsure, wrong = pairs[0][0].unsure[:, 0], pairs[0][1]
+    group_of = dict(zip(unsure.tolist(), rows.groups, strict=True))
+    assert len(group_of) == len(unsure)
+    for known, errors, (new,) in pairs[1:]:
+        ours, theirs = ({group_of[each] for each in some.unsure[:, 0]} for some in (known, new))
+        assert not ours & theirs
+        assert len(errors) == len(known.unsure) < len(wrong)
 
 
 def other(falls: tuple[float, float] | None) -> Card:

@@ -111,6 +111,11 @@ class Rise(Record):
     band: Interval
     """The same of some training groups against the others: 5 to 95 % of the splits."""
 
+    @property
+    def beyond(self) -> float:
+        """The part that other groups do not explain; below 0 inside the band."""
+        return self.by - self.band[1]
+
 
 class Shift(Record):
     """Whether the networks take test for another population than the training rows."""
@@ -124,13 +129,18 @@ class Shift(Record):
     """Share of the splits, this one included, with at least as large a rise, by any estimate."""
     splits: Count
     is_other: bool
-    """Whether the intervals are longer, since chance gives such a rise in at most one of 50."""
+    """Whether the intervals are longer, since chance gives such a rise in at most one of 100."""
     falls: tuple[Figure, Figure] | None
     """The change of the score to expect, and the one that one in twenty exceeds; None if not."""
 
+    @property
+    def strongest(self) -> str:
+        """The estimate that is farthest beyond its band."""
+        return max(self.rises, key=lambda name: self.rises[name].beyond)
+
     def sentence(self, metric: str) -> str:
         """What is found, in one line."""
-        by = max(self.rises, key=lambda name: self.rises[name].by)
+        by = self.strongest
         rise, (low, high) = self.rises[by].by, self.rises[by].band
         measured = f"error {rise:+.3f} by {by}, among training groups {low:+.3f} to {high:+.3f}"
         if self.falls is None:
