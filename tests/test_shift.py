@@ -75,7 +75,7 @@ def test_a_harder_population_is_flagged_and_the_interval_then_holds_its_score() 
     rows, folds, labels = drawn(1, HARDER)
     config = configure(200, 1, 0.5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asking, "_MATERIAL", 0.0)
+        patch.setattr(asking, "_MATERIAL", 0.001)
         unasked = build_forecast(METRICS["accuracy"], rows, averaged(folds), folds, None, config)
     assert unasked.private[0] > (averaged(folds).decided == labels).mean()
 
@@ -88,7 +88,7 @@ def test_without_a_shift_the_alarm_is_silent_and_the_intervals_keep_their_width(
     found = [foresee(seed)[0] for seed in seeds]
     alarms = sum(flagged(each.shift) for each in found)
     assert alarms <= stats.binom.ppf(0.999, len(seeds), asking._MATERIAL)
-    monkeypatch.setattr(asking, "_MATERIAL", 0.0)
+    monkeypatch.setattr(asking, "_MATERIAL", 0.001)
     unasked = [
         foresee(seed)[0] if flagged(each.shift) else each
         for seed, each in zip(seeds, found, strict=True)

@@ -17,8 +17,9 @@ measured on known shifts (docs/FORECAST.md), and the interval gets longer by it.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy import special
 
 from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import AnyOf, Number, OneOf, Task
@@ -143,8 +144,9 @@ def measure_shift(
         share = as_test.mean()
         as_large = np.sqrt((1 + 1 / ratio) / (1 / share + 1 / (1 - share)))
         null[split] = [as_large * of_split[name] for name in found]
-    center, scale = null.mean(axis=0), np.maximum(null.std(axis=0), 1e-9)
-    null -= center
+    center = null.mean(axis=0)
+    null = (null - center) * _few_groups(group_of_row)
+    scale = np.maximum(null.std(axis=0), 1e-9)
     steps = np.array(list(found.values())) - center
     farthest, beyond = (null / scale).max(axis=1), (steps / scale).max()
     p = (1 + int((farthest >= beyond).sum())) / (1 + _SPLITS)
@@ -168,15 +170,14 @@ def expect_fall(
 ) -> Fall:
     """How the submission's score changes where the error on test rises as the networks say.
 
-    Only what is beyond the band counts, so that a false alarmcosts little.
-
-    test: the submission. Labels are drawn from its predictions, flattened (of numbers with larger
-    errors) until they are wrong as often as that, and scored.
+    Only what is beyond the band counts, so that a false alarm costs little. test: the submission.
+    Labels are drawn from its predictions, flattened (of numbers with larger errors) until they are
+    wrong as often as that, and scored.
     """
-    largest = shift.rises[shift.strongest].beyond
+    beyond = shift.rises[shift.strongest].beyond
     scores = []
     for step in _STEPS:
-        level = shift.error + step * largest
+        level = shift.error + step * beyond
         values, scaled = test.values, noise
         if isinstance(task, Number):
             factor = np.sqrt(level / max(shift.error, 1e-12))
@@ -186,8 +187,21 @@ def expect_fall(
         generator = np.random.default_rng(seed)  # the same draws at each level
         drawn = [scaled.draw(task, values, generator) for _ in range(_LABELLINGS)]
         found = np.array([score_drawn(metric, test, labels) for labels in drawn])
-        scores.append(float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else 0.0)
-    return Fall(np.array(scores) - scores[0])
+        scores.append(
+            float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else np.nan
+        )
+    return Fall(np.nan_to_num(np.array(scores) - scores[0]))  # 0 where it is not defined
+
+
+def _few_groups(group_of_row: Int[ndarray, " rows"]) -> float:
+    """How much too small the spread among few groups looks: Student's quantile over the normal one.
+
+    Groups of unequal size count as fewer.
+    """
+    sizes = np.bincount(group_of_row)
+    groups = sizes.sum() ** 2 / (sizes**2).sum()
+    level = 1 - _MATERIAL
+    return float(special.stdtrit(max(groups - 1, 1.0), level) / special.ndtri(level))
 
 
 def _errors(task: Task, prediction: Prediction, labels: Labels) -> Float[ndarray, " rows"]:
