@@ -15,7 +15,7 @@ from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import Noise, estimate_gain
 from pipeline.ensemble.forecast.intervals import LEVELS, forecast
 from pipeline.ensemble.forecast.shift import expect_fall, measure_shift
-from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles
+from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles, Shift
 from pipeline.scoring.metric import Metric
 
 
@@ -54,7 +54,7 @@ def build_forecast(
     fall = None
     if shift is not None and shift.is_other:
         fall = expect_fall(task, metric, shift, test, noise, config.seed)
-        shift = shift.model_copy(update={"falls": (fall.expected, fall.most)})
+        shift = Shift(**dict(shift) | {"falls": (fall.expected, fall.most)})
     halves = split_rows(len(test.decided), config.public_share)
     found = forecast(
         scorer=metric.scorer(values, decided, oof.labels),
