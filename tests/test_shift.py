@@ -87,7 +87,7 @@ def test_without_a_shift_the_alarm_is_silent_and_the_intervals_keep_their_width(
     seeds = range(40)
     found = [foresee(seed)[0] for seed in seeds]
     alarms = sum(flagged(each.shift) for each in found)
-    assert alarms <= stats.binom.ppf(0.999, len(seeds), asking._MATERIAL)
+    assert alarms <= stats.binom.ppf(0.999, len(seeds), 0.01)
     monkeypatch.setattr(asking, "_MATERIAL", 0.001)
     unasked = [
         foresee(seed)[0] if flagged(each.shift) else each
@@ -145,6 +145,13 @@ def test_fewer_than_six_groups_are_not_compared() -> None:
     found = build_forecast(METRICS["accuracy"], five, averaged(folds), folds, None, CONFIG)
     assert found.shift is None
     assert found.assumptions[-1].startswith("The networks were not asked")
+
+
+def test_the_bands_of_few_groups_are_students() -> None:
+    equal = asking._few_groups(np.repeat(np.arange(10), 7))
+    assert equal == pytest.approx(stats.t.ppf(0.99, 9) / stats.norm.ppf(0.99))
+    assert asking._few_groups(np.repeat(np.arange(10), [1] * 9 + [20])) > equal
+    assert asking._few_groups(np.arange(5000)) == pytest.approx(1, abs=0.001)
 
 
 NUMBER = Number(names=["age", "weight"])
