@@ -2,7 +2,8 @@
 
 A share of the out-of-fold groups of a project is test, and its images are damaged and predicted
 again, each by the network that did not see it: their true score is known. One line per damage, with
-and without the part that asks the networks; a table of docs/FORECAST.md. For classes.
+and without the part that asks the networks; a table of docs/FORECAST.md. For classes. With --drawn
+the competitions of benchmarks/calibration.py, whose test is no other population.
 """
 
 import os
@@ -16,7 +17,8 @@ import numpy as np
 import pandas as pd
 import typer
 
-from benchmarks.calibration import configure
+from benchmarks.calibration import SETTINGS, configure, most_probable
+from benchmarks.patients import TASK, World, draw_competition
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
 from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_table
@@ -29,7 +31,7 @@ from pipeline.ensemble.forecast.intervals import PredictedScores, forecast
 from pipeline.params import read_config
 from pipeline.scoring.card import Forecast
 from pipeline.scoring.metric import Metric
-from pipeline.scoring.metrics import metric_named
+from pipeline.scoring.metrics import METRICS, metric_named
 from pipeline.train.infer import BATCH, load_network, predict_batch
 
 _MOST_OF_A_GROUP = 16
@@ -144,11 +146,16 @@ def main(
     draws: Annotated[int, typer.Option(help="Competitions a line.", min=1)] = 100,
     rows: Annotated[int, typer.Option(help="Rows that are predicted.", min=100)] = 2500,
     kept: Annotated[Path | None, typer.Option(help="Predictions: kept here, or read.")] = None,
+    drawn: Annotated[bool, typer.Option(help="The lines of benchmarks.calibration.")] = False,
 ) -> None:
     """Print how often the interval held the private score, damage by damage."""
     kept = kept and kept.absolute()
     os.chdir(project)
     print_head()
+    if drawn:
+        for name, (world, metric) in SETTINGS.items():
+            print_line(name, (draw_trial(world, metric, seed) for seed in range(draws)))
+        return
     known = Known.read(rows)
     lines: dict[str, tuple[Damage | None, int]] = {"as it is": (None, 0)}
     lines |= {f"{name}, {level}": (each, level) for name, each in DAMAGES.items()
@@ -178,6 +185,16 @@ def trials(known: Known, plain: Any, damaged: Any, draws: int) -> Iterator[Trial
         )
         test = decide(known.task, damaged[is_test])
         yield forecast_both(known.metric, oof, test, [test], known.labels[is_test], seed)
+
+
+def draw_trial(world: World, metric: str, seed: int) -> Trial:
+    """A drawn competition whose test is no other population."""
+    found = draw_competition(world, seed)
+    ids = [str(row) for row in range(len(found.labels))]
+    oof = OutOfFoldRows(TASK, ids, most_probable(found.probabilities), found.labels, found.groups)
+    mean = most_probable(np.mean(found.test_by_fold, axis=0))
+    by_fold = [most_probable(table) for table in found.test_by_fold]
+    return forecast_both(METRICS[metric], oof, mean, by_fold, found.test_labels, seed)
 
 
 def forecast_both(

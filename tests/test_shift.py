@@ -10,6 +10,7 @@ from scipy import stats
 
 from benchmarks.calibration import MALARIA, configure, most_probable
 from benchmarks.patients import TASK, draw_competition
+from benchmarks.shift import DAMAGES, draw_trial, print_line
 from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
@@ -282,3 +283,19 @@ def test_of_three_classes_the_share_of_each_counts() -> None:
     assert found is not None
     assert found.rises["decided labels"].by == pytest.approx(1 / 3, abs=0.06)
     assert found.is_other
+
+
+@pytest.mark.unchecked
+def test_the_benchmark_prints_a_line_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_line("a damage", [draw_trial(WORLD, "accuracy", seed) for seed in range(2)])
+    line = capsys.readouterr().out
+    assert line.startswith("| a damage | 0.9")
+    assert line.count("|") == 10
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_every_damage_grows_with_its_level(name: str) -> None:
+    rng = np.random.default_rng(1)
+    images = rng.uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    off = [np.abs(DAMAGES[name](images, level, rng) - images).mean() for level in (1, 2, 3)]
+    assert 0 < off[0] < off[1] < off[2]
