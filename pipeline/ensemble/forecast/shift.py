@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import special
 
 from pipeline.core.shapes import Labels, Outputs
 from pipeline.core.task import AnyOf, Number, OneOf, Task
@@ -198,6 +197,8 @@ def _few_groups(group_of_row: Int[ndarray, " rows"]) -> float:
 
     Groups of unequal size count as fewer.
     """
+    from scipy import special  # not before the stage has checked its inputs
+
     sizes = np.bincount(group_of_row)
     groups = sizes.sum() ** 2 / (sizes**2).sum()
     level = 1 - _MATERIAL
