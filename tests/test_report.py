@@ -38,7 +38,7 @@ from pipeline.core.tables import (
 from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
-from pipeline.scoring.card import Card, FittedLogistic
+from pipeline.scoring.card import Card, FittedLogistic, read_card
 from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
@@ -211,6 +211,18 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
         else:
             found[f"{prefix}{name}"] = value
     return found
+
+
+def test_another_population_is_said_beside_the_score() -> None:
+    assert "another population" not in build().text
+    shift = {
+        "error": 0.1, "rises": {"confidence": {"by": 0.05, "band": [-0.01, 0.01]}}, "p": 0.005,
+        "splits": 199, "is_other": True, "falls": [-0.03, -0.2],
+    }  # fmt: skip
+    edit(paths.card(NAME), "forecast", "shift", value=shift)
+    report.run(NAME)
+    page = Page(paths.REPORT.read_text(encoding="utf-8"))
+    assert str(read_card(paths.card(NAME)).other_population) in page.text
 
 
 def test_each_figure_of_the_page_is_the_one_that_dvc_gets() -> None:

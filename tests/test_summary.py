@@ -12,11 +12,19 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.params import read_config
+from pipeline.scoring.card import Rise, Shift
+
+SHIFT = Shift(
+    error=0.1, rises={"confidence": Rise(by=0.05, band=(-0.01, 0.01))}, p=0.005, splits=199,
+    is_other=True, falls=(0.03, 0.2),
+)  # fmt: skip
 
 
-def lines(capsys: pytest.CaptureFixture[str], **changes: object) -> list[str]:
+def lines(
+    capsys: pytest.CaptureFixture[str], shifted: bool = False, **changes: object
+) -> list[str]:
     metric = {"name": "log_loss", "value": 0.25, "interval": [0.2, 0.3]}
-    card = make_card(metric=metric)
+    card = make_card(metric=metric, forecast={"shift": SHIFT if shifted else None})
     write_record(paths.card("tiny"), card)
     board = make_leaderboard(card, 0.31, 0.29).model_copy(update=changes)
     write_record(paths.LEADERBOARD, board)
@@ -50,3 +58,10 @@ def test_a_leaderboard_of_another_metric_is_refused(capsys: pytest.CaptureFixtur
         "reports/leaderboard.json: expected scores by the metric log_loss of the card, found "
         "accuracy: they are of different runs. Run: dvc repro --force check"
     )
+
+
+def test_another_population_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found = " ".join(" ".join(lines(capsys, shifted=True)).split())
+    assert "For the networks test is another population (error +0.050 by confidence" in found
+    assert "expect the log loss to change by +0.030" in found
+    assert "another population" not in " ".join(lines(capsys))

@@ -45,6 +45,8 @@ def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[s
         lines.append(("", f"only {oof.rows} of {oof.of_images} images: see train.folds"))
     if oof.only_trained:
         lines.append(("", oof.only_trained.sentence))
+    if card.other_population:
+        lines.append(("", card.other_population))
     if solution := leaderboard.solution:
         lines += [
             (f"local {half} {name}", f"{found.scores[metric.name]:.4f}  ({found.rows} images)")

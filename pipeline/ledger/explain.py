@@ -138,6 +138,8 @@ def _find_optimism(card: Card, public: float, audit: Audit | None) -> list[str]:
             f"drift: test can be distinguished from train (AUC {drift.auc:.3f}, p {drift.p:.3f}), "
             f"most by {drift.strongest[0]}"
         )
+    if card.other_population:
+        found.append(f"drift: {card.other_population}")
     if audit is not None and audit.duplicates.spans_groups:
         found.append(
             f"leak in cross-validation: {audit.duplicates.spans_groups} clusters of duplicates "

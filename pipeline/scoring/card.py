@@ -105,6 +105,55 @@ class Drift(Record):
     """Whether the training groups were weighted by how much they look like test."""
 
 
+class Rise(Record):
+    """How much higher the error on test is than out of fold, by one estimate without labels."""
+
+    by: Figure
+    band: Interval
+    """The same of some training groups against the others: 5 to 95 % of the splits."""
+
+    @property
+    def beyond(self) -> float:
+        """The part that other groups do not explain; below 0 inside the band."""
+        return self.by - self.band[1]
+
+
+class Shift(Record):
+    """Whether the networks take test for another population than the training rows."""
+
+    error: Figure
+    """Out of fold: the share of wrong labels; of numbers the squared error over the variance."""
+    rises: dict[str, Rise]
+    """By confidence, threshold (ATC), decided labels and disagreement, each beyond the mean of the
+    training groups. The last is what the folds prove at least, mostly below 0."""
+    p: Figure
+    """Share of the splits, this one included, with at least as large a rise, by any estimate."""
+    splits: Count
+    is_other: bool
+    """Whether the intervals are longer, since chance gives such a rise in at most one of 100."""
+    falls: tuple[Figure, Figure] | None
+    """The change of the score to expect, and the one that one in twenty exceeds; None if not."""
+
+    @property
+    def strongest(self) -> str:
+        """The estimate that is farthest beyond its band."""
+        return max(self.rises, key=lambda name: self.rises[name].beyond)
+
+    def sentence(self, metric: str) -> str:
+        """What is found, in one line."""
+        by = self.strongest
+        rise, (low, high) = self.rises[by].by, self.rises[by].band
+        measured = f"error {rise:+.3f} by {by}, among training groups {low:+.3f} to {high:+.3f}"
+        if self.falls is None:
+            return f"For the networks test is no other population ({measured}, p {self.p:.2f})"
+        expected, most = self.falls
+        return (
+            f"For the networks test is another population ({measured}): expect the "
+            f"{metric.replace('_', ' ')} to change by {expected:+.3f}, or by {most:+.3f} and more "
+            "in one of 20 such cases"
+        )
+
+
 class CorrectRows(Record):
     """Which out-of-fold rows are right, by sorted row id: about 100 bytes per 1,000 rows.
 
@@ -189,6 +238,8 @@ class Forecast(Record):
     quantiles: Quantiles
     gain: Gain
     drift: Drift | None
+    shift: Shift | None = None
+    """None where the networks cannot be asked, or were not."""
     correct: CorrectRows | None
     """None of numbers."""
     assumptions: list[str]
@@ -369,6 +420,12 @@ class Card(Record):
     sha256: Hashes
     ceiling: Ceiling | NoCeiling = NoCeiling(why="the card is older than its estimate")
     """By the networks that were trained here; what is from elsewhere is compared with it."""
+
+    @property
+    def other_population(self) -> str | None:
+        """What is to be said where the networks take test for another population."""
+        shift = self.forecast.shift if isinstance(self.forecast, Forecast) else None
+        return shift.sentence(self.metric.name) if shift is not None and shift.is_other else None
 
     @property
     def expected(self) -> Forecast:

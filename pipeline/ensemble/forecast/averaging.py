@@ -103,15 +103,15 @@ def estimate_gain(
         gains = []
         for _ in range(_LABELLINGS):
             labels = noise.draw(task, expected, generator)
-            single = np.mean([_score(metric, fold, labels) for fold in test_by_fold])
-            gains.append(_score(metric, test, labels) - single)
+            single = np.mean([score_drawn(metric, fold, labels) for fold in test_by_fold])
+            gains.append(score_drawn(metric, test, labels) - single)
         # 0 where the metric is not defined on any of them
         gained = float(np.nanmean(gains)) if not np.isnan(gains).all() else 0.0
     differ = [~task.right(fold.decided, test.decided) for fold in test_by_fold]
     return AveragingGain(gained, abs(gained), float(np.mean(differ)))
 
 
-def _score(metric: Metric, fold: Prediction, labels: Labels) -> float:
-    """NaN where the metric needs a class that was not drawn."""
+def score_drawn(metric: Metric, fold: Prediction, labels: Labels) -> float:
+    """The score on drawn labels. NaN where the metric needs a class that was not drawn."""
     one = np.zeros(len(labels), np.int64)
     return metric.scorer(fold.values, fold.decided, labels, one)(np.ones(1))

@@ -14,7 +14,8 @@ from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import Noise, estimate_gain
 from pipeline.ensemble.forecast.intervals import LEVELS, forecast
-from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles
+from pipeline.ensemble.forecast.shift import expect_fall, measure_shift
+from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles, Shift
 from pipeline.scoring.metric import Metric
 
 
@@ -47,6 +48,13 @@ def build_forecast(
     task, decided, values = oof.task, oof.prediction.decided, oof.prediction.values
     noise = Noise.measure(task, values, oof.labels)
     gain = estimate_gain(task, metric, test, test_by_fold, noise, config.seed)
+    shift = measure_shift(
+        task, oof.prediction, oof.labels, oof.groups, test_by_fold, noise, config.seed
+    )
+    fall = None
+    if shift is not None and shift.is_other:
+        fall = expect_fall(task, metric, shift, test, noise, config.seed)
+        shift = Shift(**dict(shift) | {"falls": (fall.expected, fall.most)})
     halves = split_rows(len(test.decided), config.public_share)
     found = forecast(
         scorer=metric.scorer(values, decided, oof.labels),
@@ -58,6 +66,7 @@ def build_forecast(
         else None,
         bounds=(metric.lowest, metric.highest),
         config=config,
+        fall=fall,
     )
     public, private = found.quantiles.tolist()
     groups, rows, folds = len(set(oof.groups)), len(oof.labels), len(test_by_fold)
@@ -79,6 +88,7 @@ def build_forecast(
             folds=folds,
         ),
         drift=measured,
+        shift=shift,
         correct=None
         if isinstance(task, Number)
         else CorrectRows.pack(oof.row_ids, task.right(decided, oof.labels)),
@@ -96,6 +106,9 @@ def build_forecast(
             if folds > 1
             else "one fold's models predict test, as they do the out-of-fold rows: no gain",
             _assume_kind(measured, found.score),
+            "The networks were not asked whether test is another population"
+            if shift is None
+            else shift.sentence(metric.name),
         ],
     )
 

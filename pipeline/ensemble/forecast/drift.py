@@ -26,7 +26,7 @@ _MOST_VALUES = 1024
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FOLDS = 3
-_LEAST_GROUPS = 2 * _FOLDS
+LEAST_GROUPS = 2 * _FOLDS
 _CHUNK = 256
 _CLIP = 10.0
 """Density ratios are clipped to [0.1, 10], so that a few rows cannot have all the weight."""
@@ -52,7 +52,7 @@ def measure_drift(
     Raises EnsembleError where rows and tables do not fit.
     """
     group_names, group_of_row = np.unique(groups, return_inverse=True)
-    if len(group_names) < _LEAST_GROUPS:
+    if len(group_names) < LEAST_GROUPS:
         return None
     generator = np.random.default_rng(seed)
     chosen = [
@@ -72,7 +72,7 @@ def measure_drift(
     share = len(theirs) / (len(ours) + len(theirs))
     null = []
     for _ in range(splits):
-        as_test = _choose_groups(group_of_row, share, generator)
+        as_test = choose_groups(group_of_row, share, generator)
         kept = group_of_row[~as_test]
         null.append(_distinguish(ours[~as_test], ours[as_test], kept, generator)[0])
     low, high = np.quantile(null, [0.05, 0.95])
@@ -155,7 +155,7 @@ def _distinguish(
     return area_under_roc(logits, is_test), odds
 
 
-def _choose_groups(
+def choose_groups(
     group_of_row: Int[ndarray, " rows"], share: float, generator: np.random.Generator
 ) -> Bool[ndarray, " rows"]:
     """The rows of random groups, about that share of all; at least _FOLDS groups are left."""

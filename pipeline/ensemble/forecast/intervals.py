@@ -20,6 +20,7 @@ from pipeline.ensemble.bootstrap import interval_of, keep_defined
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import AveragingGain
 from pipeline.ensemble.forecast.groups import redraw_train
+from pipeline.ensemble.forecast.shift import Fall
 from pipeline.scoring.card import Halves
 from pipeline.scoring.metric import Scorer
 
@@ -34,7 +35,7 @@ class PredictedScores:
     score: float
     """The out-of-fold score; with drift that of weighted rows."""
     mean: float
-    """The score to expect: `score` and the gain from averaging."""
+    """The score to expect: `score`, the gain from averaging, and the fall of a shift."""
     public: tuple[float, float]
     private: tuple[float, float]
     test: tuple[float, float]
@@ -55,14 +56,16 @@ def forecast(
     weights: Float[ndarray, " rows"] | None,
     bounds: tuple[float, float],
     config: ForecastConfig,
+    fall: Fall | None = None,
 ) -> PredictedScores:
     """Intervals for the scores on both halves of a test set of new groups.
 
     scorer: the score of the out-of-fold rows by their weights. groups: each row's; all different
     where rows are independent. weights: how much likelier each row is in test than in train
-    (drift), averaged over its group; None: all alike. bounds: the metric's. The sizes of the test
-    groups are not known: groups of the training groups' sizes are drawn until the rows are full.
-    Raises EnsembleError for fewer than two groups, or where the score is not defined
+    (drift), averaged over its group; None: all alike. bounds: the metric's. fall: what another
+    population costs, if test is one. The sizes of the test groups are not known: groups of the
+    training groups' sizes are drawn until the rows are full. Raises EnsembleError for fewer than
+    two groups, or where the score is not defined
     on more than one draw in twenty.
     """
     population = _Population(groups, weights)
@@ -79,6 +82,10 @@ def forecast(
     )
     widened = train.stretch[:, None] * (test - score - train.off[:, None])
     shift = gain.mean + gain.spread * generator.standard_normal(resamples)
+    expected = score + gain.mean
+    if fall is not None:
+        shift += fall.draw(resamples, config.seed)
+        expected += fall.expected
     scores = np.clip(score + widened + shift[:, None], *bounds)
     drawn = f"drawn competitions of {len(population.names)} groups have a half without"
     scores = keep_defined(scores, "forecast", drawn)
@@ -86,7 +93,7 @@ def forecast(
     varies = min(public.std(), private.std()) > 0
     return PredictedScores(
         score=score,
-        mean=float(np.clip(score + gain.mean, *bounds)),
+        mean=float(np.clip(expected, *bounds)),
         public=interval_of(public, config.confidence),
         private=interval_of(private, config.confidence),
         test=interval_of(scores[:, 2], config.confidence),

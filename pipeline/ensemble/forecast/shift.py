@@ -1,0 +1,268 @@
+"""Do the networks take test for another population, and how far may the score fall.
+
+A classifier on pooled pixels (drift.py) sees little of what makes a network wrong. So the networks
+are asked, without labels, for the error on test in four ways. How much less confident they are
+(difference of confidences: Guillory et al. 2021, arXiv:2107.03315). How many rows are less
+confident than as many out-of-fold rows as are wrong (ATC: Garg et al. 2022, arXiv:2201.04234). By
+how much the labels that they decide are distributed differently, which are errors if test has the
+classes of train (Lipton et al. 2018, arXiv:1802.03916). And the error that the folds' disagreement
+proves: of two that differ one at least is wrong. Numbers have the last two. Each rise of the error
+is held against the same figure for random whole training groups; only beyond their range is test
+another population.
+
+Such estimates may be too large, or too small where networks are confidently wrong. By how much was
+measured on known shifts (docs/FORECAST.md), and the interval gets longer by it.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from pipeline.core.shapes import Labels, Outputs
+from pipeline.core.task import AnyOf, Number, OneOf, Task
+from pipeline.ensemble.blend import Prediction
+from pipeline.ensemble.calibrate import sharpen
+from pipeline.ensemble.forecast.averaging import Noise, score_drawn
+from pipeline.ensemble.forecast.drift import LEAST_GROUPS, choose_groups
+from pipeline.scoring.card import Rise, Shift
+from pipeline.scoring.metric import Metric
+
+_SPLITS = 199
+"""Random sets of training groups that make the bands."""
+
+_MATERIAL = 0.01
+"""Test is another population if chance alone gives such figures at most this often."""
+
+_FACTOR, _LOG_SD = 0.8, 1.0
+"""The true rise of the error, over the largest estimate's part beyond its band, on known shifts:
+median, and the standard deviation of the logarithm (python -m benchmarks.shift)."""
+
+_STEPS = np.array([0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
+"""Multiples of the estimated rise at which the metric is scored; between them it is a line."""
+
+_LABELLINGS = 20
+"""How many sets of labels are drawn for each."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the networks say of some rows, without their labels."""
+
+    task: Task
+    decided: Labels
+    unsure: Float[ndarray, "rows asked"]
+    """One minus the calibrated confidence, one column; numbers have none."""
+
+    @classmethod
+    def ask(cls, task: Task, prediction: Prediction, temperature: float) -> "Asked":
+        if isinstance(task, Number):
+            return cls(task, prediction.decided, np.empty((len(prediction.values), 0)))
+        sure = sharpen(task, prediction.values, temperature)
+        if isinstance(task, AnyOf):
+            surest = np.maximum(sure, 1 - sure).mean(axis=1, keepdims=True)
+        else:
+            surest = sure.max(axis=1, keepdims=True)
+        return cls(task, prediction.decided, np.asarray(1 - surest))
+
+    def subset(self, chosen: Bool[ndarray, " rows"]) -> "Asked":
+        """Some of the rows."""
+        return Asked(self.task, self.decided[chosen], self.unsure[chosen])
+
+    @property
+    def shares(self) -> Float[ndarray, " outputs"]:
+        """The share of rows that each class is decided for; the mean of numbers."""
+        if isinstance(self.task, OneOf):
+            counts = np.bincount(self.decided, minlength=len(self.task.classes))
+            return np.asarray(counts / len(self.decided))
+        return np.asarray(self.decided.mean(axis=0))
+
+    def distance(self, shares: Float[ndarray, " outputs"]) -> float:
+        """The least error that gives these rows the shares of others."""
+        off = shares - self.shares
+        if isinstance(self.task, Number):
+            variance = np.maximum(self.decided.var(axis=0), 1e-12)
+            return float((off**2 / variance).mean())
+        return float(np.abs(off).sum() / 2 if isinstance(self.task, OneOf) else np.abs(off).mean())
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How the score changes where the error rises, in the metric's units."""
+
+    changes: Float[ndarray, " steps"]
+    """At _STEPS."""
+
+    def draw(self, count: int, seed: int) -> Float[ndarray, " count"]:
+        """Changes as uncertain as the estimate of the rise is."""
+        return self._at(np.random.default_rng([seed, _SPLITS]).standard_normal(count))
+
+    @property
+    def expected(self) -> float:
+        """The median change."""
+        return float(self._at(np.zeros(1))[0])
+
+    @property
+    def most(self) -> float:
+        """The change that one such population in twenty exceeds."""
+        return float(self._at(np.array([1.645]))[0])
+
+    def _at(self, normal: Float[ndarray, " count"]) -> Float[ndarray, " count"]:
+        rise = _FACTOR * np.exp(_LOG_SD * normal)
+        return np.asarray(np.interp(rise, _STEPS, self.changes))
+
+
+def measure_shift(
+    task: Task,
+    oof: Prediction,
+    labels: Labels,
+    groups: list[str],
+    test_by_fold: list[Prediction],
+    noise: Noise,
+    seed: int,
+) -> Shift | None:
+    """What the networks say of test; None for fewer than six groups, which cannot be compared.
+
+    oof: the out-of-fold rows, in groups. noise: theirs.
+    """
+    group_of_row = np.unique(groups, return_inverse=True)[1]
+    if group_of_row.max() + 1 < LEAST_GROUPS:
+        return None
+    known, wrong = Asked.ask(task, oof, noise.temperature), _errors(task, oof, labels)
+    tests = [Asked.ask(task, fold, noise.temperature) for fold in test_by_fold]
+    found = _rises(known, wrong, tests, _prove(task, test_by_fold, labels))
+    generator = np.random.default_rng(seed)
+    ratio = len(test_by_fold[0].decided) / len(labels)
+    null = np.empty((_SPLITS, len(found)))
+    for split in range(_SPLITS):
+        as_test = choose_groups(group_of_row, min(ratio, 0.5), generator)
+        others, error = known.subset(~as_test), float(wrong[as_test].mean())
+        # what is proven cannot exceed the error itself
+        of_split = _rises(others, wrong[~as_test], [known.subset(as_test)], error)
+        share = as_test.mean()
+        as_large = np.sqrt((1 + 1 / ratio) / (1 / share + 1 / (1 - share)))
+        null[split] = [as_large * of_split[name] for name in found]
+    center = null.mean(axis=0)
+    null = (null - center) * _few_groups(group_of_row)
+    scale = np.maximum(null.std(axis=0), 1e-9)
+    steps = np.array(list(found.values())) - center
+    farthest, beyond = (null / scale).max(axis=1), (steps / scale).max()
+    p = (1 + int((farthest >= beyond).sum())) / (1 + _SPLITS)
+    bands = np.quantile(null, [0.05, 0.95], axis=0).T.tolist()
+    rises = {
+        name: Rise(by=by, band=band)
+        for name, by, band in zip(found, steps.tolist(), bands, strict=True)
+    }
+    return Shift(
+        error=float(wrong.mean()),
+        rises=rises,
+        p=p,
+        splits=_SPLITS,
+        is_other=p <= _MATERIAL and max(rise.beyond for rise in rises.values()) > 0,
+        falls=None,
+    )
+
+
+def expect_fall(
+    task: Task, metric: Metric, shift: Shift, test: Prediction, noise: Noise, seed: int
+) -> Fall:
+    """How the submission's score changes where the error on test rises as the networks say.
+
+    Only what is beyond the band counts, so that a false alarm costs little. test: the submission.
+    Labels are drawn from its predictions, flattened (of numbers with larger errors) until they are
+    wrong as often as that, and scored.
+    """
+    beyond = shift.rises[shift.strongest].beyond
+    scores = []
+    for step in _STEPS:
+        level = shift.error + step * beyond
+        values, scaled = test.values, noise
+        if isinstance(task, Number):
+            factor = np.sqrt(level / max(shift.error, 1e-12))
+            scaled = replace(noise, errors=noise.errors * factor)
+        else:
+            values = _flatten(task, test, level)
+        generator = np.random.default_rng(seed)  # the same draws at each level
+        drawn = [scaled.draw(task, values, generator) for _ in range(_LABELLINGS)]
+        found = np.array([score_drawn(metric, test, labels) for labels in drawn])
+        scores.append(
+            float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else np.nan
+        )
+    return Fall(np.nan_to_num(np.array(scores) - scores[0]))  # 0 where it is not defined
+
+
+def _few_groups(group_of_row: Int[ndarray, " rows"]) -> float:
+    """How much too small the spread among few groups looks: Student's quantile over the normal one.
+
+    Groups of unequal size count as fewer.
+    """
+    from scipy import special  # not before the stage has checked its inputs
+
+    sizes = np.bincount(group_of_row)
+    groups = sizes.sum() ** 2 / (sizes**2).sum()
+    level = 1 - _MATERIAL
+    return float(special.stdtrit(max(groups - 1, 1.0), level) / special.ndtri(level))
+
+
+def _errors(task: Task, prediction: Prediction, labels: Labels) -> Float[ndarray, " rows"]:
+    """Wrong (1) or right; the share of wrong labels; the squared error over the variance."""
+    if isinstance(task, Number):
+        variance = np.maximum(labels.var(axis=0), 1e-12)
+        return np.asarray(((prediction.values - labels) ** 2 / variance).mean(axis=1))
+    wrong = (prediction.decided != labels).astype(np.float64)
+    return wrong if isinstance(task, OneOf) else np.asarray(wrong.mean(axis=1))
+
+
+def _prove(task: Task, folds: list[Prediction], labels: Labels) -> float | None:
+    """The least mean error of the folds' predictions, whatever the labels are; None for one fold.
+
+    Numbers: the squared error of several is their squared distance from any number, least from
+    their mean. Classes: of two folds that differ in a label, one at least is wrong.
+    """
+    if len(folds) < 2:
+        return None
+    if isinstance(task, Number):
+        mean = np.mean([fold.values for fold in folds], axis=0)
+        squares = np.mean([(fold.values - mean) ** 2 for fold in folds], axis=0)
+        return float((squares / np.maximum(labels.var(axis=0), 1e-12)).mean())
+    differ = [
+        float((one.decided != other.decided).mean())
+        for place, one in enumerate(folds)
+        for other in folds[:place]
+    ]
+    return float(np.mean(differ)) / 2
+
+
+def _rises(
+    known: Asked, wrong: Float[ndarray, " rows"], new: list[Asked], proven: float | None
+) -> dict[str, float]:
+    """How much higher the error of new rows is than that of known ones, by each method.
+
+    new: each fold's, of which the mean counts.
+    """
+    error, found = float(wrong.mean()), {}
+    if known.unsure.size:
+        of_new = np.mean([fold.unsure.mean() for fold in new])
+        found["confidence"] = float(of_new - known.unsure.mean())
+        limit = np.quantile(known.unsure, 1 - error)
+        beyond = np.mean([(fold.unsure > limit).mean() for fold in new])
+        found["threshold"] = float(beyond - (known.unsure > limit).mean())
+    found["decided labels"] = known.distance(np.mean([fold.shares for fold in new], axis=0))
+    if proven is not None:
+        found["disagreement"] = proven - error
+    return found
+
+
+def _flatten(task: Task, test: Prediction, level: float) -> Outputs:
+    """The predictions, at the temperature at which the decided labels are wrong that often."""
+    low, high = 1 / 20, 1000.0
+    for _ in range(14):
+        middle = float(np.sqrt(low * high))
+        values = sharpen(task, test.values, middle)
+        if isinstance(task, AnyOf):
+            wrong = np.where(test.decided, 1 - values, values).mean()
+        else:
+            wrong = 1 - values[np.arange(len(values)), test.decided].mean()
+        low, high = (middle, high) if wrong < level else (low, middle)
+    return values
