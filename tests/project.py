@@ -58,7 +58,6 @@ train:
       compiled: false
       tta: true
       augment: [{op: SquareSymmetry, p: 1.0}]
-      symmetries: null
       engine: batched
       mix: null
     two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2}}

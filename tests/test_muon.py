@@ -1,8 +1,7 @@
-"""Muon, symmetries in turn and growing sizes: what they do to weights and images."""
+"""Muon and growing sizes: what they do to weights and images."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm.optim.muon
 import torch
@@ -22,9 +21,7 @@ from test_train import (
 
 from pipeline.core.errors import ConfigError, TrainError
 from pipeline.params import read_config
-from pipeline.train.augment.shown import orders, shrink, turn_each
-from pipeline.train.batches import Feed, side_of_epoch
-from pipeline.train.infer import symmetries
+from pipeline.train.batches import Feed, shrink, side_of_epoch
 from pipeline.train.models import check_sizes
 from pipeline.train.muon import Muon, orthogonal
 from pipeline.train.optim import build_optimizers
@@ -105,34 +102,6 @@ def test_muon_is_refused_for_weights_that_have_learned() -> None:
         config_of(network=network, optimizer=MUON)
 
 
-def test_in_eight_epochs_each_image_is_seen_in_all_eight_symmetries() -> None:
-    config = config_of(epochs=16, symmetries="in_turn", augment=[], engine="batched")
-    feed = Feed(IMAGES, LABELS, TRAINING, config, torch.device("cpu"))
-    batches = iter(feed.batches(0))
-    views = torch.stack(symmetries(torch.from_numpy(IMAGES[TRAINING]).permute(0, 3, 1, 2)), dim=1)
-    for _ in range(2):
-        seen: dict[int, list[int]] = {row: [] for row in range(len(TRAINING))}
-        for _ in range(8 * feed.steps_per_epoch):
-            for image in next(batches)[0]:
-                (found,) = (views == image).all((2, 3, 4)).nonzero()
-                seen[int(found[0])].append(int(found[1]))
-        assert {tuple(sorted(found)) for found in seen.values()} == {tuple(range(8))}
-        assert len({tuple(found) for found in seen.values()}) > len(TRAINING) // 2
-
-
-def test_the_order_of_symmetries_changes_with_seed_and_cycle_alone() -> None:
-    assert np.array_equal(orders(20, 0, 1), orders(20, 0, 1))
-    assert not np.array_equal(orders(20, 0, 1), orders(20, 1, 1))
-    assert not np.array_equal(orders(20, 0, 1), orders(20, 0, 2))
-
-
-def test_each_image_is_turned_as_the_views_of_a_prediction() -> None:
-    images = torch.from_numpy(IMAGES[:8]).permute(0, 3, 1, 2)
-    turned = turn_each(images, np.arange(8))
-    for place, view in enumerate(symmetries(images)):
-        assert torch.equal(turned[place], view[place])
-
-
 @pytest.mark.parametrize("engine", ["albumentations", "batched"])
 def test_each_size_has_an_equal_part_of_the_epochs(engine: str) -> None:
     config = config_of(epochs=5, sizes_px=[8, 12, 16], engine=engine)
@@ -149,8 +118,8 @@ def test_a_smaller_image_is_the_mean_of_what_it_covers() -> None:
 
 
 @pytest.mark.parametrize("changes", [
-    {"sizes_px": [8, 16]}, {"symmetries": "in_turn"}, {"optimizer": MUON},
-    {"sizes_px": [8, 16], "symmetries": "in_turn", "optimizer": MUON,
+    {"sizes_px": [8, 16]}, {"optimizer": MUON},
+    {"sizes_px": [8, 16], "optimizer": MUON,
      "mix": {"kind": "cutmix", "alpha": 1.0, "p": 1.0}},
 ])  # fmt: skip
 def test_a_killed_run_with_it_goes_on_bit_for_bit(

@@ -84,7 +84,6 @@ def config_of(**changes: Any) -> ModelConfig:
         "compiled": False,
         "tta": True,
         "augment": POLICY,
-        "symmetries": None,
         "engine": "albumentations",
         "mix": None,
     }

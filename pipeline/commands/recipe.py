@@ -97,7 +97,6 @@ train:
       tta: {str(facts.mirrored).lower()}
       augment:
 {augment}
-      symmetries: null
       engine: batched
       mix: null
 

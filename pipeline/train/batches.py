@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 from numpy import ndarray
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.core.errors import TrainError
@@ -31,7 +32,6 @@ from pipeline.core.progress import say
 from pipeline.core.shapes import Images, Labels
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
-from pipeline.train.augment.shown import SYMMETRIES, orders, shrink, turn_each
 from pipeline.train.config import ModelConfig
 from pipeline.train.objective import Targets
 from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
@@ -83,12 +83,8 @@ class Feed:
     def _finish(
         self, images: Num[Tensor, "batch 3 side side"], targets: Targets, step: int
     ) -> Batch:
-        """Turn, mix and shrink augmented images, as the model's parameters say."""
+        """Mix and shrink augmented images, as the model's parameters say."""
         config, epoch = self._config, step // self.steps_per_epoch
-        if config.symmetries == "in_turn":
-            cycle, place = divmod(epoch, SYMMETRIES)
-            chosen = orders(len(self._images), cycle, config.seed)[self._steps[step], place]
-            images = turn_each(images, chosen)
         if config.mix is not None:
             if targets.ndim == 1:
                 classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
@@ -115,6 +111,13 @@ class Feed:
         for images, labels in load(batches, first_step, worker_count(self._device), pin):
             images = images.to(self._device, non_blocking=True)
             yield images.permute(0, 3, 1, 2), labels.to(self._device, non_blocking=True)
+
+
+def shrink(images: Num[Tensor, "batch 3 side side"], side: int) -> Float[Tensor, "batch 3 to to"]:
+    """Images of a smaller side, each pixel the mean of those that it covers."""
+    return functional.interpolate(
+        images.float(), (side, side), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 def side_of_epoch(config: ModelConfig, epoch: int) -> int | None:

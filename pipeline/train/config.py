@@ -231,9 +231,6 @@ class ModelConfig(Section):
     """Predict the mean over the square's eight symmetries."""
     augment: list[dict[str, Any]]
     """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order."""
-    symmetries: Literal["in_turn"] | None
-    """`in_turn`: after `augment` each image is turned so that it is shown in all eight symmetries
-    of the square before one repeats, in an order of its own; null turns nothing."""
     engine: Literal["albumentations", "batched"]
     """The code that applies `augment`. albumentations: image by image, in worker processes, any
     operation of that library. batched: whole batches on the device that trains, several times
