@@ -69,8 +69,14 @@ class Drawn:
 
 
 def read_profile() -> Config:
-    """The parameters that real cells are trained with."""
-    return read_config(Path("profiles/malaria-local.yaml"))
+    """Profile malaria-best, whose vgg the benchmarks train, without smaller images at first."""
+    config = read_config(Path("profiles/malaria-best.yaml"))
+    models = {
+        name: model.model_copy(update={"sizes_px": None})
+        for name, model in config.train.models.items()
+    }
+    train = config.train.model_copy(update={"models": models})
+    return config.model_copy(update={"train": train})
 
 
 def draw_raw(raw: Path, hidden: Path, train_images: int, test_images: int) -> None:

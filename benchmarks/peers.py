@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -52,7 +52,7 @@ class Plan:
     """The accuracy to reach on drawn cells; `real`: on real ones."""
     real: float
     timm_lr: float
-    """AdamW's peak rate for timm's parts, where they do best."""
+    """AdamW's peak rate for timm's parts: usual ones, not tuned."""
 
 
 PLANS = {
@@ -61,9 +61,7 @@ PLANS = {
     "lite0": Plan([2, 3, 5], drawn=0.85, real=0.95, timm_lr=1e-3),
 }
 FINETUNED = Path("profiles/malaria-finetune.yaml")
-"""Its first member is how ours fine-tunes lite0; while there is no such profile, LITE0 is."""
-LITE0: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.05, "layer_decay": None, "ema": 0.99}
-"""What is changed in the profile's model `vgg`, beside the network."""
+"""Its member is how ours fine-tunes lite0."""
 BATCH_SIZE = 64
 """That of every peer."""
 GOAL_RATE = 2.0
@@ -123,12 +121,10 @@ def _ours(name: str, weights: Path) -> ModelConfig:
         pretrained=False,
         weights=StartWeights(file=str(weights.resolve()), sha256=sha256_of(weights)),
         dropout=0.0,
+        drop_path=None,
     )
-    base = profile.model_copy(update=LITE0)
-    if FINETUNED.is_file():
-        tuned = read_config(FINETUNED).train
-        base = tuned.models[tuned.members[0]]
-    return base.model_copy(update={"network": network, "batch_size": BATCH_SIZE})
+    changes = {"network": network, "batch_size": BATCH_SIZE, "sizes_px": None}
+    return read_config(FINETUNED).train.models["lite0"].model_copy(update=changes)
 
 
 def _contestants(

@@ -21,7 +21,7 @@ import typer
 from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import TASK, Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
-from pipeline.train.config import ModelConfig, TimmNetwork
+from pipeline.train.config import AdamWConfig, ModelConfig, TimmNetwork
 
 GOAL = 2.0
 GOAL_GB = 2.5
@@ -33,6 +33,7 @@ RESNET18: dict[str, Any] = {
     "network": TimmNetwork(
         family="timm", name="resnet18", pretrained=False, weights=None, dropout=0.0, drop_path=None
     ),
+    "optimizer": AdamWConfig(kind="adamw"),
     "lr": 1e-3,
     "engine": "batched",
 }

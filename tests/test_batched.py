@@ -99,7 +99,7 @@ RANDOM: list[list[dict[str, Any]]] = [
     [op("GaussNoise", std_range=[0.05, 0.1], mean_range=[-0.1, 0.2], per_channel=False, p=1.0)],
     [op("CoarseDropout")],
     [op("CoarseDropout", num_holes_range=[2, 5], hole_height_range=[0.1, 0.2], hole_width_range=[0.1, 0.4], fill=[10, 200, 30], p=1.0)],
-    profile_policy("malaria-local"),
+    profile_policy("malaria-best"),
     profile_policy("chest-xray"),
 ]  # fmt: skip
 
@@ -287,7 +287,7 @@ def test_a_seed_gives_the_same_bytes_on_any_number_of_threads(items: list[dict[s
 
 
 def test_each_image_of_a_batch_draws_its_own() -> None:
-    items = profile_policy("malaria-local")
+    items = profile_policy("malaria-best")
     for item in items:
         item["p"] = 1.0
     assert len({image.tobytes() for image in augmented(items, 64)}) == 64
