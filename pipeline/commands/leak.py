@@ -105,7 +105,7 @@ def _train(
 
     train, chosen = config.train, config.train.models[model]
     compute = choose_compute(train.device, chosen.precision)
-    text = f"{compute} {train.threads} {chosen.model_dump_json()} {tables['by_row'].to_csv()}"
+    text = f"{compute.kind} {train.threads} {chosen.model_dump_json()} {tables['by_row'].to_csv()}"
     inputs = [path for path in sorted(paths.STORE.iterdir()) if path.is_file()]
     work = WORK / hash_of_inputs(text, [*inputs, paths.FOLDS])
     up_to_date = _trained_before(config, model)

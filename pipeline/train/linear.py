@@ -58,7 +58,7 @@ def compute_features(
 
     model: a probe, on its device.
     """
-    description = f"{config.network.model_dump_json()} {compute} {threads}"
+    description = f"{config.network.model_dump_json()} {compute.kind} {threads}"
     key = hash_of_inputs(description, [paths.TRAIN_IMAGES, paths.TEST_IMAGES])
     FEATURES.mkdir(parents=True, exist_ok=True)
     lock = FileLock(FEATURES / ".lock")  # the system frees that of a process that is killed
