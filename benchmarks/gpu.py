@@ -27,7 +27,8 @@ from benchmarks.drawn import TASK, Drawn, draw, read_profile, vary
 from benchmarks.timing import print_machine
 from pipeline.core import paths
 from pipeline.core.shapes import Images, Labels
-from pipeline.train.config import ModelConfig, TimmNetwork
+from pipeline.params import read_config
+from pipeline.train.config import AdamWConfig, ModelConfig, TimmNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = "profiles/malaria-local.yaml"
@@ -90,11 +91,7 @@ def finetune(
             cells = _repeated(drawn, images)
             _repeat_files(drawn, images)
             for name in network or ("tf_efficientnet_lite0", "convnextv2_nano"):
-                timm = TimmNetwork(
-                    family="timm", name=name, pretrained=False, weights=None, dropout=0.0
-                )
-                config = _vgg(network=timm, batch_size=batch, epochs=epochs, precision="bfloat16",
-                              lr=0.0005)  # fmt: skip
+                config = _of_timm(name, batch, epochs)
                 ours = _rate(*cells, config, device)
                 peer = _rate_of_timm(drawn, images, px, config, workers, device)
                 _say(f"{name}, {px} px, batch {batch}, ours", ours)
@@ -110,7 +107,7 @@ def folds(
 ) -> None:
     """The five folds of profile malaria-local as five processes; drawn cells where it has none."""
     print_machine()
-    real = read_profile().download.folder  # type: ignore[union-attr]
+    real = read_config(ROOT / PROFILE).download.folder  # type: ignore[union-attr]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         shutil.copytree(ROOT / "pipeline", place / "pipeline")
@@ -123,14 +120,15 @@ def folds(
             drawn = draw(place / "drawn", DRAWN, 20, 128)[0]
             vary(drawn, place / real, place / "hidden", images, test_images, 64)
         (place / "params.yaml").write_text(params)
+        member = read_config(place / "params.yaml").train.members[0]
         for stage in ("download", "prepare", "split"):
             print(f"{stage}: {_stage(place, stage):.1f} s", flush=True)
         started = perf_counter()
         with ThreadPoolExecutor(5) as pool:
-            each = list(pool.map(lambda fold: _stage(place, "train", "vgg", str(fold)), range(5)))
+            each = list(pool.map(lambda fold: _stage(place, "train", member, str(fold)), range(5)))
         print(f"five folds at once, start to end: {perf_counter() - started:.1f} s")
         print(f"each process, start to end: {', '.join(f'{seconds:.1f}' for seconds in each)} s")
-        live = [pd.read_csv(place / paths.live_table("vgg", fold)) for fold in range(5)]
+        live = [pd.read_csv(place / paths.live_table(member, fold)) for fold in range(5)]
         trained = ", ".join(f"{table['seconds'].sum():.1f}" for table in live)
         scores = ", ".join(f"{table['out_of_fold_accuracy'].iloc[-1]:.4f}" for table in live)
         print(f"training in each, without its start: {trained} s")
@@ -154,6 +152,15 @@ def _stage(place: Path, *command: str) -> float:
 
 def _vgg(**changes: Any) -> ModelConfig:
     return read_profile().train.models["vgg"].model_copy(update=changes)
+
+
+def _of_timm(name: str, batch: int, epochs: int) -> ModelConfig:
+    """A network of timm, trained by AdamW as its peer is."""
+    network = TimmNetwork(
+        family="timm", name=name, pretrained=False, weights=None, dropout=0.0, drop_path=None
+    )
+    return _vgg(network=network, optimizer=AdamWConfig(kind="adamw"), lr=0.0005, sizes_px=None,
+                batch_size=batch, epochs=epochs, precision="bfloat16")  # fmt: skip
 
 
 def _say(what: str, rate: float) -> None:

@@ -167,6 +167,13 @@ def test_the_body_learns_in_one_epoch_at_least(tmp_path: Path) -> None:
     assert read(tmp_path, *changes) == [f"{VGG}: expected freeze_epochs below epochs, found 2 of 2"]
 
 
+def test_each_size_has_an_epoch_so_that_the_last_one_is_that_of_the_images(tmp_path: Path) -> None:
+    sizes = ("sizes_px: null", "sizes_px: [32, 48, 64]")
+    assert read(tmp_path, ("epochs: 16", "epochs: 2"), sizes) == [
+        f"{VGG}: expected at most as many sizes_px as epochs, which are 2, found [32, 48, 64]"
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "typo", "path"),
     [("label_smoothing", "label_smooting", f"{VGG}."), ("split", "splitt", "")],

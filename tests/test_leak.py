@@ -92,6 +92,17 @@ def test_a_score_by_row_above_what_the_labels_allow_is_flagged(config: Config) -
     )
 
 
+@pytest.mark.usefixtures("config")
+def test_parameters_that_are_edited_meanwhile_change_no_training() -> None:
+    root = Path(".resume/leak/key/by_row")
+    for text in (PARAMS, PARAMS.replace("epochs: 2", "epochs: 3")):
+        write_text(paths.PARAMS, text)
+        leak._make_root(root, make_folds(draw_images(grouped=True), one_of(2), 2, [1]))
+        write_text(paths.PARAMS, PARAMS.replace("epochs: 2", "epochs: 9"))
+        assert (root / paths.PARAMS).read_text() == text
+    assert (root / "data").resolve() == Path("data").resolve()
+
+
 def test_without_groups_there_is_nothing_to_show(config: Config) -> None:
     write_table(paths.TRAIN_TABLE, draw_images(grouped=False))
     with pytest.raises(FoldError, match=r"there is no leak to show\. If .* prepare\.groups in"):

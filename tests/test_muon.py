@@ -7,6 +7,7 @@ import timm.optim.muon
 import torch
 from project import PARAMS
 from pydantic import ValidationError
+from tasks import one_of
 from test_train import (
     IMAGES,
     LABELS,
@@ -22,7 +23,7 @@ from test_train import (
 from pipeline.core.errors import ConfigError, TrainError
 from pipeline.params import read_config
 from pipeline.train.batches import Feed, shrink, side_of_epoch
-from pipeline.train.models import check_sizes
+from pipeline.train.models import Classifier, check_sizes
 from pipeline.train.muon import Muon, orthogonal
 from pipeline.train.optim import build_optimizers
 
@@ -79,6 +80,13 @@ def test_only_filters_are_moved_by_muon_and_all_else_by_adamw() -> None:
     assert {value.ndim for value in moved} == {4}
     assert {value.ndim for value in others} == {1, 2}
     assert len(moved) + len(others) == len(list(model.parameters()))
+
+
+def test_a_network_without_filters_is_refused() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))
+    model = Classifier(network, one_of(2), [0.0] * 3, [1.0] * 3)
+    with pytest.raises(TrainError, match=r"muon moves the filters of .* Sequential has none\. Set"):
+        build_optimizers(model, config_of(optimizer=MUON))
 
 
 def test_the_rate_of_muon_follows_the_schedule_of_the_other() -> None:
@@ -141,7 +149,7 @@ def test_a_side_that_the_network_cannot_take_is_named() -> None:
         check_sizes(model, [4, 16])
 
 
-@pytest.mark.parametrize("sizes", [[16], [48, 32, 16], [24, 48]])
+@pytest.mark.parametrize("sizes", [[16], [48, 32], [24, 48]])
 def test_sizes_that_do_not_end_at_that_of_the_images_are_refused(
     tmp_path: Path, sizes: list[int]
 ) -> None:

@@ -210,6 +210,30 @@ def test_several_labels_are_asked_each() -> None:
     assert flagged(ask(task, values, labels, [unsure[:200], unsure[:200]]))
 
 
+def test_of_many_labels_the_threshold_finds_the_rise_of_their_error() -> None:
+    """Rows in which some label is unsure are many more than wrong labels."""
+    rng, task = np.random.default_rng(1), AnyOf(classes=[f"label {place}" for place in range(20)])
+    logits = rng.normal(np.linspace(-3.5, -1.5, 20), 3.0, (3000, 20))
+    values = 1 / (1 + np.exp(-logits))
+    harder = 1 / (1 + np.exp(-0.7 * logits[:1000]))
+    error = float(np.minimum(values, 1 - values).mean())
+    rise = float(np.minimum(harder, 1 - harder).mean()) - error
+    found = ask(task, values, rng.random(values.shape) < values, [harder])
+    assert found is not None
+    assert found.rises["threshold"].by == pytest.approx(rise, abs=0.015)
+
+
+def test_a_number_that_is_always_the_same_and_one_that_is_hard_are_no_large_error() -> None:
+    values, labels = numbers(400, 1)
+    labels[:, 0], values[:, 0] = 5.0, values[:, 0] / 10  # one value; its network is far off
+    values[:, 1] = 50 + (values[:, 1] - 50) / 10  # hardly more than the mean is known
+    shifted = values[:200] + labels.std(axis=0)
+    found = ask(NUMBER, values, labels, [shifted, shifted])
+    assert found is not None
+    assert found.error < 2
+    assert found.rises["decided labels"].by == pytest.approx(0.5, abs=0.15)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "log_loss", "roc_auc", "f1", "balanced_accuracy"])
 def test_a_larger_error_makes_every_metric_worse(name: str) -> None:
     metric = metric_named(name)

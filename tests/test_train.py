@@ -253,6 +253,23 @@ def test_a_compiled_step_trains_as_the_plain_one_and_goes_on_bit_for_bit(
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
+def test_each_batch_size_and_side_is_compiled_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As graphs alone, without code for them, which takes seconds each."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    sides = [8, 10, 12, 14, 16]
+    config = config_of(
+        network=small(stages=1), batch_size=12, epochs=5, sizes_px=sides, compiled=True,
+        engine="batched",
+    )  # fmt: skip
+    steps = Steps(TRAINING, config)
+    assert len({len(steps[step]) for step in range(len(steps))}) == 2
+    _, history = train(tmp_path, config)
+    assert len(history) == 5
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_without_a_compiler_the_parameter_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from pipeline.commands.processes import Processes
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import FoldError, TableError, TrainError, plural
-from pipeline.core.files import sha256_of
+from pipeline.core.files import sha256_of, write_text
 from pipeline.core.fold_summary import OnlyTrained
 from pipeline.core.machine import cores, free_memory
 from pipeline.core.ours import refuse_others, remember
@@ -49,7 +49,7 @@ WORK = paths.RESUME / "leak"
 
 _MADE_THERE = {
     paths.FOLDS.parent, Path("models"), paths.LIVE, paths.RESUME, paths.REPORT.parent,
-    paths.ENSEMBLE_OOF.parent, paths.LEDGER.parent, paths.DVC_YAML, paths.DVC_LOCK,
+    paths.ENSEMBLE_OOF.parent, paths.LEDGER.parent, paths.DVC_YAML, paths.DVC_LOCK, paths.PARAMS,
     Path(".git"), Path(".dvc"),
 }  # fmt: skip
 """Entries of the project that a folder of links does not share: it has its own, or none."""
@@ -105,7 +105,7 @@ def _train(
 
     train, chosen = config.train, config.train.models[model]
     compute = choose_compute(train.device, chosen.precision)
-    text = f"{compute} {train.threads} {chosen.model_dump_json()} {tables['by_row'].to_csv()}"
+    text = f"{compute.kind} {train.threads} {chosen.model_dump_json()} {tables['by_row'].to_csv()}"
     inputs = [path for path in sorted(paths.STORE.iterdir()) if path.is_file()]
     work = WORK / hash_of_inputs(text, [*inputs, paths.FOLDS])
     up_to_date = _trained_before(config, model)
@@ -173,6 +173,8 @@ def _make_root(root: Path, folds: pd.DataFrame) -> None:
         if entry not in _MADE_THERE:
             link.unlink(missing_ok=True)
             link.symlink_to(entry.absolute())
+    # A copy: who edits the parameters meanwhile changes none of the trainings to come.
+    write_text(root / paths.PARAMS, paths.PARAMS.read_text(encoding="utf-8"))
     write_table(root / paths.FOLDS, folds)
 
 

@@ -97,6 +97,6 @@ def hash_of_inputs(parameters: str, files: list[Path]) -> str:
     code = sorted(Path(__file__).parent.rglob("*.py"))
     for path in [*files, *code]:
         digest.update(sha256_of(path).encode())
-    for library in ("torch", "timm", "albumentations", "numpy"):
+    for library in ("torch", "timm", "albumentations", "numpy", "scikit-learn"):
         digest.update(version(library).encode())
     return digest.hexdigest()[:16]

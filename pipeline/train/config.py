@@ -290,6 +290,15 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _each_size_has_an_epoch(self) -> Self:
+        if self.sizes_px is not None and len(self.sizes_px) > self.epochs:
+            raise ValueError(
+                f"expected at most as many sizes_px as epochs, which are {self.epochs}, found "
+                f"{self.sizes_px}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_body_learns(self) -> Self:
         if self.freeze_epochs >= self.epochs:
             raise ValueError(

@@ -194,6 +194,8 @@ def _compile(forward: Forward, compute: Compute) -> Forward:
     whose results the next call overwrites. A call raises TrainError where nothing can be compiled,
     as without a C++ compiler.
     """
+    # PyTorch stops at 8, which two batch sizes of five sides, or a frozen body, exceed.
+    torch._dynamo.config.recompile_limit = 256
     mode = "reduce-overhead" if compute.device.type == "cuda" else "default"
     compiled = torch.compile(forward, mode=mode, dynamic=False, fullgraph=True)
 

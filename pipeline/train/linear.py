@@ -58,7 +58,7 @@ def compute_features(
 
     model: a probe, on its device.
     """
-    description = f"{config.network.model_dump_json()} {compute} {threads}"
+    description = f"{config.network.model_dump_json()} {compute.kind} {threads}"
     key = hash_of_inputs(description, [paths.TRAIN_IMAGES, paths.TEST_IMAGES])
     FEATURES.mkdir(parents=True, exist_ok=True)
     lock = FileLock(FEATURES / ".lock")  # the system frees that of a process that is killed
@@ -91,7 +91,7 @@ def compute_features(
 
 @torch.inference_mode()
 def _compute(model: Classifier, images: Images, compute: Compute) -> Float[Tensor, "rows features"]:
-    """In the batches of `infer.predict`, so that a prediction has the same bits."""
+    """All features, in the batches of `infer.predict`, so that a prediction has the same bits."""
     model.eval()
     found = []
     for start in track(range(0, len(images), BATCH), "features", -(-len(images) // BATCH)):
@@ -175,7 +175,10 @@ def fit_layer(
 def _fit_classes(
     known: Float[ndarray, "rows features"], targets: ndarray, classes: int, l2: float
 ) -> Layer:
-    """Of standardised features. A class that no row has gets the odds of half a row, everywhere."""
+    """The layer of standardised features.
+
+    A class that no row has gets the odds of half a row, everywhere.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -189,7 +192,7 @@ def _fit_classes(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(known, targets)
-    if said:
+    if any(issubclass(each.category, ConvergenceWarning) for each in said):
         say(f"the fit stopped after {model.n_iter_.max()} steps, before its end: raise l2")
     if len(there) == 2:
         weight[there[1]], bias[there[1]] = model.coef_[0], model.intercept_[0]

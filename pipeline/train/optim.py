@@ -14,7 +14,10 @@ from pipeline.train.muon import Muon
 
 
 def build_optimizers(model: Classifier, config: ModelConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for the groups of parameter_groups, and before it Muon for filters, if asked for."""
+    """AdamW for the groups of parameter_groups, and before it Muon for filters, if asked for.
+
+    Raises TrainError where there is no filter, or as parameter_groups does.
+    """
     groups = parameter_groups(model, config)
     optimizers: list[torch.optim.Optimizer] = []
     if isinstance(config.optimizer, MuonConfig):
@@ -23,6 +26,11 @@ def build_optimizers(model: Classifier, config: ModelConfig) -> list[torch.optim
             group | {"params": [value for value in group["params"] if value.ndim != 4]}
             for group in groups
         ]
+        if not filters:
+            raise TrainError(
+                f"optimizer: muon moves the filters of convolutions, and "
+                f"{type(model.network).__name__} has none. Set optimizer: {{kind: adamw}}"
+            )
         optimizers = [Muon(filters, config.optimizer.lr, config.optimizer.momentum)]
         optimizers[0].param_groups[0]["lr_scale"] = config.optimizer.lr / config.lr
     fused = next(model.parameters()).device.type != "mps"

@@ -53,7 +53,8 @@ class Asked:
     task: Task
     decided: Labels
     unsure: Float[ndarray, "rows asked"]
-    """One minus the calibrated confidence, one column; numbers have none."""
+    """One minus the calibrated confidence: in one class, in each of several labels; numbers have
+    none."""
 
     @classmethod
     def ask(cls, task: Task, prediction: Prediction, temperature: float) -> "Asked":
@@ -61,7 +62,7 @@ class Asked:
             return cls(task, prediction.decided, np.empty((len(prediction.values), 0)))
         sure = sharpen(task, prediction.values, temperature)
         if isinstance(task, AnyOf):
-            surest = np.maximum(sure, 1 - sure).mean(axis=1, keepdims=True)
+            surest = np.maximum(sure, 1 - sure)
         else:
             surest = sure.max(axis=1, keepdims=True)
         return cls(task, prediction.decided, np.asarray(1 - surest))
@@ -82,8 +83,7 @@ class Asked:
         """The least error that gives these rows the shares of others."""
         off = shares - self.shares
         if isinstance(self.task, Number):
-            variance = np.maximum(self.decided.var(axis=0), 1e-12)
-            return float((off**2 / variance).mean())
+            return float((off**2).mean())
         return float(np.abs(off).sum() / 2 if isinstance(self.task, OneOf) else np.abs(off).mean())
 
 
@@ -129,9 +129,15 @@ def measure_shift(
     group_of_row = np.unique(groups, return_inverse=True)[1]
     if group_of_row.max() + 1 < LEAST_GROUPS:
         return None
+    if isinstance(task, Number):  # all in standard deviations of the labels
+        spread = _spread(labels)
+        labels = labels / spread
+        oof, *test_by_fold = (
+            Prediction(each.values / spread, each.decided / spread) for each in (oof, *test_by_fold)
+        )
     known, wrong = Asked.ask(task, oof, noise.temperature), _errors(task, oof, labels)
     tests = [Asked.ask(task, fold, noise.temperature) for fold in test_by_fold]
-    found = _rises(known, wrong, tests, _prove(task, test_by_fold, labels))
+    found = _rises(known, wrong, tests, _prove(task, test_by_fold))
     generator = np.random.default_rng(seed)
     ratio = len(test_by_fold[0].decided) / len(labels)
     null = np.empty((_SPLITS, len(found)))
@@ -205,16 +211,21 @@ def _few_groups(group_of_row: Int[ndarray, " rows"]) -> float:
     return float(special.stdtrit(max(groups - 1, 1.0), level) / special.ndtri(level))
 
 
+def _spread(numbers: Labels) -> Float[ndarray, " outputs"]:
+    """The standard deviation of each number; 1 where it has one value only."""
+    spread = numbers.std(axis=0)
+    return np.where(spread > 1e-9 * np.abs(numbers).max(axis=0), spread, 1.0)
+
+
 def _errors(task: Task, prediction: Prediction, labels: Labels) -> Float[ndarray, " rows"]:
-    """Wrong (1) or right; the share of wrong labels; the squared error over the variance."""
+    """Wrong (1) or right; the share of wrong labels; the squared error."""
     if isinstance(task, Number):
-        variance = np.maximum(labels.var(axis=0), 1e-12)
-        return np.asarray(((prediction.values - labels) ** 2 / variance).mean(axis=1))
+        return np.asarray(((prediction.values - labels) ** 2).mean(axis=1))
     wrong = (prediction.decided != labels).astype(np.float64)
     return wrong if isinstance(task, OneOf) else np.asarray(wrong.mean(axis=1))
 
 
-def _prove(task: Task, folds: list[Prediction], labels: Labels) -> float | None:
+def _prove(task: Task, folds: list[Prediction]) -> float | None:
     """The least mean error of the folds' predictions, whatever the labels are; None for one fold.
 
     Numbers: the squared error of several is their squared distance from any number, least from
@@ -224,8 +235,7 @@ def _prove(task: Task, folds: list[Prediction], labels: Labels) -> float | None:
         return None
     if isinstance(task, Number):
         mean = np.mean([fold.values for fold in folds], axis=0)
-        squares = np.mean([(fold.values - mean) ** 2 for fold in folds], axis=0)
-        return float((squares / np.maximum(labels.var(axis=0), 1e-12)).mean())
+        return float(np.mean([(fold.values - mean) ** 2 for fold in folds]))
     differ = [
         float((one.decided != other.decided).mean())
         for place, one in enumerate(folds)
