@@ -339,7 +339,7 @@ def share(
 
     config = _config()
     _check_model(config, model)
-    share.run(model, config.train.folds, folder)
+    share.run(model, config.train.folds, folder, config.outputs())
 
 
 @app.command(rich_help_panel=OUTSIDE)

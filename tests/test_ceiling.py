@@ -5,7 +5,7 @@ import pytest
 from tasks import any_of, one_of
 from test_noise import simulate
 
-from pipeline.core.task import Task
+from pipeline.core.task import OneOf, Task
 from pipeline.scoring.ceiling import Ceiling, NoCeiling, measure_ceiling
 from pipeline.scoring.metrics import METRICS
 
@@ -86,6 +86,7 @@ def test_whole_groups_are_resampled() -> None:
     [
         ("log_loss", one_of(2), 200, "accuracy of one class an image, not log_loss"),
         ("accuracy", any_of("a", "b"), 200, "accuracy of one class an image, not accuracy"),
+        ("accuracy", OneOf(classes=["a", "b", "c", "d"], merged=["c", "d"]), 200, "classes as one"),
         ("accuracy", one_of(2), 30, "20 out-of-fold rows of each class, found 30 and 13 of '0'"),
     ],
 )

@@ -364,6 +364,14 @@ def test_a_part_of_the_folds_and_a_strangers_file_are_not_shared() -> None:
     assert [file.name for file in Path("mate").iterdir()] == ["four-test.csv"]
 
 
+@pytest.mark.usefixtures("competing")
+def test_nothing_is_shared_into_what_a_stage_removes() -> None:
+    outputs = [paths.model_folder("four", fold) for fold in range(4)]
+    with pytest.raises(OutputError, match="fold0, which belongs to the pipeline"):
+        share.run("four", list(range(4)), outputs[0], outputs)
+    assert not list(outputs[0].glob("four-*"))
+
+
 def test_some_folds_are_enough_for_the_mean_and_cut_down_a_model_from_elsewhere(
     competing: Competing, teammate: Teammate
 ) -> None:

@@ -1,6 +1,7 @@
 """Command `share`: a trained model as the two tables of a teammate's `ensemble.external`."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,12 @@ from pipeline.core.task import Task
 from pipeline.core.terminal import print_line
 
 
-def run(model: str, folds: list[int], folder: Path) -> None:
+def run(model: str, folds: list[int], folder: Path, outputs: Sequence[Path] = ()) -> None:
     """Write FOLDER/MODEL-oof.csv, with a column `fold`, and MODEL-test.csv, and print the entry.
 
-    Test is the mean of the networks of all folds. Raises EnsembleError unless `folds` are those of
-    one repeat, TableError where a network's table is missing or damaged, OutputError where another
-    file has a table's name.
+    Test is the mean of the networks of all folds. outputs: of the stages, which remove what lies
+    there. Raises EnsembleError unless `folds` are those of one repeat, TableError where a network's
+    table is missing or damaged, OutputError for a place in `outputs` or with another file.
     """
     table = read_table(paths.FOLDS, FOLD_COLUMNS)
     of_one_repeat = [set(rows["fold"]) - {""} for _, rows in table.groupby("repeat")]
@@ -40,14 +41,15 @@ def run(model: str, folds: list[int], folder: Path) -> None:
         )
     task = read_competition(paths.COMPETITION).task
     oof, test = folder / f"{model}-oof.csv", folder / f"{model}-test.csv"
-    refuse_others(oof, test, reserved=paths.OWN_FILES)
+    refuse_others(oof, test, reserved=[*paths.OWN_FILES, *outputs])
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
     found = [_read_fold(model, fold, table, task) for fold in folds]
     tests = [_read(model, fold, "test.csv", test_ids, task) for fold in folds]
     folder.mkdir(parents=True, exist_ok=True)
     write_table(oof, pd.concat(found).loc[_in_order(table, folds)].reset_index())
+    remember(oof)
     write_predictions(test, test_ids, np.mean(tests, axis=0), task)
-    remember(oof, test)
+    remember(test)
     digest = hashlib.sha256(oof.read_bytes() + test.read_bytes()).hexdigest()
     say(f"{oof}, {test}: for params.yaml: ensemble.external of one who has the same folds.csv:")
     print_line(

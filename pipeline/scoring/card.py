@@ -124,8 +124,8 @@ class Shift(Record):
     error: Figure
     """Out of fold: the share of wrong labels; of numbers the squared error over the variance."""
     rises: dict[str, Rise]
-    """By confidence, threshold (ATC), decided labels and disagreement, each beyond the mean of the
-    training groups. The last is what the folds prove at least, mostly below 0."""
+    """Those by confidence, threshold (ATC), decided labels, disagreement: each beyond the mean of
+    the training groups. The last is what the folds prove at least, mostly below 0."""
     p: Figure
     """Share of the splits, this one included, with at least as large a rise, by any estimate."""
     splits: Count
@@ -419,7 +419,7 @@ class Card(Record):
     external: list[ExternalModel]
     sha256: Hashes
     ceiling: Ceiling | NoCeiling = NoCeiling(why="the card is older than its estimate")
-    """By the networks that were trained here; what is from elsewhere is compared with it."""
+    """What networks trained here say of the labels; models from elsewhere are compared with it."""
 
     @property
     def other_population(self) -> str | None:

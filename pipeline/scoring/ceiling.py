@@ -73,10 +73,12 @@ def measure_ceiling(
     """
     if not isinstance(task, OneOf) or not (metric.is_mean_of_rows and metric.needs == "labels"):
         return NoCeiling(why=f"it is for the accuracy of one class an image, not {metric.name}")
+    if task.merged:
+        return NoCeiling(why="networks learn the rare classes as one, and doubt no label of them")
     classes = len(task.classes)
     given = np.bincount(labels, minlength=classes)
     names, group_of_row = np.unique(np.array(groups, dtype=str), return_inverse=True)
-    if given.min() < _FEWEST or task.merged or len(names) < 2:
+    if given.min() < _FEWEST or len(names) < 2:
         return NoCeiling(
             why=f"expected two groups and {_FEWEST} out-of-fold rows of each class, found "
             f"{len(names)} and {given.min()} of {task.classes[int(given.argmin())]!r}"

@@ -34,7 +34,7 @@ class Leak(Record):
     on_both_sides: Count
     """Groups with rows in more than one fold of the split by row."""
     ceiling: Ceiling | NoCeiling
-    """By the networks that were trained by group."""
+    """What the networks that were trained by group say of the labels."""
     folds_sha256: str
     train_images_sha256: str
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the polynomial of odd powers that brings all singular values towards 1."""
+"""The polynomial of odd powers that brings all singular values towards 1."""
 _ITERATIONS = 3
 
 

@@ -12,7 +12,7 @@ from pipeline.train.published import MISFIT
 
 
 class Probe(nn.Module):
-    """From normalised images to outputs. The classifier is zero until it is fitted."""
+    """The network that gives outputs for normalised images; its classifier is zero until fitted."""
 
     def __init__(self, network: Any, config: ProbeNetwork, outputs: int, size_px: int) -> None:
         """network: timm's, built for images of size_px; what follows its last stage is removed.
