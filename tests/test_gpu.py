@@ -53,6 +53,11 @@ BATCHED = {"engine": "batched", "batch_size": 32}
 CASES: dict[str, dict[str, Any]] = {
     "vgg": {},
     "resnet": {"network": small("resnet", dropout=0.1)},
+    "muon, smaller at first": {
+        "network": small("airbench", dropout=0.1),
+        "optimizer": {"kind": "muon", "lr": 0.03, "momentum": 0.6},
+        "sizes_px": [8, 16],
+    },
     "every operation": {"augment": OPERATIONS},
     "albumentations": {"engine": "albumentations"},
     "mixup": {"mix": MIXES["mixup"]},

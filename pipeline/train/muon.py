@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(filters)
         state["momentum"].mul_(momentum).add_(filters.grad)
         direction = filters.grad.add(state["momentum"], alpha=momentum)  # type: ignore[union-attr]
-        filters.mul_(len(filters) ** 0.5 / filters.norm())
+        filters.mul_(len(filters) ** 0.5 / filters.norm().clamp_min(1e-7))
         filters.sub_(orthogonal(direction.flatten(1)).view(filters.shape), alpha=lr)
 
 
