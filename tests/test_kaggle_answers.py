@@ -77,6 +77,7 @@ def ask_all(folder: Path) -> dict[str, Callable[[Kaggle], object]]:
     arriving = folder / "arriving"
     arriving.mkdir(exist_ok=True)
     file = client.RemoteFile("train.csv", len(FILES["train.csv"]), "")
+    sent = client.Submission(7, "", "a.csv", "", "complete", "", "", "", "", 9, "")
     return {
         "ListDataFiles": lambda kaggle: kaggle.list_files(COMPETITION),
         "DownloadDataFile": lambda kaggle: kaggle.download_file(COMPETITION, file, arriving),
@@ -84,7 +85,7 @@ def ask_all(folder: Path) -> dict[str, Callable[[Kaggle], object]]:
         "GetSubmissionLimits": lambda kaggle: kaggle.limits(COMPETITION),
         "ListSubmissions": lambda kaggle: kaggle.list_submissions(COMPETITION),
         "GetSubmission": lambda kaggle: kaggle.get_submission(COMPETITION, 7),
-        "DownloadSubmission": lambda kaggle: kaggle.read_submission(COMPETITION, 7),
+        "DownloadSubmission": lambda kaggle: kaggle.read_submission(COMPETITION, sent),
         "GetLeaderboard": lambda kaggle: kaggle.leaderboard(COMPETITION),
         "StartSubmissionUpload": lambda kaggle: kaggle.upload(COMPETITION, upload),
         "CreateSubmission": lambda kaggle: kaggle.create_submission(COMPETITION, "upload-1", "x"),
@@ -274,7 +275,8 @@ UNREADABLE: list[tuple[str, dict[str, Any], str]] = [
     ("ListDataFiles", {"creationDate": "yesterday"}, "ValueError"),
     ("ListDataFiles", {"creationDate": 5}, "AttributeError"),
     ("GetSubmissionLimits", {"numToday": {}}, "today: "),
-    ("GetSubmissionLimits", {"numAllowedNow": None}, "allowed: "),
+    ("GetSubmissionLimits", {"numAllowedNow": -1}, "allowed: "),
+    ("GetSubmissionLimits", {"limitedByTotal": "perhaps"}, "TypeError"),
     ("ListSubmissions", {"ref": "seven"}, "ref: "),
     ("ListSubmissions", {"date": 5}, "AttributeError"),
     ("ListSubmissions", {"status": "RUNNING"}, "the value 'RUNNING', which this version"),
