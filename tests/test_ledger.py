@@ -73,10 +73,20 @@ def test_a_ledger_without_newer_columns_is_read_and_gets_their_names_alone(
     assert whole.startswith(first + end.join([HEADER, *lines]) + end)
     assert [entry.kaggle_sha256 for entry in read_ledger(path)] == ["", "", SHA]
     added = whole.split(end)[3]
-    conflict = ["<<<<<<< HEAD", old, *lines, "=======", HEADER, *lines, added, ">>>>>>> theirs"]
-    path.write_bytes(first.encode() + end.join(conflict).encode())
+    conflict = [
+        "<<<<<<< HEAD",
+        first + old,
+        *lines,
+        "=======",
+        HEADER,
+        *lines,
+        added,
+        ">>>>>>> theirs",
+    ]
+    path.write_bytes(end.join(conflict).encode())
     merge_ledger(path)
-    assert path.read_bytes().decode() == "".join(each + end for each in [HEADER, *lines, added])
+    kept = [first + HEADER, *lines, added]
+    assert path.read_bytes().decode() == "".join(each + end for each in kept)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b" \r\n"])

@@ -63,7 +63,6 @@ def examine(
     credentials = find_credentials(environ, home)
     network = _examine_network(environ)
     signed_in = _examine_sign_in(credentials, network, sign_in)
-    can_ask = credentials.used and network[0] == "ok" and signed_in[0] != "problem"
     found: list[tuple[str, Finding]] = [
         ("python", _examine_python()),
         ("packages", _examine_packages(root / "requirements.lock")),
@@ -74,8 +73,9 @@ def examine(
         ("network", network),
         *(("credentials", finding) for finding in _examine_credentials(credentials)),
         ("sign-in", signed_in),
-        *(("limit", finding) for finding in _examine_limit(root, ask_limit) if can_ask),
     ]
+    if credentials.used and network[0] == "ok" and signed_in[0] != "problem":
+        found += [("limit", finding) for finding in _examine_limit(root, ask_limit)]
     return [Line(name, state, scrub(text, credentials.secrets)) for name, (state, text) in found]
 
 
