@@ -64,13 +64,15 @@ def _read_back(ours: list[Submission], competition: str, kaggle: Kaggle) -> None
         if not (entry and entry.status == "complete" and entry.sha256) or entry.kaggle_sha256:
             continue
         try:
-            content = kaggle.read_submission(competition, found)
+            read = hashlib.sha256(kaggle.read_submission(competition, found)).hexdigest()
+            if found.bytes is None and read != entry.sha256:  # as a proxy's page would be
+                raise KaggleError("other bytes came, and Kaggle does not say how many it has", 200)
         except KaggleError as error:
             unread[entry.ref] = error
             if error.status is None or error.status >= 429:
                 break
         else:
-            record(entry, kaggle_sha256=hashlib.sha256(content).hexdigest())
+            record(entry, kaggle_sha256=read)
     if unread:
         say(
             f"{plural(len(unread), 'submission')} {examples(list(unread))}: whether the recorded "
