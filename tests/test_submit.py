@@ -487,7 +487,11 @@ def test_private_scores_are_added_when_the_competition_ends(site: Site) -> None:
 def test_a_score_is_proven_to_be_of_the_recorded_bytes_with_one_request(site: Site) -> None:
     site.submit()
     assert site.ledger()[-1].kaggle_sha256 == ""
-    assert site.run("scores").returncode == 0
+    done = site.run("scores")
+    assert done.returncode == 0
+    assert "submissions/tiny.csv (submission 51000001): its score is of the recorded bytes" in (
+        done.stderr
+    )
     assert site.ledger()[-1].kaggle_sha256 == sha256_of(site.folder / FILE)
     before = (site.folder / LEDGER).read_bytes()
     assert site.run("scores").returncode == 0
@@ -520,6 +524,7 @@ def test_a_score_of_other_bytes_is_no_score_of_the_file(site: Site) -> None:
     done = site.submit()
     assert done.returncode == 0, done.stderr
     assert len(site.server.submissions) == 2
+    assert len(site.server.called("DownloadSubmission")) == 1
     write_submission(site.folder, "theirs", ones=20).write_bytes(theirs.content)
     commit(site.folder)
     done = site.run("submit", "submissions/theirs.csv", "--yes", "--unreproducible")

@@ -73,6 +73,8 @@ def _read_back(ours: list[Submission], competition: str, kaggle: Kaggle) -> None
                 break
         else:
             record(entry, kaggle_sha256=read)
+            if read == entry.sha256:
+                say(f"{entry.title}: its score is of the recorded bytes")
     if unread:
         say(
             f"{plural(len(unread), 'submission')} {examples(list(unread))}: whether the recorded "
