@@ -231,10 +231,19 @@ def reproduce(
 @app.command(rich_help_panel=KAGGLE)
 def doctor() -> None:
     """Diagnose this machine: credentials for Kaggle, network, versions, device, disk."""
+    from functools import cache
+
     from pipeline.commands.doctor import examine, print_report
     from pipeline.kaggle.client import Kaggle
 
-    lines = examine(os.environ, Path.home(), Path(), lambda: Kaggle().user())
+    kaggle = cache(Kaggle)  # signs in when it is first asked for
+    lines = examine(
+        os.environ,
+        Path.home(),
+        Path(),
+        lambda: kaggle().user(),
+        lambda slug: kaggle().limits(slug),
+    )
     if not print_report(lines):
         raise typer.Exit(1)
 

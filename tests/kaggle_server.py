@@ -204,6 +204,7 @@ class KaggleServer:
         self.keys = {"tester": "secret-key"}
         self.tokens = {"good-token": "tester"}
         self.daily_limit = 5
+        self.total_limit: int | None = None
         self.page_size = 3
         self.polls_until_scored = 1
         self.score: Callable[[bytes], Score] = lambda _content: ("COMPLETE", "0.9", "", "")
@@ -474,9 +475,12 @@ class KaggleServer:
         return self._link(entry.file_name, entry.content)
 
     def _get_submission_limits(self, _: Call) -> Reply:
-        today = sum(entry.date[:10] == now()[:10] for entry in self.submissions)
+        valid = [entry for entry in self.submissions if entry.status != "ERROR"]
+        today = sum(entry.date[:10] == now()[:10] for entry in valid)
         left = max(0, self.daily_limit - today)
-        limits = {"numToday": today, "numTotal": len(self.submissions), "numAllowedNow": left}
+        limits: dict[str, Any] = {"numToday": today, "numTotal": len(valid), "numAllowedNow": left}
+        if self.total_limit is not None and (rest := self.total_limit - len(valid)) < left:
+            limits |= {"numAllowedNow": max(0, rest), "limitedByTotal": True}
         return json_reply(without_defaults(limits))
 
     def _get_leaderboard(self, call: Call) -> Reply:

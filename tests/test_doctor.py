@@ -17,11 +17,13 @@ import kaggle_server
 import pytest
 import requests
 import torch
-from competing import KEY, commit, init
+from competing import KEY, commit, init, kaggle_params
+from project import PARAMS
 
 from pipeline.commands import doctor
 from pipeline.commands.doctor import Finding, Line, examine, print_report
 from pipeline.core.errors import KaggleError
+from pipeline.kaggle.answers import Limits
 from pipeline.train import device
 from pipeline.train.device import Compute
 
@@ -106,7 +108,7 @@ def test_everything_is_examined_in_order_and_nothing_changed(
     through(door)
     environ = environment(tmp_path, **LOOPBACK, **TOKEN)
     before = sorted(repository.rglob("*"))
-    lines = examine(environ, tmp_path, repository, lambda: "alice")
+    lines = examine(environ, tmp_path, repository, lambda: "alice", refuse)
     assert [line.name for line in lines] == (
         ["python", "packages", "device", "disk", "git", "dvc", "network", "credentials", "sign-in"]
     )
@@ -326,7 +328,7 @@ def last_lines(
     folder: Path, environ: dict[str, str], sign_in: Callable[[], str]
 ) -> tuple[Line, Line]:
     """The lines about the credentials and the sign-in."""
-    lines = examine(environment(folder, **LOOPBACK, **environ), folder, folder, sign_in)
+    lines = examine(environment(folder, **LOOPBACK, **environ), folder, folder, sign_in, refuse)
     assert [line.name for line in lines[-3:]] == ["network", "credentials", "sign-in"]
     return lines[-2], lines[-1]
 
@@ -370,6 +372,48 @@ def test_another_user_than_the_keys_is_noted(tmp_path: Path, door: str, through:
     assert last_lines(tmp_path, KEY, lambda: "")[1].text == "Kaggle lets you in"
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("limits", "state", "text"),
+    [
+        (Limits(2, 3, 9), "ok", "fighting-malaria: Today 2 submitted, 3 left"),
+        (Limits(2, 1, 9, True), "ok", "fighting-malaria: Today 2 submitted, 1 left in all"),
+        (Limits(2, None), "ok", "fighting-malaria: Today 2 submitted, how many are left is not known"),
+        (Limits(5, 0, 9), "note", "fighting-malaria: today's limit is reached after 5 submissions. Kaggle allows new ones from 00:00 UTC, in"),
+        (KaggleError("Kaggle refuses SECRET-variable"), "note", "Kaggle refuses ***"),
+    ],
+    ids=["some", "of all", "unknown", "none", "refused"],
+)  # fmt: skip
+def test_the_days_limit_is_told_where_a_competition_is_named(
+    tmp_path: Path, door: str, through: Through, limits: Limits | KaggleError, state: str, text: str
+) -> None:
+    """And not asked for with other files, or without a sign-in."""
+    through(door)
+    asked = []
+
+    def ask_limit(slug: str) -> Limits:
+        asked.append(slug)
+        if isinstance(limits, KaggleError):
+            raise limits
+        return limits
+
+    def last_line(sign_in: Callable[[], str] = lambda: "alice") -> Line:
+        environ = environment(tmp_path, **LOOPBACK, **TOKEN)
+        return examine(environ, tmp_path, tmp_path, sign_in, ask_limit)[-1]
+
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS)
+    assert last_line().name == "sign-in"
+    params.write_text(kaggle_params())
+    assert last_line(fail_with(KaggleError("no"))).name == "sign-in"
+    assert asked == []
+    line = last_line()
+    assert (line.name, line.state, line.text[: len(text)]) == ("limit", state, text)
+    assert asked == ["fighting-malaria"]
+    params.write_text("download: [")
+    assert last_line()[:2] == ("limit", "note")
+
+
 def test_no_secret_is_printed(
     repository: Path, through: Through, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -385,7 +429,7 @@ def test_no_secret_is_printed(
         "credentials.json": '{"refresh_token": "SECRET-refresh", "access_token": "SECRET-oauth"}',
     }.items():
         (home / ".kaggle" / name).write_text(text)
-    lines = examine(environment(home, **LOOPBACK, **TOKEN), home, repository, refuse)
+    lines = examine(environment(home, **LOOPBACK, **TOKEN), home, repository, refuse, refuse)
     assert not print_report(lines)
     shown = capsys.readouterr().out + repr(lines)
     assert "SECRET" not in shown

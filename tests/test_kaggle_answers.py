@@ -1,6 +1,7 @@
 """Whatever a server answers: a value of the right type, or one sentence, soon and in little memory."""
 
 import base64
+import hashlib
 import itertools
 import json
 import os
@@ -22,14 +23,18 @@ from typing import Any
 
 import pytest
 from competing import COMPETITION, KEY, make_ready
-from kaggle_server import KaggleServer, Reply, Submission, json_reply, serve
+from kaggle_server import KaggleServer, Reply, Submission, json_reply, now, serve
+from kagglesdk.competitions.services.competition_api_service import CompetitionApiClient
 from project import ROOT
 
 import pipeline.commands.doctor as doctor
 import pipeline.kaggle.client as client
+from pipeline.core import paths
 from pipeline.core.errors import KaggleError, LostReplyError
 from pipeline.kaggle import transport
 from pipeline.kaggle.client import Kaggle
+from pipeline.ledger.ledger import Entry, append
+from pipeline.ledger.scores import update_scores
 
 FILES = {"train.csv": b"id,label\n" + b"1,0\n" * 1000, "sample_submission.csv": b"id,label\n2,0\n"}
 Change = Callable[[Reply], Reply]
@@ -77,6 +82,7 @@ def ask_all(folder: Path) -> dict[str, Callable[[Kaggle], object]]:
     arriving = folder / "arriving"
     arriving.mkdir(exist_ok=True)
     file = client.RemoteFile("train.csv", len(FILES["train.csv"]), "")
+    sent = client.Submission(7, "", "a.csv", "", "complete", "", "", "", "", 9, "")
     return {
         "ListDataFiles": lambda kaggle: kaggle.list_files(COMPETITION),
         "DownloadDataFile": lambda kaggle: kaggle.download_file(COMPETITION, file, arriving),
@@ -84,7 +90,7 @@ def ask_all(folder: Path) -> dict[str, Callable[[Kaggle], object]]:
         "GetSubmissionLimits": lambda kaggle: kaggle.limits(COMPETITION),
         "ListSubmissions": lambda kaggle: kaggle.list_submissions(COMPETITION),
         "GetSubmission": lambda kaggle: kaggle.get_submission(COMPETITION, 7),
-        "DownloadSubmission": lambda kaggle: kaggle.read_submission(COMPETITION, 7),
+        "DownloadSubmission": lambda kaggle: kaggle.read_submission(COMPETITION, sent),
         "GetLeaderboard": lambda kaggle: kaggle.leaderboard(COMPETITION),
         "StartSubmissionUpload": lambda kaggle: kaggle.upload(COMPETITION, upload),
         "CreateSubmission": lambda kaggle: kaggle.create_submission(COMPETITION, "upload-1", "x"),
@@ -274,7 +280,8 @@ UNREADABLE: list[tuple[str, dict[str, Any], str]] = [
     ("ListDataFiles", {"creationDate": "yesterday"}, "ValueError"),
     ("ListDataFiles", {"creationDate": 5}, "AttributeError"),
     ("GetSubmissionLimits", {"numToday": {}}, "today: "),
-    ("GetSubmissionLimits", {"numAllowedNow": None}, "allowed: "),
+    ("GetSubmissionLimits", {"numAllowedNow": -1}, "allowed: "),
+    ("GetSubmissionLimits", {"limitedByTotal": "perhaps"}, "by_total: "),
     ("ListSubmissions", {"ref": "seven"}, "ref: "),
     ("ListSubmissions", {"date": 5}, "AttributeError"),
     ("ListSubmissions", {"status": "RUNNING"}, "the value 'RUNNING', which this version"),
@@ -342,6 +349,97 @@ def test_an_error_without_a_reason_says_so(server: KaggleServer) -> None:
     server.fault("GetSubmissionLimits", "status", status=400, message="")
     with pytest.raises(KaggleError, match=r"Kaggle refuses with 400\. See https://"):
         Kaggle().limits(COMPETITION)
+
+
+@pytest.mark.parametrize("status", [404, 501, 0])
+def test_without_a_call_for_the_limit_todays_submissions_are_counted(
+    server: KaggleServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+) -> None:
+    """On Kaggle, or with 0 in its client: asked for once, and what is valid today is counted."""
+    for ref, state in enumerate(["COMPLETE", "ERROR", "PENDING"], start=9):
+        server.submissions.append(Submission(ref, "x.csv", b"x", "", now(), state))
+    if status:
+        server.fault("GetSubmissionLimits", "status", times=9, status=status)
+    else:
+        monkeypatch.delattr(CompetitionApiClient, "get_submission_limits")
+    limits = Kaggle().limits(COMPETITION)
+    assert (limits.today, limits.allowed, limits.total, limits.refusal) == (2, None, 3, "")
+    assert len(server.called("GetSubmissionLimits")) == bool(status)
+    assert capsys.readouterr().err.split("] ")[-1] == (
+        f"asking for today's limit: Kaggle or its client has no such call ({status or 501}): "
+        "today's submissions are counted from their list, and how many are left is not known\n"
+    )
+
+
+def test_a_limit_of_all_days_has_no_end_and_the_zeros_of_no_team_are_no_limit(
+    server: KaggleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "total_limit", 2)
+    assert Kaggle().limits(COMPETITION).text == "Today 0 submitted, 1 left in all"
+    monkeypatch.setattr(server, "total_limit", 1)
+    assert Kaggle().limits(COMPETITION).refusal == (
+        "the limit of all submissions is reached after 1: Kaggle allows no more"
+    )
+    server.submissions.clear()
+    monkeypatch.setattr(server, "total_limit", None)
+    monkeypatch.setattr(server, "daily_limit", 0)
+    limits = Kaggle().limits(COMPETITION)
+    assert limits.text == "Today 0 submitted, how many are left is not known"
+    assert limits.refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("faults", "asked", "reason"),
+    [
+        ([{"call": "DownloadSubmission", "kind": "status", "status": 403}], 2, "refuses this account"),
+        ([{"call": "DownloadSubmission", "kind": "status", "status": 404}], 2, "not found on Kaggle"),
+        ([{"call": "DownloadSubmission", "kind": "status", "status": 501}], 1, "refuses with 501"),
+        ([{"call": "DownloadSubmission", "kind": "status"}], 2, "an error inside Kaggle, 500"),
+        ([{"call": "GET file", "kind": "change", "change": lambda reply: replace(reply, body=b"x")}], 2, "expected 9 bytes, got 1"),
+        ([{"call": "GET file", "kind": "change", "change": lambda reply: replace(reply, body=b"x" * 10**6)}], 1, "the answer is larger than the 65,545 bytes"),
+        ([{"call": "GET file", "kind": "html"}, {"call": "ListSubmissions", "kind": "change", "change": with_fields(totalBytes=0)}], 2, "other bytes came, and Kaggle does not say how many it has"),
+        ([], 0, "this version of Kaggle's client has no such call"),
+    ],
+    ids=["403", "404", "501", "500", "short", "long", "no size", "lacking"],
+)  # fmt: skip
+def test_bytes_that_kaggle_does_not_give_leave_a_score_unproven_and_are_asked_for_again(
+    server: KaggleServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    faults: list[dict[str, Any]],
+    asked: int,
+    reason: str,
+) -> None:
+    """In one line; after a failure that concerns all of them, none of the others is asked for."""
+    monkeypatch.chdir(tmp_path)
+    server.submissions[1].status = "COMPLETE"
+    for sent in server.submissions:
+        moment, sha256 = "2026-01-04T00:00:00+00:00", hashlib.sha256(sent.content).hexdigest()
+        entry = Entry(moment, "complete", moment, COMPETITION, sent.file_name, sha256,
+                      mark=f"a {sent.ref}", ref=str(sent.ref), public=sent.public_score)  # fmt: skip
+        append(paths.LEDGER, entry)
+    before = paths.LEDGER.read_bytes()
+    kaggle = Kaggle()
+    with monkeypatch.context() as lacking:
+        for options in faults:
+            server.fault(times=9, **options)
+        if not faults:
+            lacking.delattr(CompetitionApiClient, "download_submission")
+        assert not any(entry.kaggle_sha256 for entry in update_scores(COMPETITION, kaggle))
+    said = capsys.readouterr().err
+    assert said.count("whether the recorded bytes got the score is not proven: ") == 1
+    assert reason in said.splitlines()[-1]
+    assert paths.LEDGER.read_bytes() == before
+    assert len(server.called("DownloadSubmission")) == asked
+    server.forget()
+    for _ in range(2):
+        entries = update_scores(COMPETITION, kaggle)
+        assert [entry.kaggle_sha256 for entry in entries] == [sha256] * 2
+    assert len(server.called("DownloadSubmission")) == 2
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"5", b'{"code": "x"}', b"[" * 100_000, b"\xff"])

@@ -8,7 +8,15 @@ import pytest
 from pipeline.core.errors import SubmissionError
 from pipeline.kaggle.client import Submission
 from pipeline.ledger.history import is_absent, number
-from pipeline.ledger.ledger import COLUMNS, Entry, append, latest, parse_ledger, read_ledger
+from pipeline.ledger.ledger import (
+    COLUMNS,
+    OLD_COLUMNS,
+    Entry,
+    append,
+    latest,
+    parse_ledger,
+    read_ledger,
+)
 from pipeline.ledger.match import describe, mark_of
 from pipeline.ledger.merge import merge_ledger
 
@@ -47,6 +55,40 @@ def test_a_line_is_added_behind_the_bytes_that_are_there(
     assert (linked.is_symlink(), path.stat().st_mode & 0o777) == (True, 0o640)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("first", ["", "\ufeff"])
+def test_a_ledger_without_newer_columns_is_read_and_gets_their_names_alone(
+    tmp_path: Path, end: str, first: str
+) -> None:
+    """Its lines stay, also through a merge with a ledger that has the columns."""
+    old = ",".join(OLD_COLUMNS)
+    lines = [line(0).removesuffix(","), line(1, "51", status="pending").removesuffix(",")]
+    path = tmp_path / "ledger.csv"
+    path.write_bytes(first.encode() + end.join([old, *lines]).encode())
+    assert [entry.ref for entry in read_ledger(path)] == ["", "51"]
+    proven = replace(FIRST, time="2026-01-01T00:09:00", status="complete", ref="51",
+                     kaggle_sha256=SHA)  # fmt: skip
+    append(path, proven)
+    whole = path.read_bytes().decode()
+    assert whole.startswith(first + end.join([HEADER, *lines]) + end)
+    assert [entry.kaggle_sha256 for entry in read_ledger(path)] == ["", "", SHA]
+    added = whole.split(end)[3]
+    conflict = [
+        "<<<<<<< HEAD",
+        first + old,
+        *lines,
+        "=======",
+        HEADER,
+        *lines,
+        added,
+        ">>>>>>> theirs",
+    ]
+    path.write_bytes(end.join(conflict).encode())
+    merge_ledger(path)
+    kept = [first + HEADER, *lines, added]
+    assert path.read_bytes().decode() == "".join(each + end for each in kept)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b" \r\n"])
 def test_an_empty_file_becomes_a_ledger(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ledger.csv"
@@ -58,8 +100,8 @@ def test_an_empty_file_becomes_a_ledger(tmp_path: Path, content: bytes) -> None:
 
 FULL = line(1, "51", status="complete", public="0.9", error="x" * 200_000)
 UNKNOWN = {
-    "expected 18 fields, found 35": line(0) + line(1),
-    "expected 18 fields, found 1": "what?",
+    "expected 19 fields, found 37": line(0) + line(1),
+    "expected 19 fields, found 1": "what?",
     "time: Value error": line(0).replace("2026", "x2026", 1),
     "time: Value should have at least 1": line(0).replace("2026-01-01T00:00:00+00:00", "", 1),
     "status: Input should be": line(0).replace("uploading", "uploadin"),

@@ -295,6 +295,17 @@ def test_files_are_compared_row_by_row_and_probabilities_as_numbers(
     assert found.rows == 3 if "other" in different else 2
 
 
+def test_what_was_submitted_is_what_kaggle_has(tmp_path: Path) -> None:
+    """Though the ledger recorded that the file was sent which its commit makes."""
+    made = tmp_path / "mine.csv"
+    made.write_text("id,a\nx,0\n")
+    sent = entry("101", str(made), sha256=sha256_of(made))
+    assert compare(dataclasses.replace(sent, kaggle_sha256=sent.sha256), made).identical
+    found = compare(dataclasses.replace(sent, kaggle_sha256="c" * 64), made)
+    assert not found.identical
+    assert "not the bytes that were submitted" in report(found)
+
+
 # What cannot be rebuilt
 
 

@@ -1,6 +1,8 @@
 """One file, one submission: through the real client, under faults, and killed at every step."""
 
+import hashlib
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from cards import make_audit, make_card
 from competing import COMPETITION, KEY, command, commit, git, make_ready, write_submission
-from kaggle_server import KaggleServer, serve
+from kaggle_server import KaggleServer, now, serve
 from kaggle_server import Submission as Sent
 from project import ROOT
 
@@ -69,6 +71,7 @@ def test_a_submission_is_scored_and_recorded(site: Site) -> None:
     assert last.time.endswith("+00:00")
     assert str(sent.ref) in done.stdout
     assert "0.9" in done.stdout
+    assert f"{COMPETITION}: Today 1 submitted, 4 left" in done.stderr
 
 
 def test_the_same_file_is_not_submitted_twice_nor_under_another_name_nor_from_another_clone(
@@ -124,14 +127,29 @@ def test_a_metric_of_probabilities_has_them_checked_and_named(site: Site) -> Non
     assert site.server.submissions[0].description.endswith("] tiny, cross-validated log_loss 0.25")
 
 
-def test_the_daily_limit_stops_before_the_upload_or_is_recorded_as_refused(site: Site) -> None:
-    """The second where only the server knows it."""
-    site.server.daily_limit = 0
+def test_a_limit_that_is_reached_stops_before_the_upload(site: Site) -> None:
+    site.server.submissions.append(Sent(7, "x.csv", b"", "", now(), "COMPLETE", "0.5"))
+    site.server.daily_limit = 1
     done = site.submit()
     assert done.returncode == 1
-    assert "today's limit is reached after 0 submissions. Kaggle allows new ones" in done.stderr
-    assert not site.server.called("PUT upload")
-    site.server.daily_limit = 5
+    assert re.fullmatch(
+        f"SubmissionError: {COMPETITION}: today's limit is reached after 1 submissions. Kaggle "
+        r"allows new ones from 00:00 UTC, in \d+ h \d+ min",
+        done.stderr.splitlines()[-1],
+    )
+    assert not site.server.called("StartSubmissionUpload")
+    assert [entry.ref for entry in site.ledger()] == ["7"]
+
+
+def test_without_an_answer_about_the_limit_it_is_sent_and_said_once(site: Site) -> None:
+    site.server.fault("GetSubmissionLimits", "status", times=9, status=404)
+    done = site.submit()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("asking for today's limit") == 1
+    assert f"{COMPETITION}: Today 1 submitted, how many are left is not known" in done.stderr
+
+
+def test_a_limit_that_only_the_server_knows_is_recorded_as_refused(site: Site) -> None:
     site.server.fault("CreateSubmission", "status", status=400, message="Submission allowance used")
     done = site.submit()
     assert done.returncode == 1
@@ -223,7 +241,7 @@ def test_where_the_ledger_cannot_tell_nothing_is_sent(site: Site) -> None:
     (site.folder / LEDGER).write_bytes(glued)
     done = site.submit()
     assert done.returncode == 1
-    assert "line 2: expected 18 fields, found 5, and this line names submissions/tiny.csv" in (
+    assert "line 2: expected 19 fields, found 5, and this line names submissions/tiny.csv" in (
         done.stderr
     )
     conflict = site.header() + b"\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other branch\n"
@@ -464,6 +482,53 @@ def test_private_scores_are_added_when_the_competition_ends(site: Site) -> None:
     assert site.ledger()[-1].private == "0.8765"
     site.run("scores")
     assert (site.folder / LEDGER).read_bytes() == after
+
+
+def test_a_score_is_proven_to_be_of_the_recorded_bytes_with_one_request(site: Site) -> None:
+    site.submit()
+    assert site.ledger()[-1].kaggle_sha256 == ""
+    done = site.run("scores")
+    assert done.returncode == 0
+    assert "submissions/tiny.csv (submission 51000001): its score is of the recorded bytes" in (
+        done.stderr
+    )
+    assert site.ledger()[-1].kaggle_sha256 == sha256_of(site.folder / FILE)
+    before = (site.folder / LEDGER).read_bytes()
+    assert site.run("scores").returncode == 0
+    assert site.submit().returncode == 1
+    assert (site.folder / LEDGER).read_bytes() == before
+    assert len(site.server.called("DownloadSubmission")) == 1
+
+
+def test_a_score_of_other_bytes_is_no_score_of_the_file(site: Site) -> None:
+    """Said by each `scores`, downloaded once; nothing uses it, and the file may be sent."""
+    site.submit()
+    (theirs,) = site.server.submissions
+    theirs.content = theirs.content.replace(b"test_00000,1", b"test_00000,0")
+    here, there = sha256_of(site.folder / FILE), hashlib.sha256(theirs.content).hexdigest()
+    for _ in range(2):
+        done = site.run("scores")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == (
+            f"SubmissionError: submissions/tiny.csv (submission {theirs.ref}): Kaggle has other "
+            f"bytes than were recorded as sent: SHA-256 {there} there, {here} in {LEDGER}. So its "
+            "score says nothing of this file, its forecast and its commit, and no command uses it "
+            f"for them. See https://www.kaggle.com/competitions/{COMPETITION}/submissions; the "
+            "file itself may be sent: python -m pipeline submit submissions/tiny.csv"
+        )
+        assert f"{theirs.ref} submissions/tiny.csv: no forecast to compare its score with" in (
+            done.stdout
+        )
+    assert len(site.server.called("DownloadSubmission")) == 1
+    assert "found none of 1: " in site.run("finals").stderr
+    done = site.submit()
+    assert done.returncode == 0, done.stderr
+    assert len(site.server.submissions) == 2
+    assert len(site.server.called("DownloadSubmission")) == 1
+    write_submission(site.folder, "theirs", ones=20).write_bytes(theirs.content)
+    commit(site.folder)
+    done = site.run("submit", "submissions/theirs.csv", "--yes", "--unreproducible")
+    assert f"the ledger has it as submission {theirs.ref}" in done.stderr
 
 
 def test_a_submission_by_the_plain_client_comes_into_the_ledger(site: Site) -> None:

@@ -1,14 +1,14 @@
 """What this machine has and lacks for a run from the data to Kaggle, one line per finding.
 
-Nothing is changed. The only requests are one to Kaggle's host and the sign-in that the caller
-passes.
+Nothing is changed. The only requests are one to Kaggle's host, and those of the sign-in and of the
+day's limit that the caller passes.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,15 +16,19 @@ from typing import Literal, NamedTuple
 import requests
 from packaging.requirements import InvalidRequirement, Requirement
 
+from pipeline.core import paths
 from pipeline.core.errors import PipelineError, examples, shown
 from pipeline.core.machine import cores, free_memory
 from pipeline.core.terminal import print_line
+from pipeline.kaggle.answers import Limits
 from pipeline.kaggle.credentials import Credentials, find_credentials
 from pipeline.kaggle.failures import explain
 from pipeline.kaggle.scrub import scrub
+from pipeline.kaggle.slug import competition_slug
 from pipeline.kaggle.transport import limits
 from pipeline.ledger.git import NOT_INSTALLED, find_unfinished
 from pipeline.ledger.git import explain as explain_git
+from pipeline.params import parse_config
 
 State = Literal["ok", "note", "problem"]
 Finding = tuple[State, str]
@@ -44,15 +48,21 @@ class Line(NamedTuple):
 
 
 def examine(
-    environ: Mapping[str, str], home: Path, root: Path, sign_in: Callable[[], str]
+    environ: Mapping[str, str],
+    home: Path,
+    root: Path,
+    sign_in: Callable[[], str],
+    ask_limit: Callable[[str], Limits],
 ) -> list[Line]:
     """Everything that the pipeline needs, in the order in which a run needs it.
 
     root: the repository. sign_in: returns the user's name as Kaggle knows it, or raises
-    PipelineError; called only with credentials and a network.
+    PipelineError; called only with credentials and a network. ask_limit: returns the day's limit of
+    a competition, or raises PipelineError; called only after it, where params.yaml names one.
     """
     credentials = find_credentials(environ, home)
     network = _examine_network(environ)
+    signed_in = _examine_sign_in(credentials, network, sign_in)
     found: list[tuple[str, Finding]] = [
         ("python", _examine_python()),
         ("packages", _examine_packages(root / "requirements.lock")),
@@ -62,8 +72,10 @@ def examine(
         ("dvc", _examine_dvc(root, environ)),
         ("network", network),
         *(("credentials", finding) for finding in _examine_credentials(credentials)),
-        ("sign-in", _examine_sign_in(credentials, network, sign_in)),
+        ("sign-in", signed_in),
     ]
+    if credentials.used and network[0] == "ok" and signed_in[0] != "problem":
+        found += [("limit", finding) for finding in _examine_limit(root, ask_limit)]
     return [Line(name, state, scrub(text, credentials.secrets)) for name, (state, text) in found]
 
 
@@ -246,3 +258,19 @@ def _examine_sign_in(
     if user and credentials.used.user not in ("", user):
         return "note", f"Kaggle knows you as {user}, not as {credentials.used.user}"
     return "ok", f"Kaggle knows you as {user}" if user else "Kaggle lets you in"
+
+
+def _examine_limit(root: Path, ask_limit: Callable[[str], Limits]) -> Iterator[Finding]:
+    """The day's submissions; nothing where params.yaml names no competition of Kaggle."""
+    if not (root / paths.PARAMS).is_file():
+        return
+    try:
+        config = parse_config(root / paths.PARAMS).download
+        if config.source != "kaggle":
+            return
+        slug = competition_slug(config.competition)
+        limits = ask_limit(slug)
+    except (PipelineError, OSError) as error:
+        yield "note", (str(error).splitlines() or [type(error).__name__])[0]
+    else:
+        yield "note" if limits.refusal else "ok", f"{slug}: {limits.refusal or limits.text}"

@@ -5,8 +5,9 @@ have, as the text "7" the number 7, or pydantic's ValidationError is raised.
 """
 
 import math
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -32,10 +33,43 @@ class RemoteFile:
 
 @dataclass(frozen=True, config=_LENIENT)
 class Limits:
-    """Submissions made today, and how many more are allowed."""
+    """Submissions made today, in UTC, and how many more are allowed."""
 
     today: Count
-    allowed: Count
+    allowed: Count | None
+    """None where Kaggle does not say."""
+    total: Count = 0
+    """Those of all days."""
+    by_total: bool = False
+    """Whether a limit of all days, and not the day's, allows no more than that."""
+
+    @property
+    def text(self) -> str:
+        """Both numbers."""
+        left = "how many are left is not known" if self.allowed is None else f"{self.allowed} left"
+        return f"Today {self.today} submitted, {left}{' in all' if self.by_total else ''}"
+
+    @property
+    def refusal(self) -> str:
+        """Why Kaggle would refuse another one, and until when; "" where it would not."""
+        if self.allowed is None or self.allowed > 0:
+            return ""
+        if self.by_total:
+            return (
+                f"the limit of all submissions is reached after {self.total}: Kaggle allows no more"
+            )
+        moment = datetime.now(UTC)
+        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        minutes = math.ceil((midnight - moment).total_seconds() / 60)
+        return (
+            f"today's limit is reached after {self.today} submissions. Kaggle allows new ones from "
+            f"00:00 UTC, in {minutes // 60} h {minutes % 60} min"
+        )
+
+    def after_one(self) -> Self:
+        """With one more submission."""
+        allowed = None if self.allowed is None else max(0, self.allowed - 1)
+        return replace(self, today=self.today + 1, allowed=allowed, total=self.total + 1)
 
 
 @dataclass(frozen=True, config=_LENIENT)
@@ -81,6 +115,24 @@ def read_remote_file(entry: Any) -> RemoteFile:
     return RemoteFile(
         name=entry.name, bytes=entry.total_bytes or None, created=_utc(entry.creation_date)
     )
+
+
+def read_limits(entry: Any) -> Limits:
+    """An account that is in no team yet gets three zeros, which are no limit."""
+    counts = entry.num_today, entry.num_total, entry.num_allowed_now
+    return Limits(
+        today=entry.num_today,
+        allowed=entry.num_allowed_now if any(counts) else None,
+        total=entry.num_total,
+        by_total=entry.limited_by_total,
+    )
+
+
+def count_today(submissions: list[Submission]) -> Limits:
+    """What the list of submissions says of the limit; those with an error do not count."""
+    valid = [each for each in submissions if each.status != "error"]
+    today = sum(each.date[:10] == f"{datetime.now(UTC):%F}" for each in valid)
+    return Limits(today=today, allowed=None, total=len(valid))
 
 
 def read_submission(entry: Any) -> Submission:

@@ -46,6 +46,9 @@ LISTING_S = 1800.0
 MOST_SUBMISSION_BYTES = 2**28
 """A submission's file is read into memory."""
 
+_NO_SUCH_CALL = (404, 501)
+"""What Kaggle answers to a call that it does not have."""
+
 _PAGE_SIZE = 100
 _SPARE_BYTES = 2**16
 """What a zip around a file adds to it at most, beside a hundredth."""
@@ -96,14 +99,21 @@ class Kaggle:
         self._download(what, f"datasets/{dataset}", folder, None, method, dataset)
 
     def limits(self, slug: str) -> Limits:
-        """Submissions made today, and how many more are allowed."""
-        return self._ask(
-            "asking for today's limit",
-            _page(slug),
-            "get_submission_limits",
-            lambda found: Limits(today=found.num_today, allowed=found.num_allowed_now),
-            competition_name=slug,
-        )
+        """Submissions made today, and how many more are allowed.
+
+        Where there is no call that tells, the first is counted from the list of submissions.
+        """
+        what, method = "asking for today's limit", "get_submission_limits"
+        try:
+            return self._ask(what, _page(slug), method, answers.read_limits, competition_name=slug)
+        except KaggleError as error:
+            if error.status not in _NO_SUCH_CALL:
+                raise
+            say(
+                f"{what}: Kaggle or its client has no such call ({error.status}): today's "
+                "submissions are counted from their list, and how many are left is not known"
+            )
+            return answers.count_today(self.list_submissions(slug))
 
     def list_submissions(self, slug: str) -> list[Submission]:
         """All submissions of our team, newest first."""
@@ -115,15 +125,19 @@ class Kaggle:
         what = f"asking for submission {ref}"
         return self._ask(what, _page(slug), "get_submission", answers.read_submission, ref=ref)
 
-    def read_submission(self, slug: str, ref: int) -> bytes:
-        """The file of a submission, as it was sent."""
-        return self._ask(
-            f"fetching the file of submission {ref}",
+    def read_submission(self, slug: str, found: Submission) -> bytes:
+        """The file of a submission, as it was sent; no larger than Kaggle lists it."""
+        what, method = f"fetching the file of submission {found.ref}", "download_submission"
+        size = found.bytes
+        content = self._call(
+            what,
             _page(slug),
-            "download_submission",
-            lambda found: bytes(found.content),
-            submission_id=ref,
+            lambda: bytes(self._request(method, submission_id=found.ref).content),
+            most_bytes=MOST_SUBMISSION_BYTES if size is None else _most_bytes(size),
         )
+        if size not in (None, len(content)):
+            raise KaggleError(f"{what}: expected {size} bytes, got {len(content)}", 200)
+        return content
 
     def leaderboard(self, slug: str) -> list[Standing]:
         """The teams with a score on the public leaderboard, best first."""
@@ -201,11 +215,14 @@ class Kaggle:
         from kagglesdk.competitions.types import competition_api_service
 
         camel = "".join(word.capitalize() for word in method.split("_"))
-        request = getattr(competition_api_service, f"Api{camel}Request")()
-        for name, value in fields.items():
-            setattr(request, name, value)
         with self._api.build_kaggle_client() as client:
-            return getattr(client.competitions.competition_api_client, method)(request)
+            calls = client.competitions.competition_api_client
+            if not hasattr(calls, method):
+                raise NotImplementedError
+            request = getattr(competition_api_service, f"Api{camel}Request")()
+            for name, value in fields.items():
+                setattr(request, name, value)
+            return getattr(calls, method)(request)
 
     def _ask(
         self, what: str, page: str, method: str, build: Callable[[Any], Result], **fields: object
@@ -243,7 +260,7 @@ class Kaggle:
     ) -> None:
         """size: what is expected; None if nobody knows, then the disk is not filled up."""
         quiet = not sys.stderr.isatty()  # a progress bar would only fill a log
-        most = 0.9 * shutil.disk_usage(folder).free if size is None else 1.01 * size + _SPARE_BYTES
+        most = 0.9 * shutil.disk_usage(folder).free if size is None else _most_bytes(size)
 
         def from_the_start() -> None:
             # Version 2.2.4 may resume a file whose first part is an error page: the result has the
@@ -293,6 +310,11 @@ class Kaggle:
             pause_s *= 2
         kind = KaggleError if repeatable or failure.refused else LostReplyError
         raise kind(text, failure.status)
+
+
+def _most_bytes(size: int) -> float:
+    """Of a file in an answer, where Kaggle lists it with this size."""
+    return 1.01 * size + _SPARE_BYTES
 
 
 def _page(slug: str) -> str:

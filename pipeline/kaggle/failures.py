@@ -91,6 +91,12 @@ def explain(error: Exception, page: str) -> Failure:
             return Failure(
                 f"Kaggle cannot be reached{name}. Is this machine on the network?", transient=True
             )
+        case NotImplementedError():
+            return Failure(
+                "this version of Kaggle's client has no such call. Install a newer one: "
+                "pip install --upgrade kaggle",
+                501,
+            )
         case KeyError():
             return Failure(
                 f"the answer holds the value {error}, which this version of the client does not "
@@ -123,7 +129,7 @@ def _explain_status(response: requests.Response, page: str) -> Failure:
         return Failure(f"the link to the file answers {status}", status, transient=True)
     reason = _reason(response)
     said = f" ({reason})" if reason else ""
-    if status == 429 or status >= 500:
+    if status == 429 or (status >= 500 and status != 501):  # which says that it has no such call
         wait_s = _retry_after_s(response)
         when = "in some minutes" if wait_s is None else f"in {wait_s:.0f} s"
         why = "too many requests" if status == 429 else f"an error inside Kaggle, {status}"

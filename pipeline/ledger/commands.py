@@ -24,7 +24,7 @@ from pipeline.kaggle.slug import competition_slug
 from pipeline.ledger.history import is_absent, number, read_groups, recall
 from pipeline.ledger.ledger import Entry, latest, locked, read_ledger
 from pipeline.ledger.rank import describe_rank
-from pipeline.ledger.scores import update_scores
+from pipeline.ledger.scores import check_bytes, update_scores
 from pipeline.ledger.submit import Order
 from pipeline.ledger.submit import submit as submit_order
 from pipeline.scoring.metrics import metric_for, metric_named
@@ -55,7 +55,10 @@ def submit(order: Order, metric: str, yes: bool, asked: Asked = "auto") -> None:
 
 
 def scores(competition: str) -> None:
-    """Bring the ledger up to date with Kaggle and print what is known of each submission."""
+    """Bring the ledger up to date with Kaggle and print what is known of each submission.
+
+    Raises SubmissionError where Kaggle scored other bytes than were recorded as sent.
+    """
     from pipeline.ledger.explain import explain_entries  # scipy.stats: 0.6 s
 
     with locked(paths.LEDGER):
@@ -65,6 +68,7 @@ def scores(competition: str) -> None:
     audit = read_record(paths.AUDIT, Audit, "prepare") if is_there(paths.AUDIT) else None
     for line in explain_entries(entries, audit):
         print_line(line)
+    check_bytes(entries)
 
 
 def finals(competition: str) -> None:

@@ -64,7 +64,7 @@ def recall(entries: list[Entry]) -> list[PastSubmission]:
 def submitted_bytes(entry: Entry) -> bytes | None:
     """The submitted file; None where it is neither in the working tree nor in its commit."""
     for content in _versions(entry).values():
-        if hashlib.sha256(content).hexdigest() == entry.sha256:
+        if hashlib.sha256(content).hexdigest() == entry.scored_sha256:
             return content
     return None
 
@@ -136,7 +136,7 @@ def _find_card(entry: Entry) -> tuple[Card | None, str]:
             fault = str(error).partition(". Run: ")[0]
             reason = f"{fault}: this version of the pipeline cannot read the card"
             continue
-        if card.sha256.submission == entry.sha256:
+        if card.sha256.submission == entry.scored_sha256:
             if isinstance(card.forecast, NoForecast):
                 return None, f"its card has no forecast: {card.forecast.why}"
             return card, ""

@@ -88,6 +88,8 @@ class Entry:
     """Kaggle's own texts."""
     error: str = ""
     """Kaggle's message."""
+    kaggle_sha256: Digest = ""
+    """SHA-256 of the bytes that Kaggle has, once they were read back."""
 
     @property
     def title(self) -> str:
@@ -96,12 +98,20 @@ class Entry:
         return f"{name} (submission {self.ref})" if self.ref else name
 
     @property
+    def scored_sha256(self) -> str:
+        """SHA-256 of the bytes that have the scores, as far as is known."""
+        return self.kaggle_sha256 or self.sha256
+
+    @property
     def base_commit(self) -> str:
         """The commit without DIRTY."""
         return self.commit.removesuffix(DIRTY)
 
 
 COLUMNS = [field.name for field in fields(Entry)]
+OLD_COLUMNS = COLUMNS[:18]
+"""Without what earlier versions did not record."""
+
 _ENTRY = TypeAdapter(Entry)
 
 
@@ -157,7 +167,8 @@ def parse_ledger(path: Path) -> tuple[list[Entry], list[Unknown]]:
 
 def is_header(line: bytes) -> bool:
     """Whether a line names the columns, as an editor may have written it."""
-    return line.decode("utf-8-sig", errors="replace").replace('"', "") == ",".join(COLUMNS)
+    names = line.decode("utf-8-sig", errors="replace").replace('"', "").split(",")
+    return names in (COLUMNS, OLD_COLUMNS)
 
 
 def parse_line(line: bytes) -> Entry:
@@ -168,10 +179,10 @@ def parse_line(line: bytes) -> Entry:
         raise ValueError("expected UTF-8") from None
     except csv.Error as error:
         raise ValueError(f"no line of a CSV file ({error})") from None
-    if len(row) != len(COLUMNS):
+    if len(row) not in (len(COLUMNS), len(OLD_COLUMNS)):
         raise ValueError(f"expected {len(COLUMNS)} fields, found {len(row)}")
     try:
-        entry = _ENTRY.validate_python(dict(zip(COLUMNS, row, strict=True)))
+        entry = _ENTRY.validate_python(dict(zip(COLUMNS, row, strict=False)))
     except ValidationError as error:
         first = error.errors()[0]
         found = repr(first["input"])[:40]
@@ -182,8 +193,11 @@ def parse_line(line: bytes) -> Entry:
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Add a line. All earlier bytes stay as they are; the file is whole at every moment."""
-    content = path.read_bytes() if path.exists() else b""
+    """Add a line; the file is whole at every moment.
+
+    All earlier bytes stay as they are, but names of columns that an old first line lacks are added.
+    """
+    content = complete_header(path.read_bytes() if path.exists() else b"")
     end = line_end(content)
     if not content.strip():
         content = ",".join(COLUMNS).encode() + end
@@ -194,6 +208,14 @@ def append(path: Path, entry: Entry) -> None:
         " ".join(text.splitlines()) for text in asdict(entry).values()
     )
     replace_ledger(path, content + line.getvalue().encode(errors="backslashreplace") + end)
+
+
+def complete_header(content: bytes) -> bytes:
+    """A ledger whose first line names all columns; every other one stays."""
+    first = next(iter(content.splitlines()), b"")
+    if is_header(first) and COLUMNS[-1].encode() not in first:
+        return first + f",{','.join(COLUMNS[len(OLD_COLUMNS) :])}".encode() + content[len(first) :]
+    return content
 
 
 def line_end(content: bytes) -> bytes:

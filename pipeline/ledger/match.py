@@ -67,14 +67,10 @@ def claims(found: Submission, sha256: str) -> bool:
 def read_file(found: Submission, competition: str, kaggle: Kaggle) -> bytes | None:
     """The submitted bytes; None, with the reason said, where Kaggle does not give them."""
     try:
-        content = kaggle.read_submission(competition, found.ref)
+        return kaggle.read_submission(competition, found)
     except KaggleError as error:
         say(f"submission {found.ref}: its file cannot be read: {error}")
         return None
-    if found.bytes not in (None, len(content)):
-        say(f"submission {found.ref}: expected a file of {found.bytes} bytes, got {len(content)}")
-        return None
-    return content
 
 
 def is_file_of(
@@ -114,9 +110,10 @@ def _find_doubts(found: Submission, entry: Entry, kaggle: Kaggle) -> list[str]:
     return doubts
 
 
-def updated(entry: Entry, found: Submission) -> Entry:
-    """The entry with what Kaggle says now."""
+def updated(entry: Entry, found: Submission, content: bytes | None = None) -> Entry:
+    """The entry with what Kaggle says now. content: the submission's, where it was read."""
     status: Status = found.status  # type: ignore[assignment]
+    read = "" if content is None else hashlib.sha256(content).hexdigest()
     return replace(
         entry,
         status=status,
@@ -124,6 +121,7 @@ def updated(entry: Entry, found: Submission) -> Entry:
         public=found.public or entry.public,
         private=found.private or entry.private,
         error=found.error,
+        kaggle_sha256=read or entry.kaggle_sha256,
     )
 
 
@@ -148,4 +146,4 @@ def adopt(found: Submission, content: bytes | None, competition: str, known: lis
     if not claims(found, sha256) or any(entry.mark == mark for entry in known):
         mark = f"ref {found.ref}"
     entry = Entry("", "pending", found.date, competition, file, sha256, commit, mark=mark)
-    return updated(entry, found)
+    return updated(entry, found, content)

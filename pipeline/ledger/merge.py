@@ -8,6 +8,7 @@ from pipeline.ledger.ledger import (
     COLUMNS,
     CONFLICT,
     Entry,
+    complete_header,
     is_header,
     latest,
     line_end,
@@ -41,7 +42,8 @@ def merge_ledger(path: Path) -> list[str]:
     ordered = _in_time(list(sides))
     header = next(filter(is_header, lines), ",".join(COLUMNS).encode())
     end = line_end(content)
-    replace_ledger(path, b"".join(line + end for line in [header, *ordered]))
+    whole = b"".join(line + end for line in [header, *ordered])
+    replace_ledger(path, complete_header(whole))
     found = [
         f"{path}: {markers} conflict markers removed, {len(ordered)} lines kept in the order of "
         f"time; {repeated} lines stood twice"

@@ -89,9 +89,13 @@ def submit(
     entry = _entry(order, provenance, attempt=len(before) + 1)
     for copy in find_copies(replace(entry, submitted=""), kaggle, ask):
         raise _submitted_before(order.file, copy.ref, "Kaggle")
-    if not confirm(_question(order, provenance.card, kaggle.limits(order.competition))):
+    limits = kaggle.limits(order.competition)
+    if limits.refusal:
+        raise SubmissionError(f"{order.competition}: {limits.refusal}")
+    if not confirm(_question(order, provenance.card, limits)):
         raise SubmissionError(f"{order.file}: not submitted")
     entry = _send(order, record(entry, submitted=now()), kaggle, ask)
+    say(f"{order.competition}: {limits.after_one().text}")
     _report_copies(entry, kaggle)
     return wait_for_score(entry, kaggle, order.wait_s)
 
@@ -108,7 +112,7 @@ def settle(entry: Entry, kaggle: Kaggle, ask: Ask) -> Entry:
             if mark_of(found) == entry.mark and found.ref not in others:
                 content = read_file(found, entry.competition, kaggle)
                 if is_file_of(found, content, entry, kaggle, ask):
-                    return record(updated(entry, found))
+                    return record(updated(entry, found, content))
                 others.add(found.ref)
         if time.monotonic() >= deadline:
             return record(entry, status="lost", error="never arrived")
@@ -118,8 +122,8 @@ def settle(entry: Entry, kaggle: Kaggle, ask: Ask) -> Entry:
 def find_copies(entry: Entry, kaggle: Kaggle, ask: Ask) -> Iterator[Entry]:
     """Other submissions of the entry's file that Kaggle has; those not in the ledger come into it.
 
-    Read are the files of those that carry a mark of it, or none at all and are as large. Raises as
-    `ask`, which is asked in case of doubt.
+    Read are the files of those that carry a mark of it, or none at all and are as large, and were
+    not read before. Raises as `ask`, which is asked in case of doubt.
     """
     size = Path(entry.file).stat().st_size
     known = latest(parse_ledger(paths.LEDGER)[0], entry.competition)
@@ -128,13 +132,15 @@ def find_copies(entry: Entry, kaggle: Kaggle, ask: Ask) -> Iterator[Entry]:
         old, marked = entry_of.get(str(found.ref)), claims(found, entry.sha256)
         if found.status == "error" or entry.ref == str(found.ref):
             continue
-        if marked or (old is None and not mark_of(found) and found.bytes in (None, size)):
+        was_read = old is not None and old.kaggle_sha256
+        alike = old is None and not mark_of(found) and found.bytes in (None, size)
+        if alike or (marked and not was_read):
             content = read_file(found, entry.competition, kaggle)
             old = old or record(adopt(found, content, entry.competition, known))
             if marked and is_file_of(found, content, entry, kaggle, ask):
                 yield old if old.sha256 else record(old, sha256=entry.sha256)
                 continue
-        if old and old.sha256 == entry.sha256:
+        if old and old.scored_sha256 == entry.sha256:
             yield old
 
 
@@ -183,7 +189,8 @@ def _find_before(order: Order, sha256: str) -> list[Entry]:
                 f"{line.place}: {line.fault}, and this line names {order.file} by its hash: it may "
                 "say that the file was submitted. Correct the line in an editor: nothing was sent"
             )
-    return [entry for entry in latest(entries, order.competition) if entry.sha256 == sha256]
+    known = latest(entries, order.competition)
+    return [entry for entry in known if entry.scored_sha256 == sha256]
 
 
 def _report_copies(entry: Entry, kaggle: Kaggle) -> None:
@@ -208,12 +215,7 @@ def _submitted_before(file: Path, ref: str, where: str) -> SubmissionError:
 
 
 def _question(order: Order, card: Card | None, limits: Limits) -> str:
-    """Whether to submit. Raises SubmissionError where today's limit is reached."""
-    if limits.allowed < 1:
-        raise SubmissionError(
-            f"{order.competition}: today's limit is reached after {limits.today} submissions. "
-            "Kaggle allows new ones from 00:00 UTC"
-        )
+    """Whether to submit."""
     known = ""
     if card:
         known = f"cross-validated {card.metric.name.replace('_', ' ')} {card.metric.value:.4f}"
@@ -221,10 +223,7 @@ def _question(order: Order, card: Card | None, limits: Limits) -> str:
             low, high = card.forecast.public
             known += f", public score expected from {low:.4f} to {high:.4f}"
         known += ". "
-    return (
-        f"{order.file}: {known}Today {limits.today} submitted, {limits.allowed} left. "
-        f"Submit to {order.competition}?"
-    )
+    return f"{order.file}: {known}{limits.text}. Submit to {order.competition}?"
 
 
 def _entry(order: Order, provenance: Provenance, attempt: int) -> Entry:

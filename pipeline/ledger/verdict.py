@@ -29,14 +29,14 @@ class Verdict:
     @property
     def identical(self) -> bool:
         """Byte for byte what was submitted."""
-        return self.sha256 == self.entry.sha256
+        return self.sha256 == self.entry.scored_sha256
 
 
 def compare(entry: Entry, rebuilt: Path) -> Verdict:
     """Compare a rebuilt file with the submitted one, row by row where it is not lost."""
     content = rebuilt.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    submitted = content if sha256 == entry.sha256 else submitted_bytes(entry)
+    submitted = content if sha256 == entry.scored_sha256 else submitted_bytes(entry)
     if submitted is None:
         return Verdict(entry, rebuilt, sha256, 0, [], None)
     wanted, found = parse_answers(submitted), parse_answers(content)
@@ -54,7 +54,8 @@ def report(verdict: Verdict) -> str:
     elif not rows:
         found = (
             f"not the bytes that were submitted: SHA-256 {verdict.sha256[:16]}, the ledger has "
-            f"{entry.sha256[:16]}. The submitted file is neither in the folder nor in the commit."
+            f"{entry.scored_sha256[:16]}. The submitted file is neither in the folder nor in the "
+            "commit."
         )
     elif not different:
         found = f"other bytes, but all {rows} rows say the same, so the score is the same."
