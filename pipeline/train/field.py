@@ -79,7 +79,7 @@ def pixels(picture: Tensor) -> Seen:
     height, width = picture.shape[-2:]
     rows = torch.arange(height, dtype=torch.float32)[:, None].expand(picture.shape)
     columns = torch.arange(width, dtype=torch.float32).expand(picture.shape)
-    return Seen((rows, columns, -rows, -columns), (1, 1))
+    return Seen((rows, columns, -rows, -columns), (1.0, 1.0))
 
 
 class Window(Record):
