@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 import timm
 import torch
-from project import PARAMS, stage
+from project import PARAMS
 from tasks import one_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.__main__ import app
+from pipeline.commands.describe import describe
 from pipeline.core import paths
+from pipeline.core.errors import TrainError
+from pipeline.core.files import write_text
+from pipeline.params import read_config
 from pipeline.train.config import SmallNetwork
 from pipeline.train.layers import Layer, LayerTable, list_layers
 from pipeline.train.models import build_model
@@ -128,3 +133,109 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
                 assert found[axis] == (first, last), layer
             checked += 1
     assert checked > 2
+
+
+def test_parameters_and_multiplications_are_those_that_pytorch_counts() -> None:
+    network = timm.create_model("test_convnext", num_classes=3).eval()
+    table = list_layers(network, "test_convnext", 64)
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        network(torch.zeros(1, 3, 64, 64))
+    assert 2 * table.multiplications == counted.get_total_flops()
+    assert table.multiplications == sum(layer.multiplications for layer in table.layers)
+    assert table.parameters == sum(value.numel() for value in network.parameters())
+    for layer in table.layers:
+        module = dict(network.named_modules())[layer.name]
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert layer.parameters == sum(value.numel() for value in module.parameters())
+
+
+def test_a_dense_layer_in_a_convolutions_place_costs_what_it_says() -> None:
+    layer = list_layers(nn.Conv2d(3, 2, 3, 2), "one", 8).layers[0]
+    assert layer.shape == [2, 3, 3]
+    dense = nn.Linear(3 * 8 * 8, 2 * 3 * 3)
+    assert layer.dense == sum(value.numel() for value in dense.parameters())
+
+
+def test_attention_and_a_gate_see_the_whole_picture_but_a_patch_does_not() -> None:
+    vit = timm.create_model("test_vit", img_size=64, num_classes=2)
+    layers = {layer.kind: layer for layer in reversed(list_layers(vit, "vit", 64).layers)}
+    assert layers["convolution"].field.size == vit.patch_embed.patch_size
+    assert not layers["convolution"].field.whole
+    assert layers["attention"].field.whole
+    gated = list_layers(timm.create_model("test_efficientnet"), "gated", 64).layers
+    first = next(place for place, layer in enumerate(gated) if layer.name.endswith(".se"))
+    assert not any(layer.field.whole for layer in gated[:first])
+    assert all(layer.field.whole and layer.field.jump is None for layer in gated[first:])
+
+
+def test_a_window_of_tokens_sees_its_window() -> None:
+    swin = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=56, embed_dim=8, depths=(2,), num_heads=(1,)
+    )
+    table = list_layers(swin, "swin", 56)
+    of = {layer.name: layer.field for layer in table.layers}
+    assert table.unknown is None
+    within = of["layers.0.blocks.0.attn.proj"]
+    assert (within.size, within.share, within.jump) == ((28, 28), 1 / 4, None)
+    assert of["layers.0.blocks.1.attn.proj"].size == (56, 56)
+
+
+def test_a_picture_of_one_place_has_the_field_of_the_grid() -> None:
+    """At 32 px the last stage has one place, and its field is the one at 64 px."""
+    network = timm.create_model("resnet18")
+    at = [
+        {layer.name: layer.field for layer in list_layers(network, "resnet18", side).layers}
+        for side in (32, 64)
+    ]
+    for name in ("layer4.1.conv2", "layer4.1"):
+        assert at[0][name].size == at[1][name].size == (435, 435)
+        assert at[0][name].jump == (32, 32)
+        assert at[0][name].beyond
+
+
+class Sorted(nn.Module):
+    """What depends on the values themselves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(-1).values
+
+
+def test_after_an_operation_without_a_rule_nothing_is_guessed() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), Sorted(), nn.Conv2d(2, 2, 3), nn.MaxPool2d(2))
+    table = list_layers(network, "sorted", 16)
+    assert table.unknown == "sort in 1"
+    assert [layer.field is None for layer in table.layers] == [False, True, True]
+    assert [layer.parameters for layer in table.layers] == [56, 38, 0]
+
+
+def test_what_is_written_into_a_part_of_a_tensor_is_not_guessed() -> None:
+    class Written(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            whole = x.clone()
+            whole[..., :2, :2] += x.mean((2, 3), keepdim=True)
+            return whole * 2
+
+    table = list_layers(nn.Sequential(Written(), nn.Conv2d(3, 1, 1)), "written", 8)
+    assert table.layers[-1].field is None
+
+
+def test_the_command_prints_a_table_or_the_same_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(paths.PARAMS, PARAMS)
+    app(["describe", "one", "--json"], standalone_mode=False)
+    table = LayerTable.model_validate(json.loads(capsys.readouterr().out))
+    assert (table.network, table.size_px, table.outputs) == ("vgg", 24, 2)
+    app(["describe", "airbench", "--size", "48"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("airbench, one picture of 48 px, 2 outputs: 294,514 parameters")
+    last = next(line for line in lines if line.startswith("features.25 "))
+    assert last.split()[-5:] == ["106+", "16", "7.5", "100.0%", "1,328,256"]
+
+
+def test_a_name_that_nobody_has_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(paths.PARAMS, PARAMS)
+    with pytest.raises(TrainError, match="timm has no model 'resnet81'; close names: "):
+        describe(read_config(paths.PARAMS), "resnet81", 32)
