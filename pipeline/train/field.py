@@ -49,6 +49,8 @@ class Seen:
     def size(self) -> tuple[int, int]:
         """The largest height and width of a field."""
         top, left, bottom, right = self.distinct
+        if not top.numel():
+            return 0, 0
         sizes = [(-top - bottom).max(), (-left - right).max()]
         height, width = (int(each.clamp(min=-1)) + 1 for each in sizes)
         return height, width
@@ -169,7 +171,7 @@ def _with_steps(edges: Edges, fields: list[Seen]) -> Seen:
 
 
 def _spread(edge: Tensor) -> bool:
-    return bool(edge.min() != edge.max())
+    return edge.numel() > 0 and bool(edge.min() != edge.max())
 
 
 def _spacing(edge: Tensor) -> float | None:
@@ -342,12 +344,12 @@ _MOVES = (
     aten.index_select, aten.gather, aten.pixel_shuffle, aten.pixel_unshuffle, aten.channel_shuffle,
     aten.upsample_nearest2d, aten.reflection_pad2d, aten.replication_pad2d,
 )  # fmt: skip
-_BY_ELEMENT = (aten._to_copy, aten.hardswish_, aten.masked_fill_, aten.copy_)
+_BY_ELEMENT = (aten._to_copy, aten.hardswish, aten.hardswish_, aten.masked_fill_, aten.copy_)
 _RULES: dict[Any, Callable[[dict[str, Any], Sequence[int]], Edges]] = {
     **dict.fromkeys(
         (aten.mean, aten.sum, aten.amax, aten.amin, aten.max, aten.min, aten.var, aten.std,
          aten.var_mean, aten.linalg_vector_norm, aten.logsumexp), _reduced),
-    **dict.fromkeys((aten._softmax, aten._log_softmax, aten.native_layer_norm,
+    **dict.fromkeys((aten._softmax, aten._safe_softmax, aten._log_softmax, aten.native_layer_norm,
                      aten._fused_rms_norm), _normalised),
     aten.native_group_norm: _group_normalised,
     **dict.fromkeys((aten.native_batch_norm, aten._native_batch_norm_legit_no_training,

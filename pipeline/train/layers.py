@@ -84,7 +84,7 @@ def list_layers(network: nn.Module, title: str, size_px: int) -> LayerTable:
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     was_training = network.training
     picture = torch.zeros(1, 3, size_px, size_px)
-    with _Reader(picture, running) as reader:
+    with _Follower(picture, running) as reader:
         output = network.eval()(picture)
     network.train(was_training)
     for hook in hooks:
@@ -105,7 +105,7 @@ class _Lost:
     """The field of a tensor that an operation without a rule made, or one after it."""
 
 
-class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each layer while a network runs."""
 
     def __init__(self, picture: Tensor, running: list[str]) -> None:
@@ -128,7 +128,8 @@ class _Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         known, lost = seen_in(given), any(isinstance(each, _Lost) for each in tree_leaves(given))
         results = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
-        if not (known or lost) or not results or func.overloadpacket in _CONSTANTS:
+        empty = not any(each.numel() for each in results)
+        if not (known or lost) or empty or func.overloadpacket in _CONSTANTS:
             return result
         found: list[Seen | _Lost] = [] if lost else [*follow(func, given, results)]
         found += [_Lost()] * (len(results) - len(found))
