@@ -30,7 +30,7 @@ NAMES = [
     "fastvit_t8", "efficientnet_b0", "lcnet_100", "tf_efficientnet_lite0",
     "mobilenetv3_small_100", "mobileone_s0", "mobilenetv2_100", "ghostnet_050",
 ]  # fmt: skip
-"""From the fewest depthwise outputs for a multiplication to the most."""
+"""In the order of their depthwise outputs for each multiplication."""
 
 
 def main(

@@ -36,7 +36,7 @@ from pipeline.train.infer import BATCH, load_network, predict_batch
 
 _MOST_OF_A_GROUP = 16
 TEST_SHARE = 0.2
-"""Of the groups' rows."""
+"""The rows of the groups."""
 
 Damage = Callable[[Any, int, Any], Any]
 
@@ -66,7 +66,7 @@ DAMAGES: dict[str, Damage] = {
     "blurred": _blur,
     "fewer pixels": _shrink,
 }
-"""Of float32 images, 0 to 255, at the levels 1 to 3."""
+"""What each does to float32 images of 0 to 255, at the levels 1 to 3."""
 
 _COLUMNS = (
     "test is", "private score", "error rises by", "flagged", "held", "without", "width", "without",
@@ -125,7 +125,7 @@ class Trial:
 
     score: float
     rise: float
-    """Of the error, from the known rows to test."""
+    """The rise of the error from the known rows to test."""
     asked: Forecast
     plain: PredictedScores
 
