@@ -78,7 +78,7 @@ benchmarks: .venv/.installed ## Print the ratios of docs/PERFORMANCE.md
 
 benchmarks/out/fastai: .venv/.installed ## fastai in an environment of its own, for benchmarks.peers
 	uv venv --quiet --python .venv/bin/python $@
-	VIRTUAL_ENV=$@ uv pip install --quiet fastai jaxtyping pydantic safetensors $$(.venv/bin/python -c 'from importlib.metadata import version; print(*(f"{name}=={version(name)}" for name in ("timm", "torch")))')
+	VIRTUAL_ENV=$@ uv pip install --quiet fastai jaxtyping psutil pydantic safetensors $$(.venv/bin/python -c 'from importlib.metadata import version; print(*(f"{name}=={version(name)}" for name in ("timm", "torch")))')
 
 clean: ## Remove the environment and everything that can be rebuilt, but not DVC's cache
 	rm -rf .venv .resume live data models ensemble reports

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.shapes import Image, Images, Labels
 from pipeline.core.tables import read_csv
 from pipeline.core.task import OneOf
@@ -37,7 +37,7 @@ _MOST_SIDE_PX = 4096
 
 
 def _decoding(size_px: int) -> Decoding:
-    return Decoding(size_px=size_px, fit="stretch", black_white=None)
+    return ImageDecoding(size_px=size_px, channels=3, fit="stretch", black_white=None)
 
 
 _AT_ONCE = 1024

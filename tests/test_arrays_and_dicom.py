@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.errors import CompetitionError, ImageError
 from pipeline.prepare.decode import (
     CLIPPED,
@@ -46,7 +46,7 @@ def npy(values: np.ndarray, **options: Any) -> bytes:
 
 
 def decoding(black_white: tuple[float, float] | None = None, side: int = 16) -> Decoding:
-    return Decoding(size_px=side, fit="stretch", black_white=black_white)
+    return ImageDecoding(size_px=side, channels=3, fit="stretch", black_white=black_white)
 
 
 def read(encoded: bytes, black_white: tuple[float, float] | None = None, side: int = 16) -> Decoded:

@@ -135,10 +135,12 @@ def read_zip(path: Path) -> dict[str, bytes]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    from pipeline.core.competition import Decoding
+    from pipeline.core.competition import ImageDecoding
     from pipeline.prepare.decode import decode
 
-    return decode(path.read_bytes(), Decoding(size_px=24, fit="pad", black_white=None), 4096).pixels
+    return decode(
+        path.read_bytes(), ImageDecoding(size_px=24, channels=3, fit="pad", black_white=None), 4096
+    ).pixels
 
 
 def read_predictions_table(path: Path) -> np.ndarray:

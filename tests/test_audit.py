@@ -24,7 +24,7 @@ from test_prepare import (
 
 from pipeline.core import paths
 from pipeline.core.audit import LeakCheck, TwinPair
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.prepare import leaks
 from pipeline.prepare.decode import decode
 from pipeline.prepare.stage import run
@@ -222,7 +222,9 @@ def test_the_encoding_tells_format_quality_and_metadata() -> None:
     exif[0x0110] = "camera"
     files = [encode(draw(4, 4)), jpeg(90), jpeg(50), jpeg(90, exif=exif)]
     png, fine, coarse, tagged = (
-        decode(f, Decoding(size_px=8, fit="stretch", black_white=None), 100).encoding.split()
+        decode(
+            f, ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=None), 100
+        ).encoding.split()
         for f in files
     )
     assert (png, fine[0]) == (["PNG"], "JPEG")

@@ -21,7 +21,7 @@ from test_prepare import (
 
 from pipeline.core import paths
 from pipeline.core.audit import Conflicts, Correction, Corrections, SamePixels
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import CompetitionError, PipelineError
 from pipeline.core.tables import IMAGE_COLUMNS, read_table
 from pipeline.prepare.decode import decode
@@ -157,7 +157,9 @@ def test_excluded_conflicts_leave_training_whole_and_nothing_else_does(
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     for image_id, pixels in zip(stay, array, strict=True):
         expected = decode(
-            train[image_id] or b"", Decoding(size_px=16, fit="stretch", black_white=None), 100
+            train[image_id] or b"",
+            ImageDecoding(size_px=16, channels=3, fit="stretch", black_white=None),
+            100,
         ).pixels
         assert np.array_equal(pixels, expected)
     # The cluster was named after b, which is gone: e is its first now, also for test.

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageFile
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import ImageError
 from pipeline.prepare.decode import CLIPPED, Decoded, sample
 from pipeline.prepare.decode import decode as decode_file
@@ -50,7 +50,9 @@ def decode(
     black_white: tuple[float, float] | None = None,
 ) -> Decoded:
     return decode_file(
-        encoded, Decoding(size_px=size_px, fit=fit, black_white=black_white), max_side_px
+        encoded,
+        ImageDecoding(size_px=size_px, channels=3, fit=fit, black_white=black_white),
+        max_side_px,
     )
 
 

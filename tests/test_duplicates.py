@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Pillow
 from project import COMPETITIONS, needs
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.prepare import duplicates
 from pipeline.prepare.decode import decode
 from pipeline.prepare.duplicates import find_duplicates, fingerprint
@@ -118,7 +118,9 @@ def test_real_cells_are_distinguished_and_recognised_when_saved_again() -> None:
     with zipfile.ZipFile(COMPETITIONS / "malaria" / "train_data.zip") as archive:
         files = [archive.read(name) for name in sorted(archive.namelist())[:400]]
     images = [
-        decode(file, Decoding(size_px=64, fit="stretch", black_white=None), 4096).pixels
+        decode(
+            file, ImageDecoding(size_px=64, channels=3, fit="stretch", black_white=None), 4096
+        ).pixels
         for file in files
     ]
     for file in files[:40]:
@@ -126,7 +128,9 @@ def test_real_cells_are_distinguished_and_recognised_when_saved_again() -> None:
         Pillow.open(io.BytesIO(file)).save(again, "JPEG", quality=75)
         images.append(
             decode(
-                again.getvalue(), Decoding(size_px=64, fit="stretch", black_white=None), 4096
+                again.getvalue(),
+                ImageDecoding(size_px=64, channels=3, fit="stretch", black_white=None),
+                4096,
             ).pixels
         )
     assert firsts_of([np.stack(images)], 2.5) == [*range(400), *range(40)]

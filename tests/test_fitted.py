@@ -16,7 +16,7 @@ from project import PARAMS, ROOT, run
 from tasks import any_of, number, one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition, Decoding
+from pipeline.core.competition import Competition, ImageDecoding
 from pipeline.core.errors import EnsembleError
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
@@ -114,7 +114,9 @@ def make_trained(classes: list[str], each: bool) -> None:
     files = {f"{name}.png": png(row) for row, name in enumerate(TEST_IDS)}
     pack(paths.RAW / "test.zip", files)
     decoded = [
-        decode(file, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None), 4096).pixels
+        decode(
+            file, ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None), 4096
+        ).pixels
         for file in files.values()
     ]
     pixels = np.stack(decoded)
@@ -142,7 +144,7 @@ def save_network(
     network = build_model(config.network, one_of(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
     file, decoding = (
         folder / "weights.safetensors",
-        Decoding(size_px=SIZE_PX, fit="stretch", black_white=None),
+        ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None),
     )
     description = describe(config, one_of(classes, True), decoding, 1)
     save_model(file, network, description)

@@ -23,7 +23,7 @@ from tasks import any_of, number
 from pipeline.check import stage as check
 from pipeline.commands import noise
 from pipeline.core import paths
-from pipeline.core.competition import Competition, Decoding
+from pipeline.core.competition import Competition, ImageDecoding, write_decoding
 from pipeline.core.errors import TableError
 from pipeline.core.files import write_text
 from pipeline.core.fold_summary import FoldSummary
@@ -48,7 +48,7 @@ from pipeline.train.models import load_model
 
 SIZE_PX = 16
 ROWS, TESTS = 120, 40
-DECODING = Decoding(size_px=SIZE_PX, fit="stretch", black_white=None)
+DECODING = ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def make_store(kind: Kind) -> Config:
     write_record(
         paths.COMPETITION, Competition(id_column="id", label_column=kind.columns[0], task=task)
     )
-    write_record(paths.DECODING, DECODING)
+    write_decoding(paths.DECODING, DECODING)
     table = pd.DataFrame("16", index=range(ROWS), columns=IMAGE_COLUMNS)
     table["image_id"] = table["row_id"] = table["duplicate"] = ids
     table["group"] = [f"p{row // 4:02}" for row in range(ROWS)]

@@ -19,7 +19,7 @@ from project import PARAMS, digests, stage
 from tasks import one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.errors import (
     ArchiveError,
     EnsembleError,
@@ -54,7 +54,7 @@ from pipeline.train.models import build_model, describe, load_model, save_model
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS
-DECODING = Decoding(size_px=SIZE_PX, fit="stretch", black_white=None)
+DECODING = ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None)
 PAIR = {"a.png": png(1), "b.png": png(2)}
 
 
@@ -196,7 +196,9 @@ def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None
         assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
         assert [name for batch in batches for name in batch.image_ids] == ids
         expected = [
-            decode(content, Decoding(size_px=16, fit=fit, black_white=None), 4096).pixels
+            decode(
+                content, ImageDecoding(size_px=16, channels=3, fit=fit, black_white=None), 4096
+            ).pixels
             for content in files.values()
         ]
         assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), expected)
@@ -211,7 +213,7 @@ def test_deep_images_are_scaled_by_the_range_of_the_networks_and_what_is_clipped
         np.save(file := io.BytesIO(), array)
         files[f"{name}.npy"] = file.getvalue()
     images = ImageFolder(fill(tmp_path / "deep", files))
-    decoding = Decoding(size_px=8, fit="stretch", black_white=(0, 4095))
+    decoding = ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0, 4095))
     (batch,) = decode_batches(images, each_a_picture(images.members), ["a", "b"], decoding, 4096, 5)
     assert np.array_equal(batch.pixels[0, ..., 0], values // 16)
     assert np.array_equal(batch.pixels[1, ..., 0], np.minimum(values // 8, 255))
@@ -227,7 +229,7 @@ def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) 
             return super().read(member)
 
     images = Counted(fill(tmp_path / "many", {f"{n}.png": png(n, (8, 8)) for n in range(60)}))
-    decoding = Decoding(size_px=8, fit="stretch", black_white=None)
+    decoding = ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=None)
     batches = decode_batches(
         images, each_a_picture(images.members), images.members, decoding, 4096, 5
     )
@@ -247,7 +249,9 @@ def test_probabilities_are_the_mean_of_what_training_predicts(config: Config) ->
     predict.run(config, fill(Path("new"), files), Path("out.csv"))
     pixels = np.stack(
         [
-            decode(c, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None), 4096).pixels
+            decode(
+                c, ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None), 4096
+            ).pixels
             for c in files.values()
         ]
     )
@@ -569,7 +573,7 @@ def no_hashes(_: Config) -> None:
         (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (another_last(task=one_of(["1", "0"])), "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
-        (another_last(decoding=Decoding(size_px=24, fit="pad", black_white=None)), "models: expected networks of the same images, found size_px=24 fit='stretch' black_white=None and size_px=24 fit='pad' black_white=None. Run: dvc repro"),
+        (another_last(decoding=ImageDecoding(size_px=24, channels=3, fit="pad", black_white=None)), "models: expected networks of the same images, found size_px=24 fit='stretch' black_white=None and size_px=24 fit='pad' black_white=None. Run: dvc repro"),
     ],
 )  # fmt: skip
 def test_other_networks_than_the_submissions_are_refused(

@@ -16,7 +16,7 @@ from tasks import one_of
 
 from pipeline.core import paths
 from pipeline.core.audit import Audit, Cluster, DuplicateCounts, FoundRange, SizeRange, SplitAudit
-from pipeline.core.competition import Decoding, read_competition, read_decoding
+from pipeline.core.competition import ImageDecoding, read_competition, read_decoding
 from pipeline.core.errors import (
     ArchiveError,
     DiskError,
@@ -131,7 +131,9 @@ def test_each_row_is_the_image_of_its_id(fit: str, monkeypatch: pytest.MonkeyPat
             assert np.array_equal(
                 pixels,
                 decode(
-                    files[image_id], Decoding(size_px=SIZE_PX, fit=fit, black_white=None), 100
+                    files[image_id],
+                    ImageDecoding(size_px=SIZE_PX, channels=3, fit=fit, black_white=None),
+                    100,
                 ).pixels,
             )
 
@@ -203,7 +205,11 @@ def test_excluded_images_leave_no_gap_and_are_listed(capfd: pytest.CaptureFixtur
         assert encoded is not None
         assert np.array_equal(
             pixels,
-            decode(encoded, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None), 100).pixels,
+            decode(
+                encoded,
+                ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None),
+                100,
+            ).pixels,
         )
     assert paths.TRAIN_IMAGES.stat().st_size == 128 + array.nbytes
     excluded = [(f"b{n}", reason) for n, reason in enumerate(BAD)]
@@ -392,7 +398,7 @@ def test_12_bit_images_in_16_bits_are_scaled_by_what_train_uses(
     run(make_config(size_px=20), "accuracy")
     expected = decode(
         encode((greys["a0"] // 16).astype(np.uint8)),
-        Decoding(size_px=20, fit="stretch", black_white=None),
+        ImageDecoding(size_px=20, channels=3, fit="stretch", black_white=None),
         100,
     )
     assert np.array_equal(np.load(paths.TRAIN_IMAGES)[0], expected.pixels)

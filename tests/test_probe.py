@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from tasks import any_of, number, one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition, Decoding
+from pipeline.core.competition import Competition, ImageDecoding, write_decoding
 from pipeline.core.errors import ConfigError, TrainError
 from pipeline.core.files import sha256_of
 from pipeline.core.record import write_record
@@ -96,7 +96,9 @@ def make_store(task: Task, labels: np.ndarray | None = None) -> None:
     folds = table_of("t", ROWS).assign(label=texts, repeat=0, fold=np.arange(ROWS) % 3)
     folds[FOLD_COLUMNS].to_csv(paths.FOLDS, index=False)
     write_record(paths.COMPETITION, Competition(id_column="id", label_column="label", task=task))
-    write_record(paths.DECODING, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None))
+    write_decoding(
+        paths.DECODING, ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None)
+    )
 
 
 def table_of(prefix: str, rows: int) -> pd.DataFrame:

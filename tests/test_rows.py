@@ -26,7 +26,7 @@ from pipeline.check import stage as check
 from pipeline.commands import noise
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
-from pipeline.core.competition import Competition, Decoding
+from pipeline.core.competition import Competition, ImageDecoding, write_decoding
 from pipeline.core.files import write_text
 from pipeline.core.record import write_record
 from pipeline.core.tables import (
@@ -78,7 +78,9 @@ def make_store(views: int) -> Config:
     )
     write_text(paths.PARAMS, text.replace("metric: accuracy", "metric: log_loss"))
     write_record(paths.COMPETITION, Competition(id_column="id", label_column="label", task=TASK))
-    write_record(paths.DECODING, Decoding(size_px=SIZE_PX, fit="stretch", black_white=None))
+    write_decoding(
+        paths.DECODING, ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None)
+    )
     ids = {}
     for table, array, rows, seed in (
         (paths.TRAIN_TABLE, paths.TRAIN_IMAGES, ROWS, 1),

@@ -14,7 +14,7 @@ from test_train import config_of, same
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
 from pipeline.train.config import SmallNetwork, TimmNetwork
@@ -104,7 +104,7 @@ def test_a_network_published_for_one_size_learns_at_another_and_is_rebuilt(
     images = torch.randint(256, (2, 3, size_px, size_px), dtype=torch.uint8)
     model(images).square().sum().backward()
     assert all(value.grad is not None for value in model.parameters())
-    decoding = Decoding(size_px=size_px, fit="stretch", black_white=None)
+    decoding = ImageDecoding(size_px=size_px, channels=3, fit="stretch", black_white=None)
     description = describe(config_of(network=network), one_of(3), decoding, 1)
     save_model(tmp_path / "weights.safetensors", model, description)
     again, _ = load_model(tmp_path / "weights.safetensors")
@@ -285,7 +285,7 @@ def test_a_weights_file_predicts_in_the_precision_that_suits_its_network(
 ) -> None:
     monkeypatch.setattr("pipeline.train.device._fastest_dtype", lambda _: torch.bfloat16)
     config = config_of(network=network_of(name="lcnet_035"), precision=precision)
-    decoding = Decoding(size_px=32, fit="stretch", black_white=None)
+    decoding = ImageDecoding(size_px=32, channels=3, fit="stretch", black_white=None)
     model = build_model(config.network, one_of(3), 32, MEAN, STD)
     save_model(tmp_path / "kept.safetensors", model, describe(config, one_of(3), decoding, 1))
     assert load_network(tmp_path / "kept.safetensors", "cpu").compute.dtype == dtype

@@ -25,7 +25,7 @@ from project import ROOT, digests, environment
 from safetensors.torch import load_file, save_file
 from tasks import one_of
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import DiskError, PipelineError, TrainError
 from pipeline.core.files import new_folder
 from pipeline.ensemble import stage as ensemble
@@ -92,7 +92,10 @@ def config_of(**changes: Any) -> ModelConfig:
 
 def described(config: ModelConfig, classes: list[str]) -> Description:
     return describe(
-        config, one_of(classes), Decoding(size_px=32, fit="stretch", black_white=None), 1
+        config,
+        one_of(classes),
+        ImageDecoding(size_px=32, channels=3, fit="stretch", black_white=None),
+        1,
     )
 
 

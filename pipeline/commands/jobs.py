@@ -66,7 +66,7 @@ def _check_augmentation(config: TrainConfig, members: set[str]) -> None:
     """Raise TrainError for what each fold would stop at, once, before any of them trains."""
     from pipeline.train.batches import make_policy
 
-    size_px = read_decoding(paths.DECODING).size_px
+    size_px = read_decoding(paths.DECODING).shape[0]
     for member in sorted(members):
         model = config.models[member]
         if not isinstance(model, ModelConfig):

@@ -23,7 +23,7 @@ from pipeline.commands.recipe import FOLDS, Facts, choose_size, write_params
 from pipeline.commands.repro import reproduce
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import (
     ConfigError,
     EnsembleError,
@@ -62,7 +62,7 @@ _PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _LOOKED_AT = 60
 _MOST_SIDE_PX = 2**14
-_QUICK = Decoding(size_px=8, fit="stretch", black_white=(0.0, 1.0))
+_QUICK = ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0.0, 1.0))
 """Only the originals' sizes are wanted."""
 
 _SEED = 1

@@ -1,9 +1,11 @@
-"""What later stages know of the competition and its images: two records in data/store/."""
+"""What later stages know of the competition and its rows: two records in data/store/."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pipeline.core.record import Record, read_record
+from pydantic import Field
+
+from pipeline.core.record import Record, read_record, write_record
 from pipeline.core.task import Task
 
 
@@ -18,23 +20,69 @@ class Competition(Record):
     task: Task
 
 
-class Decoding(Record):
-    """How an image becomes a row of the store's arrays. A network must see new images made so, too:
-    its weights file says the same, whatever stands in params.yaml by then.
+class ImageDecoding(Record):
+    """How an image becomes a row of the store's arrays: (size_px, size_px, channels), uint8.
 
     size_px, fit: of section `prepare`. Its max_side_px is a limit, and changes no pixel.
+    channels: 3 for RGB, 1 for grey.
     black_white: the values that become 0 and 255 in images of more than 8 bits, as found in the
     training images (prepare/levels.py); null where these have 8 bits.
     """
 
+    kind: Literal["images"] = "images"
     size_px: int
+    channels: Literal[1, 3]
     fit: Literal["stretch", "pad"]
     black_white: tuple[float, float] | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        return self.size_px, self.size_px, self.channels
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of a row's numbers."""
+        return "uint8"
+
+
+class SignalDecoding(Record):
+    """How a signal becomes a row of the store's arrays: (length, channels), float32, as it is."""
+
+    kind: Literal["signals"] = "signals"
+    length: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        return self.length, self.channels
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of a row's numbers."""
+        return "float32"
+
+
+Decoding = Annotated[ImageDecoding | SignalDecoding, Field(discriminator="kind")]
+"""How the competition's rows become arrays. A network must see new ones made so, too: its weights
+file says the same, whatever stands in params.yaml by then."""
+
+
+class StoredRows(Record):
+    """data/store/decoding.json."""
+
+    rows: Decoding
+
+
+def write_decoding(path: Path, decoding: Decoding) -> None:
+    """Write what read_decoding reads."""
+    write_record(path, StoredRows(rows=decoding))
 
 
 def read_decoding(path: Path) -> Decoding:
     """What `prepare` wrote. Raises TableError where it is missing or in another shape."""
-    return read_record(path, Decoding, "prepare")
+    return read_record(path, StoredRows, "prepare").rows
 
 
 def read_competition(path: Path) -> Competition:

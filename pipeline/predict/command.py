@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import paths
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.errors import EnsembleError, ImageError, TableError, examples
 from pipeline.core.files import sha256_of
 from pipeline.core.ours import refuse_others, remember
@@ -205,6 +205,7 @@ def score(
     with warnings.catch_warnings():
         ignore_oddities()
         decoding = ensemble.decoding
+        assert isinstance(decoding, ImageDecoding)
         batches = decode_batches(images, pictures, image_ids, decoding, max_side_px, BATCH)
         for batch in track(batches, "predicting", -(-len(pictures) // BATCH)):
             found += batch.image_ids

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipeline.core import paths
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import ArchiveError, ImageError, examples
 from pipeline.core.machine import cores
 from pipeline.core.shapes import Images
@@ -115,7 +115,7 @@ def decode_batches(
     images: Readable,
     pictures: list[Picture],
     image_ids: list[str],
-    decoding: Decoding,
+    decoding: ImageDecoding,
     max_side_px: int,
     size: int,
 ) -> Iterator[DecodedBatch]:

@@ -16,7 +16,7 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import ImageError
 from pipeline.core.shapes import Image
 from pipeline.prepare import dicom_files
@@ -54,7 +54,7 @@ class Decoded:
     notes: tuple[str, ...]
 
 
-def decode(encoded: bytes, decoding: Decoding, max_side_px: int) -> Decoded:
+def decode(encoded: bytes, decoding: ImageDecoding, max_side_px: int) -> Decoded:
     """A file, upright, as size_px × size_px.
 
     Raises ImageError with the reason alone, in the same words for the same fault; for a side above
@@ -63,12 +63,14 @@ def decode(encoded: bytes, decoding: Decoding, max_side_px: int) -> Decoded:
     return _decode(_open(encoded, max_side_px), decoding)
 
 
-def decode_array(values: Shaped[ndarray, "..."], decoding: Decoding, max_side_px: int) -> Decoded:
+def decode_array(
+    values: Shaped[ndarray, "..."], decoding: ImageDecoding, max_side_px: int
+) -> Decoded:
     """The same of an array, as of a .npy file that holds it."""
     return _decode(open_array(values, max_side_px), decoding)
 
 
-def decode_channels(encoded: list[bytes], decoding: Decoding, max_side_px: int) -> Decoded:
+def decode_channels(encoded: list[bytes], decoding: ImageDecoding, max_side_px: int) -> Decoded:
     """Files of one size, each made grey: red, green and blue. A third one of two is black; one
     alone is grey.
     """
@@ -140,7 +142,7 @@ def _colour(values: Values) -> Values:
     return values if values.ndim == 2 else values[..., :3]
 
 
-def _decode(opened: Opened, decoding: Decoding) -> Decoded:
+def _decode(opened: Opened, decoding: ImageDecoding) -> Decoded:
     values, notes = _load(opened), opened.notes
     pixels = _colour(values)
     if opened.deep or opened.black_white:

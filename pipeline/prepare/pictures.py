@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Num
 from numpy import ndarray
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import CompetitionError, examples
 from pipeline.prepare.decode import (
     Decoded,
@@ -53,7 +53,9 @@ class Picture(ABC):
         return without_suffix(self.file.removeprefix(above).strip("/"))
 
     @abstractmethod
-    def decode(self, images: Readable, decoding: Decoding, max_side_px: int) -> tuple[Decoded, str]:
+    def decode(
+        self, images: Readable, decoding: ImageDecoding, max_side_px: int
+    ) -> tuple[Decoded, str]:
         """As it is stored, and the SHA-256 of what it is made of. Raises ImageError."""
 
     @abstractmethod
@@ -89,7 +91,9 @@ class FilePicture(Picture):
     def file(self) -> str:
         return self.files[0]
 
-    def decode(self, images: Readable, decoding: Decoding, max_side_px: int) -> tuple[Decoded, str]:
+    def decode(
+        self, images: Readable, decoding: ImageDecoding, max_side_px: int
+    ) -> tuple[Decoded, str]:
         encoded = [images.read(file) for file in self.files]
         digest = hashlib.sha256(b"".join(encoded)).hexdigest()
         if len(encoded) == 1:
@@ -121,7 +125,7 @@ class PixelPicture(Picture):
     def decode(
         self,
         images: Readable,  # noqa: ARG002
-        decoding: Decoding,
+        decoding: ImageDecoding,
         max_side_px: int,
     ) -> tuple[Decoded, str]:
         array = self.array

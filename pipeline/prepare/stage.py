@@ -8,7 +8,7 @@ import pandas as pd
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
 from pipeline.core.audit import Audit, FoundRange
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding, write_decoding
 from pipeline.core.errors import TableError, plural, short_list
 from pipeline.core.files import new_folder
 from pipeline.core.progress import say
@@ -100,7 +100,7 @@ def run(
             merged = merge_rare(train, task, metric, split)
             competition = competition.model_copy(update={"task": merged})
         write_record(store / paths.COMPETITION.name, competition)
-        write_record(store / paths.DECODING.name, decoding)
+        write_decoding(store / paths.DECODING.name, decoding)
 
         clusters = find_clusters(train, test)
         audit = Audit(
@@ -127,14 +127,19 @@ def run(
     _tell(audit, task)
 
 
-def _decide_decoding(train: Split, config: PrepareConfig) -> tuple[Decoding, FoundRange | None]:
+def _decide_decoding(
+    train: Split, config: PrepareConfig
+) -> tuple[ImageDecoding, FoundRange | None]:
     """The range of more than 8 bits is the parameters', or is found in the training images."""
     found, black_white = None, None
     if config.bits:
         black_white = 0.0, 2.0**config.bits - 1
     elif found := range_of_images(train, config, "range of train images"):
         black_white = found.black, found.white
-    return Decoding(size_px=config.size_px, fit=config.fit, black_white=black_white), found
+    decoding = ImageDecoding(
+        size_px=config.size_px, channels=3, fit=config.fit, black_white=black_white
+    )
+    return decoding, found
 
 
 def _check_written(

@@ -23,7 +23,7 @@ from numpy import ndarray
 
 from pipeline.core.arrays import read_array
 from pipeline.core.audit import FoundRange, Unreadable
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import ImageError, examples
 from pipeline.core.machine import cores
 from pipeline.core.progress import track
@@ -46,7 +46,7 @@ MOST_SAMPLES_EACH = 2**14
 _SAMPLED_AT_ONCE = 64
 
 MOST_THREADS = 4
-"""Decoding, resizing and hashing release the interpreter's lock, the rest does not."""
+"""ImageDecoding, resizing and hashing release the interpreter's lock, the rest does not."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def range_of_images(split: Split, config: PrepareConfig, what: str) -> FoundRang
 
 
 def store_images(
-    split: Split, path: Path, decoding: Decoding, config: PrepareConfig, what: str
+    split: Split, path: Path, decoding: ImageDecoding, config: PrepareConfig, what: str
 ) -> Stored:
     """Decode a split's images into `path`, an array (rows, size_px, size_px, 3), uint8 RGB.
 
@@ -163,7 +163,9 @@ def _take_samples(split: Split, max_side_px: int, most: int, start: int) -> list
     return [each for each in taken if each is not None]
 
 
-def _make_row(split: Split, decoding: Decoding, max_side_px: int, place: int) -> _Row | Unreadable:
+def _make_row(
+    split: Split, decoding: ImageDecoding, max_side_px: int, place: int
+) -> _Row | Unreadable:
     image_id = split.image_ids[place]
     picture = split.pictures[place]
     if picture is None:

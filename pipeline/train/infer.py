@@ -70,7 +70,7 @@ def load_network(path: Path, device: str) -> TrainedNetwork:
     """Read a weights file. Raises TrainError as load_model and choose_compute do."""
     model, description = load_model(path)
     compute = choose_compute(device, description.precision)
-    size_px = description.decoding.size_px
+    size_px = description.decoding.shape[0]
     compute = suit_network(compute, description.precision, model, size_px)
     model = model.to(compute.device).to(memory_format=torch.channels_last)  # as fit.py trains it
     return TrainedNetwork(model, description, compute)

@@ -271,7 +271,7 @@ def load_model(path: Path) -> tuple[Classifier, Description]:
     network = description.network
     if not isinstance(network, SmallNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
-    size_px = description.decoding.size_px
+    size_px = description.decoding.shape[0]
     model = build_model(network, description.task, size_px, [0.0] * 3, [1.0] * 3)
     try:
         model.load_state_dict(tensors)

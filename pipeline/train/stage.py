@@ -159,10 +159,10 @@ class LiveTable:
 
 def _read_images(path: Path, rows: int, decoding: Decoding) -> Images:
     images = read_array(path, rows)
-    expected = (rows, decoding.size_px, decoding.size_px, 3)
-    if images.shape != expected or images.dtype != np.uint8:
+    expected = (rows, *decoding.shape)
+    if images.shape != expected or images.dtype != decoding.dtype:
         raise TableError(
-            f"{path}: expected uint8 images in the shape {expected}, found {images.dtype} in "
+            f"{path}: expected {decoding.dtype} in the shape {expected}, found {images.dtype} in "
             f"{images.shape}. Run: dvc repro --force prepare"
         )
     return images
