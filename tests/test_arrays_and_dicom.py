@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.core.competition import Decoding, ImageDecoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import CompetitionError, ImageError
 from pipeline.prepare.decode import (
     CLIPPED,
@@ -45,7 +45,7 @@ def npy(values: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def decoding(black_white: tuple[float, float] | None = None, side: int = 16) -> Decoding:
+def decoding(black_white: tuple[float, float] | None = None, side: int = 16) -> ImageDecoding:
     return ImageDecoding(size_px=side, channels=3, fit="stretch", black_white=black_white)
 
 
@@ -153,7 +153,7 @@ def test_an_array_that_is_no_image_is_refused_with_its_reason(encoded: bytes, re
 def test_the_range_is_written_and_read_to_the_last_digit() -> None:
     for black_white in (None, (0, 4095), (-3.0996093750000004, 1e-17)):
         written = decoding(black_white).model_dump_json()
-        assert Decoding.model_validate_json(written, strict=True) == decoding(black_white)
+        assert ImageDecoding.model_validate_json(written, strict=True) == decoding(black_white)
 
 
 def test_channels_in_files_of_their_own_are_red_green_and_blue() -> None:

@@ -19,7 +19,7 @@ from project import PARAMS, digests, stage
 from tasks import one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Decoding, ImageDecoding
+from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import (
     ArchiveError,
     EnsembleError,
@@ -187,7 +187,7 @@ def test_the_images_of_any_archive_and_of_a_folder_in_it_are_found_and_nothing_i
 def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None:
     files = {f"{number:03}.png": png(number, (8 + number % 9, 20)) for number in range(50)}
     for fit in ("stretch", "pad"):
-        decoding = Decoding.model_validate({"size_px": 16, "fit": fit, "black_white": None})
+        decoding = ImageDecoding(size_px=16, channels=3, fit=fit, black_white=None)
         images = ImageFolder(fill(tmp_path / fit, files))
         ids = name_images(images.members, False)
         batches = list(
@@ -573,7 +573,7 @@ def no_hashes(_: Config) -> None:
         (lambda _: Path("models/two/fold1/weights.safetensors").unlink(), "models/two/fold1/weights.safetensors: no such file. Run: dvc repro, or dvc checkout"),
         (other_weights, "models/two/fold1/weights.safetensors: expected the network that made submissions/tiny.csv, found another one (by the SHA-256 in submissions/tiny.json). Run: dvc repro ensemble"),
         (another_last(task=one_of(["1", "0"])), "models: expected networks of the same classes, found ['0', '1'] and ['1', '0']. Run: dvc repro"),
-        (another_last(decoding=ImageDecoding(size_px=24, channels=3, fit="pad", black_white=None)), "models: expected networks of the same images, found size_px=24 fit='stretch' black_white=None and size_px=24 fit='pad' black_white=None. Run: dvc repro"),
+        (another_last(decoding=ImageDecoding(size_px=24, channels=3, fit="pad", black_white=None)), "models: expected networks of the same images, found kind='images' size_px=24 channels=3 fit='stretch' black_white=None and kind='images' size_px=24 channels=3 fit='pad' black_white=None. Run: dvc repro"),
     ],
 )  # fmt: skip
 def test_other_networks_than_the_submissions_are_refused(
