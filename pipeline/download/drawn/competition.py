@@ -79,7 +79,7 @@ def _plan(config: DrawnCells) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Sta
     train = _draw_rows(rng, "train", train_patients)
     test = _draw_rows(rng, "test", test_patients)
     keys = list(zip(train["patient"], train["true_label"], strict=True))
-    train["duplicate_of"] = choose_copies(rng, config, train["id"], keys, "patient and label")
+    train["duplicate_of"] = choose_copies(rng, config, list(train["id"]), keys, "patient and label")
     originals = train.set_index("id")
     for column in ("parasites", "artefacts"):
         drawn = originals.loc[train["duplicate_of"].where(train["duplicate_of"] != "", train["id"])]
@@ -149,7 +149,7 @@ def _draw_names(rng: np.random.Generator, kinds: dict[str, tuple[Mark, float]]) 
 
 
 def _draw_image(
-    stains: dict[str, Stain], rng: np.random.Generator, record: dict[str, Any]
+    stains: dict[str, Stain], rng: np.random.Generator, record: dict[Any, Any]
 ) -> Image:
     return draw_cell(
         rng,

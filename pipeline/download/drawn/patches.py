@@ -54,7 +54,8 @@ def _plan(config: DrawnNuclei) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Sl
     rng = stream(config.seed, _PLAN)
     train = _draw_rows(rng, "train", {name: slides[name] for name in in_train}, config.train_images)
     test = _draw_rows(rng, "test", {name: slides[name] for name in in_test}, config.test_images)
-    train["duplicate_of"] = choose_copies(rng, config, train["id"], train["slide"], "slide")
+    ids, keys = list(train["id"]), list(train["slide"])
+    train["duplicate_of"] = choose_copies(rng, config, ids, keys, "slide")
     originals = train["duplicate_of"].where(train["duplicate_of"] != "", train["id"])
     drawn = train.set_index("id").loc[originals]
     for column in ("nucleus", "area"):
@@ -69,13 +70,14 @@ def _draw_rows(
     order = rng.permutation(np.repeat(list(slides), count_images(rng, len(slides), images)))
     nuclei = [draw_nucleus(rng, slides[name]) for name in order]
     rows = pd.DataFrame({"id": [f"{split}_{row:05}" for row in range(images)]})
-    rows["split"], rows["slide"], rows["nucleus"] = split, order, nuclei
+    rows["split"], rows["slide"] = split, order
+    rows["nucleus"] = pd.Series(nuclei, dtype=object)
     rows["area"] = [round(float(cover(nucleus)[0].sum(dtype=np.float64)), 2) for nucleus in nuclei]
     rows["duplicate_of"] = ""
     return rows
 
 
 def _draw_image(
-    slides: dict[str, Slide], rng: np.random.Generator, record: dict[str, Any]
+    slides: dict[str, Slide], rng: np.random.Generator, record: dict[Any, Any]
 ) -> Image:
     return draw_patch(rng, slides[record["slide"]], record["nucleus"])

@@ -97,7 +97,7 @@ def draw_pngs(
     rows: pd.DataFrame,
     seed: int,
     split: int,
-    draw: Callable[[np.random.Generator, dict[str, Any]], Image],
+    draw: Callable[[np.random.Generator, dict[Any, Any]], Image],
 ) -> Iterator[bytes]:
     """Draw each row's image, in the order of the rows; a copy gets its original's bytes.
 
