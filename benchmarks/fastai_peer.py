@@ -102,8 +102,8 @@ def learn(loaders: DataLoaders, network: dict[str, Any], size_px: int) -> Learne
     if network["name"] == "resnet18":
         return vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
     from pipeline.core.task import OneOf
-    from pipeline.train.config import SmallNetwork
     from pipeline.train.models import build_model
+    from pipeline.train.networks.config import SmallNetwork
 
     config = SmallNetwork.model_validate(network)
     task = OneOf(classes=[*loaders.vocab])

@@ -28,7 +28,8 @@ from benchmarks.timing import print_machine
 from pipeline.core import paths
 from pipeline.core.shapes import Images, Labels
 from pipeline.params import read_config
-from pipeline.train.config import AdamWConfig, ModelConfig, TimmNetwork
+from pipeline.train.config import AdamWConfig, ModelConfig
+from pipeline.train.networks.config import TimmNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = "profiles/malaria-local.yaml"

@@ -40,7 +40,8 @@ from benchmarks.timing import print_goal, print_machine, take_turns
 from benchmarks.train import NETWORKS, Trained, Trainer, train_ours, train_tutorial
 from pipeline.core.files import sha256_of
 from pipeline.params import read_config
-from pipeline.train.config import ModelConfig, StartWeights, TimmNetwork
+from pipeline.train.config import ModelConfig
+from pipeline.train.networks.config import StartWeights, TimmNetwork
 
 
 @dataclass(frozen=True)

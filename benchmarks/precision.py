@@ -16,10 +16,10 @@ import typer
 
 from benchmarks.timing import print_machine, take_turns
 from pipeline.core.task import OneOf
-from pipeline.train.config import TimmNetwork
 from pipeline.train.device import Compute, depthwise_rate, deterministic, suit_network
 from pipeline.train.fit import score_batch
 from pipeline.train.models import Classifier, build_model
+from pipeline.train.networks.config import TimmNetwork
 
 CPU = torch.device("cpu")
 BOTH = {str(dtype): Compute(CPU, dtype) for dtype in (torch.float32, torch.bfloat16)}

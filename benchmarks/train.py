@@ -21,7 +21,8 @@ import typer
 from benchmarks.child import peak_memory_gb, run_in_child
 from benchmarks.drawn import TASK, Drawn, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
-from pipeline.train.config import AdamWConfig, ModelConfig, TimmNetwork
+from pipeline.train.config import AdamWConfig, ModelConfig
+from pipeline.train.networks.config import TimmNetwork
 
 GOAL = 2.0
 GOAL_GB = 2.5

@@ -18,9 +18,9 @@ from pipeline.core import paths
 from pipeline.core.errors import TrainError
 from pipeline.core.files import write_text
 from pipeline.params import read_config
-from pipeline.train.config import SmallNetwork
 from pipeline.train.layers import Layer, LayerTable, list_layers
 from pipeline.train.models import build_model
+from pipeline.train.networks.config import SmallNetwork
 
 
 def small(name: str) -> nn.Module:

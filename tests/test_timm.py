@@ -17,10 +17,10 @@ from torch import nn
 from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
-from pipeline.train.config import SmallNetwork, TimmNetwork
 from pipeline.train.device import Compute, depthwise_rate, suit_network
 from pipeline.train.infer import load_network
 from pipeline.train.models import build_model, describe, load_model, save_model
+from pipeline.train.networks.config import SmallNetwork, TimmNetwork
 
 SMALLEST = [
     "beitv2_base_patch16_224", "eca_botnext26ts_256", "test_byobnet", "cait_xxs24_224",

@@ -23,8 +23,8 @@ from torch import Tensor
 from pipeline.commands.weights import EFFICIENTNET, KNOWN, Published, fetch, fill, timm_names
 from pipeline.core.errors import ArchiveError, OutputError, PipelineError, TrainError
 from pipeline.core.files import sha256_of
-from pipeline.train.config import TimmNetwork
 from pipeline.train.models import build_model
+from pipeline.train.networks.config import TimmNetwork
 
 NAME = "efficientnet_lite0"
 PYTHON_NAME = "made_up_weights-1.0-py3-none-any.whl"

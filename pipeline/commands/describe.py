@@ -5,9 +5,10 @@ from pipeline.core.competition import read_competition
 from pipeline.core.task import OneOf, Task
 from pipeline.core.terminal import make_table, print_line, print_table
 from pipeline.params import Config
-from pipeline.train.config import Network, SmallNetwork, TimmNetwork
 from pipeline.train.layers import Layer, LayerTable, Sides, list_layers
-from pipeline.train.models import SMALL, build_model
+from pipeline.train.models import build_model
+from pipeline.train.networks.config import Network, SmallNetwork, TimmNetwork
+from pipeline.train.networks.small import SMALL
 
 COLUMNS = (
     "layer", "kind", "kernel", "stride", "padding", "dilation", "output", "parameters",

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.core.errors import TrainError
-from pipeline.train.config import ProbeNetwork
+from pipeline.train.networks.config import ProbeNetwork
 from pipeline.train.published import MISFIT
 
 

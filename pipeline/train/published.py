@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.core.errors import TrainError, examples
-from pipeline.train.config import TimmNetwork
 from pipeline.train.head import head_names, is_of_head
+from pipeline.train.networks.config import TimmNetwork
 
 _STEPS_PX = (14, 16)
 """The sizes that are tried for a hint are multiples of these, as timm's patches and windows are."""
