@@ -1,11 +1,12 @@
 """A network with its own normalisation: how it is built, saved and loaded.
 
-Every network takes raw uint8 RGB and normalises inside, with the mean and standard
+Every network takes rows as they are stored and normalises inside, with the mean and standard
 deviation of its own training rows (a pretrained network: those of its pretraining), which are
 kept as buffers: a weights file alone is enough to predict.
 """
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import numpy as np
@@ -29,7 +30,7 @@ from pipeline.train.published import build_timm
 
 
 class Classifier(nn.Module):
-    """A network with its own normalisation: images as they are stored in, outputs out."""
+    """A network with its own normalisation: rows as they are stored in, outputs out."""
 
     mean: Tensor
     std: Tensor
@@ -37,12 +38,12 @@ class Classifier(nn.Module):
     spread: Tensor
 
     def __init__(self, network: nn.Module, task: Task, mean: list[float], std: list[float]) -> None:
-        """mean, std: of each colour channel, in grey levels from 0 to 255."""
+        """mean, std: of each channel, as the stored rows have it: images from 0 to 255."""
         super().__init__()
         self.network = network
         self.task = task
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         # Mean and standard deviation of numbers, whose standardised form the network learns.
         kept, numbers = isinstance(task, Number), len(task.outputs)
         self.register_buffer("offset", torch.zeros(numbers), persistent=kept)
@@ -59,36 +60,38 @@ class Classifier(nn.Module):
         """The predictions that outputs stand for."""
         return activate(outputs, self.task, self.offset, self.spread)
 
-    def forward(self, images: Num[Tensor, "batch 3 height width"]) -> RawOutputs:
-        """The outputs for a batch of RGB images of 0 to 255, uint8 or, augmented, float32."""
-        return self.network(self.normalise(images))  # type: ignore[no-any-return]
+    def forward(self, rows: Num[Tensor, "batch channels *axes"]) -> RawOutputs:
+        """The outputs for a batch of images, uint8 or, augmented, float32; or of signals."""
+        return self.network(self.normalise(rows))  # type: ignore[no-any-return]
 
-    def normalise(self, images: Num[Tensor, "batch 3 height width"]) -> Tensor:
-        """The images as the network takes them."""
-        return (images.float() - self.mean) / self.std
+    def normalise(self, rows: Num[Tensor, "batch channels *axes"]) -> Tensor:
+        """The rows as the network takes them."""
+        shape = (1, -1, *[1] * (rows.ndim - 2))
+        return (rows.float() - self.mean.view(shape)) / self.std.view(shape)
 
 
 def build_model(
     config: Network,
     task: Task,
-    size_px: int,
+    decoding: Decoding,
     mean: list[float],
     std: list[float],
 ) -> Classifier:
-    """A network with fresh (or timm's pretrained, or a file's) weights.
+    """A network for rows decoded so, with fresh (or timm's pretrained, or a file's) weights.
 
-    mean, std: of the training rows' colour channels, 0 to 255; a network that starts from
-    pretrained weights keeps its own.
+    mean, std: of the training rows' channels; a network that starts from pretrained weights keeps
+    its own, and their mean where grey is all that it sees.
     Raises TrainError for an image too small for the stages, or as build_timm does.
     """
+    size_px, channels = decoding.shape[0], decoding.channels
     if not isinstance(config, SmallNetwork):
         timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
-        published = build_timm(timm_network, len(task.learned), size_px)
+        published = build_timm(timm_network, len(task.learned), size_px, channels)
         if config.pretrained or config.weights is not None:
-            mean = [255 * value for value in published.pretrained_cfg["mean"]]
-            std = [255 * value for value in published.pretrained_cfg["std"]]
+            mean = _for_channels(published.pretrained_cfg["mean"], channels)
+            std = _for_channels(published.pretrained_cfg["std"], channels)
         if isinstance(config, ProbeNetwork):
-            published = Probe(published, config, len(task.learned), size_px)
+            published = Probe(published, config, len(task.learned), decoding)
         return Classifier(published, task, mean, std)
     halvings = config.stages - (1 if config.name == "vgg" else 0)
     if size_px >> halvings < 2:
@@ -96,8 +99,14 @@ def build_model(
             f"network {config.name}: {config.stages} stages leave nothing of an image of "
             f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
         )
-    network = SMALL[config.name](config, len(task.learned))
+    network = SMALL[config.name](config, len(task.learned), channels)
     return Classifier(network, task, mean, std)
+
+
+def _for_channels(published: tuple[float, ...], channels: int) -> list[float]:
+    """timm's shares of each colour as grey levels; their mean for grey."""
+    levels = [255 * value for value in published]
+    return levels if len(levels) == channels else [fmean(levels)] * channels
 
 
 @torch.no_grad()
@@ -106,7 +115,7 @@ def check_sizes(model: Classifier, sizes_px: list[int] | None) -> None:
     was_training = model.training
     for side in sorted(set(sizes_px or [])):
         try:
-            model.eval()(torch.zeros(1, 3, side, side))
+            model.eval()(torch.zeros(1, model.mean.numel(), side, side))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise TrainError(
                 f"sizes_px: the network cannot take images of {side} px: {error}. Set larger ones, "
@@ -179,8 +188,9 @@ def load_model(path: Path) -> tuple[Classifier, Description]:
     network = description.network
     if not isinstance(network, SmallNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
-    size_px = description.decoding.shape[0]
-    model = build_model(network, description.task, size_px, [0.0] * 3, [1.0] * 3)
+    decoding = description.decoding
+    zeros, ones = [0.0] * decoding.channels, [1.0] * decoding.channels
+    model = build_model(network, description.task, decoding, zeros, ones)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -15,44 +15,45 @@ from pipeline.train.networks.config import SmallNetwork
 from pipeline.train.objective import RawOutputs
 
 
-def vgg(network: SmallNetwork, classes: int) -> nn.Module:
+def vgg(network: SmallNetwork, classes: int, inputs: int) -> nn.Module:
     """Stages of two 3 × 3 convolutions and a 2 × 2 maximum, with batch norm (arXiv:1409.1556)."""
     layers: list[nn.Module] = []
-    for channels, out in _channels(network):
+    for channels, out in _channels(network, inputs):
         layers += [*_conv_bn_relu(channels, out), *_conv_bn_relu(out, out), nn.MaxPool2d(2)]
     return _with_head(layers[:-1], network, classes)
 
 
-def airbench(network: SmallNetwork, classes: int) -> nn.Module:
+def airbench(network: SmallNetwork, classes: int, inputs: int) -> nn.Module:
     """The vgg with each maximum right after its stage's first convolution, at half the cost.
 
     All else of a stage sees images of half the side, as in cifar10-airbench (arXiv:2404.00498).
     """
     layers: list[nn.Module] = []
-    for channels, out in _channels(network):
+    for channels, out in _channels(network, inputs):
         convolution, *normalised = _conv_bn_relu(channels, out)
         layers += [convolution, nn.MaxPool2d(2), *normalised, *_conv_bn_relu(out, out)]
     return _with_head(layers, network, classes)
 
 
-def resnet(network: SmallNetwork, classes: int) -> nn.Module:
+def resnet(network: SmallNetwork, classes: int, inputs: int) -> nn.Module:
     """A stem and a basic residual block a stage, all but the first halving (arXiv:1512.03385)."""
     widths = [network.width * 2**stage for stage in range(network.stages)]
-    stem = nn.Sequential(*_conv_bn_relu(3, widths[0]), nn.MaxPool2d(2))
+    stem = nn.Sequential(*_conv_bn_relu(inputs, widths[0]), nn.MaxPool2d(2))
     blocks = [_Block(widths[0], widths[0], stride=1)]
     blocks += [_Block(before, after, stride=2) for before, after in pairwise(widths)]
     head = _Head(widths[-1], network.dropout, classes)
     return nn.Sequential(OrderedDict(stem=stem, blocks=nn.Sequential(*blocks), head=head))
 
 
-def _channels(network: SmallNetwork) -> list[tuple[int, int]]:
+def _channels(network: SmallNetwork, inputs: int) -> list[tuple[int, int]]:
     """Those that each stage gets and gives."""
     widths = [network.width * 2**stage for stage in range(network.stages)]
-    return [*pairwise([3, *widths])]
+    return [*pairwise([inputs, *widths])]
 
 
 def _with_head(layers: list[nn.Module], network: SmallNetwork, classes: int) -> nn.Module:
-    head = _Head(_channels(network)[-1][1], network.dropout, classes)
+    width = network.width * 2 ** (network.stages - 1)
+    head = _Head(width, network.dropout, classes)
     return nn.Sequential(OrderedDict(features=nn.Sequential(*layers), head=head))
 
 
