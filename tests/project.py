@@ -49,6 +49,7 @@ train:
       lr: 0.01
       warmup_epochs: 0.5
       weight_decay: 0.01
+      l1: 0.0
       layer_decay: null
       head_lr: null
       freeze_epochs: 0
@@ -61,7 +62,7 @@ train:
       augment: [{op: SquareSymmetry, p: 1.0}]
       engine: batched
       mix: null
-    two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2}}
+    two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2, patience: null}}
 ensemble:
   {name: tiny, metric: accuracy, blend: mean, calibration: none, threshold: none,
    greedy_rounds: 20, stack_l2: 1.0, external: [], confidence: 0.95, resamples: 200, seed: 1,

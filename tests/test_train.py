@@ -76,6 +76,7 @@ def config_of(**changes: Any) -> ModelConfig:
         "lr": 0.01,
         "warmup_epochs": 0.5,
         "weight_decay": 0.01,
+        "l1": 0.0,
         "layer_decay": None,
         "head_lr": None,
         "freeze_epochs": 0,
@@ -117,7 +118,7 @@ IMAGES, LABELS = drawn_cells()
 TRAINING, SCORED = np.arange(80), np.arange(80, 100)
 ALL_ROWS = TrainingRows(TRAINING, np.array([], np.int64))
 INNER_ROWS = TrainingRows(TRAINING[:60], TRAINING[60:])
-INNER = {"rule": "inner", "folds": 4}
+INNER = {"rule": "inner", "folds": 4, "patience": None}
 CPU = choose_compute("cpu", "float32")
 
 

@@ -6,7 +6,15 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.core.section import NAMES_A_FILE, Section
 from pipeline.train.augment.names import find_fault
-from pipeline.train.networks.config import FAMILIES, ProbeNetwork, SmallNetwork, TimmNetwork
+from pipeline.train.networks.config import (
+    FAMILIES,
+    ClassicNetwork,
+    OwnNetwork,
+    ProbeNetwork,
+    SignalNetwork,
+    SmallNetwork,
+    TimmNetwork,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40), NAMES_A_FILE]
 """A label that becomes a folder and a DVC stage; nothing is ever parsed out of it."""
@@ -29,6 +37,10 @@ class InnerEpoch(Section):
 
     rule: Literal["inner"]
     folds: Annotated[int, Field(ge=2, le=50)]
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None
+    """Training ends when the lowest inner loss is so many epochs old; null trains all epochs. The
+    learning rate falls to zero over all of them, so that a training that ends sooner ends at a
+    higher rate."""
 
 
 class Mix(Section):
@@ -65,7 +77,9 @@ class MuonConfig(Section):
 class ModelConfig(Section):
     """One network and everything that decides its weights."""
 
-    network: Annotated[SmallNetwork | TimmNetwork, Field(discriminator="family")]
+    network: Annotated[
+        SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork, Field(discriminator="family")
+    ]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Decides the first weights, the order of the images, their augmentation and the dropout."""
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -86,6 +100,10 @@ class ModelConfig(Section):
     """Epochs, whole or in part, in which the learning rate rises linearly to `lr`."""
     weight_decay: Annotated[float, Field(ge=0)]
     """AdamW's decay of the weights; biases and normalisation layers have none."""
+    l1: Annotated[float, Field(ge=0, le=1e6)]
+    """The strength of the penalty on the mean absolute weight, which is added to the loss that is
+    learned by, and not to the one that is reported; biases and normalisation layers have none. 0
+    is none; about 1 to 100."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None
     """For fine-tuning: each layer learns at this share of the rate of the layer after it, the
     classifier at `lr`; null is one rate for all. About 0.65 to 0.9; densely connected networks
@@ -157,7 +175,7 @@ class ModelConfig(Section):
             if (found := getattr(self, name)) == off:
                 continue
             expected = f"expected `{name}: {'null' if off is None else off}`"
-            if isinstance(self.network, SmallNetwork):
+            if isinstance(self.network, OwnNetwork):
                 raise ValueError(
                     f"{expected} for {self.network.name}, a network of our own that starts from "
                     f"fresh weights, found {found}"
@@ -167,6 +185,16 @@ class ModelConfig(Section):
                     f"{expected}, or a network with `pretrained: true` or a `weights` file, found "
                     f"{found} for fresh weights, which have learned nothing that it would keep"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_side_where_layers_need_it(self) -> Self:
+        network = self.network
+        if isinstance(network, ClassicNetwork) and network.one_side and self.sizes_px is not None:
+            raise ValueError(
+                f"expected `sizes_px: null` for {network.name}, whose first fully connected layer "
+                f"takes images of one side, found {self.sizes_px}"
+            )
         return self
 
     @model_validator(mode="after")

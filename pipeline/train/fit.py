@@ -25,7 +25,7 @@ from pipeline.core.shapes import Labels, Packed
 from pipeline.core.task import Number
 from pipeline.train.batches import Batch, Feed
 from pipeline.train.checkpoint import Checkpoint
-from pipeline.train.config import InnerEpoch, ModelConfig
+from pipeline.train.config import InnerEpoch, LastEpoch, ModelConfig
 from pipeline.train.device import Compute
 from pipeline.train.head import freeze_body
 from pipeline.train.infer import predict
@@ -91,6 +91,9 @@ def fit(
     first_step = len(state.history) * feed.steps_per_epoch
     batches = track(feed.batches(first_step), "training", len(feed) - first_step)
     for epoch in range(len(state.history), config.epochs):
+        if _has_waited(state.history, config.epoch):
+            say(f"ends after epoch {epoch} of {config.epochs}: patience is over")
+            break
         torch.manual_seed(config.seed * 100_003 + epoch)  # dropout draws from the global generator
         row = _train_epoch(state, batches, epoch, feed.steps_per_epoch, config, compute)
         if isinstance(config.epoch, InnerEpoch):
@@ -103,6 +106,14 @@ def fit(
     if state.best is not None:
         state.average.load_state_dict(state.best)
     return state.average, state.history
+
+
+def _has_waited(history: History, rule: LastEpoch | InnerEpoch) -> bool:
+    """Whether the lowest inner loss is as many epochs old as patience allows."""
+    if isinstance(rule, LastEpoch) or rule.patience is None or not history:
+        return False
+    losses = [row["inner_loss"] for row in history]
+    return len(losses) - 1 - losses.index(min(losses)) >= rule.patience
 
 
 class _State:
@@ -119,6 +130,7 @@ class _State:
         self.scaler = torch.amp.GradScaler(
             compute.device.type, enabled=compute.dtype == torch.float16
         )
+        self.decaying = [each for each in model.parameters() if each.ndim > 1]
         self.history: History = []
         self.best: dict[str, Tensor] | None = None
 
@@ -214,6 +226,8 @@ def _compile(forward: Forward, compute: Compute) -> Forward:
 
 
 def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
+    if config.l1:
+        loss = loss + config.l1 * mean_size(state.decaying)
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if config.clip_norm is not None:
         for optimizer in state.optimizers:
@@ -224,6 +238,13 @@ def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
     state.scaler.update()
     for optimizer in state.optimizers:
         optimizer.zero_grad(set_to_none=True)
+
+
+def mean_size(weights: list[torch.nn.Parameter]) -> Float[Tensor, ""]:
+    """The mean absolute value of those that learn."""
+    learning = [each for each in weights if each.requires_grad]
+    total = torch.stack([each.abs().sum() for each in learning]).sum()
+    return total / sum(each.numel() for each in learning)
 
 
 def _score_inner(

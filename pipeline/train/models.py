@@ -17,13 +17,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import Decoding, SignalDecoding
 from pipeline.core.errors import TrainError
 from pipeline.core.shapes import Labels
 from pipeline.core.task import Number, Task
 from pipeline.train.config import AnyModel, Precision
-from pipeline.train.networks.config import Network, ProbeNetwork, SmallNetwork
-from pipeline.train.networks.small import SMALL
+from pipeline.train.networks.classic import build_classic
+from pipeline.train.networks.config import (
+    ClassicNetwork,
+    Network,
+    OwnNetwork,
+    ProbeNetwork,
+    SignalNetwork,
+    SmallNetwork,
+)
+from pipeline.train.networks.signal import build_signal
+from pipeline.train.networks.small import build_small
 from pipeline.train.objective import RawOutputs, activate
 from pipeline.train.probe import Probe
 from pipeline.train.published import build_timm
@@ -81,26 +90,35 @@ def build_model(
 
     mean, std: of the training rows' channels; a network that starts from pretrained weights keeps
     its own, and their mean where grey is all that it sees.
-    Raises TrainError for an image too small for the stages, or as build_timm does.
+    Raises TrainError for a network of the other kind of rows, for rows that are too small, or as
+    build_timm does.
     """
-    size_px, channels = decoding.shape[0], decoding.channels
-    if not isinstance(config, SmallNetwork):
-        timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
-        published = build_timm(timm_network, len(task.learned), size_px, channels)
-        if config.pretrained or config.weights is not None:
-            mean = _for_channels(published.pretrained_cfg["mean"], channels)
-            std = _for_channels(published.pretrained_cfg["std"], channels)
-        if isinstance(config, ProbeNetwork):
-            published = Probe(published, config, len(task.learned), decoding)
-        return Classifier(published, task, mean, std)
-    halvings = config.stages - (1 if config.name == "vgg" else 0)
-    if size_px >> halvings < 2:
-        raise TrainError(
-            f"network {config.name}: {config.stages} stages leave nothing of an image of "
-            f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
-        )
-    network = SMALL[config.name](config, len(task.learned), channels)
-    return Classifier(network, task, mean, std)
+    outputs, size_px, channels = len(task.learned), decoding.shape[0], decoding.channels
+    if isinstance(decoding, SignalDecoding):
+        if not isinstance(config, SignalNetwork):
+            raise TrainError(
+                f"network {config.name} is for images, and the competition has signals. Choose "
+                "one of family signal: convnet1d or resnet1d"
+            )
+        return Classifier(build_signal(config, outputs, decoding), task, mean, std)
+    match config:
+        case SignalNetwork():
+            raise TrainError(
+                f"network {config.name} is for signals, and the competition has images. Choose "
+                "one of another family, such as vgg of family small"
+            )
+        case SmallNetwork():
+            return Classifier(build_small(config, outputs, decoding), task, mean, std)
+        case ClassicNetwork():
+            return Classifier(build_classic(config, outputs, decoding), task, mean, std)
+    timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
+    published = build_timm(timm_network, outputs, size_px, channels)
+    if config.pretrained or config.weights is not None:
+        mean = _for_channels(published.pretrained_cfg["mean"], channels)
+        std = _for_channels(published.pretrained_cfg["std"], channels)
+    if isinstance(config, ProbeNetwork):
+        published = Probe(published, config, outputs, decoding)
+    return Classifier(published, task, mean, std)
 
 
 def _for_channels(published: tuple[float, ...], channels: int) -> list[float]:
@@ -186,7 +204,7 @@ def load_model(path: Path) -> tuple[Classifier, Description]:
             "Train it again: dvc repro"
         ) from error
     network = description.network
-    if not isinstance(network, SmallNetwork):  # its weights are in the file
+    if not isinstance(network, OwnNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
     decoding = description.decoding
     zeros, ones = [0.0] * decoding.channels, [1.0] * decoding.channels

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
@@ -17,7 +17,20 @@ DropPath = Annotated[float, Field(ge=0, lt=1)] | None
 it, in each training step; 0 is none, null what timm has for the network (mostly none)."""
 
 
-class SmallNetwork(Section):
+Activation = Literal["relu", "tanh", "sigmoid", "leaky_relu", "gelu", "silu"]
+
+Pool = Literal["max", "average", "stride"]
+"""How a layer's output becomes smaller: the maximum or the average of windows; or `stride`: the
+convolution before it takes larger steps instead (Springenberg et al. 2015, arXiv:1412.6806)."""
+
+
+class OwnNetwork(Section):
+    """A network of our own, which starts from fresh weights."""
+
+    weights: ClassVar[None] = None
+
+
+class SmallNetwork(OwnNetwork):
     """A from-scratch network of our own (pipeline/train/networks/small.py)."""
 
     family: Literal["small"]
@@ -28,8 +41,77 @@ class SmallNetwork(Section):
     """Each stage halves height and width."""
     dropout: Dropout
 
-    weights: ClassVar[None] = None
-    """It starts from no file."""
+
+SWITCHES: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "lenet5": ("activation", "pool", "batch_norm"),
+    "alexnet": ("width", "activation", "pool", "batch_norm", "dropout"),
+    "vgg11": ("width", "activation", "pool", "batch_norm", "dropout"),
+    "resnet18": ("width", "activation", "pool", "batch_norm"),
+}
+"""Those that each classic has: params.yaml gives all of them, and no other."""
+
+
+class ClassicNetwork(OwnNetwork):
+    """A network by the name under which it was published (pipeline/train/networks/classic.py)."""
+
+    family: Literal["classic"]
+    name: Literal["linear", "lenet5", "alexnet", "vgg11", "resnet18"]
+    width: Annotated[int, Field(ge=4, le=256)] | None = None
+    """Channels of the first convolution, 64 as published; all other layers in proportion."""
+    activation: Activation | None = None
+    """As published: tanh for lenet5, relu for the others."""
+    pool: Pool | None = None
+    """As published: average for lenet5, max for the others."""
+    batch_norm: bool | None = None
+    """After each convolution. As published: true for resnet18, false for the others."""
+    dropout: Dropout | None = None
+    """After each hidden fully connected layer, 0.5 as published."""
+
+    @model_validator(mode="after")
+    def _has_its_switches(self) -> Self:
+        own = SWITCHES[self.name]
+        has = f"{self.name} has {', '.join(own) or 'no switches'}"
+        for switch in ("width", "activation", "pool", "batch_norm", "dropout"):
+            given = getattr(self, switch) is not None
+            if given and switch not in own:
+                raise ValueError(f"expected no `{switch}`: {has}")
+            if switch in own and not given:
+                raise ValueError(f"missing `{switch}`: {has}")
+        return self
+
+    @property
+    def one_side(self) -> bool:
+        """Whether it takes images of the one side alone that it is built for."""
+        return self.name != "resnet18"
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError(f"expected an odd number, found {kernel}")
+    return kernel
+
+
+class SignalNetwork(OwnNetwork):
+    """A network for signals (pipeline/train/networks/signal.py)."""
+
+    family: Literal["signal"]
+    name: Literal["convnet1d", "resnet1d"]
+    width: Annotated[int, Field(ge=4, le=1024)]
+    """Channels of the first stage; each later stage has twice the one before."""
+    stages: Annotated[int, Field(ge=1, le=10)]
+    """How often the signal becomes shorter."""
+    step: Annotated[int, Field(ge=2, le=16)]
+    """How many samples become one in each stage."""
+    kernel: Annotated[int, Field(ge=1, le=255), AfterValidator(_odd)]
+    """Samples that a convolution sees, an odd number."""
+    activation: Activation
+    pool: Pool
+    batch_norm: bool
+    dropout: Dropout
+    amplitude: Literal["linear", "logarithm"]
+    """How the network takes each sample x, in standard deviations from the channel's mean: as it
+    is, or as sign(x) · log(1 + |x|), so that rare large values do not hide the others."""
 
 
 class StartWeights(Section):
@@ -123,5 +205,8 @@ class ProbeNetwork(Section):
         )
 
 
-Network = Annotated[SmallNetwork | TimmNetwork | ProbeNetwork, Field(discriminator="family")]
-FAMILIES = ("small", "timm", "probe")
+Network = Annotated[
+    SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork | ProbeNetwork,
+    Field(discriminator="family"),
+]
+FAMILIES = ("small", "classic", "signal", "timm", "probe")

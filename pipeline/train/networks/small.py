@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.core.competition import ImageDecoding
+from pipeline.core.errors import TrainError
 from pipeline.train.networks.config import SmallNetwork
 from pipeline.train.objective import RawOutputs
 
@@ -96,3 +98,15 @@ def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
 
 SMALL = {"vgg": vgg, "airbench": airbench, "resnet": resnet}
 """The networks of our own, by `train.models.NAME.network.name`."""
+
+
+def build_small(config: SmallNetwork, outputs: int, decoding: ImageDecoding) -> nn.Module:
+    """A small network for images decoded so. Raises TrainError for one too small for the stages."""
+    size_px = decoding.size_px
+    halvings = config.stages - (1 if config.name == "vgg" else 0)
+    if size_px >> halvings < 2:
+        raise TrainError(
+            f"network {config.name}: {config.stages} stages leave nothing of an image of "
+            f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
+        )
+    return SMALL[config.name](config, outputs, decoding.channels)
