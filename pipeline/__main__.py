@@ -355,18 +355,22 @@ def share(
 def describe(
     model: Annotated[
         str,
-        typer.Argument(help="A key of train.models, or vgg, airbench, resnet or a name of timm."),
+        typer.Argument(help="A key of train.models, or vgg, lenet5, … or a name of timm."),
     ],
     size: Annotated[
         int | None,
         typer.Option(help="Of the picture, px; by default prepare.size_px.", min=8, max=4096),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(help="Of the signal; by default the store's.", min=8, max=1_000_000),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show a network's layers: shapes, parameters, multiplications, receptive fields."""
     from pipeline.commands.describe import run
 
-    run(_config(), model, size, as_json)
+    run(_config(), model, size, length, as_json)
 
 
 @app.command(rich_help_panel=OUTSIDE)

@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from filelock import FileLock
 
+from pipeline.core.competition import ImageDecoding
 from pipeline.prepare.config import PrepareConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +49,7 @@ train:
       lr: 0.01
       warmup_epochs: 0.5
       weight_decay: 0.01
+      l1: 0.0
       layer_decay: null
       head_lr: null
       freeze_epochs: 0
@@ -60,7 +62,7 @@ train:
       augment: [{op: SquareSymmetry, p: 1.0}]
       engine: batched
       mix: null
-    two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2}}
+    two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2, patience: null}}
 ensemble:
   {name: tiny, metric: accuracy, blend: mean, calibration: none, threshold: none,
    greedy_rounds: 20, stack_l2: 1.0, external: [], confidence: 0.95, resamples: 200, seed: 1,
@@ -76,6 +78,11 @@ TRAINED_PARAMS = (
 
 FIRST_RUN = ".resume/first_run.txt"
 """What `make run` said in `trained_project`."""
+
+
+def decoding_of(size_px: int, channels: Literal[1, 3] = 3) -> ImageDecoding:
+    """Images of 8 bits, stretched to a square of this side."""
+    return ImageDecoding(size_px=size_px, channels=channels, fit="stretch", black_white=None)
 
 
 def needs(place: Path) -> pytest.MarkDecorator:

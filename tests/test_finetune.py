@@ -16,11 +16,12 @@ from torch import nn
 from pipeline.core.errors import TrainError
 from pipeline.core.files import sha256_of
 from pipeline.train.checkpoint import Checkpoint
-from pipeline.train.config import ModelConfig, TimmNetwork
+from pipeline.train.config import ModelConfig
 from pipeline.train.fit import TrainingRows
 from pipeline.train.head import find_head
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
+from pipeline.train.networks.config import TimmNetwork
 from pipeline.train.optim import build_optimizers
 from pipeline.train.published import build_timm
 

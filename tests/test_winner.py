@@ -28,7 +28,7 @@ from pipeline.download.config import (
     RebuildSource,
 )
 from pipeline.params import read_config
-from pipeline.train.config import TimmNetwork
+from pipeline.train.networks.config import TimmNetwork
 from pipeline.winner import build as winner
 from pipeline.winner.machine import describe_machine
 from pipeline.winner.run import DEFAULTS, SETTINGS, read_settings

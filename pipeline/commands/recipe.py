@@ -86,6 +86,7 @@ train:
       lr: 0.004
       warmup_epochs: 1
       weight_decay: 0.05
+      l1: 0.0
       layer_decay: null
       head_lr: null
       freeze_epochs: 0

@@ -1,137 +1,25 @@
 """Section `train`: the networks, and how each is trained."""
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from pipeline.core.errors import TrainError
-from pipeline.core.files import sha256_of
 from pipeline.core.section import NAMES_A_FILE, Section
 from pipeline.train.augment.names import find_fault
+from pipeline.train.networks.config import (
+    FAMILIES,
+    ClassicNetwork,
+    OwnNetwork,
+    ProbeNetwork,
+    SignalNetwork,
+    SmallNetwork,
+    TimmNetwork,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40), NAMES_A_FILE]
 """A label that becomes a folder and a DVC stage; nothing is ever parsed out of it."""
 
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-"""The share of the features before the classifier that each training step sets to 0."""
-
-DropPath = Annotated[float, Field(ge=0, lt=1)] | None
-"""Stochastic depth: the share of images that skip the last residual block, less for those before
-it, in each training step; 0 is none, null what timm has for the network (mostly none)."""
-
-
-class SmallNetwork(Section):
-    """A from-scratch network of our own (pipeline/train/models.py)."""
-
-    family: Literal["small"]
-    name: Literal["vgg", "airbench", "resnet"]
-    width: Annotated[int, Field(ge=4, le=1024)]
-    """Channels of the first stage; each later stage has twice the one before."""
-    stages: Annotated[int, Field(ge=1, le=7)]
-    """Each stage halves height and width."""
-    dropout: Dropout
-
-    weights: ClassVar[None] = None
-    """It starts from no file."""
-
-
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-class StartWeights(Section):
-    """A local .safetensors file, and the hash of its bytes.
-
-    DVC does not track the file, but records the hash: another file is another parameter.
-    """
-
-    file: Annotated[str, Field(min_length=1)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """As `sha256sum FILE` prints it. A training first compares it with the file."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_a_hash(cls, value: Any) -> Any:
-        file = value.get("file") if isinstance(value, dict) else value
-        if not isinstance(file, str) or (isinstance(value, dict) and "sha256" in value):
-            return value
-        path = Path(file)
-        sha256 = sha256_of(path) if path.is_file() else f"what `sha256sum {file}` prints"
-        raise ValueError(f"expected {{file: {file}, sha256: {sha256}}}, found {value!r}")
-
-    def check(self) -> None:
-        """Raise TrainError unless the file is there, with this hash."""
-        path = Path(self.file)
-        if not path.is_file():
-            raise TrainError(
-                f"network.weights: {path}: no such file. Put there the one with sha256 "
-                f"{self.sha256}"
-            )
-        if (found := sha256_of(path)) != self.sha256:
-            raise TrainError(
-                f"network.weights: {path}: expected the file with sha256 {self.sha256}, found one "
-                f"with {found}. Put the first one back; or, to train from this one, write its "
-                "sha256 into params.yaml, and run: dvc repro"
-            )
-
-
-class TimmNetwork(Section):
-    """Any model of timm, by name."""
-
-    family: Literal["timm"]
-    name: Annotated[str, Field(min_length=1)]
-    """A name in timm.list_models()."""
-    pretrained: bool
-    """True downloads timm's published weights once."""
-    weights: StartWeights | None
-    """A file to start from instead; its classifier may differ."""
-    dropout: Dropout
-    drop_path: DropPath
-
-    @model_validator(mode="after")
-    def _one_start(self) -> Self:
-        if self.pretrained and self.weights is not None:
-            raise ValueError("expected `pretrained: true` or a `weights` file, found both")
-        return self
-
-
-class ProbeNetwork(Section):
-    """A linear classifier on what the stages of a trained network of timm give."""
-
-    family: Literal["probe"]
-    name: Annotated[str, Field(min_length=1)]
-    """A name in timm.list_models()."""
-    pretrained: bool
-    """True downloads timm's published weights once."""
-    weights: StartWeights | None
-    """A file to take the network from instead."""
-    stages: Annotated[int, Field(ge=1, le=1000)]
-    """The last so many of what timm calls the network's intermediate features: of a convolutional
-    network usually five, one for each halving of the image; of a transformer its blocks. Of each
-    channel the mean and the maximum over the image are a feature."""
-
-    @model_validator(mode="after")
-    def _one_start(self) -> Self:
-        if self.pretrained == (self.weights is not None):
-            found = "both" if self.pretrained else "neither: fresh weights have learned no features"
-            raise ValueError(f"expected `pretrained: true` or a `weights` file, found {found}")
-        return self
-
-    @property
-    def backbone(self) -> TimmNetwork:
-        """The network that gives the features."""
-        return TimmNetwork(
-            family="timm",
-            name=self.name,
-            pretrained=self.pretrained,
-            weights=self.weights,
-            dropout=0.0,
-            drop_path=None,
-        )
-
-
-Network = Annotated[SmallNetwork | TimmNetwork | ProbeNetwork, Field(discriminator="family")]
-FAMILIES = ("small", "timm", "probe")
 
 
 class LastEpoch(Section):
@@ -149,6 +37,10 @@ class InnerEpoch(Section):
 
     rule: Literal["inner"]
     folds: Annotated[int, Field(ge=2, le=50)]
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None
+    """Training ends when the lowest inner loss is so many epochs old; null trains all epochs. The
+    learning rate falls to zero over all of them, so that a training that ends sooner ends at a
+    higher rate."""
 
 
 class Mix(Section):
@@ -185,7 +77,9 @@ class MuonConfig(Section):
 class ModelConfig(Section):
     """One network and everything that decides its weights."""
 
-    network: Annotated[SmallNetwork | TimmNetwork, Field(discriminator="family")]
+    network: Annotated[
+        SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork, Field(discriminator="family")
+    ]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Decides the first weights, the order of the images, their augmentation and the dropout."""
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -206,6 +100,10 @@ class ModelConfig(Section):
     """Epochs, whole or in part, in which the learning rate rises linearly to `lr`."""
     weight_decay: Annotated[float, Field(ge=0)]
     """AdamW's decay of the weights; biases and normalisation layers have none."""
+    l1: Annotated[float, Field(ge=0, le=1e6)]
+    """The strength of the penalty on the mean absolute weight, which is added to the loss that is
+    learned by, and not to the one that is reported; biases and normalisation layers have none. 0
+    is none; about 1 to 100."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None
     """For fine-tuning: each layer learns at this share of the rate of the layer after it, the
     classifier at `lr`; null is one rate for all. About 0.65 to 0.9; densely connected networks
@@ -277,7 +175,7 @@ class ModelConfig(Section):
             if (found := getattr(self, name)) == off:
                 continue
             expected = f"expected `{name}: {'null' if off is None else off}`"
-            if isinstance(self.network, SmallNetwork):
+            if isinstance(self.network, OwnNetwork):
                 raise ValueError(
                     f"{expected} for {self.network.name}, a network of our own that starts from "
                     f"fresh weights, found {found}"
@@ -287,6 +185,16 @@ class ModelConfig(Section):
                     f"{expected}, or a network with `pretrained: true` or a `weights` file, found "
                     f"{found} for fresh weights, which have learned nothing that it would keep"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_side_where_layers_need_it(self) -> Self:
+        network = self.network
+        if isinstance(network, ClassicNetwork) and network.one_side and self.sizes_px is not None:
+            raise ValueError(
+                f"expected `sizes_px: null` for {network.name}, whose first fully connected layer "
+                f"takes images of one side, found {self.sizes_px}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from numpy import ndarray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -49,7 +49,7 @@ class Features:
 def compute_features(
     model: Classifier,
     images: Images,
-    test_images: UInt8[ndarray, "tests height width 3"],
+    test_images: Images,
     config: ProbeConfig,
     compute: Compute,
     threads: int,
@@ -96,7 +96,7 @@ def _compute(model: Classifier, images: Images, compute: Compute) -> Float[Tenso
     found = []
     for start in track(range(0, len(images), BATCH), "features", -(-len(images) // BATCH)):
         chunk = np.array(images[start : start + BATCH])
-        batch = torch.from_numpy(chunk).to(compute.device).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(chunk).to(compute.device).movedim(-1, 1)
         with compute.autocast():
             found.append(model.network.features(model.normalise(batch)).float().cpu())  # type: ignore[operator]
     return torch.cat(found)
