@@ -36,7 +36,7 @@ IMAGES_A_PATIENT = 40
 _MOST_SIDE_PX = 4096
 
 
-def _decoding(size_px: int) -> Decoding:
+def decoding(size_px: int) -> Decoding:
     return ImageDecoding(size_px=size_px, channels=3, fit="stretch", black_white=None)
 
 
@@ -163,9 +163,9 @@ def store(folder: Path, archive_path: Path, table: pd.DataFrame, size_px: int) -
             encoded = archive.read(members[image_id])
             png = folder / "png" / str(label) / f"{image_id}.png"
             png.parent.mkdir(parents=True, exist_ok=True)
-            large = decode(encoded, _decoding(FILE_PX), _MOST_SIDE_PX).pixels
+            large = decode(encoded, decoding(FILE_PX), _MOST_SIDE_PX).pixels
             Pillow.fromarray(large).save(png)
-            images[row] = decode(png.read_bytes(), _decoding(size_px), _MOST_SIDE_PX).pixels
+            images[row] = decode(png.read_bytes(), decoding(size_px), _MOST_SIDE_PX).pixels
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
     return Drawn(folder)

@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from filelock import FileLock
 
+from pipeline.core.competition import ImageDecoding
 from pipeline.prepare.config import PrepareConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +77,11 @@ TRAINED_PARAMS = (
 
 FIRST_RUN = ".resume/first_run.txt"
 """What `make run` said in `trained_project`."""
+
+
+def decoding_of(size_px: int, channels: Literal[1, 3] = 3) -> ImageDecoding:
+    """Images of 8 bits, stretched to a square of this side."""
+    return ImageDecoding(size_px=size_px, channels=channels, fit="stretch", black_white=None)
 
 
 def needs(place: Path) -> pytest.MarkDecorator:

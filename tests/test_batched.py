@@ -57,7 +57,7 @@ def augmented(items: list[dict[str, Any]], copies: int = SAMPLES, seed: int = 2)
 def by_albumentations(items: list[dict[str, Any]], copies: int = SAMPLES) -> np.ndarray:
     """The same by the other engine."""
     images = np.repeat(IMAGE[None], copies, axis=0)
-    return Policy(items, SIDE).apply(images, 1).transpose(0, 3, 1, 2).astype(np.float32)
+    return Policy(items, (SIDE, SIDE, 3)).apply(images, 1).transpose(0, 3, 1, 2).astype(np.float32)
 
 
 def op(name: str, **arguments: Any) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from pipeline.params import read_config
 from pipeline.train.config import SmallNetwork
 from pipeline.train.layers import Layer, LayerTable, list_layers
 from pipeline.train.models import build_model
+from tests.project import decoding_of
 
 
 def small(name: str) -> nn.Module:
     config = SmallNetwork(family="small", name=name, width=4, stages=4, dropout=0.1)
-    return build_model(config, one_of(2), 64, [0.0] * 3, [1.0] * 3).network
+    return build_model(config, one_of(2), decoding_of(64), [0.0] * 3, [1.0] * 3).network
 
 
 def odd() -> nn.Module:
@@ -114,7 +115,7 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
     make, size_px = NETWORKS[name]
     torch.manual_seed(1)
     network = make()
-    table = list_layers(network, name, size_px)
+    table = list_layers(network, name, decoding_of(size_px))
     assert table.unknown is None
     network = positive(network)
     checked = 0
@@ -137,7 +138,7 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
 
 def test_parameters_and_multiplications_are_those_that_pytorch_counts() -> None:
     network = timm.create_model("test_convnext", num_classes=3).eval()
-    table = list_layers(network, "test_convnext", 64)
+    table = list_layers(network, "test_convnext", decoding_of(64))
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         network(torch.zeros(1, 3, 64, 64))
     assert 2 * table.multiplications == counted.get_total_flops()
@@ -150,7 +151,7 @@ def test_parameters_and_multiplications_are_those_that_pytorch_counts() -> None:
 
 
 def test_a_dense_layer_in_a_convolutions_place_costs_what_it_says() -> None:
-    layer = list_layers(nn.Conv2d(3, 2, 3, 2), "one", 8).layers[0]
+    layer = list_layers(nn.Conv2d(3, 2, 3, 2), "one", decoding_of(8)).layers[0]
     assert layer.shape == [2, 3, 3]
     dense = nn.Linear(3 * 8 * 8, 2 * 3 * 3)
     assert layer.dense == sum(value.numel() for value in dense.parameters())
@@ -158,11 +159,13 @@ def test_a_dense_layer_in_a_convolutions_place_costs_what_it_says() -> None:
 
 def test_attention_and_a_gate_see_the_whole_picture_but_a_patch_does_not() -> None:
     vit = timm.create_model("test_vit", img_size=64, num_classes=2)
-    layers = {layer.kind: layer for layer in reversed(list_layers(vit, "vit", 64).layers)}
+    layers = {
+        layer.kind: layer for layer in reversed(list_layers(vit, "vit", decoding_of(64)).layers)
+    }
     assert layers["convolution"].field.size == vit.patch_embed.patch_size
     assert not layers["convolution"].field.whole
     assert layers["attention"].field.whole
-    gated = list_layers(timm.create_model("test_efficientnet"), "gated", 64).layers
+    gated = list_layers(timm.create_model("test_efficientnet"), "gated", decoding_of(64)).layers
     first = next(place for place, layer in enumerate(gated) if layer.name.endswith(".se"))
     assert not any(layer.field.whole for layer in gated[:first])
     assert all(layer.field.whole and layer.field.jump is None for layer in gated[first:])
@@ -172,7 +175,7 @@ def test_a_window_of_tokens_sees_its_window() -> None:
     swin = timm.create_model(
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=8, depths=(2,), num_heads=(1,)
     )
-    table = list_layers(swin, "swin", 56)
+    table = list_layers(swin, "swin", decoding_of(56))
     of = {layer.name: layer.field for layer in table.layers}
     assert table.unknown is None
     within = of["layers.0.blocks.0.attn.proj"]
@@ -184,7 +187,10 @@ def test_a_picture_of_one_place_has_the_field_of_the_grid() -> None:
     """At 32 px the last stage has one place, and its field is the one at 64 px."""
     network = timm.create_model("resnet18")
     at = [
-        {layer.name: layer.field for layer in list_layers(network, "resnet18", side).layers}
+        {
+            layer.name: layer.field
+            for layer in list_layers(network, "resnet18", decoding_of(side)).layers
+        }
         for side in (32, 64)
     ]
     for name in ("layer4.1.conv2", "layer4.1"):
@@ -202,7 +208,7 @@ class Sorted(nn.Module):
 
 def test_after_an_operation_without_a_rule_nothing_is_guessed() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 3), Sorted(), nn.Conv2d(2, 2, 3), nn.MaxPool2d(2))
-    table = list_layers(network, "sorted", 16)
+    table = list_layers(network, "sorted", decoding_of(16))
     assert table.unknown == "sort in 1"
     assert [layer.field is None for layer in table.layers] == [False, True, True]
     assert [layer.parameters for layer in table.layers] == [56, 38, 0]
@@ -215,7 +221,7 @@ def test_what_is_written_into_a_part_of_a_tensor_is_not_guessed() -> None:
             whole[..., :2, :2] += x.mean((2, 3), keepdim=True)
             return whole * 2
 
-    table = list_layers(nn.Sequential(Written(), nn.Conv2d(3, 1, 1)), "written", 8)
+    table = list_layers(nn.Sequential(Written(), nn.Conv2d(3, 1, 1)), "written", decoding_of(8))
     assert table.layers[-1].field is None
 
 

@@ -38,6 +38,7 @@ from pipeline.train.infer import load_network
 from pipeline.train.models import build_model, describe, save_model
 from pipeline.winner.build import render
 from pipeline.winner.run import CODE, DEFAULTS, SETTINGS
+from tests.project import decoding_of
 
 SKILLS = [(1.0, 1.0), (0.8, 1.5)]
 SIZE_PX = 24  # of PARAMS
@@ -141,7 +142,9 @@ def save_network(
 ) -> np.ndarray:
     """A random network that finds each class in some of the pictures; its probabilities."""
     torch.manual_seed(seed)
-    network = build_model(config.network, one_of(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
+    network = build_model(
+        config.network, one_of(classes), decoding_of(SIZE_PX), [120.0] * 3, [40.0] * 3
+    )
     file, decoding = (
         folder / "weights.safetensors",
         ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None),

@@ -26,9 +26,11 @@ from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
-from pipeline.train.infer import mean_and_std, predict
+from pipeline.train.infer import predict
+from pipeline.train.kinds import mean_and_std
 from pipeline.train.models import Classifier, build_model
 from pipeline.train.shortage import describe_shortage
+from tests.project import decoding_of
 
 DEVICE = os.environ.get("GPU_TESTS_DEVICE", "cuda")
 # The compiler does not see through the tests' checks of shapes, and warns of what would be faster.
@@ -93,7 +95,7 @@ def train(
     deterministic(1)
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(IMAGES, TRAINING)
-    model = build_model(config.network, one_of(2), 32, list(mean), list(std))
+    model = build_model(config.network, one_of(2), decoding_of(32), list(mean), list(std))
     rows = TrainingRows(TRAINING, NO_ROWS)
     if config.epoch.rule == "inner":
         rows = TrainingRows(TRAINING[:180], TRAINING[180:])

@@ -51,6 +51,7 @@ from pipeline.train.device import choose_compute
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 from pipeline.train.infer import predict as predict_rows
 from pipeline.train.models import build_model, describe, load_model, save_model
+from tests.project import decoding_of
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS
@@ -69,7 +70,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         torch.manual_seed(number)
         model_config = config.train.models[name]
         model = build_model(
-            model_config.network, one_of(2), SIZE_PX, [120.0] * 3, [60.0 + number] * 3
+            model_config.network, one_of(2), decoding_of(SIZE_PX), [120.0] * 3, [60.0 + number] * 3
         )
         file = paths.model_folder(name, fold) / predict.WEIGHTS
         file.parent.mkdir(parents=True)

@@ -1,7 +1,7 @@
 """Command `describe`: a network's layers, each with its shape, its cost and its receptive field."""
 
 from pipeline.core import paths
-from pipeline.core.competition import read_competition
+from pipeline.core.competition import Decoding, ImageDecoding, read_competition, read_decoding
 from pipeline.core.task import OneOf, Task
 from pipeline.core.terminal import make_table, print_line, print_table
 from pipeline.params import Config
@@ -34,8 +34,10 @@ def run(config: Config, model: str, size_px: int | None, as_json: bool) -> None:
 def describe(config: Config, model: str, size_px: int) -> LayerTable:
     """The table of a network with fresh weights, on which nothing in it depends."""
     network = _network_of(config, model)
-    built = build_model(network, _task(), size_px, [0.0] * 3, [1.0] * 3)
-    return list_layers(built.network, network.name, size_px)
+    decoding = _decoding(size_px)
+    zeros, ones = [0.0] * decoding.channels, [1.0] * decoding.channels
+    built = build_model(network, _task(), decoding, zeros, ones)
+    return list_layers(built.network, network.name, decoding)
 
 
 def _network_of(config: Config, model: str) -> Network:
@@ -51,6 +53,13 @@ def _network_of(config: Config, model: str) -> Network:
     return TimmNetwork(
         family="timm", name=model, pretrained=False, weights=None, dropout=0.0, drop_path=None
     )
+
+
+def _decoding(size_px: int) -> Decoding:
+    """Pictures of this size, in the competition's channels; in RGB where it is not prepared."""
+    if paths.DECODING.is_file():
+        return read_decoding(paths.DECODING).model_copy(update={"size_px": size_px})
+    return ImageDecoding(size_px=size_px, channels=3, fit="stretch", black_white=None)
 
 
 def _task() -> Task:

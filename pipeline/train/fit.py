@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.core.errors import TrainError
 from pipeline.core.progress import say, track
-from pipeline.core.shapes import Images, Labels
+from pipeline.core.shapes import Labels, Packed
 from pipeline.core.task import Number
 from pipeline.train.batches import Batch, Feed
 from pipeline.train.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ class TrainingRows:
 
 def fit(
     model: Classifier,
-    images: Images,
+    images: Packed,
     labels: Labels,
     rows: TrainingRows,
     config: ModelConfig,
@@ -70,8 +70,8 @@ def fit(
 ) -> tuple[Classifier, History]:
     """Train `model` on `rows.training` and return the network that predicts, and its history.
 
-    images, labels: all that are stored; only `rows` are read. on_epoch is called with the history
-    after each epoch. Raises TrainError where the loss is no longer a finite number.
+    images, labels: all that are stored, be they signals; only `rows` are read. on_epoch is called
+    with the history after each epoch. Raises TrainError where the loss is no finite number.
     """
     model.set_scale(labels[rows.training])
     targets = targets_of(model.task.learn(labels), model.offset, model.spread)
@@ -175,7 +175,7 @@ def _train_epoch(
 
 def score_batch(
     model: Classifier,
-    images: Num[Tensor, "batch 3 height width"],
+    images: Num[Tensor, "batch channels *axes"],
     targets: Targets,
     label_smoothing: float,
     compute: Compute,
@@ -228,7 +228,7 @@ def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
 
 def _score_inner(
     model: Classifier,
-    images: Images,
+    images: Packed,
     labels: Labels,
     inner: Int[ndarray, " inner"],
     compute: Compute,

@@ -15,8 +15,10 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from pipeline.core.competition import Decoding
 from pipeline.core.record import Record
 from pipeline.train.field import Seen, Window, aten, follow, pixels, seen_in, window_of
+from pipeline.train.kinds import blank
 
 Sides = tuple[int, int]
 """A height and a width."""
@@ -71,8 +73,8 @@ class LayerTable(Record):
 
 
 @torch.no_grad()
-def list_layers(network: nn.Module, title: str, size_px: int) -> LayerTable:
-    """The layers of a network, in the order in which it runs them on a picture of `size_px`."""
+def list_layers(network: nn.Module, title: str, decoding: Decoding) -> LayerTable:
+    """The layers of a network, in the order in which it runs them on a picture decoded so."""
     running = [""]
 
     def leave(*_: Any) -> None:
@@ -83,7 +85,7 @@ def list_layers(network: nn.Module, title: str, size_px: int) -> LayerTable:
         enter = partial(lambda name, *_: running.append(name), name)
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     was_training = network.training
-    picture = torch.zeros(1, 3, size_px, size_px)
+    picture = blank(decoding)
     with _Follower(picture, running) as reader:
         output = network.eval()(picture)
     network.train(was_training)
@@ -91,7 +93,7 @@ def list_layers(network: nn.Module, title: str, size_px: int) -> LayerTable:
         hook.remove()
     return LayerTable(
         network=title,
-        size_px=size_px,
+        size_px=decoding.shape[0],
         outputs=output.shape[-1],
         layers=reader.layers,
         parameters=sum(each.numel() for each in network.parameters()),

@@ -1,6 +1,6 @@
 """Networks: small ones of our own for small images on a CPU, and any model of timm.
 
-Every network takes raw uint8 RGB and normalises inside, with the mean and standard
+Every network takes rows as they are stored and normalises inside, with the mean and standard
 deviation of its own training rows (a pretrained network: those of its pretraining), which are
 kept as buffers: a weights file alone is enough to predict.
 
@@ -11,6 +11,7 @@ thirtieth of a ResNet-18's at 224 px; benchmarks/train.py measures what that mak
 from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import numpy as np
@@ -39,7 +40,7 @@ from pipeline.train.published import build_timm
 
 
 class Classifier(nn.Module):
-    """A network with its own normalisation: images as they are stored in, outputs out."""
+    """A network with its own normalisation: rows as they are stored in, outputs out."""
 
     mean: Tensor
     std: Tensor
@@ -47,12 +48,12 @@ class Classifier(nn.Module):
     spread: Tensor
 
     def __init__(self, network: nn.Module, task: Task, mean: list[float], std: list[float]) -> None:
-        """mean, std: of each colour channel, in grey levels from 0 to 255."""
+        """mean, std: of each channel, as the stored rows have it: images from 0 to 255."""
         super().__init__()
         self.network = network
         self.task = task
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         # Mean and standard deviation of numbers, whose standardised form the network learns.
         kept, numbers = isinstance(task, Number), len(task.outputs)
         self.register_buffer("offset", torch.zeros(numbers), persistent=kept)
@@ -69,53 +70,55 @@ class Classifier(nn.Module):
         """The predictions that outputs stand for."""
         return activate(outputs, self.task, self.offset, self.spread)
 
-    def forward(self, images: Num[Tensor, "batch 3 height width"]) -> RawOutputs:
-        """The outputs for a batch of RGB images of 0 to 255, uint8 or, augmented, float32."""
-        return self.network(self.normalise(images))  # type: ignore[no-any-return]
+    def forward(self, rows: Num[Tensor, "batch channels *axes"]) -> RawOutputs:
+        """The outputs for a batch of images, uint8 or, augmented, float32; or of signals."""
+        return self.network(self.normalise(rows))  # type: ignore[no-any-return]
 
-    def normalise(self, images: Num[Tensor, "batch 3 height width"]) -> Tensor:
-        """The images as the network takes them."""
-        return (images.float() - self.mean) / self.std
+    def normalise(self, rows: Num[Tensor, "batch channels *axes"]) -> Tensor:
+        """The rows as the network takes them."""
+        shape = (1, -1, *[1] * (rows.ndim - 2))
+        return (rows.float() - self.mean.view(shape)) / self.std.view(shape)
 
 
-def vgg(network: SmallNetwork, classes: int) -> nn.Module:
+def vgg(network: SmallNetwork, classes: int, inputs: int) -> nn.Module:
     """Stages of two 3 × 3 convolutions and a 2 × 2 maximum, with batch norm (arXiv:1409.1556)."""
     layers: list[nn.Module] = []
-    for channels, out in _channels(network):
+    for channels, out in _channels(network, inputs):
         layers += [*_conv_bn_relu(channels, out), *_conv_bn_relu(out, out), nn.MaxPool2d(2)]
     return _with_head(layers[:-1], network, classes)
 
 
-def airbench(network: SmallNetwork, classes: int) -> nn.Module:
+def airbench(network: SmallNetwork, classes: int, inputs: int) -> nn.Module:
     """The vgg with each maximum right after its stage's first convolution, at half the cost.
 
     All else of a stage sees images of half the side, as in cifar10-airbench (arXiv:2404.00498).
     """
     layers: list[nn.Module] = []
-    for channels, out in _channels(network):
+    for channels, out in _channels(network, inputs):
         convolution, *normalised = _conv_bn_relu(channels, out)
         layers += [convolution, nn.MaxPool2d(2), *normalised, *_conv_bn_relu(out, out)]
     return _with_head(layers, network, classes)
 
 
-def resnet(network: SmallNetwork, classes: int) -> nn.Module:
+def resnet(network: SmallNetwork, classes: int, inputs: int) -> nn.Module:
     """A stem and a basic residual block a stage, all but the first halving (arXiv:1512.03385)."""
     widths = [network.width * 2**stage for stage in range(network.stages)]
-    stem = nn.Sequential(*_conv_bn_relu(3, widths[0]), nn.MaxPool2d(2))
+    stem = nn.Sequential(*_conv_bn_relu(inputs, widths[0]), nn.MaxPool2d(2))
     blocks = [_Block(widths[0], widths[0], stride=1)]
     blocks += [_Block(before, after, stride=2) for before, after in pairwise(widths)]
     head = _Head(widths[-1], network.dropout, classes)
     return nn.Sequential(OrderedDict(stem=stem, blocks=nn.Sequential(*blocks), head=head))
 
 
-def _channels(network: SmallNetwork) -> list[tuple[int, int]]:
+def _channels(network: SmallNetwork, inputs: int) -> list[tuple[int, int]]:
     """Those that each stage gets and gives."""
     widths = [network.width * 2**stage for stage in range(network.stages)]
-    return [*pairwise([3, *widths])]
+    return [*pairwise([inputs, *widths])]
 
 
 def _with_head(layers: list[nn.Module], network: SmallNetwork, classes: int) -> nn.Module:
-    head = _Head(_channels(network)[-1][1], network.dropout, classes)
+    width = network.width * 2 ** (network.stages - 1)
+    head = _Head(width, network.dropout, classes)
     return nn.Sequential(OrderedDict(features=nn.Sequential(*layers), head=head))
 
 
@@ -163,24 +166,25 @@ SMALL = {"vgg": vgg, "airbench": airbench, "resnet": resnet}
 def build_model(
     config: Network,
     task: Task,
-    size_px: int,
+    decoding: Decoding,
     mean: list[float],
     std: list[float],
 ) -> Classifier:
-    """A network with fresh (or timm's pretrained, or a file's) weights.
+    """A network for rows decoded so, with fresh (or timm's pretrained, or a file's) weights.
 
-    mean, std: of the training rows' colour channels, 0 to 255; a network that starts from
-    pretrained weights keeps its own.
+    mean, std: of the training rows' channels; a network that starts from pretrained weights keeps
+    its own, and their mean where grey is all that it sees.
     Raises TrainError for an image too small for the stages, or as build_timm does.
     """
+    size_px, channels = decoding.shape[0], decoding.channels
     if not isinstance(config, SmallNetwork):
         timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
-        published = build_timm(timm_network, len(task.learned), size_px)
+        published = build_timm(timm_network, len(task.learned), size_px, channels)
         if config.pretrained or config.weights is not None:
-            mean = [255 * value for value in published.pretrained_cfg["mean"]]
-            std = [255 * value for value in published.pretrained_cfg["std"]]
+            mean = _for_channels(published.pretrained_cfg["mean"], channels)
+            std = _for_channels(published.pretrained_cfg["std"], channels)
         if isinstance(config, ProbeNetwork):
-            published = Probe(published, config, len(task.learned), size_px)
+            published = Probe(published, config, len(task.learned), decoding)
         return Classifier(published, task, mean, std)
     halvings = config.stages - (1 if config.name == "vgg" else 0)
     if size_px >> halvings < 2:
@@ -188,8 +192,14 @@ def build_model(
             f"network {config.name}: {config.stages} stages leave nothing of an image of "
             f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
         )
-    network = SMALL[config.name](config, len(task.learned))
+    network = SMALL[config.name](config, len(task.learned), channels)
     return Classifier(network, task, mean, std)
+
+
+def _for_channels(published: tuple[float, ...], channels: int) -> list[float]:
+    """timm's shares of each colour as grey levels; their mean for grey."""
+    levels = [255 * value for value in published]
+    return levels if len(levels) == channels else [fmean(levels)] * channels
 
 
 @torch.no_grad()
@@ -198,7 +208,7 @@ def check_sizes(model: Classifier, sizes_px: list[int] | None) -> None:
     was_training = model.training
     for side in sorted(set(sizes_px or [])):
         try:
-            model.eval()(torch.zeros(1, 3, side, side))
+            model.eval()(torch.zeros(1, model.mean.numel(), side, side))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise TrainError(
                 f"sizes_px: the network cannot take images of {side} px: {error}. Set larger ones, "
@@ -271,8 +281,9 @@ def load_model(path: Path) -> tuple[Classifier, Description]:
     network = description.network
     if not isinstance(network, SmallNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
-    size_px = description.decoding.shape[0]
-    model = build_model(network, description.task, size_px, [0.0] * 3, [1.0] * 3)
+    decoding = description.decoding
+    zeros, ones = [0.0] * decoding.channels, [1.0] * decoding.channels
+    model = build_model(network, description.task, decoding, zeros, ones)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

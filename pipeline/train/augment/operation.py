@@ -15,8 +15,10 @@ from numpy import ndarray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
-Pixels = Float[Tensor, "batch 3 side side"]
-"""RGB, 0 to 255, not rounded."""
+Pixels = Float[Tensor, "batch channels side side"]
+"""RGB or grey, 0 to 255, not rounded."""
+
+Plane = Float[Tensor, "batch 1 height width"]
 
 Draws = Float[ndarray, "rows batch"]
 """The random numbers of a batch: each row is one number for every image, computed on the CPU."""
@@ -94,6 +96,14 @@ def constant(value: Number) -> Range:
 def around_zero(value: Number) -> Range:
     """A number that stands for all between its negative and itself."""
     return -value, value
+
+
+def grey_of(images: Float[Tensor, "batch channels height width"]) -> Plane:
+    """ITU-R BT.601's luma, as OpenCV's grey; grey is itself."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.unbind(1)
+    return torch.mul(red, 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
 
 
 def inside(edges: Float[Tensor, "4 *boxes"], side: int) -> Bool[Tensor, "*boxes side side"]:
