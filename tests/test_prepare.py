@@ -472,7 +472,7 @@ def test_one_image_with_colour_in_test_keeps_three_channels_for_all(
     write_raw({f"a{row}": encode(grey_rgb()) for row in range(4)}, {"t0": encode(shade)})
     run(make_config(), "accuracy")
     assert np.load(paths.TRAIN_IMAGES).shape == (4, SIZE_PX, SIZE_PX, 3)
-    assert "channels: 3: 1 of 5 images with colour (t0)" in capsys.readouterr().err
+    assert "channels: 3: 1 of 5 images with colour (first: t0)" in capsys.readouterr().err
     assert read_audit().found_channels.colour == 1
 
 

@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
@@ -92,6 +92,7 @@ class PrepareConfig(Section):
     competition's files, and said.
     """
 
+    kind: ClassVar[Literal["images"]] = "images"
     sample_submission: FileOrAuto = "auto"
     labels: FileOrAuto | LabelsFromFolder | LabelsFromName = "auto"
     label_column: FileOrAuto = "auto"
