@@ -21,7 +21,7 @@ from pipeline.ensemble.config import EnsembleConfig
 from pipeline.prepare.config import PrepareConfig
 from pipeline.scoring.names import file_of
 from pipeline.split.config import SplitConfig
-from pipeline.train.config import TrainConfig
+from pipeline.train.config import TrainConfig, is_for_signals
 
 _MOST_SHOWN, _MOST_LISTED = 200, 30
 
@@ -54,6 +54,18 @@ class Config(Section):
                 raise ValueError(
                     f"train.models.{name}.sizes_px: expected sides up to prepare.size_px, which is "
                     f"{self.prepare.size_px}, and that one last, found {sizes}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _networks_are_for_what_is_stored(self) -> Self:
+        for name, model in self.train.models.items():
+            expected = "signals" if is_for_signals(model) else "images"
+            if self.prepare.kind != expected:
+                raise ValueError(
+                    f"train.models.{name}: network {model.network.name} is for {expected}, and "
+                    f"prepare.kind is {self.prepare.kind}: choose another network, or set "
+                    f"prepare.kind: {expected}"
                 )
         return self
 

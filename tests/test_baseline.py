@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from project import ROOT
+from project import ROOT, decoding_of
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tasks import one_of
 from test_synthetic import histogram, pixels
@@ -23,7 +23,6 @@ from pipeline.train.fit import TrainingRows, fit
 from pipeline.train.infer import predict
 from pipeline.train.kinds import mean_and_std
 from pipeline.train.models import build_model
-from tests.project import decoding_of
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.core.errors import TrainError
+from pipeline.train.augment import signal
 from pipeline.train.augment.batched import OPERATIONS, BatchedPolicy
 from pipeline.train.augment.mix import mix
 from pipeline.train.augment.names import operations
@@ -319,10 +320,17 @@ def test_each_operation_of_albumentations_is_known_with_its_arguments() -> None:
             theirs[name] = None
         elif isinstance(found, type) and issubclass(found, albumentations.BasicTransform):
             theirs[name] = list(inspect.signature(found).parameters)
-    ours = {name: known and known["albumentations"] for name, known in operations().items()}
+    ours = {
+        name: known and known["albumentations"]
+        for name, known in operations().items()
+        if not known or "signals" not in known
+    }
     assert ours == {name: theirs[name] for name in theirs.keys() - abstract - {"BaseCompose"}}
     batched = {name for name, known in operations().items() if known and "batched" in known}
     assert batched == OPERATIONS.keys()
+    signals = {name: known["signals"] for name, known in operations().items() if name not in theirs}
+    fields = {name: [*[*each.model_fields][1:], "p"] for name, each in signal.OPERATIONS.items()}
+    assert signals == fields
 
 
 REFUSED = [

@@ -92,6 +92,8 @@ MISTAKES = [
     ("device: auto", "device: gpu", "train.device: expected 'auto', 'cpu', 'cuda' or 'mps', found 'gpu'"),
     ("threads: 1", "threads: 0", "train.threads: expected greater than or equal to 1, found 0"),
     ("source: synthetic", "source: kagle", "download: 'source': expected one of 'synthetic', 'local', 'rebuild', 'kaggle', found 'kagle'"),
+    ("  fit: stretch", "  fit: stretch\n  channels: 2", "prepare.channels: expected auto, 1, 3 or a list of one to three names, found 2"),
+    ("  fit: stretch", "  fit: stretch\n  channels: null", "prepare.channels: expected auto, 1, 3 or a list of one to three names, found None"),
     ("seeds: [1]", "seeds: [1, 1]", "split.seeds: expected distinct seeds, found [1, 1]"),
     (GROUPS, "{source: name, pattern: 'x('}", "prepare.groups.pattern: not a regular expression: missing ), unterminated subpattern at position 1"),
     (GROUPS, "{source: name, pattern: x}", "prepare.groups.pattern: expected exactly one (capture group), found 0"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from project import PARAMS
+from project import PARAMS, decoding_of
 from tasks import one_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,7 +21,6 @@ from pipeline.params import read_config
 from pipeline.train.layers import Layer, LayerTable, list_layers
 from pipeline.train.models import build_model
 from pipeline.train.networks.config import SmallNetwork
-from tests.project import decoding_of
 
 
 def small(name: str) -> nn.Module:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from blending import draw, recipe
 from pictures import pack, png, rows_of
-from project import PARAMS, ROOT, run
+from project import PARAMS, ROOT, decoding_of, run
 from tasks import any_of, number, one_of
 
 from pipeline.core import paths
@@ -38,7 +38,6 @@ from pipeline.train.infer import load_network
 from pipeline.train.models import build_model, describe, save_model
 from pipeline.winner.build import render
 from pipeline.winner.run import CODE, DEFAULTS, SETTINGS
-from tests.project import decoding_of
 
 SKILLS = [(1.0, 1.0), (0.8, 1.5)]
 SIZE_PX = 24  # of PARAMS

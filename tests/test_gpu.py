@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import PARAMS, ROOT, digests, environment, stage
+from project import PARAMS, ROOT, decoding_of, digests, environment, stage
 from tasks import one_of
 from test_train import INNER, MIXES, TIMM, config_of, drawn_cells, small
 
@@ -30,7 +30,6 @@ from pipeline.train.infer import predict
 from pipeline.train.kinds import mean_and_std
 from pipeline.train.models import Classifier, build_model
 from pipeline.train.shortage import describe_shortage
-from tests.project import decoding_of
 
 DEVICE = os.environ.get("GPU_TESTS_DEVICE", "cuda")
 # The compiler does not see through the tests' checks of shapes, and warns of what would be faster.

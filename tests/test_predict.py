@@ -15,7 +15,7 @@ import torch
 from cards import make_card
 from kaggle_server import zip_of
 from pictures import fill, pack, png, rows_of, seven_zip_of, tar_of
-from project import PARAMS, digests, stage
+from project import PARAMS, decoding_of, digests, stage
 from tasks import one_of
 
 from pipeline.core import paths
@@ -51,7 +51,6 @@ from pipeline.train.device import choose_compute
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
 from pipeline.train.infer import predict as predict_rows
 from pipeline.train.models import build_model, describe, load_model, save_model
-from tests.project import decoding_of
 
 CLASSES = ["0", "1"]
 SIZE_PX = 24  # of PARAMS

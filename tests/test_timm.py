@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from project import decoding_of
 from safetensors.torch import load_file, save_file
 from tasks import one_of
 from test_train import config_of, same
@@ -21,7 +22,6 @@ from pipeline.train.device import Compute, depthwise_rate, suit_network
 from pipeline.train.infer import load_network
 from pipeline.train.models import build_model, describe, load_model, save_model
 from pipeline.train.networks.config import SmallNetwork, TimmNetwork
-from tests.project import decoding_of
 
 SMALLEST = [
     "beitv2_base_patch16_224", "eca_botnext26ts_256", "test_byobnet", "cait_xxs24_224",

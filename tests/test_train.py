@@ -21,7 +21,7 @@ import psutil
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
-from project import ROOT, digests, environment
+from project import ROOT, decoding_of, digests, environment
 from safetensors.torch import load_file, save_file
 from tasks import one_of
 
@@ -50,7 +50,6 @@ from pipeline.train.models import (
 )
 from pipeline.train.optim import MovingAverage, learning_rate
 from pipeline.train.shortage import describe_shortage
-from tests.project import decoding_of
 
 POLICY: list[dict[str, Any]] = [
     {"op": "SquareSymmetry", "p": 1.0},

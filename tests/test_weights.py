@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from project import decoding_of
 from ruamel.yaml import YAML
 from safetensors import safe_open
 from tasks import one_of
@@ -25,7 +26,6 @@ from pipeline.core.errors import ArchiveError, OutputError, PipelineError, Train
 from pipeline.core.files import sha256_of
 from pipeline.train.models import build_model
 from pipeline.train.networks.config import TimmNetwork
-from tests.project import decoding_of
 
 NAME = "efficientnet_lite0"
 PYTHON_NAME = "made_up_weights-1.0-py3-none-any.whl"

@@ -320,7 +320,8 @@ def _draw_sheet() -> None:
         places = np.flatnonzero(table["label"] == label)
         step = max(1, len(places) // _SHEET_COLUMNS)
         for column, place in enumerate(places[::step][:_SHEET_COLUMNS]):
-            small = cv2.resize(images[place], (_SHEET_PX - 2, _SHEET_PX - 2))
+            side = _SHEET_PX - 2
+            small = cv2.resize(images[place], (side, side)).reshape(side, side, -1)
             top, left = row * _SHEET_PX + 1, column * _SHEET_PX + 1
             sheet[top : top + _SHEET_PX - 2, left : left + _SHEET_PX - 2] = small
     drawn = sheet[: max(1, len(labels)) * _SHEET_PX]

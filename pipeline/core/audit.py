@@ -48,6 +48,14 @@ class FoundRange(Record):
     sentence: str
 
 
+class FoundChannels(Record):
+    """How many channels are stored, as found in all images. colour: of how many is not grey."""
+
+    channels: Literal[1, 3]
+    colour: Count
+    sentence: str
+
+
 class Unreadable(Record):
     """An image that has no row since it cannot be read, and why."""
 
@@ -168,6 +176,8 @@ class Audit(Record):
     train: SplitAudit
     test: SplitAudit
     found_range: FoundRange | None
+    found_channels: FoundChannels | None
+    """None where `prepare.channels` says it."""
     possible_groups: dict[str, Count]
     """Columns of the labels file that may say which images belong together, and are not used, with
     how many values each has."""

@@ -138,20 +138,20 @@ def decode_batches(
             for start in range(0, len(pictures), size):
                 decoded = list(ahead)
                 ahead = pool.map(read, pictures[start + size : start + 2 * size])
-                yield _gather(image_ids[start : start + size], decoded, decoding.size_px)
+                yield _gather(image_ids[start : start + size], decoded, decoding)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _gather(
-    image_ids: list[str], decoded: list[Decoded | BrokenImage], size_px: int
+    image_ids: list[str], decoded: list[Decoded | BrokenImage], decoding: ImageDecoding
 ) -> DecodedBatch:
     named = zip(image_ids, decoded, strict=True)
     good = [(image_id, each.pixels) for image_id, each in named if isinstance(each, Decoded)]
     pixels = [image for _, image in good]
     return DecodedBatch(
         [image_id for image_id, _ in good],
-        np.array(pixels, np.uint8).reshape(len(good), size_px, size_px, 3),
+        np.array(pixels, np.uint8).reshape(len(good), *decoding.shape),
         [each for each in decoded if isinstance(each, BrokenImage)],
         [note for each in decoded if isinstance(each, Decoded) for note in each.notes],
     )

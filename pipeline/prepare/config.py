@@ -2,9 +2,9 @@
 
 import codecs
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from pipeline.core.section import Section
 
@@ -73,6 +73,15 @@ class LabelsFromName(Section):
     pattern: Pattern
 
 
+def _are_channels(value: object) -> object:
+    named = isinstance(value, list) and 1 <= len(value) <= 3
+    if not (named or value == "auto" or (type(value) is int and value in (1, 3))):
+        raise ValueError(f"expected auto, 1, 3 or a list of one to three names, found {value!r}")
+    return value
+
+
+Channels = Annotated[Literal["auto", 1, 3] | list[str], BeforeValidator(_are_channels)]
+
 Groups = GroupsFromFile | GroupsFromColumn | GroupsFromName | NoGroups
 
 
@@ -83,6 +92,7 @@ class PrepareConfig(Section):
     competition's files, and said.
     """
 
+    kind: ClassVar[Literal["images"]] = "images"
     sample_submission: FileOrAuto = "auto"
     labels: FileOrAuto | LabelsFromFolder | LabelsFromName = "auto"
     label_column: FileOrAuto = "auto"
@@ -92,8 +102,9 @@ class PrepareConfig(Section):
     image_column: FileOrAuto = "auto"
     """A column with the images' names or paths, with or without suffix; or a template of them such
     as `{patient_id}/{image_id}.dcm`, of columns in braces, where {channel} stands for any text."""
-    channels: Annotated[list[str], Field(min_length=1, max_length=3)] | None = None
-    """What {channel} of image_column may be, as red, green and blue; null where there is none."""
+    channels: Channels = "auto"
+    """Of the stored images: 1, grey, or 3, RGB; `auto` is 1 where all images of train and test are
+    grey, else 3. Or what {channel} of image_column may be, as red, green and blue."""
     encoding: Annotated[str, AfterValidator(_is_encoding)] = "utf-8"
     """Of the competition's tables."""
     task: Literal["auto", "one_of", "any_of", "number"] = "auto"
@@ -128,6 +139,11 @@ class PrepareConfig(Section):
     are, leave all of them out, or stop (pipeline/prepare/conflicts.py)."""
     corrections: str | None
     """Reviewed corrections of training labels, `corrections/NAME.csv`; null for none."""
+
+    @property
+    def channel_names(self) -> list[str]:
+        """What {channel} of image_column may be; nothing where it is not said."""
+        return self.channels if isinstance(self.channels, list) else []
 
     @field_validator("corrections")
     @classmethod

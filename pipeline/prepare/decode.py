@@ -1,10 +1,11 @@
-"""One image to RGB of a fixed size, or the reason why it cannot be.
+"""One image to RGB, or grey, of a fixed size, or the reason why it cannot be.
 
 Its content says which reader opens it, never its name: pictures (pillow_files.py), NumPy's arrays
 (array_files.py), DICOM (dicom_files.py). Whatever a decoder raises is the file's fault, and the
 work on one file is bounded. Images of more than 8 bits are scaled by the range of the training
 images (levels.py), grey becomes three equal channels, transparent images are laid on black, and
-OpenCV resizes.
+OpenCV resizes. Where one channel is stored, it is made of the resized three: of grey images it is
+each of them, bit for bit.
 """
 
 import warnings
@@ -35,6 +36,7 @@ from pipeline.prepare.opened import Opened, Values
 from pipeline.prepare.pillow_files import lay_on_black, open_picture, surely_8_bits
 
 CLIPPED = "values beyond black and white, clipped"
+MADE_GREY = "colour, made grey"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Decoded:
 
     width, height: of the original in pixels, upright. mode: Opened.mode. encoding: how the file was
     written: its format, the sum of a JPEG's quantisation tables (the higher, the lower its quality)
-    and the kinds of metadata in it. notes: what was done to it and is to be said.
+    and the kinds of metadata in it. notes: what was done to it and is to be said. grey: whether its
+    three channels are equal, before it is made grey.
     """
 
     pixels: Image
@@ -52,6 +55,7 @@ class Decoded:
     mode: str
     encoding: str
     notes: tuple[str, ...]
+    grey: bool
 
 
 def decode(encoded: bytes, decoding: ImageDecoding, max_side_px: int) -> Decoded:
@@ -74,7 +78,8 @@ def decode_channels(encoded: list[bytes], decoding: ImageDecoding, max_side_px: 
     """Files of one size, each made grey: red, green and blue. A third one of two is black; one
     alone is grey.
     """
-    each = [decode(file, decoding, max_side_px) for file in encoded]
+    in_colour = decoding.model_copy(update={"channels": 3})
+    each = [decode(file, in_colour, max_side_px) for file in encoded]
     sizes = [f"{channel.width} × {channel.height}" for channel in each]
     if len(set(sizes)) > 1:
         raise ImageError(f"channels of different sizes ({', '.join(sizes)} px)")
@@ -82,13 +87,15 @@ def decode_channels(encoded: list[bytes], decoding: ImageDecoding, max_side_px: 
     if len(planes) == 1:
         planes *= 3
     black = [np.zeros_like(planes[0])] * (3 - len(planes))
+    pixels, grey, said = _in_channels(np.dstack([*planes, *black]), decoding)
     return Decoded(
-        np.dstack([*planes, *black]),
+        pixels,
         each[0].width,
         each[0].height,
         " + ".join(channel.mode for channel in each),
         " + ".join(channel.encoding for channel in each),
-        tuple(dict.fromkeys(note for channel in each for note in channel.notes)),
+        tuple(dict.fromkeys([*(note for channel in each for note in channel.notes), *said])),
+        grey,
     )
 
 
@@ -160,8 +167,19 @@ def _decode(opened: Opened, decoding: ImageDecoding) -> Decoded:
     height, width = pixels.shape[:2]
     size_px = decoding.size_px
     fitted = _pad(pixels, size_px) if decoding.fit == "pad" else resize(pixels, size_px, size_px)
-    stored = np.ascontiguousarray(fitted)
-    return Decoded(stored, width, height, opened.mode, opened.encoding, notes)
+    stored, grey, said = _in_channels(np.ascontiguousarray(fitted), decoding)
+    return Decoded(stored, width, height, opened.mode, opened.encoding, (*notes, *said), grey)
+
+
+def _in_channels(
+    pixels: UInt8[ndarray, "size_px size_px 3"], decoding: ImageDecoding
+) -> tuple[Image, bool, list[str]]:
+    """As many channels as are stored, whether all were equal, and what is to be said."""
+    grey = bool((pixels == pixels[..., :1]).all())
+    if decoding.channels == 3:
+        return pixels, grey, []
+    plane = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    return plane, grey, [] if grey else [MADE_GREY]
 
 
 def _pad(pixels: Image, size_px: int) -> UInt8[ndarray, "size_px size_px 3"]:

@@ -28,7 +28,7 @@ BLOCKS = 4
 Sketch = Float[ndarray, " 48"]
 """Sums of the BLOCKS × BLOCKS × 3 blocks over the number of values in the whole image."""
 
-SplitImages = UInt8[ndarray, "_ height width 3"]
+SplitImages = UInt8[ndarray, "_ height width channels"]
 """Any number of images; the size is the same in all splits."""
 
 _ROUNDING = 1e-6
@@ -46,7 +46,8 @@ class Fingerprint:
 
 
 def fingerprint(pixels: Image) -> Fingerprint:
-    """What decides whether another image may be the same."""
+    """What decides whether another image may be the same; of grey, that of three equal channels."""
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     edges = [len(pixels) * block // BLOCKS for block in range(BLOCKS)]
     strips = np.add.reduceat(pixels, edges, axis=0, dtype=np.int64)

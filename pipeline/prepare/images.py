@@ -161,7 +161,7 @@ class ImageFinder:
         if found.loose:
             images = plural(len(found.loose), "image is", "images are")
             say(f"{place}: {images} spelled otherwise {examples(found.loose)}")
-        channels = self._config.channels or self._find_channels(found.members)
+        channels = self._config.channel_names or self._find_channels(found.members)
         pictures: list[list[Picture]] = []
         for key, members in zip(keys, found.members, strict=True):
             if channels and members:
@@ -189,7 +189,7 @@ class ImageFinder:
         return channels
 
     def _match(self, keys: list[str], pool: FileNames) -> Matched:
-        names = self._config.channels
+        names = self._config.channel_names
         if not names or not any(CHANNEL_IN_BRACES in key for key in keys):
             return pool.match(keys)
         named = [[key.replace(CHANNEL_IN_BRACES, name) for key in keys] for name in names]

@@ -26,6 +26,8 @@ from pipeline.prepare.rare import merge_rare
 from pipeline.prepare.store import (
     check_readable,
     describe_unreadable,
+    find_channels,
+    keep_one_channel,
     keep_rows,
     range_of_images,
     store_images,
@@ -71,6 +73,13 @@ def run(
         stored = store_images(layout.train, train_array, decoding, config, "train images")
         stored_test = store_images(layout.test, test_array, decoding, config, "test images")
         check_readable(layout, stored, stored_test, config)
+        found_channels = None
+        if config.channels == "auto":
+            found_channels = find_channels(stored, stored_test)
+            decoding = decoding.model_copy(update={"channels": found_channels.channels})
+            if found_channels.channels == 1:
+                keep_one_channel(train_array, len(stored.table))
+                keep_one_channel(test_array, len(stored_test.table))
 
         images = pd.concat([stored.table, stored_test.table], ignore_index=True)
         firsts = find_duplicates(
@@ -107,6 +116,7 @@ def run(
             train=describe_split(train, stored.notes, layout.train.ignored, task),
             test=describe_split(test, stored_test.notes, layout.test.ignored, None),
             found_range=found_range,
+            found_channels=found_channels,
             possible_groups=layout.possible_groups,
             excluded=stored.unreadable,
             corrections=corrections,
@@ -130,14 +140,20 @@ def run(
 def _decide_decoding(
     train: Split, config: PrepareConfig
 ) -> tuple[ImageDecoding, FoundRange | None]:
-    """The range of more than 8 bits is the parameters', or is found in the training images."""
+    """The range of more than 8 bits is the parameters', or is found in the training images.
+
+    Its channels are those to begin with: whether all images are grey shows when they are stored.
+    """
     found, black_white = None, None
     if config.bits:
         black_white = 0.0, 2.0**config.bits - 1
     elif found := range_of_images(train, config, "range of train images"):
         black_white = found.black, found.white
     decoding = ImageDecoding(
-        size_px=config.size_px, channels=3, fit=config.fit, black_white=black_white
+        size_px=config.size_px,
+        channels=1 if config.channels == 1 else 3,
+        fit=config.fit,
+        black_white=black_white,
     )
     return decoding, found
 
@@ -176,8 +192,9 @@ def _tell(audit: Audit, task: Task) -> None:
             f"not used: column {name} with {values} values: if these belong together, such as "
             f"patients, set prepare.groups to {{source: column, column: {name}}}"
         )
-    if audit.found_range:
-        say(audit.found_range.sentence)
+    for found in (audit.found_range, audit.found_channels):
+        if found:
+            say(found.sentence)
     for name, split in (("train", audit.train), ("test", audit.test)):
         for note, images in split.notes.items():
             say(f"{name}: {images} of {split.rows} images: {note}")
@@ -190,10 +207,10 @@ def _tell(audit: Audit, task: Task) -> None:
     for check in audit.leaks.checks:
         if check.flagged:
             say(check.sentence)
-    found = audit.duplicates
+    same = audit.duplicates
     say(
         f"{audit.train.rows} training and {audit.test.rows} test images; clusters of duplicates: "
-        f"{found.clusters} (largest: {found.largest} images, across train and test: "
-        f"{found.where['both']}, across groups: {found.spans_groups}, with conflicting labels: "
-        f"{found.conflicting_labels}), in {paths.AUDIT}"
+        f"{same.clusters} (largest: {same.largest} images, across train and test: "
+        f"{same.where['both']}, across groups: {same.spans_groups}, with conflicting labels: "
+        f"{same.conflicting_labels}), in {paths.AUDIT}"
     )

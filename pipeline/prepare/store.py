@@ -22,11 +22,12 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from pipeline.core.arrays import read_array
-from pipeline.core.audit import FoundRange, Unreadable
+from pipeline.core.audit import FoundChannels, FoundRange, Unreadable
 from pipeline.core.competition import ImageDecoding
-from pipeline.core.errors import ImageError, examples
+from pipeline.core.errors import ImageError, examples, plural
 from pipeline.core.machine import cores
 from pipeline.core.progress import track
+from pipeline.core.shapes import Image
 from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.decode import Decoded, ignore_oddities
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
@@ -54,7 +55,7 @@ class Stored:
     """What was written; rows of table, array and fingerprints are parallel.
 
     table: tables.IMAGE_COLUMNS without `duplicate`. encodings: Decoded.encoding of each image_id.
-    notes: the image_ids of each of Decoded.notes.
+    notes: the image_ids of each of Decoded.notes. colour: the image_ids of those that are not grey.
     """
 
     table: pd.DataFrame
@@ -62,6 +63,7 @@ class Stored:
     unreadable: list[Unreadable]
     encodings: dict[str, str]
     notes: dict[str, list[str]]
+    colour: list[str]
 
 
 def range_of_images(split: Split, config: PrepareConfig, what: str) -> FoundRange | None:
@@ -82,7 +84,7 @@ def range_of_images(split: Split, config: PrepareConfig, what: str) -> FoundRang
 def store_images(
     split: Split, path: Path, decoding: ImageDecoding, config: PrepareConfig, what: str
 ) -> Stored:
-    """Decode a split's images into `path`, an array (rows, size_px, size_px, 3), uint8 RGB.
+    """Decode a split's images into `path`, an array (rows, size_px, size_px, channels), uint8.
 
     Rows are in the order of the split's ids, without those that cannot be read: all of these
     are returned, none stops. what: for the progress line.
@@ -93,10 +95,11 @@ def store_images(
     fingerprints: list[Fingerprint] = []
     encodings: dict[str, str] = {}
     notes: defaultdict[str, list[str]] = defaultdict(list)
+    colour: list[str] = []
     places = range(len(split.image_ids))
     with path.open("wb") as file, warnings.catch_warnings():
         ignore_oddities()
-        _write_header(file, 0, config.size_px)
+        _write_header(file, (0, *decoding.shape))
         rows = _in_order(partial(_make_row, split, decoding, config.max_side_px), places)
         for row in track(rows, what, len(places)):
             if isinstance(row, Unreadable):
@@ -109,20 +112,35 @@ def store_images(
             encodings[str(record["image_id"])] = decoded.encoding
             for note in decoded.notes:
                 notes[note].append(str(record["image_id"]))
+            if not decoded.grey:
+                colour.append(str(record["image_id"]))
         file.seek(0)
-        _write_header(file, len(records), config.size_px)
-    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings, dict(notes))
+        _write_header(file, (len(records), *decoding.shape))
+    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings, dict(notes), colour)
+
+
+def find_channels(train: Stored, test: Stored) -> FoundChannels:
+    """One channel where every image is grey, else three."""
+    colour = [*train.colour, *test.colour]
+    images = plural(len(train.table) + len(test.table), "image")
+    if not colour:
+        why = f"1: all {images}, of train and test, are grey"
+        return FoundChannels(channels=1, colour=0, sentence=f"channels: {why}")
+    why = f"3: {len(colour)} of {images} with colour {examples(colour)}"
+    return FoundChannels(channels=3, colour=len(colour), sentence=f"channels: {why}")
+
+
+def keep_one_channel(path: Path, rows: int) -> None:
+    """Keep one of the equal channels of an array that store_images wrote."""
+    images = read_array(path, rows)
+    _replace(path, (*images.shape[:3], 1), (image[..., :1] for image in images))
 
 
 def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
     """Keep only these rows of an array that store_images wrote."""
     images = read_array(path, len(stays))
-    kept = path.with_name(f"{path.name}.kept")
-    with kept.open("wb") as file:
-        _write_header(file, int(stays.sum()), images.shape[1])
-        for row in np.flatnonzero(stays):
-            file.write(images[row].tobytes())
-    kept.replace(path)
+    shape = (int(stays.sum()), *images.shape[1:])
+    _replace(path, shape, (images[row] for row in np.flatnonzero(stays)))
 
 
 def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareConfig) -> None:
@@ -190,9 +208,18 @@ def _make_row(
     return record, decoded, print_
 
 
-def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:
+def _replace(path: Path, shape: tuple[int, ...], images: Iterable[Image]) -> None:
+    kept = path.with_name(f"{path.name}.kept")
+    with kept.open("wb") as file:
+        _write_header(file, shape)
+        for image in images:
+            file.write(image.tobytes())
+    kept.replace(path)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     """NumPy pads it to the same length for any number of rows."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size_px, size_px, 3)}
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 
