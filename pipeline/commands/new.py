@@ -41,7 +41,6 @@ from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
-from pipeline.prepare.config import PrepareConfig
 from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.prepare.roles import Roles
 from pipeline.prepare.tables import Table
@@ -175,8 +174,8 @@ def _list_files() -> tuple[dict[str, Any], list[Line]]:
 
 def _look(prepare: dict[str, Any], metric: str) -> Looked:
     """Understand the files. What is said on the way, `prepare` says again."""
-    known = read_config(paths.PARAMS).prepare.model_dump()
-    config = PrepareConfig.model_validate(known | prepare)
+    known = read_config(paths.PARAMS).prepare
+    config = type(known).model_validate(known.model_dump() | prepare)
     with (
         redirect_stderr(StringIO()),
         understand(paths.RAW, config, metric_named(metric)) as layout,
