@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -83,6 +83,10 @@ class _Shared(Section):
     competition's files, and said.
     """
 
+    row: ClassVar[Literal["image", "signal"]]
+    content: ClassVar[Literal["pixels", "samples"]]
+    """What a row is, and what it is made of, in words."""
+
     sample_submission: FileOrAuto = "auto"
     labels: FileOrAuto | LabelsFromFolder | LabelsFromName = "auto"
     label_column: FileOrAuto = "auto"
@@ -125,6 +129,8 @@ class _Shared(Section):
 class ImagesConfig(_Shared):
     """Rows are images."""
 
+    row = "image"
+    content = "pixels"
     kind: Literal["images"]
     image_column: FileOrAuto = "auto"
     """A column with the images' names or paths, with or without suffix; or a template of them such
@@ -146,14 +152,27 @@ class ImagesConfig(_Shared):
     near_duplicate: Annotated[float, Field(ge=0, le=64)]
     """Mean absolute difference in grey levels (0 to 255) up to which two images are the same."""
 
+    def files_of(self, split: Literal["train", "test"]) -> str:
+        """Where a split's files are, or auto."""
+        return self.train_images if split == "train" else self.test_images
+
 
 class SignalsConfig(_Shared):
     """Rows are signals: samples of one or more channels, all of one length, stored as they are."""
 
+    row = "signal"
+    content = "samples"
+    image_column: ClassVar[str] = "auto"
+    near_duplicate: ClassVar[float] = 0.0
+    """Only equal samples are the same: a scaled or shifted copy may be another recording."""
     kind: Literal["signals"]
     train_signals: FileOrAuto = "auto"
     """A table or an array of all signals, or an archive or a folder with a file for each."""
     test_signals: FileOrAuto = "auto"
+
+    def files_of(self, split: Literal["train", "test"]) -> str:
+        """Where a split's signals are, or auto."""
+        return self.train_signals if split == "train" else self.test_signals
 
 
 PrepareConfig = ImagesConfig | SignalsConfig
