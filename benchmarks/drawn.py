@@ -22,7 +22,7 @@ from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.shapes import Image, Images, Labels
 from pipeline.core.tables import read_csv
 from pipeline.core.task import OneOf
-from pipeline.download.config import SyntheticSource
+from pipeline.download.config import DrawnCells
 from pipeline.download.drawn.competition import draw_competition
 from pipeline.download.drawn.files import write_tables
 from pipeline.params import Config, read_config
@@ -83,8 +83,9 @@ def draw_raw(raw: Path, hidden: Path, train_images: int, test_images: int) -> No
     """A competition as it is downloaded: forty images a patient, no wrong labels, no copies."""
     raw.mkdir(parents=True)
     hidden.mkdir(parents=True)
-    source = SyntheticSource(
+    source = DrawnCells(
         source="synthetic",
+        kind="cells",
         train_images=train_images,
         test_images=test_images,
         patients=max(8, (train_images + test_images) // IMAGES_A_PATIENT),

@@ -251,7 +251,8 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         if "properties" in schema and key in schema["properties"]:
             schema = schema["properties"][key]
         elif "discriminator" in schema and key in schema["discriminator"]["mapping"]:
-            schema = {"$ref": schema["discriminator"]["mapping"][key]}
+            chosen = schema["discriminator"]["mapping"][key]  # a class, or another such union
+            schema = {"$ref": chosen} if isinstance(chosen, str) else chosen
         elif key in definitions:  # the tag of a union whose discriminator is a function
             schema = {"$ref": f"#/$defs/{key}"}
         elif "patternProperties" in schema:

@@ -25,7 +25,7 @@ COPIED = [
 PARAMS = """\
 # a test
 download:
-  {source: synthetic, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
+  {source: synthetic, kind: cells, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
    duplicates: 0.05, seed: 1}
 prepare:
   {kind: images, sample_submission: auto, labels: auto, task: auto, classes: null, train_images: auto, test_images: auto,

@@ -22,10 +22,10 @@ from pipeline.core.ours import remember
 from pipeline.core.record import write_record
 from pipeline.download.config import (
     DownloadConfig,
+    DrawnCells,
     KaggleSource,
     LocalSource,
     RebuildSource,
-    SyntheticSource,
 )
 from pipeline.params import read_config
 from pipeline.train.networks.config import TimmNetwork
@@ -199,7 +199,7 @@ def test_the_structure_lists_each_folder_and_file_once() -> None:
     [
         (KaggleSource(source="kaggle", competition="cells"), "`kaggle competitions download -c cells`"),
         (RebuildSource(source="rebuild", dataset="a/b", test_share=0.2, seed=1), "Kaggle's dataset a/b:\n"),
-        (SyntheticSource(source="synthetic", train_images=20, test_images=10, patients=4, wrong_labels=0, duplicates=0, seed=1), "The images are drawn:"),
+        (DrawnCells(source="synthetic", kind="cells", train_images=20, test_images=10, patients=4, wrong_labels=0, duplicates=0, seed=1), "The images are drawn:"),
         (LocalSource(source="local", folder="x"), "The images came from a local folder.\n"),
     ],
 )  # fmt: skip

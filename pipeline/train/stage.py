@@ -124,7 +124,7 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
     found, value = "accuracy", float(right.mean())
     if isinstance(task, Number):
         found, value = "squared error", float(task.losses(oof, labels[scored]).mean())
-    live.write(history, value)
+    live.write(history, (found.replace(" ", "_"), value))
     say(f"{name}: out-of-fold {found} {value:.4f} on {len(scored)} images")
 
 
@@ -132,8 +132,9 @@ class LiveTable:
     """live/MEMBER-foldFOLD.csv: the progress of a training, for `dvc plots` and `make run`.
 
     The columns of the history, and of the epochs that this process trained `seconds` and
-    `images_per_s`; at the end the last row has `out_of_fold_accuracy`. Its times are in no
-    output: the same inputs give the same bytes there.
+    `images_per_s`; at the end the last row has `out_of_fold_accuracy`, of numbers
+    `out_of_fold_squared_error`. Its times are in no output: the same inputs give the same bytes
+    there.
     """
 
     def __init__(self, path: Path, images: int) -> None:
@@ -144,17 +145,18 @@ class LiveTable:
         self._last = time.monotonic()
         path.unlink(missing_ok=True)
 
-    def write(self, history: History, out_of_fold_accuracy: float | None = None) -> None:
-        """Replace the table, after each epoch and once more with the out-of-fold accuracy."""
+    def write(self, history: History, out_of_fold: tuple[str, float] | None = None) -> None:
+        """Replace the table, after each epoch and once more with a score and its name."""
         now = time.monotonic()
-        if out_of_fold_accuracy is None:
+        if out_of_fold is None:
             self._seconds[history[-1]["epoch"]] = now - self._last
             self._last = now
         table = pd.DataFrame(history)
         seconds = table["epoch"].map(self._seconds)
         table["seconds"], table["images_per_s"] = seconds, self._images / seconds
-        if out_of_fold_accuracy is not None:
-            table.loc[table.index[-1], "out_of_fold_accuracy"] = out_of_fold_accuracy
+        if out_of_fold is not None:
+            name, value = out_of_fold
+            table.loc[table.index[-1], f"out_of_fold_{name}"] = value
         write_table(self._path, table)
 
 
