@@ -5,9 +5,9 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.core import paths
@@ -18,7 +18,7 @@ from pipeline.core.section import Section
 from pipeline.core.yaml import parse_yaml
 from pipeline.download.config import DownloadConfig, LocalSource
 from pipeline.ensemble.config import EnsembleConfig
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
 from pipeline.scoring.names import file_of
 from pipeline.split.config import SplitConfig
 from pipeline.train.config import TrainConfig, is_for_signals
@@ -30,7 +30,7 @@ class Config(Section):
     """The whole of params.yaml."""
 
     download: DownloadConfig
-    prepare: PrepareConfig
+    prepare: Annotated[PrepareConfig, Field(discriminator="kind")]
     split: SplitConfig
     train: TrainConfig
     ensemble: EnsembleConfig
@@ -50,10 +50,16 @@ class Config(Section):
     def _sizes_end_at_that_of_the_images(self) -> Self:
         for name, model in self.train.models.items():
             sizes = model.sizes_px
-            if sizes is not None and (sizes[-1] != self.prepare.size_px or max(sizes) > sizes[-1]):
+            if sizes is None:
+                continue
+            place = f"train.models.{name}.sizes_px"
+            if not isinstance(self.prepare, ImagesConfig):
+                raise ValueError(f"{place}: expected null, since signals have no side")
+            size_px = self.prepare.size_px
+            if sizes[-1] != size_px or max(sizes) > size_px:
                 raise ValueError(
-                    f"train.models.{name}.sizes_px: expected sides up to prepare.size_px, which is "
-                    f"{self.prepare.size_px}, and that one last, found {sizes}"
+                    f"{place}: expected sides up to prepare.size_px, which is {size_px}, and that "
+                    f"one last, found {sizes}"
                 )
         return self
 

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from pipeline.core.competition import ImageDecoding
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import ImagesConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPETITIONS = ROOT / "competitions"
@@ -28,7 +28,7 @@ download:
   {source: synthetic, kind: cells, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
    duplicates: 0.05, seed: 1}
 prepare:
-  {sample_submission: auto, labels: auto, task: auto, classes: null, train_images: auto, test_images: auto,
+  {kind: images, sample_submission: auto, labels: auto, task: auto, classes: null, train_images: auto, test_images: auto,
    groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096, bits: null,
    unreadable: stop, unlabelled: stop, near_duplicate: 2.0, conflicts: keep, corrections: null}
 split: {folds: 2, seeds: [1], rare: stop}
@@ -91,9 +91,10 @@ def needs(place: Path) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not place.exists(), reason=reason)
 
 
-def prepare_config(**changes: Any) -> PrepareConfig:
+def prepare_config(**changes: Any) -> ImagesConfig:
     """A section `prepare` that understands every file by itself."""
     choices: dict[str, Any] = {
+        "kind": "images",
         "sample_submission": "auto",
         "labels": "auto",
         "task": "auto",
@@ -111,7 +112,7 @@ def prepare_config(**changes: Any) -> PrepareConfig:
         "conflicts": "keep",
         "corrections": None,
     }
-    return PrepareConfig(**(choices | changes))
+    return ImagesConfig(**(choices | changes))
 
 
 def local_params(folder: str) -> str:

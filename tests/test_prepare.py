@@ -36,7 +36,7 @@ from pipeline.core.errors import (
 from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare import store
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import ImagesConfig
 from pipeline.prepare.decode import CLIPPED, MADE_GREY, decode
 from pipeline.prepare.opened import SEVERAL_FRAMES
 from pipeline.prepare.stage import run
@@ -45,7 +45,7 @@ SIZE_PX = 16
 GENERATOR = np.random.default_rng(5)
 
 
-def make_config(**changes: Any) -> PrepareConfig:
+def make_config(**changes: Any) -> ImagesConfig:
     return prepare_config(**({"size_px": SIZE_PX, "max_side_px": 100} | changes))
 
 
@@ -97,7 +97,7 @@ def read_audit() -> Audit:
     return read_record(paths.AUDIT, Audit, "prepare")
 
 
-def message_of(config: PrepareConfig) -> str:
+def message_of(config: ImagesConfig) -> str:
     with pytest.raises(ImageError) as caught:
         run(config, "accuracy")
     assert not paths.STORE.exists()

@@ -11,6 +11,7 @@ from pipeline.core.competition import (
 from pipeline.core.task import OneOf, Task
 from pipeline.core.terminal import make_table, print_line, print_table
 from pipeline.params import Config
+from pipeline.prepare.config import ImagesConfig
 from pipeline.train.layers import Layer, LayerTable, Sides, list_layers
 from pipeline.train.models import build_model
 from pipeline.train.networks.config import Network, OwnNetwork, SignalNetwork, TimmNetwork
@@ -22,8 +23,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-_LENGTH = 4096
-"""Of signals, where nothing says it."""
+_LENGTH, _SIDE_PX = 4096, 224
+"""Of signals, and of images, where nothing says it."""
 
 
 def run(config: Config, model: str, size_px: int | None, length: int | None, as_json: bool) -> None:
@@ -50,7 +51,8 @@ def describe(
     if isinstance(network, SignalNetwork):
         decoding: Decoding = _signals(length)
     else:
-        decoding = _images(size_px or config.prepare.size_px)
+        own_px = config.prepare.size_px if isinstance(config.prepare, ImagesConfig) else _SIDE_PX
+        decoding = _images(size_px or own_px)
     zeros, ones = [0.0] * decoding.channels, [1.0] * decoding.channels
     built = build_model(network, _task(), decoding, zeros, ones)
     return list_layers(built.network, network.name, decoding)

@@ -41,7 +41,7 @@ from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.decode import ImageDecoder
 from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.prepare.roles import Roles
 from pipeline.prepare.tables import Table
@@ -62,7 +62,9 @@ _PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _LOOKED_AT = 60
 _MOST_SIDE_PX = 2**14
-_QUICK = ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0.0, 1.0))
+_QUICK = ImageDecoder(
+    ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0.0, 1.0)), _MOST_SIDE_PX
+)
 """Only the originals' sizes are wanted."""
 
 _SEED = 1
@@ -175,8 +177,8 @@ def _list_files() -> tuple[dict[str, Any], list[Line]]:
 
 def _look(prepare: dict[str, Any], metric: str) -> Looked:
     """Understand the files. What is said on the way, `prepare` says again."""
-    known = read_config(paths.PARAMS).prepare.model_dump()
-    config = PrepareConfig.model_validate(known | prepare)
+    known = read_config(paths.PARAMS).prepare
+    config = type(known).model_validate(known.model_dump() | prepare)
     with (
         redirect_stderr(StringIO()),
         understand(paths.RAW, config, metric_named(metric)) as layout,
@@ -261,7 +263,7 @@ def _sides(layout: Layout) -> list[int]:
     sides = []
     for picture in pictures[::step]:
         with suppress(ImageError):  # `prepare` says which cannot be read
-            decoded, _ = picture.decode(layout.train.images, _QUICK, _MOST_SIDE_PX)
+            decoded, _ = picture.decode(layout.train.images, _QUICK)
             sides.append(min(decoded.width, decoded.height))
     return sides or [64]
 

@@ -53,7 +53,7 @@ def write_params(
 # not measured yet
 #
 {_section("download", download)}
-{_section("prepare", prepare)}
+{_section("prepare", {"kind": "images"} | prepare)}
   size_px: {size_px}
   fit: stretch
   max_side_px: 16384

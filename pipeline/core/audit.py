@@ -8,7 +8,7 @@ from typing import Literal
 from pipeline.core.record import Count, Figure, Interval, Real, Record
 
 Sameness = Literal["file", "pixels", "near"]
-"""Equal files, else equal stored pixels, else pixels that nearly are."""
+"""Equal files, else equal stored pixels or samples, else pixels that nearly are."""
 
 Where = Literal["train", "test", "both"]
 """Which of the splits hold the images of a cluster."""

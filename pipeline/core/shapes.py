@@ -15,6 +15,9 @@ Signals = Float32[ndarray, "signals length channels"]
 Packed = Images | Signals
 """Rows of the packed arrays of data/store/."""
 
+Signal = Float32[ndarray, "length channels"]
+"""Samples as they are."""
+
 Probabilities = Float[ndarray, "rows classes"]
 """After softmax: in [0, 1], each row adds up to 1."""
 

@@ -9,6 +9,7 @@ each of them, bit for bit.
 """
 
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import cv2
@@ -17,9 +18,9 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.core.competition import ImageDecoding
+from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.errors import ImageError
-from pipeline.core.shapes import Image
+from pipeline.core.shapes import Image, Signal
 from pipeline.prepare import dicom_files
 from pipeline.prepare.array_files import NPY_START, open_array, open_npy
 from pipeline.prepare.dicom_files import open_dicom
@@ -41,21 +42,53 @@ MADE_GREY = "colour, made grey"
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as it is stored, and what it was before.
+    """An image or a signal as it is stored, and what it was before.
 
-    width, height: of the original in pixels, upright. mode: Opened.mode. encoding: how the file was
-    written: its format, the sum of a JPEG's quantisation tables (the higher, the lower its quality)
-    and the kinds of metadata in it. notes: what was done to it and is to be said. grey: whether its
-    three channels are equal, before it is made grey.
+        width, height: of the original in pixels, upright; a signal's length and channels. mode:
+    Opened.mode, or the type of a signal's numbers. encoding: how the file was written: its format,
+    the sum of a JPEG's quantisation tables (the higher, the lower its quality) and the kinds of
+    metadata in it. notes: what was done to it and is to be said. grey: whether an image's three
+    channels are equal, before it is made grey.
     """
 
-    pixels: Image
+    pixels: Image | Signal
     width: int
     height: int
     mode: str
     encoding: str
     notes: tuple[str, ...]
     grey: bool
+
+
+class Decoder(ABC):
+    """Makes the rows of the store, each from a row's files or from numbers."""
+
+    decoding: Decoding
+
+    @abstractmethod
+    def from_files(self, encoded: list[bytes]) -> Decoded:
+        """A row from the bytes of its files. Raises ImageError with the reason alone."""
+
+    @abstractmethod
+    def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
+        """A row from an array. Raises ImageError with the reason alone."""
+
+
+@dataclass(frozen=True)
+class ImageDecoder(Decoder):
+    """Makes images. max_side_px: an image with a longer side is not decoded."""
+
+    decoding: ImageDecoding
+    max_side_px: int
+
+    def from_files(self, encoded: list[bytes]) -> Decoded:
+        """One file, or one for each channel."""
+        if len(encoded) == 1:
+            return decode(encoded[0], self.decoding, self.max_side_px)
+        return decode_channels(encoded, self.decoding, self.max_side_px)
+
+    def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
+        return decode_array(values, self.decoding, self.max_side_px)
 
 
 def decode(encoded: bytes, decoding: ImageDecoding, max_side_px: int) -> Decoded:

@@ -16,13 +16,15 @@ from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, check_ids, read_table, write_table
 from pipeline.core.task import AnyOf, OneOf, Task
 from pipeline.prepare.audit import count_clusters, describe_split, find_clusters, find_twins
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
 from pipeline.prepare.conflicts import apply_rule, describe_conflicts, find_conflicts
 from pipeline.prepare.corrections import correct_labels
+from pipeline.prepare.decode import Decoder, ImageDecoder
 from pipeline.prepare.duplicates import find_duplicates
 from pipeline.prepare.layout import Split, understand
 from pipeline.prepare.leaks import find_leaks
 from pipeline.prepare.rare import merge_rare
+from pipeline.prepare.signal_files import SignalDecoder
 from pipeline.prepare.store import (
     check_readable,
     describe_unreadable,
@@ -30,7 +32,8 @@ from pipeline.prepare.store import (
     keep_one_channel,
     keep_rows,
     range_of_images,
-    store_images,
+    shape_of_signals,
+    store_rows,
 )
 from pipeline.scoring.metrics import metric_named
 from pipeline.scoring.plan import Choices, plan, try_metric
@@ -51,7 +54,7 @@ def run(
     Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
     be read, TableError on corrections that do not fit, CompetitionError on conflicting labels with
     `conflicts: stop`, FoldError on classes that cannot be merged, and what understand and
-    store_images raise. Then data/store stays as it was.
+    store_rows raise. Then data/store stays as it was.
     """
     with (
         understand(paths.RAW, config, metric_named(metric_name)) as layout,
@@ -69,12 +72,12 @@ def run(
         )
         try_metric(metric, task, task.encode(layout.labels_file, layout.train.labels))
 
-        decoding, found_range = _decide_decoding(layout.train, config)
-        stored = store_images(layout.train, train_array, decoding, config, "train images")
-        stored_test = store_images(layout.test, test_array, decoding, config, "test images")
+        decoder, found_range = _choose_decoder(layout.train, config)
+        stored = store_rows(layout.train, train_array, decoder, f"train {config.row}s")
+        stored_test = store_rows(layout.test, test_array, decoder, f"test {config.row}s")
         check_readable(layout, stored, stored_test, config)
-        found_channels = None
-        if config.channels == "auto":
+        decoding, found_channels = decoder.decoding, None
+        if isinstance(config, ImagesConfig) and config.channels == "auto":
             found_channels = find_channels(stored, stored_test)
             decoding = decoding.model_copy(update={"channels": found_channels.channels})
             if found_channels.channels == 1:
@@ -93,7 +96,7 @@ def run(
         images["duplicate"] = images["image_id"].to_numpy()[firsts]
 
         conflicts = find_conflicts(stored.table)
-        stays = apply_rule(stored.table, conflicts, config.conflicts, layout.labels_file, task)
+        stays = apply_rule(stored.table, conflicts, config, layout.labels_file, task)
         if not stays.all():
             keep_rows(train_array, stays)
             images = images[np.append(stays, [True] * len(stored_test.table))]
@@ -120,10 +123,10 @@ def run(
             possible_groups=layout.possible_groups,
             excluded=stored.unreadable,
             corrections=corrections,
-            conflicts=describe_conflicts(conflicts, config.conflicts, clusters),
+            conflicts=describe_conflicts(conflicts, config, clusters),
             duplicates=count_clusters(clusters),
             clusters=clusters,
-            train_test_duplicates=find_twins(train, test),
+            train_test_duplicates=find_twins(train, test, config.row),
             leaks=find_leaks(train, task, layout.train.images, stored.encodings),
         )
         left_out = {image.image_id for image in stored.unreadable}
@@ -133,17 +136,18 @@ def run(
         _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, None)
     write_record(paths.AUDIT, audit)
     if stored.unreadable:
-        say(f"left out of train: {describe_unreadable(stored)}")
-    _tell(audit, task)
+        say(f"left out of train: {describe_unreadable(stored, config.row)}")
+    _tell(audit, task, config)
 
 
-def _decide_decoding(
-    train: Split, config: PrepareConfig
-) -> tuple[ImageDecoding, FoundRange | None]:
-    """The range of more than 8 bits is the parameters', or is found in the training images.
+def _choose_decoder(train: Split, config: PrepareConfig) -> tuple[Decoder, FoundRange | None]:
+    """The range of more than 8 bits is the parameters', or is found in the training images; a
+    signal's shape is found in the training signals.
 
-    Its channels are those to begin with: whether all images are grey shows when they are stored.
+    The channels are those to begin with: whether all images are grey shows when they are stored.
     """
+    if not isinstance(config, ImagesConfig):
+        return SignalDecoder(shape_of_signals(train, "train")), None
     found, black_white = None, None
     if config.bits:
         black_white = 0.0, 2.0**config.bits - 1
@@ -155,7 +159,7 @@ def _decide_decoding(
         fit=config.fit,
         black_white=black_white,
     )
-    return decoding, found
+    return ImageDecoder(decoding, config.max_side_px), found
 
 
 def _check_written(
@@ -186,7 +190,8 @@ def _describe(task: Task) -> str:
             return plural(len(task.outputs), "number")
 
 
-def _tell(audit: Audit, task: Task) -> None:
+def _tell(audit: Audit, task: Task, config: PrepareConfig) -> None:
+    row = config.row
     for name, values in audit.possible_groups.items():
         say(
             f"not used: column {name} with {values} values: if these belong together, such as "
@@ -197,20 +202,21 @@ def _tell(audit: Audit, task: Task) -> None:
             say(found.sentence)
     for name, split in (("train", audit.train), ("test", audit.test)):
         for note, images in split.notes.items():
-            say(f"{name}: {images} of {split.rows} images: {note}")
+            say(f"{name}: {images} of {split.rows} {row}s: {note}")
     say(f"task: {_describe(task)}: {short_list(task.outputs, most=10)}")
     if audit.corrections.count:
         turns = ", ".join(f"{turn}: {count}" for turn, count in audit.corrections.by_class.items())
         say(f"labels corrected by {audit.corrections.file}: {audit.corrections.count} ({turns})")
     if left := audit.conflicts.excluded:
-        say(f"left out of train: {left} images with the same pixels and different labels")
+        what = f"{config.row}s with the same {config.content}"
+        say(f"left out of train: {left} {what} and different labels")
     for check in audit.leaks.checks:
         if check.flagged:
             say(check.sentence)
     same = audit.duplicates
     say(
-        f"{audit.train.rows} training and {audit.test.rows} test images; clusters of duplicates: "
-        f"{same.clusters} (largest: {same.largest} images, across train and test: "
+        f"{audit.train.rows} training and {audit.test.rows} test {row}s; clusters of duplicates: "
+        f"{same.clusters} (largest: {same.largest} {row}s, across train and test: "
         f"{same.where['both']}, across groups: {same.spans_groups}, with conflicting labels: "
         f"{same.conflicting_labels}), in {paths.AUDIT}"
     )

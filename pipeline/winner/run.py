@@ -192,8 +192,7 @@ def _predict(config: Config, source: Path | None) -> None:
         asked = config.ensemble.form
         form = read_form(sample.place, metric, ensemble.task, asked, sample.table)
         pictures = [picture for picture in test.pictures if picture]
-        largest = config.prepare.max_side_px
-        found = predict.score(ensemble, test.images, pictures, test.row_ids, largest)
+        found = predict.score(ensemble, test.images, pictures, test.row_ids, config.prepare)
     if found.broken:
         raise ImageError(
             f"{test.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
