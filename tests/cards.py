@@ -79,6 +79,7 @@ def make_audit(rows: int, classes: Sequence[str], ids: list[str], grouped: bool)
         "train": split,
         "test": split | {"rows": 40, "classes": {}, "groups": 0},
         "found_range": None,
+        "found_channels": None,
         "possible_groups": {"patient_id": 3},
         "excluded": [{"image_id": ids[0], "reason": "truncated"}],
         "duplicates": {

@@ -284,6 +284,9 @@ def test_the_page_is_whole(project: Project) -> None:
     if isinstance(project.kind.task, Number):
         assert "predicted against given" in page
         assert "Largest losses" in page
+        assert "Each model in the blend" in page
+        assert "accuracy is lower" not in page
+        assert "both wrong" not in page
         assert "expected_calibration_error" not in figures
     else:
         assert set(figures["sensitivity"]) == {"bright", "red"}
