@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from project import ROOT
+from project import ROOT, decoding_of
 from sklearn.linear_model import Ridge
 from tasks import number
 from test_synthetic import RAW_FILES, pixels
@@ -31,7 +31,8 @@ from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import TrainingRows, fit
-from pipeline.train.infer import mean_and_std, predict
+from pipeline.train.infer import predict
+from pipeline.train.kinds import mean_and_std
 from pipeline.train.models import build_model
 
 PROFILE = ROOT / "profiles" / "nuclei.yaml"
@@ -247,7 +248,9 @@ def test_a_linear_model_is_far_below_the_mean_and_the_network_far_below_it(tmp_p
     deterministic(config.train.threads)
     torch.manual_seed(model.seed)
     mean, std = mean_and_std(images, rows.training)
-    network = build_model(model.network, number("area"), SIDE_PX, list(mean), list(std))
+    network = build_model(
+        model.network, number("area"), decoding_of(SIDE_PX), list(mean), list(std)
+    )
     compute = choose_compute("cpu", model.precision)
     checkpoint = Checkpoint(tmp_path / "resume")
     network, _ = fit(network, images, areas, rows, model, compute, checkpoint, lambda _: None)
