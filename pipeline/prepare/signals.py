@@ -164,7 +164,9 @@ class SignalFinder(RowFinder):
 def picture_of(channels: list[ndarray], row: int, place: Path) -> PixelPicture:
     """A row of arrays, one a channel, or of one with all channels."""
     shape = channels[0].shape[1:]
-    return PixelPicture(f"{place.name}#{row + 1}", tuple(one[row] for one in channels), shape)
+    return PixelPicture(
+        f"{place.name}#{row + 1}", tuple(one[row].ravel() for one in channels), shape
+    )
 
 
 def channels_last(place: Path, array: ndarray) -> ndarray:
