@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.prepare.config import SignalsConfig
 
-LENGTH, RECORDINGS, CHUNKS, TESTS = 40, 12, 4, 8
+LENGTH, RECORDINGS, CHUNKS, TESTS = 40, 12, 4, 24
 CLASSES = ["flat", "up", "wave"]
 
 

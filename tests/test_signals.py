@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -12,28 +13,40 @@ import pytest
 from project import COMPETITIONS, needs, prepare_config
 from pulses import (
     CHUNKS,
+    CLASSES,
     FORMS,
     LENGTH,
     RECORDINGS,
     TEST_IDS,
+    TESTS,
     as_table,
     draw,
     npy,
     signals_config,
     write,
 )
+from solving import reproduce
+from solving import write as change
 
+from pipeline.check import stage as check
+from pipeline.commands import new
 from pipeline.core import paths
 from pipeline.core.audit import Audit
 from pipeline.core.competition import SignalDecoding, read_decoding
 from pipeline.core.errors import CompetitionError, ImageError, PipelineError, TableError
 from pipeline.core.record import read_record
-from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_table
+from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_csv, read_table
 from pipeline.download import stage as download
 from pipeline.download.config import LocalSource
+from pipeline.ensemble import stage as ensemble
+from pipeline.params import read_config
+from pipeline.predict import command as predict
 from pipeline.prepare.stage import run
+from pipeline.report import stage as report
 from pipeline.split import stage as split
 from pipeline.split.config import SplitConfig
+from pipeline.train import stage as train
+from pipeline.train.config import ModelConfig
 
 ROWS = RECORDINGS * CHUNKS
 Change = Callable[[Path], None]
@@ -60,11 +73,11 @@ def refused(**changes: Any) -> str:
 def test_each_form_is_stored_as_it_is_row_by_row(form: str, channels: int) -> None:
     if form == "npz" and channels > 1:
         pytest.skip("drawn with one channel")
-    train, test = write(Path("files"), form, channels)
+    of_train, of_test = write(Path("files"), form, channels)
     download_files()
     run(signals_config(), "accuracy")
     assert read_decoding(paths.DECODING) == SignalDecoding(length=LENGTH, channels=channels)
-    for split_name, signals in (("train", train), ("test", test)):
+    for split_name, signals in (("train", of_train), ("test", of_test)):
         stored = np.load(paths.STORE / f"{split_name}.npy")
         assert stored.dtype == np.float32
         assert np.array_equal(stored, signals)
@@ -163,11 +176,6 @@ def _text(raw: Path) -> None:
     (raw / "train/a007.npy").write_bytes(npy(np.array(["a", "b"])))
 
 
-def _negative(raw: Path) -> None:
-    good = npy(np.zeros((9, 8)))
-    (raw / "train/a007.npy").write_bytes(good.replace(b"(9, 8)", b"(-9,-8)"[:6]))
-
-
 def _gone(raw: Path) -> None:
     (raw / "test/b002.npy").unlink()
 
@@ -177,18 +185,18 @@ def _more(raw: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("damage", "message"),
     [
         (_shorter, "expected signals of one length and as many channels each, found a007 (train/a007.npy) with 30 samples of 1 channel, expected 40 samples of 1 channel as the first one has"),
         (_square, "expected signals of train, found none to read"),
         (_text, "1 of 48 signals cannot be read: 1 × an array of '<U1', expected numbers (first: a007)"),
-        (_gone, "expected a signal for each id of sample_submission.csv, found 1 of 8 ids otherwise (first: b002)"),
-        (_more, "expected only signals of the ids in the tables, found 1 of 57 signals otherwise (first: train/z.npy). Add their rows, or set prepare.train_signals or prepare.test_signals"),
+        (_gone, "expected a signal for each id of sample_submission.csv, found 1 of 24 ids otherwise (first: b002)"),
+        (_more, "expected only signals of the ids in the tables, found 1 of 73 signals otherwise (first: train/z.npy). Add their rows, or set prepare.train_signals or prepare.test_signals"),
     ],
 )  # fmt: skip
-def test_files_that_do_not_fit_are_one_clear_error(change: Change, message: str) -> None:
+def test_files_that_do_not_fit_are_one_clear_error(damage: Change, message: str) -> None:
     write(paths.RAW, "npy files")
-    change(paths.RAW)
+    damage(paths.RAW)
     assert message in refused()
 
 
@@ -205,18 +213,18 @@ def _two(raw: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("damage", "message"),
     [
         (_ambiguous, "X_train.npy: an array of shape (9, 9): which axis is the channels?"),
         (_fewer, "expected one array with the 48 rows of train_labels.csv, found 0 among 1 (first: X_train.npy: 47 × 40)"),
         (_two, "found 2 among 2 (first: X_train.npy: 48 × 40 × 1, train_2.npy: 48 × 40). Set prepare.train_signals in params.yaml"),
     ],
 )  # fmt: skip
-def test_arrays_that_do_not_fit_are_one_clear_error(change: Change, message: str) -> None:
+def test_arrays_that_do_not_fit_are_one_clear_error(damage: Change, message: str) -> None:
     write(paths.RAW, "arrays")
-    change(paths.RAW)
+    damage(paths.RAW)
     assert message in refused()
-    if change is _two:
+    if damage is _two:
         run(signals_config(train_signals="X_train.npy"), "accuracy")
 
 
@@ -234,7 +242,7 @@ def test_rows_of_a_table_that_nothing_asks_for_stop_or_are_left_out() -> None:
     more = as_table(["z"], np.ones((1, LENGTH, 1), np.float32)).to_csv(index=False, header=False)
     path.write_text(path.read_text() + more)
     assert (
-        "only signals of the ids in the tables, found 1 of 57 signals otherwise (first: z of"
+        "only signals of the ids in the tables, found 1 of 73 signals otherwise (first: z of"
         in (refused())
     )
     run(signals_config(unlabelled="leave_out"), "accuracy")
@@ -242,17 +250,17 @@ def test_rows_of_a_table_that_nothing_asks_for_stop_or_are_left_out() -> None:
 
 
 def test_a_parameter_names_the_table_among_several() -> None:
-    train, _ = write(paths.RAW, "tables")
-    other = as_table(list(draw()[0]["id"]), -train)
+    signals, _ = write(paths.RAW, "tables")
+    other = as_table(list(draw()[0]["id"]), -signals)
     other.to_csv(paths.RAW / "filtered.csv", index=False, float_format="%.9g")
     run(signals_config(train_signals="filtered.csv"), "accuracy")
-    assert np.array_equal(np.load(paths.TRAIN_IMAGES), -train)
+    assert np.array_equal(np.load(paths.TRAIN_IMAGES), -signals)
 
 
 def test_signals_taken_for_images_are_refused_with_the_parameter_to_set() -> None:
-    table, train, _ = draw()
+    table, signals, _ = draw()
     write(paths.RAW, "tables")
-    wide = np.concatenate([train, train], axis=1)
+    wide = np.concatenate([signals, signals], axis=1)
     as_table(list(table["id"]), wide).to_csv(paths.RAW / "train_signals.csv", index=False)
     with pytest.raises(CompetitionError, match=r"prepare\.kind: signals"):
         run(prepare_config(groups={"source": "none"}), "accuracy")
@@ -264,6 +272,37 @@ def test_text_in_a_column_of_samples_is_refused_by_its_line() -> None:
     path.write_text(path.read_text().replace("\nb003,", "\nb003,x", 1))
     with pytest.raises(TableError, match=r"test_signals\.csv: not a CSV file"):
         run(signals_config(), "accuracy")
+
+
+@pytest.mark.skipif(
+    "signal" not in str(ModelConfig.model_fields["network"]).lower(),
+    reason="no network takes signals",
+)
+def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
+    """From the folder alone to a submission, its page and the predictions of new signals."""
+    write(Path("competitions/pulses"), "tables")
+    with patch.object(new, "reproduce", reproduce):
+        new.new("competitions/pulses", "tiny", None)
+    begun = read_config(paths.PARAMS)
+    assert begun.prepare == signals_config()
+    assert paths.PARAMS.with_name("reports").joinpath("sheet.png").is_file()
+    model = begun.train.models["convnet1d"].model_dump() | {"epochs": 6, "batch_size": 16}
+    change(train={"folds": [0, 1], "models": {"convnet1d": model}}, split={"folds": 2})
+    config = read_config(paths.PARAMS)
+    split.run(config.split)
+    for fold in config.train.folds:
+        train.run(config.train, "convnet1d", fold)
+    ensemble.run(config.ensemble, config.train.members, config.train.folds)
+    check.run(config.ensemble.name, config.ensemble.metric)
+    report.run(config.ensemble.name)
+    made = read_csv(paths.submission("tiny"))
+    kinds = np.arange(ROWS + TESTS) // CHUNKS % len(CLASSES)
+    assert (made["state"] == [CLASSES[kind] for kind in kinds[ROWS:]]).mean() > 0.9
+    assert "signals" in paths.REPORT.read_text()
+    np.save("new.npy", draw()[2])
+    for source in ("competitions/pulses/test_signals.csv", "new.npy"):
+        predict.run(config, Path(source), Path("new.csv"))
+        assert list(read_csv(Path("new.csv"))["state"]) == list(made["state"])
 
 
 @needs(COMPETITIONS / "seizure/train_signals.csv")

@@ -26,6 +26,7 @@ from pipeline.core import paths
 from pipeline.core.arrays import read_array
 from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import (
+    CompetitionError,
     ConfigError,
     EnsembleError,
     FoldError,
@@ -123,6 +124,9 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     choices = _decide(looked.layout, metric)
     prepare |= {"groups": choices.groups} | choices.classes
     looked = _look(prepare, choices.metric)
+    if choices.groups["source"] == "none" and (grouped := _look_for_groups(prepare, choices)):
+        looked, choices = grouped
+        prepare |= {"groups": choices.groups}
     folds, rare = _choose_folds(looked.layout)
     facts = replace(
         facts,
@@ -137,7 +141,9 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     _print(files, looked, choices, facts)
     reproduce(["split"])
     _draw_sheet()
-    say(f"{paths.PARAMS} is written; {SHEET} shows some images of each class. Next: make run")
+    say(
+        f"{paths.PARAMS} is written; {SHEET} shows some {looked.row}s of each class. Next: make run"
+    )
 
 
 def _write(text: str) -> None:
@@ -200,6 +206,22 @@ def _look(prepare: dict[str, Any], metric: str) -> Looked:
     ):
         decoder = _QUICK if isinstance(config, ImagesConfig) else AnyShape()
         return Looked(layout, config.row, int(np.median(_sides(layout, decoder))))
+
+
+def _look_for_groups(prepare: dict[str, Any], decided: Decided) -> tuple[Looked, Decided] | None:
+    """The same with the groups of a table of ids and groups, where there is one."""
+    groups = {"source": "file", "file": "auto"}
+    try:
+        looked = _look(prepare | {"groups": groups}, decided.metric)
+    except CompetitionError:
+        return None
+    train = looked.layout.train
+    if (count := len(set(train.groups))) == len(train.image_ids):
+        return None
+    (name,) = (name for name, role in looked.layout.roles.items() if role == "groups")
+    why = f"a table with {count} values; folds keep the {looked.row}s of each together"
+    others = [line for line in decided.lines if line[0] != "groups"]
+    return looked, replace(decided, groups=groups, lines=[*others, ("groups", name, why)])
 
 
 def _decide(layout: Layout, metric: str | None) -> Decided:

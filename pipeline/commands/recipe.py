@@ -133,7 +133,7 @@ def _convnet1d(length: int) -> str:
     stages = max(1, min(5, int(math.log2(max(length, 8))) - 2))
     return (
         f"{{family: signal, name: convnet1d, width: 16, stages: {stages}, step: 2, kernel: 7, "
-        "activation: relu, pool: max, batch_norm: true, dropout: 0.1, differences: 0, "
+        "activation: relu, pool: max, batch_norm: true, dropout: 0.1, "
         "amplitude: linear}"
     )
 
