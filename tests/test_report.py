@@ -25,7 +25,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_
 from tasks import one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition
+from pipeline.core.competition import Competition, ImageDecoding, SignalDecoding, write_decoding
 from pipeline.core.errors import TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import (
@@ -77,6 +77,8 @@ def make_outputs(
     train["label"] = [classes[label] for label in labels]
     write_table(folder / paths.TRAIN_TABLE, train)
     np.save(folder / paths.TRAIN_IMAGES, images)
+    rgb = ImageDecoding(size_px=side, channels=3, fit="stretch", black_white=None)
+    write_decoding(folder / paths.DECODING, rgb)
     write_record(
         folder / paths.COMPETITION,
         Competition(id_column="id", label_column="label", task=one_of(classes, True)),
@@ -777,3 +779,19 @@ def test_what_the_labels_allow_and_what_a_leak_would_gain_is_one_line_each() -> 
     edit(paths.leak(NAME), "rows", value="many")
     with pytest.raises(TableError, match=rf"leaks/{NAME}.json: rows: .*\. Run: rm "):
         build()
+
+
+def test_the_page_of_signals_draws_curves_and_calls_nothing_an_image() -> None:
+    rows = len(np.load(paths.TRAIN_IMAGES))
+    np.save(paths.TRAIN_IMAGES, np.random.default_rng(1).normal(size=(rows, 50, 2)).astype("f4"))
+    write_decoding(paths.DECODING, SignalDecoding(length=50, channels=2))
+    for part in ("train_test_duplicates", "conflicts"):  # whose words are those of `prepare`
+        edit(paths.AUDIT, part, "sentence", value="")
+    edit(paths.AUDIT, "leaks", "checks", value=[])
+    page = build()
+    assert re.search(r"\b240 training signals\b", page.text)
+    assert "All signals of a group are in the same fold" in page.text
+    pictures = [each["class"] for each in page.all("svg") if "signal" in str(each.get("class"))]
+    assert len(pictures) > MOST
+    found = re.findall(r"\b[\w ]* (?:[Ii]mages?|px)\b", page.text)
+    assert [words for words in found if not words.endswith("train images test images")] == []

@@ -59,7 +59,7 @@ MOST_COLUMNS = 100_000
 MOST_IN_CSV = 200
 """Outputs of a table of predictions that is a CSV; of more it is core/wide.py's."""
 
-_MISSING = ["", "NA", "null"]
+_MISSING = ["", "NA", "nan", "NaN", "null"]
 
 csv.field_size_limit(MOST_FIELD)
 
@@ -139,10 +139,11 @@ def read_csv(path: Path, dialect: Dialect = OURS) -> pd.DataFrame:
         types: Any = defaultdict(lambda: str, dict.fromkeys(dialect.numbers, np.float32))
         lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
         absent = dict.fromkeys(dialect.numbers if dialect.missing else [], _MISSING)
-        table = pd.read_csv(
-            lines, sep=dialect.separator, dtype=types, index_col=False, na_filter=bool(absent),
-            keep_default_na=False, na_values=absent,
-        )  # fmt: skip
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite
+            table = pd.read_csv(
+                lines, sep=dialect.separator, dtype=types, index_col=False,
+                na_filter=bool(absent), keep_default_na=False, na_values=absent,
+            )  # fmt: skip
         if len(table) != rows:
             raise ValueError(f"expected {rows} rows, found {len(table)}")
     except (ValueError, csv.Error) as error:

@@ -81,6 +81,13 @@ class DecodedBatch:
     notes: list[str]
 
 
+class _NoFiles:
+    """Where rows of numbers lie, which read no file."""
+
+    def read(self, member: str) -> bytes:
+        raise ImageError(f"no file {member}")
+
+
 @dataclass(frozen=True)
 class NewRows:
     """What is to be scored: pictures and ids in parallel. ignored: other files, to report."""
@@ -142,7 +149,7 @@ def _read_whole(source: Path, id_column: str) -> NewRows:
     pictures: list[Picture] = [picture_of(arrays, row, source) for row in rows]
     if not ids:
         say(f"{source}: the ids are the numbers of its rows, from 1")
-    return NewRows(ImageFolder(source, ()), pictures, ids or [str(row + 1) for row in rows], [])
+    return NewRows(_NoFiles(), pictures, ids or [str(row + 1) for row in rows], [])
 
 
 def have_suffix(image_ids: list[str]) -> bool:

@@ -134,7 +134,11 @@ class ImageFinder(RowFinder):
         return Found(ids, pictures, [], [])
 
     def _remedy(self, split: SplitName) -> str:
-        return (
+        remedy = (
             f"Set {self.parameter(split)} in params.yaml to their folder or archive, or "
             "prepare.image_column to what names them"
         )
+        of_numbers = [name for name, table in self._roles.tables.items() if table.pixel_columns]
+        if of_numbers:
+            remedy += f". If the numbers in {of_numbers[0]} are signals: prepare.kind: signals"
+        return remedy

@@ -108,7 +108,7 @@ def _open(raw: Path, config: PrepareConfig) -> Iterator["_Reader"]:
             roles = Roles(raw, tables)
             finder: RowFinder = ImageFinder(raw, config, files.images, files.others, roles)
         else:
-            each = signal_tables(tables, config)
+            each = signal_tables(tables, config.train_signals, config.test_signals)
             roles = Roles(raw, {name: table for name, table in tables.items() if name not in each})
             finder = SignalFinder(raw, config, files.signals(each), files.others, roles)
         yield _Reader(raw, config, finder, roles, files.solutions)

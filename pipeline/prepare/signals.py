@@ -4,10 +4,11 @@ A signal is found by its row's id: the file of that name, or the row of a table 
 rows of an array have none: they are those of the labels, or of the sample submission, in order.
 """
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy import ndarray
@@ -26,7 +27,10 @@ from pipeline.prepare.sample import Sample, no_sample
 from pipeline.prepare.sides import SplitName, folders, side
 from pipeline.prepare.signal_files import channels_first, describe_shape, is_number
 from pipeline.prepare.tables import Table
-from pipeline.raw.files import ARRAY, ImageFiles
+from pipeline.raw.files import ARRAY, ImageFiles, RawFiles
+
+_LONG = 4
+"""A signal has so many times more samples than channels, where nobody says what it is."""
 
 SIGNAL_SUFFIXES = (ARRAY, ".csv", ".tsv")
 """Of files that signals lie in."""
@@ -161,10 +165,30 @@ class SignalFinder(RowFinder):
         )
 
 
+def hold_signals(files: RawFiles, tables: dict[str, Table]) -> bool:
+    """Whether a competition's files look like signals. tables: of signals.
+
+    There is no picture among them, and an array, a row of a table or a file of numbers is longer
+    than wide. Rows of as many numbers as a square image has pixels are taken for images.
+    """
+    if any(not member.lower().endswith(ARRAY) for member in files.images.members):
+        return False
+    for member in files.images.members[:1]:
+        with suppress(ImageError):
+            array, _ = read_npy(files.images.read(member))
+            sides = sorted(array.shape[1:] if side(f"{without_suffix(member)}/x") else array.shape)
+            return len(sides) == 1 or (len(sides) == 2 and sides[1] >= _LONG * sides[0])
+    counts = [len(one.pixel_columns) for one in tables.values() if one.pixel_columns]
+    squares = [n for n in counts for grey in (n, n // 3) if math.isqrt(grey) ** 2 == grey]
+    return bool(signal_tables(tables)) or bool(counts and not squares)
+
+
 def picture_of(channels: list[ndarray], row: int, place: Path) -> PixelPicture:
     """A row of arrays, one a channel, or of one with all channels."""
     shape = channels[0].shape[1:]
-    return PixelPicture(f"{place.name}#{row + 1}", tuple(one[row] for one in channels), shape)
+    return PixelPicture(
+        f"{place.name}#{row + 1}", tuple(one[row].ravel() for one in channels), shape
+    )
 
 
 def channels_last(place: Path, array: ndarray) -> ndarray:
@@ -186,16 +210,16 @@ def channels_last(place: Path, array: ndarray) -> ndarray:
     return np.moveaxis(array, 1, 2) if first else array
 
 
-def signal_tables(tables: dict[str, Table], config: SignalsConfig) -> set[str]:
+def signal_tables(tables: dict[str, Table], *places: str) -> set[str]:
     """The tables that are one signal each.
 
-    All in a folder that a parameter names; or in any other folder, where they have as many columns
-    each, no ids beside the samples, and no sample submission is among them.
+    All in one of the places, which a parameter names; or in any other folder, where they have as
+    many columns each, no ids beside the samples, and no sample submission is among them.
     """
     by_folder: dict[str, list[str]] = {}
     for name in tables:
         by_folder.setdefault("/".join(folders(name)), []).append(name)
-    named = {config.files_of(split).strip("/") for split in get_args(SplitName)}
+    named = {place.strip("/") for place in places}
     found = set()
     for folder, names in by_folder.items():
         above = set(accumulate(folder.split("/"), lambda upper, name: f"{upper}/{name}"))
