@@ -39,7 +39,7 @@ from pipeline.train.transfer import choose_residence, keep_freed_memory, read_st
 if TYPE_CHECKING:
     from pipeline.train.augment.per_image import Policy
 
-Batch = tuple[Num[Tensor, "batch channels *axes"], Targets]
+Batch = tuple[Num[Tensor, "batch channels ..."], Targets]
 """Images of 0 to 255, or signals, and their targets; where they are mixed, each class's share."""
 
 

@@ -47,7 +47,8 @@ class Mix(Section):
     """Each image mixed with another of its batch, and their labels in the same shares."""
 
     kind: Literal["mixup", "cutmix"]
-    """mixup: the weighted mean of both images; cutmix: a rectangle is cut from the other one."""
+    """mixup: the weighted mean of both images; cutmix: a rectangle is cut from the other one, of a
+    signal a window of time."""
     alpha: Annotated[float, Field(gt=0, le=100)]
     """The shares are drawn from Beta(alpha, alpha): about 0.2 for mixup, 1 for cutmix."""
     p: Annotated[float, Field(ge=0, le=1)]
@@ -91,7 +92,7 @@ class ModelConfig(Section):
     sizes_px: Annotated[list[Annotated[int, Field(ge=8, le=4096)]], Field(min_length=1)] | None
     """Sides to which training images are shrunk, each for an equal part of the epochs, in order:
     [48, 64, 64] spends the first third at 48 px. None is above prepare.size_px, and the last is
-    that size, at which the network predicts; null trains at it throughout."""
+    that size, at which the network predicts; null trains at it throughout, as signals always do."""
     optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="kind")]
     """The rule by which gradients move weights."""
     lr: Annotated[float, Field(gt=0, le=10)]
@@ -126,9 +127,10 @@ class ModelConfig(Section):
     """Compile the step with torch.compile, on CUDA into CUDA graphs: for small networks on a GPU.
     It costs tens of seconds at the start and needs a C++ compiler; on a CPU it does not pay."""
     tta: bool
-    """Predict the mean over the square's eight symmetries."""
+    """Predict the mean over the square's eight symmetries; of signals over five small shifts."""
     augment: list[dict[str, Any]]
-    """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order."""
+    """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order. Signals
+    have those of pipeline/train/augment/signal.py."""
     engine: Literal["albumentations", "batched"]
     """The code that applies `augment`. albumentations: image by image, in worker processes, any
     operation of that library. batched: whole batches on the device that trains, several times
@@ -165,8 +167,17 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _operations_exist(self) -> Self:
         for position, item in enumerate(self.augment):
-            if fault := find_fault(item, self.engine):
+            if fault := find_fault(item, "signals" if is_for_signals(self) else self.engine):
                 raise ValueError(f"augment: item {position}: {fault}")
+        return self
+
+    @model_validator(mode="after")
+    def _signals_are_no_images(self) -> Self:
+        if is_for_signals(self):
+            if self.engine != "batched":
+                raise ValueError(f"expected `engine: batched` for signals, found {self.engine}")
+            if self.sizes_px is not None:
+                raise ValueError(f"expected `sizes_px: null` for signals, found {self.sizes_px}")
         return self
 
     @model_validator(mode="after")
@@ -256,6 +267,12 @@ class ProbeConfig(Section):
     tta: ClassVar[bool] = False
     spare_memory: ClassVar[str] = "choose a smaller network, or fewer of its `stages`"
     sizes_px: ClassVar[None] = None
+
+
+def is_for_signals(model: ModelConfig | ProbeConfig) -> bool:
+    """Whether a model's network takes signals; all others take images."""
+    family: str = model.network.family
+    return family == "signal"
 
 
 def _type_of(model: Any) -> str:

@@ -71,7 +71,7 @@ def fit(
     """Train `model` on `rows.training` and return the network that predicts, and its history.
 
     images, labels: all that are stored, be they signals; only `rows` are read. on_epoch is called
-    with the history after each epoch. Raises TrainError where the loss is not a finite number.
+    with the history after each epoch. Raises TrainError where the loss is no finite number.
     """
     model.set_scale(labels[rows.training])
     model.set_input(images, rows.training)

@@ -17,22 +17,17 @@ from torch import Tensor
 from pipeline.train.augment.operation import (
     Drawn,
     Draws,
-    Number,
     PixelOperation,
     Pixels,
     Plane,
     Range,
     a_range,
+    around_one,
     around_zero,
     grey_of,
 )
 
-
-def _around_one(value: Number) -> Range:
-    return max(0, 1 - value), 1 + value
-
-
-_Factor = Annotated[Range, a_range(_around_one, 0)]
+_Factor = Annotated[Range, a_range(around_one, 0)]
 
 
 class ColorJitter(PixelOperation):

@@ -93,6 +93,11 @@ def constant(value: Number) -> Range:
     return value, value
 
 
+def around_one(value: Number) -> Range:
+    """A number that stands for all factors between 1 - it and 1 + it."""
+    return max(0, 1 - value), 1 + value
+
+
 def around_zero(value: Number) -> Range:
     """A number that stands for all between its negative and itself."""
     return -value, value
@@ -106,10 +111,15 @@ def grey_of(images: Float[Tensor, "batch channels height width"]) -> Plane:
     return torch.mul(red, 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
 
 
-def inside(edges: Float[Tensor, "4 *boxes"], side: int) -> Bool[Tensor, "*boxes side side"]:
-    """Which pixels of a picture lie in each box; edges: its left, top, right and bottom."""
-    left, top, right, bottom = edges[..., None]
-    pixel = torch.arange(side, device=edges.device)
-    columns, rows = (left <= pixel) & (pixel < right), (top <= pixel) & (pixel < bottom)
-    found: Tensor = rows[..., None] & columns[..., None, :]
+def inside(edges: Float[Tensor, "edges *boxes"], side: int) -> Bool[Tensor, "..."]:
+    """Which pixels of a picture lie in each box; edges: its left, top, right and bottom.
+
+    Of a signal, which of its samples lie in each window; edges: its start and end.
+    """
+    place = torch.arange(side, device=edges.device)
+    lows, highs = edges[..., None].chunk(2)
+    along = (lows <= place) & (place < highs)
+    found: Tensor = along[0]
+    for rows in along[1:]:
+        found = rows[..., None] & found[..., None, :]
     return found
