@@ -41,7 +41,7 @@ def build_signal(config: SignalNetwork, outputs: int, decoding: SignalDecoding) 
     taken = SignalInput(decoding.channels, config.differences, config.amplitude)
     layers = STAGES[config.name](config, taken.channels)
     width = config.width * (1 if config.name == "filterbank1d" else 2 ** (config.stages - 1))
-    head = _Head(width, config.dropout, outputs)
+    head = _TimeHead(width, config.dropout, outputs)
     network = nn.Sequential(OrderedDict(input=taken, features=nn.Sequential(*layers), head=head))
     initialise(network, config.activation)
     return network
@@ -158,7 +158,7 @@ class LogPower(nn.Module):
         return (self.mean(bands.square()) + 1e-3).log()  # type: ignore[no-any-return]
 
 
-class _Head(nn.Sequential):
+class _TimeHead(nn.Sequential):
     """The classifier, on the mean and the maximum of each channel over time."""
 
     def __init__(self, channels: int, dropout: float, outputs: int) -> None:
