@@ -74,6 +74,7 @@ def fit(
     with the history after each epoch. Raises TrainError where the loss is no finite number.
     """
     model.set_scale(labels[rows.training])
+    model.set_input(images, rows.training)
     targets = targets_of(model.task.learn(labels), model.offset, model.spread)
     feed = Feed(images, targets, rows.training, config, compute.device)
     model = model.to(compute.device).to(memory_format=torch.channels_last)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -49,7 +49,7 @@ class Features:
 def compute_features(
     model: Classifier,
     images: Images,
-    test_images: Images,
+    test_images: UInt8[ndarray, "tests height width channels"],
     config: ProbeConfig,
     compute: Compute,
     threads: int,

@@ -12,14 +12,15 @@ from typing import Annotated
 import numpy as np
 import pydantic
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
+from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipeline.core.competition import Decoding, SignalDecoding
 from pipeline.core.errors import TrainError
-from pipeline.core.shapes import Labels
+from pipeline.core.shapes import Labels, Packed
 from pipeline.core.task import Number, Task
 from pipeline.train.config import AnyModel, Precision
 from pipeline.train.networks.classic import build_classic
@@ -31,7 +32,7 @@ from pipeline.train.networks.config import (
     SignalNetwork,
     SmallNetwork,
 )
-from pipeline.train.networks.signal import build_signal
+from pipeline.train.networks.signal import SignalInput, build_signal, pick_rows
 from pipeline.train.networks.small import build_small
 from pipeline.train.objective import RawOutputs, activate
 from pipeline.train.probe import Probe
@@ -64,6 +65,13 @@ class Classifier(nn.Module):
             spread = labels.std(axis=0)
             self.offset.copy_(torch.from_numpy(labels.mean(axis=0)))
             self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
+
+    def set_input(self, packed: Packed, rows: Int[ndarray, " rows"]) -> None:
+        """Let a network for signals take its input's scales from the training rows."""
+        for part in self.network.modules():
+            if isinstance(part, SignalInput):
+                some = packed[pick_rows(rows, packed[0].size)]
+                part.learn(self.normalise(torch.from_numpy(some).movedim(-1, 1)))
 
     def activate(self, outputs: Float[Tensor, "*any learned"]) -> Float[Tensor, "*any outputs"]:
         """The predictions that outputs stand for."""
@@ -98,7 +106,7 @@ def build_model(
         if not isinstance(config, SignalNetwork):
             raise TrainError(
                 f"network {config.name} is for images, and the competition has signals. Choose "
-                "one of family signal: convnet1d or resnet1d"
+                "one of family signal, such as convnet1d"
             )
         return Classifier(build_signal(config, outputs, decoding), task, mean, std)
     match config:

@@ -96,22 +96,27 @@ class SignalNetwork(OwnNetwork):
     """A network for signals (pipeline/train/networks/signal.py)."""
 
     family: Literal["signal"]
-    name: Literal["convnet1d", "resnet1d"]
+    name: Literal["convnet1d", "resnet1d", "filterbank1d"]
     width: Annotated[int, Field(ge=4, le=1024)]
-    """Channels of the first stage; each later stage has twice the one before."""
+    """Channels of the first stage; each later stage of convnet1d and resnet1d has twice the one
+    before."""
     stages: Annotated[int, Field(ge=1, le=10)]
-    """How often the signal becomes shorter."""
+    """How often the signal becomes shorter; in filterbank1d once more before."""
     step: Annotated[int, Field(ge=2, le=16)]
     """How many samples become one in each stage."""
     kernel: Annotated[int, Field(ge=1, le=255), AfterValidator(_odd)]
-    """Samples that a convolution sees, an odd number."""
+    """Samples that a convolution sees, an odd number; of filterbank1d each filter."""
     activation: Activation
     pool: Pool
+    """In resnet1d after the first convolution; its blocks step by themselves."""
     batch_norm: bool
     dropout: Dropout
+    """The share of the features before the classifier that each training step sets to 0."""
+    differences: Annotated[int, Field(ge=0, le=2)]
+    """More channels: the difference of each sample to the next one, and for 2 also theirs."""
     amplitude: Literal["linear", "logarithm"]
-    """How the network takes each sample x, in standard deviations from the channel's mean: as it
-    is, or as sign(x) · log(1 + |x|), so that rare large values do not hide the others."""
+    """How the network takes a value x of a channel: as it is, or as sign(x) · log(1 + |x| / s), so
+    that rare large values do not hide the others; s is half the median of |x| in training."""
 
 
 class StartWeights(Section):

@@ -15,7 +15,7 @@ _AS_PUBLISHED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _SMALL = {"width": 16, "stages": 4, "dropout": 0.1}
 _SIGNAL = {"width": 16, "stages": 4, "step": 4, "kernel": 7, "activation": "relu", "pool": "max",
-           "batch_norm": True, "dropout": 0.1, "amplitude": "linear"}  # fmt: skip
+           "batch_norm": True, "dropout": 0.1, "differences": 0, "amplitude": "linear"}  # fmt: skip
 
 NAMED: dict[str, SmallNetwork | ClassicNetwork | SignalNetwork] = {
     **{
@@ -28,7 +28,7 @@ NAMED: dict[str, SmallNetwork | ClassicNetwork | SignalNetwork] = {
     },
     **{
         name: SignalNetwork.model_validate({"family": "signal", "name": name, **_SIGNAL})
-        for name in ("convnet1d", "resnet1d")
+        for name in ("convnet1d", "resnet1d", "filterbank1d")
     },
 }
 """What `describe NAME` shows."""
