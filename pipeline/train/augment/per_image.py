@@ -80,8 +80,10 @@ def _apply(compose: albumentations.Compose, image: Any, name: str) -> Any:
         raise
     except Exception as error:  # whatever the operations of a library of this size raise
         reason = " ".join(str(error).split())[:300]
+        grey = ". Leave it out, or set prepare.channels: 3" if image.shape[2:] == (1,) else ""
         raise TrainError(
-            f"augment: {name} fails on an image of {_form(image)}: {type(error).__name__}: {reason}"
+            f"augment: {name} fails on an image of {_form(image)}: {type(error).__name__}: "
+            f"{reason}{grey}"
         ) from error
 
 
