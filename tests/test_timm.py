@@ -242,12 +242,10 @@ def test_pretrained_positions_are_resampled_too(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(found["patch_embed.proj.weight"], published["patch_embed.proj.weight"])
 
 
-@pytest.mark.parametrize(("name", "least"), [
-    ("resnet10t", 0.99), ("lcnet_050", 0.99), ("test_vit", 0.99), ("convnext_atto", 0.99),
-])  # fmt: skip
+@pytest.mark.parametrize("name", ["resnet10t", "lcnet_050", "test_vit"])
 @torch.no_grad()
 def test_a_pretrained_network_sees_grey_in_one_channel_as_it_sees_it_in_three(
-    tmp_path: Path, name: str, least: float
+    tmp_path: Path, name: str
 ) -> None:
     """Its mean and deviation are the averages of the three channels', which differ little."""
     torch.manual_seed(3)
@@ -261,16 +259,8 @@ def test_a_pretrained_network_sees_grey_in_one_channel_as_it_sees_it_in_three(
     torch.testing.assert_close(one.mean.flatten(), three.mean.mean()[None])
     torch.testing.assert_close(one.std.flatten(), three.std.mean()[None])
     outputs, expected = one(grey), three(grey.expand(-1, 3, -1, -1))
-    print(
-        name,
-        torch.corrcoef(torch.stack([outputs.flatten(), expected.flatten()])),
-        torch.corrcoef(
-            torch.stack(
-                [(outputs - outputs.mean(0)).flatten(), (expected - expected.mean(0)).flatten()]
-            )
-        ),
-    )
-    assert torch.corrcoef(torch.stack([outputs.flatten(), expected.flatten()]))[0, 1] > least
+    together = torch.stack([outputs.flatten(), expected.flatten()])
+    assert torch.corrcoef(together)[0, 1] > 0.99
 
 
 def test_a_fresh_network_of_one_channel_is_saved_and_read_again(tmp_path: Path) -> None:

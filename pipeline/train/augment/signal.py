@@ -39,7 +39,7 @@ class SignalOperation(Operation):
         raise NotImplementedError
 
 
-class Shift(SignalOperation):
+class SignalShift(SignalOperation):
     """Later by a whole number of samples, or earlier; the signal is mirrored at its ends.
 
     A number alone means from its negative to it.
@@ -63,7 +63,7 @@ class _Stretch(SignalOperation):
         return torch.lerp(_mean(signals), signals, drawn[0, :, None, None])
 
 
-class Scale(_Stretch):
+class SignalScale(_Stretch):
     """A factor for all channels of a signal; a number alone means from 1 - it to 1 + it."""
 
     factor: Annotated[Range, a_range(around_one, 0)] = (0.8, 1.2)
@@ -74,7 +74,7 @@ class Scale(_Stretch):
         return np.where(self.applied(rng, batch), factor, 1.0)[None]
 
 
-class SignFlip(_Stretch):
+class SignalFlip(_Stretch):
     """Upside down, all channels of a signal together."""
 
     def draw(self, rng: np.random.Generator, batch: int, _: int) -> Draws:
@@ -82,7 +82,7 @@ class SignFlip(_Stretch):
         return np.where(self.applied(rng, batch), -1.0, 1.0)[None]
 
 
-class Noise(SignalOperation):
+class SignalNoise(SignalOperation):
     """Normal noise on each value; its deviation is a share of the channel's own."""
 
     std: Annotated[Range, a_range(None, 0)] = (0.05, 0.2)
@@ -98,7 +98,7 @@ class Noise(SignalOperation):
         return torch.addcmul(signals, normal, deviation)
 
 
-class TimeMask(SignalOperation):
+class SignalMask(SignalOperation):
     """A window, a share of the length, in which each channel is its mean."""
 
     length: Annotated[Range, a_range(None, 0, 1)] = (0.05, 0.2)
@@ -119,5 +119,10 @@ def _mean(signals: Waves) -> Float[Tensor, "batch channels 1"]:
 
 
 OPERATIONS: dict[str, type[SignalOperation]] = {
-    operation.__name__: operation for operation in (Shift, Scale, SignFlip, Noise, TimeMask)
+    "Shift": SignalShift,
+    "Scale": SignalScale,
+    "SignFlip": SignalFlip,
+    "Noise": SignalNoise,
+    "TimeMask": SignalMask,
 }
+"""Each by its name in params.yaml."""
