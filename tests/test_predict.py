@@ -43,7 +43,7 @@ from pipeline.predict.images import (
     name_images,
     open_rows,
 )
-from pipeline.prepare.decode import CLIPPED, ImageDecoder, decode
+from pipeline.prepare.decode import CLIPPED, MADE_GREY, ImageDecoder, decode
 from pipeline.prepare.pictures import each_a_picture
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES
 from pipeline.scoring.card import read_card
@@ -221,6 +221,19 @@ def test_deep_images_are_scaled_by_the_range_of_the_networks_and_what_is_clipped
     assert np.array_equal(batch.pixels[0, ..., 0], values // 16)
     assert np.array_equal(batch.pixels[1, ..., 0], np.minimum(values // 8, 255))
     assert batch.notes == [CLIPPED]
+
+
+def test_colour_is_made_grey_for_networks_of_one_channel_and_said(tmp_path: Path) -> None:
+    files = {"a.png": png(1, (8, 8)), "b.png": png(2, (8, 8))}
+    images = ImageFolder(fill(tmp_path / "colour", files))
+    pictures = each_a_picture(images.members)
+    (batch,) = decode_batches(images, pictures, ["a", "b"], decoding_of(8, 1), 4096, 5)
+    (colour,) = decode_batches(images, pictures, ["a", "b"], decoding_of(8), 4096, 5)
+    assert batch.pixels.shape == (2, 8, 8, 1)
+    luma = colour.pixels @ [0.299, 0.587, 0.114]
+    assert np.abs(batch.pixels[..., 0] - luma).max() <= 0.51
+    assert batch.notes == [MADE_GREY] * 2
+    assert colour.notes == []
 
 
 def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) -> None:

@@ -242,6 +242,39 @@ def test_pretrained_positions_are_resampled_too(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(found["patch_embed.proj.weight"], published["patch_embed.proj.weight"])
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "lcnet_050", "test_vit"])
+@torch.no_grad()
+def test_a_pretrained_network_sees_grey_in_one_channel_as_it_sees_it_in_three(
+    tmp_path: Path, name: str
+) -> None:
+    """Its mean and deviation are the averages of the three channels', which differ little."""
+    torch.manual_seed(3)
+    path, size_px = tmp_path / "start.safetensors", 160 if name == "test_vit" else 64
+    save_file(timm.create_model(name, num_classes=40).state_dict(), path)
+    network = network_of(name=name, weights=start_of(path))
+    grey = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+    grey = grey.repeat_interleave(size_px // 8, 2).repeat_interleave(size_px // 8, 3)
+    three = build_model(network, one_of(40), decoding_of(size_px), MEAN, STD).eval()
+    one = build_model(network, one_of(40), decoding_of(size_px, 1), MEAN[:1], STD[:1]).eval()
+    torch.testing.assert_close(one.mean.flatten(), three.mean.mean()[None])
+    torch.testing.assert_close(one.std.flatten(), three.std.mean()[None])
+    outputs, expected = one(grey), three(grey.expand(-1, 3, -1, -1))
+    together = torch.stack([outputs.flatten(), expected.flatten()])
+    assert torch.corrcoef(together)[0, 1] > 0.99
+
+
+def test_a_fresh_network_of_one_channel_is_saved_and_read_again(tmp_path: Path) -> None:
+    config = config_of(network=network_of())
+    decoding = decoding_of(32, 1)
+    model = build_model(config.network, one_of(3), decoding, [90.0], [20.0])
+    save_model(tmp_path / "w.safetensors", model, describe(config, one_of(3), decoding, 1))
+    loaded, description = load_model(tmp_path / "w.safetensors")
+    images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    assert torch.equal(loaded(images), model.eval()(images))
+    assert description.decoding == decoding
+    assert loaded.mean.flatten().tolist() == [90.0]
+
+
 def test_the_depthwise_rate_is_what_is_counted_by_hand() -> None:
     """8 × 8 positions: 4 channels of 3 × 3 × 3, a depthwise 3 × 3, a grouped and a dense 1 × 1."""
     layers = [
