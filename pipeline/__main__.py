@@ -310,6 +310,14 @@ def winner(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def notebook() -> None:
+    """Write the result as an executed notebook: notebooks/NAME.ipynb."""
+    from pipeline.notebook import build
+
+    build.run(_config())
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def noise(
     top: Annotated[int, typer.Option(help="Labels to suggest.", min=1, max=1000)] = 50,
     output: Annotated[Path, typer.Option(help="Suggested corrections, to be reviewed.")] = Path(
