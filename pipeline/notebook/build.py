@@ -13,6 +13,9 @@ from pipeline.report.facts import read_facts
 
 NOTEBOOKS = Path("notebooks")
 
+AUGMENTED = 4
+"""Images that are shown augmented, over all models."""
+
 
 def run(config: Config) -> None:
     """Write notebooks/NAME.ipynb, executed, whole or not at all.
@@ -29,7 +32,8 @@ def run(config: Config) -> None:
         member: getattr(config.train.models[member], "engine", "none")
         for member in config.train.members
     }
-    notebook = write_cells("local.md.j2", name=name, members=config.train.members, engines=engines)
+    augmented = max(1, AUGMENTED // len(engines))
+    notebook = write_cells("local.md.j2", name=name, engines=engines, augmented=augmented)
     say(f"{file}: running its cells")
     execute(notebook, Path())
     text = to_text(notebook)
@@ -37,6 +41,23 @@ def run(config: Config) -> None:
     write_text(file, text)
     remember(file)
     say(f"{file}: {len(text.encode()) / 1e6:.1f} MB, open it in Jupyter")
+
+
+def publish(config: Config, user: str | None, competition: str | None, trains: bool) -> None:
+    """Write notebooks/NAME-kaggle/, or NAME-kaggle-train/, for Kaggle's client.
+
+    Raises KaggleError where the user or the competition is not known, SubmissionError before there
+    is a submission to predict again, and as kaggle.run does.
+    """
+    from pipeline.ledger.commands import slug
+    from pipeline.notebook import kaggle  # with PyTorch
+
+    name = config.ensemble.name
+    if not trains:
+        require_submission(name)
+    folder = NOTEBOOKS / (f"{name}-kaggle-train" if trains else f"{name}-kaggle")
+    known = kaggle.find_user(user), slug(config.download, competition)
+    kaggle.run(config, folder, *known, trains)
 
 
 def require_submission(name: str) -> None:

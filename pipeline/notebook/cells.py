@@ -5,13 +5,16 @@ between ```python and ``` is a code cell. A notebook has no times and its cells'
 numbers, so that the same files give the same bytes.
 """
 
+import atexit
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core.errors import NotebookError
@@ -41,23 +44,27 @@ def execute(notebook: Any, folder: Path) -> None:
     Raises NotebookError for the first cell that fails.
     """
     _, nbclient = _libraries()
-    from jupyter_client.manager import AsyncKernelManager
+    from traitlets.config import Config
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning
     try:
         with TemporaryDirectory() as sockets:
-            kernel = AsyncKernelManager(
-                kernel_name="python3",
-                transport="ipc",  # nobody else on the machine can listen
-                connection_file=f"{sockets}/kernel.json",
-            )
-            nbclient.NotebookClient(
+            ours = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+            client = nbclient.NotebookClient(
                 notebook,
-                km=kernel,
+                config=Config({"KernelManager": ours}),  # not TCP, which others could listen to
+                kernel_name="python3",
                 timeout=_CELL_S,
                 record_timing=False,
                 resources={"metadata": {"path": str(folder)}},
-            ).execute()
+            )
+            try:
+                _in_thread(client.execute)
+            except KeyboardInterrupt:
+                atexit.unregister(client._cleanup_kernel)  # it would ask the kernel, and wait
+                for kernel in psutil.Process().children():
+                    kernel.kill()
+                raise
     except nbclient.exceptions.CellExecutionError as error:
         raise NotebookError(f"the notebook's cell fails: {error.ename}: {error.evalue}") from error
     except nbclient.exceptions.DeadKernelError as error:
@@ -65,6 +72,23 @@ def execute(notebook: Any, folder: Path) -> None:
             "the notebook's kernel died, perhaps for want of memory. Close other programs, and run "
             "the same command again"
         ) from error
+
+
+def _in_thread(work: Callable[[], object]) -> None:
+    """Do work beside the main thread, where nbclient would handle Ctrl-C by itself."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
 
 
 def to_text(notebook: Any) -> str:

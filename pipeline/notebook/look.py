@@ -4,6 +4,7 @@ Each function is one short cell: it takes what the stages wrote, and returns a p
 drawing.
 """
 
+import warnings
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from pipeline.train.batches import make_policy
 from pipeline.train.config import ModelConfig
 
 MOST_PICTURES = 16
-"""Of a kind: with those of all kinds a notebook of pure noise has less than 5 MB."""
+"""Of a kind: a picture of pure noise has 37 kB."""
 
 MOST_ROWS = 50
 """Of a table."""
@@ -139,9 +140,10 @@ def show_augmented(
     if not isinstance(model, ModelConfig) or not isinstance(read_decoding(paths.DECODING),
                                                             ImageDecoding):  # fmt: skip
         return "This model sees its rows as they are: nothing is augmented."
-    before = np.asarray(train.images[:images])
+    before = np.array(train.images[:images])
     try:
-        policy = make_policy(model.model_copy(update={"engine": engine}), before.shape[1])
+        with warnings.catch_warnings(action="ignore"):  # of libraries that would draw in a notebook
+            policy = make_policy(model.model_copy(update={"engine": engine}), before.shape[1])
     except (KeyError, TrainError) as error:
         return f"The engine {engine} does not have all of these operations: {error}"
     after = []
@@ -213,7 +215,7 @@ def show_explained(members: list[str], most: int = 8) -> Drawing | str:
     found = [
         (f"data:image/png;base64,{b64encode(file.read_bytes()).decode()}", [member, file.stem])
         for member in members
-        for file in sorted((EXPLAINED / member).glob("*.png"))[:most]
+        for file in sorted((EXPLAINED / member).glob("*.png"))[: max(1, most // len(members))]
         if file.stat().st_size <= MOST_BYTES
     ]
     if not found:

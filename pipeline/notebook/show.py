@@ -30,6 +30,9 @@ class Drawing:
 
     svg: str
 
+    def __repr__(self) -> str:
+        return "a drawing"  # where no picture can be shown
+
     def _repr_svg_(self) -> str:
         return self.svg
 
