@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help run test train doctor submit scores test-fast lock profiles new use weights format benchmarks clean
+.PHONY: help run test train notebook doctor submit scores test-fast lock profiles new use weights format benchmarks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ train: .venv/.installed ## Train what is out of date, several models and folds a
 
 test-fast: .venv/.installed ## The tests that take seconds
 	$(PYTEST) -q -m "not slow"
+
+notebook: .venv/.installed ## Write the result as a notebook: notebooks/NAME.ipynb
+	@$(LED) python -m pipeline notebook
 
 doctor: .venv/.installed ## Diagnose this machine: credentials for Kaggle, network, versions, device, disk
 	@python -m pipeline doctor

@@ -29,7 +29,7 @@ def run(config: Config) -> None:
     require_submission(name)
     read_facts(name)  # what is damaged is said before a kernel starts
     engines = {
-        member: getattr(config.train.models[member], "engine", "none")
+        member: getattr(config.train.models[member], "engine", None)
         for member in config.train.members
     }
     augmented = max(1, AUGMENTED // len(engines))

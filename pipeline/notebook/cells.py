@@ -5,6 +5,7 @@ between ```python and ``` is a code cell. A notebook has no times and its cells'
 numbers, so that the same files give the same bytes.
 """
 
+import asyncio
 import atexit
 import os
 import re
@@ -59,7 +60,7 @@ def execute(notebook: Any, folder: Path) -> None:
                 resources={"metadata": {"path": str(folder)}},
             )
             try:
-                _in_thread(client.execute)
+                _in_thread(lambda: asyncio.run(client.async_execute()))
             except KeyboardInterrupt:
                 atexit.unregister(client._cleanup_kernel)  # it would ask the kernel, and wait
                 for kernel in psutil.Process().children():

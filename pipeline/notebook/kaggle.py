@@ -35,7 +35,7 @@ _OF_INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 
 
 @dataclass(frozen=True)
-class Published:
+class Publication:
     """Whose notebook it is, what it is called, and the competition whose files it reads."""
 
     user: str
@@ -55,7 +55,7 @@ def run(config: Config, output: Path, user: str, competition: str, trains: bool)
     refuse_others(output, reserved=[*paths.OWN_FILES, *config.outputs()])
     name = config.ensemble.name
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:36]
-    published = Published(
+    published = Publication(
         user=user,
         kernel=f"{stem}-training" if trains else f"{stem}-submission",
         dataset=f"{stem}-code" if trains else f"{stem}-networks",
@@ -97,7 +97,7 @@ def find_user(asked: str | None) -> str:
     return user
 
 
-def describe_kernel(of: Published) -> dict[str, object]:
+def describe_kernel(of: Publication) -> dict[str, object]:
     """kernel-metadata.json, as Kaggle's client checks it."""
     return {
         "id": f"{of.user}/{of.kernel}",
@@ -116,7 +116,7 @@ def describe_kernel(of: Published) -> dict[str, object]:
     }
 
 
-def describe_dataset(of: Published) -> dict[str, object]:
+def describe_dataset(of: Publication) -> dict[str, object]:
     """dataset-metadata.json, as Kaggle's client checks it; the code's own licence is MIT."""
     return {
         "id": f"{of.user}/{of.dataset}",

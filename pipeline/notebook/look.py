@@ -47,7 +47,7 @@ EXPLAINED = Path("explain")
 
 
 @dataclass(frozen=True)
-class Stored:
+class ShownImages:
     """The images of train or test as `prepare` stored them, and their table, row by row."""
 
     images: ndarray
@@ -58,10 +58,10 @@ class Stored:
         return picture(np.asarray(self.images[row])), list(caption)
 
 
-def read_stored(split: str) -> Stored:
+def read_stored(split: str) -> ShownImages:
     """split: train or test. Raises TableError where `prepare` has not run."""
     table = read_table(paths.STORE / f"{split}.csv", IMAGE_COLUMNS)
-    return Stored(read_array(paths.STORE / f"{split}.npy", len(table)), table)
+    return ShownImages(read_array(paths.STORE / f"{split}.npy", len(table)), table)
 
 
 def summarise(facts: ReportFacts) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def count_classes(facts: ReportFacts) -> pd.DataFrame:
     return counts.sort_values("images", ascending=False, kind="stable").head(MOST_ROWS)
 
 
-def show_classes(train: Stored, most: int = MOST_PICTURES) -> Drawing:
+def show_classes(train: ShownImages, most: int = MOST_PICTURES) -> Drawing:
     """The first images of each label; of more labels than places, some of all."""
     ordered = train.table.sort_values("label", kind="stable")
     labels = ordered["label"].nunique()
@@ -118,7 +118,7 @@ def count_duplicates(facts: ReportFacts) -> pd.DataFrame:
     return _column(lines, "found")
 
 
-def show_duplicates(facts: ReportFacts, *splits: Stored, clusters: int = 4) -> Drawing | str:
+def show_duplicates(facts: ReportFacts, *splits: ShownImages, clusters: int = 4) -> Drawing | str:
     """The first clusters, up to four images of each."""
     known = {
         image_id: (split, row) for split in splits for row, image_id in
@@ -134,7 +134,7 @@ def show_duplicates(facts: ReportFacts, *splits: Stored, clusters: int = 4) -> D
 
 
 def show_augmented(
-    model: ModelConfig, engine: str, train: Stored, images: int = 4, times: int = 3
+    model: ModelConfig, engine: str, train: ShownImages, images: int = 4, times: int = 3
 ) -> Drawing | str:
     """The first images, each before and after a model's own augmentation, by either engine."""
     if not isinstance(model, ModelConfig) or not isinstance(read_decoding(paths.DECODING),
@@ -197,7 +197,9 @@ def list_confusion(facts: ReportFacts) -> pd.DataFrame:
     return pd.DataFrame(facts.confused or facts.shown_classes)
 
 
-def show_mistakes(facts: ReportFacts, train: Stored, most: int = MOST_PICTURES) -> Drawing | str:
+def show_mistakes(
+    facts: ReportFacts, train: ShownImages, most: int = MOST_PICTURES
+) -> Drawing | str:
     """The mistakes that the networks are surest of."""
     row_of = {image_id: row for row, image_id in enumerate(train.table["image_id"])}
     tiles = show_galleries(facts, train.images, row_of)["mistakes"][:most]
