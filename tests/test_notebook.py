@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,10 @@ from xml.etree import ElementTree
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from competing import make_ready
-from pictures import fill
+from pictures import fill, png
 from project import copy_project, digests, environment, processes_with, stage
 
 from pipeline.core import paths
@@ -24,11 +26,11 @@ from pipeline.core.errors import KaggleError, NotebookError, OutputError, Submis
 from pipeline.core.tables import read_csv
 from pipeline.download.config import SyntheticSource
 from pipeline.download.drawn.competition import draw_competition
-from pipeline.notebook import build, kaggle
+from pipeline.notebook import build, kaggle, look
 from pipeline.notebook.cells import to_text, write_cells
 from pipeline.notebook.kaggle import Publication, describe_dataset, describe_kernel
 from pipeline.notebook.needs import PREDICTION, VENDORED, check_packages, list_versions
-from pipeline.notebook.show import charts, pictures
+from pipeline.notebook.show import Drawing, charts, pictures
 from pipeline.params import read_config
 from pipeline.report.gallery import picture
 from pipeline.report.svg import Chart, Scale
@@ -107,6 +109,41 @@ def test_charts_stand_two_in_a_row_with_the_colours_of_the_report() -> None:
     style = root[0].text or ""
     assert "--s0: #0b62a4" in style
     assert ":root" not in style
+
+
+def test_the_pictures_of_explain_are_shown_where_they_are_and_else_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = look.show_explained(["one", "two"])
+    assert said == "Nothing is explained yet: there are no pictures in the folder explain."
+    huge = png(2) + bytes(look.MOST_BYTES)
+    fill(tmp_path, {"explain/two/maps.png": png(1), "explain/two/huge.png": huge})
+    drawn = look.show_explained(["one", "two"])
+    assert isinstance(drawn, Drawing)
+    assert drawn.svg.count("<image ") == 1
+    assert "two, maps</title>" in drawn.svg
+
+
+def test_pictures_of_noise_for_all_sections_have_less_than_five_megabytes() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (96, 96, 3), np.uint8)
+    engines, kinds = 2, 3  # classes, duplicates and mistakes
+    tiles = kinds * look.MOST_PICTURES + engines * build.AUGMENTED * 4
+    svg = len(pictures([(picture(noise), ["a caption"])] * tiles).svg)
+    assert svg + 8 * look.MOST_BYTES * 4 / 3 < 4_500_000
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["a"], list("abcdefghijklmnopqrstu")])
+def test_each_class_is_shown_until_there_is_no_place(labels: list[str]) -> None:
+    rows = [f"{number}" for number in range(63)]
+    table = pd.DataFrame(
+        {"image_id": rows, "label": [labels[at % len(labels)] for at in range(63)]}
+    )
+    images = np.zeros((63, 8, 8, 3), np.uint8)
+    drawn = look.show_classes(look.ShownImages(images, table))
+    shown = re.findall(r"<title>(\w), \d+</title>", drawn.svg)
+    assert len(shown) <= look.MOST_PICTURES
+    assert len(set(shown)) >= min(len(labels), look.MOST_PICTURES // 2)
 
 
 # What Kaggle's client and its image ask

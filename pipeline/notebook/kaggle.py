@@ -73,7 +73,7 @@ def run(config: Config, output: Path, user: str, competition: str, trains: bool)
         write_text(kernel / f"{published.kernel}.ipynb", to_text(notebook))
         _write_json(kernel / "kernel-metadata.json", describe_kernel(published))
         _write_json(dataset / "dataset-metadata.json", describe_dataset(published))
-        _copy_code(dataset / CODE, [*starts, *_find_corrections(config)])
+        _copy_code(dataset / CODE, starts)
         _write_json(dataset / CODE / VERSIONS, list_versions(needed))
         _copy_packages(dataset / PACKAGES)
         for file in networks:
@@ -135,7 +135,10 @@ def _find_networks(config: Config) -> list[Path]:
 
 
 def _find_starts(config: Config) -> list[Path]:
-    """The weights that trainings start from. Raises NotebookError for what is not at hand there."""
+    """The files that trainings read besides the competition's: weights to start from, corrections.
+
+    Raises NotebookError for what is not at hand there.
+    """
     for member in config.train.members:
         if getattr(config.train.models[member].network, "pretrained", False):
             raise NotebookError(
@@ -148,12 +151,8 @@ def _find_starts(config: Config) -> list[Path]:
             f"{paths.PARAMS}: ensemble.external: {config.ensemble.external[0].name} comes from "
             "elsewhere and is not trained there. Take it out"
         )
-    return list_starts(config)
-
-
-def _find_corrections(config: Config) -> list[Path]:
-    corrections = config.prepare.corrections
-    return [] if corrections is None else [Path(corrections)]
+    corrections = config.prepare.corrections  # in this folder, as list_starts asks of weights
+    return [*list_starts(config), *([] if corrections is None else [Path(corrections)])]
 
 
 def _copy_code(folder: Path, more: list[Path]) -> None:
