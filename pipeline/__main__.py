@@ -310,6 +310,31 @@ def winner(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def notebook(
+    local: Annotated[bool, typer.Option("--local", help="Executed here: the default.")] = False,
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="To publish on Kaggle, where it predicts.")
+    ] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="To publish on Kaggle, where it trains and predicts.")
+    ] = False,
+    user: Annotated[
+        str | None, typer.Option(help="Your name on Kaggle; by default your credentials'.")
+    ] = None,
+    competition: CompetitionOption = None,
+) -> None:
+    """Write the result as a notebook: notebooks/NAME.ipynb, or a folder to publish on Kaggle."""
+    from pipeline.notebook import build
+
+    if local + kaggle + train > 1:
+        raise typer.BadParameter("expected one of --local, --kaggle and --train")
+    if kaggle or train:
+        build.publish(_config(), user, competition, train)
+    else:
+        build.run(_config())
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def noise(
     top: Annotated[int, typer.Option(help="Labels to suggest.", min=1, max=1000)] = 50,
     output: Annotated[Path, typer.Option(help="Suggested corrections, to be reviewed.")] = Path(

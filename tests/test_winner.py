@@ -132,7 +132,7 @@ def test_the_files_that_networks_start_from_are_packed_only_as_params_yaml_names
     ready: Path,
 ) -> None:
     config = read_config(paths.PARAMS)
-    assert winner._starts(config) == []
+    assert winner.list_starts(config) == []
 
     def starts(file: str, sha256: str) -> list[Path]:
         network = {
@@ -146,7 +146,7 @@ def test_the_files_that_networks_start_from_are_packed_only_as_params_yaml_names
         one = config.train.models["one"].model_copy(update={"network": start})
         models = config.train.models | {"one": one}
         train = config.train.model_copy(update={"models": models})
-        return winner._starts(config.model_copy(update={"train": train}))
+        return winner.list_starts(config.model_copy(update={"train": train}))
 
     (ready / "start").mkdir()
     file = ready / "start/w.safetensors"

@@ -180,7 +180,8 @@ def _check_written(
             raise TableError(f"{table}: expected {expected}, found otherwise")
 
 
-def _describe(task: Task) -> str:
+def describe_task(task: Task) -> str:
+    """The task in a few words."""
     match task:
         case OneOf(ordered=ordered):
             return f"one of {len(task.outputs)} classes{', in their order' if ordered else ''}"
@@ -203,7 +204,7 @@ def _tell(audit: Audit, task: Task, config: PrepareConfig) -> None:
     for name, split in (("train", audit.train), ("test", audit.test)):
         for note, images in split.notes.items():
             say(f"{name}: {images} of {split.rows} {row}s: {note}")
-    say(f"task: {_describe(task)}: {short_list(task.outputs, most=10)}")
+    say(f"task: {describe_task(task)}: {short_list(task.outputs, most=10)}")
     if audit.corrections.count:
         turns = ", ".join(f"{turn}: {count}" for turn, count in audit.corrections.by_class.items())
         say(f"labels corrected by {audit.corrections.file}: {audit.corrections.count} ({turns})")

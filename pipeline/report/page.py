@@ -63,7 +63,7 @@ def render_page(facts: ReportFacts, galleries: dict[str, list[Tile]]) -> str:
         other_scores=other_scores,
         audit=facts.audit,
         galleries=galleries,
-        charts=_draw(facts),
+        charts=draw(facts),
         errors=int((~facts.rows.right).sum()),
         submission=paths.submission(card.name).as_posix(),
         card_path=paths.card(card.name).as_posix(),
@@ -98,7 +98,8 @@ def _template() -> Template:
     return environment.get_template(TEMPLATE)
 
 
-def _draw(facts: ReportFacts) -> dict[str, Any]:
+def draw(facts: ReportFacts) -> dict[str, Any]:
+    """Each chart by its name; `curves` and `numbers` hold several."""
     metric, forecast = facts.card.metric, facts.card.forecast
     name = _words(metric.name)
     around = (metric.value, metric.value)  # without an interval
