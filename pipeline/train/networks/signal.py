@@ -22,7 +22,7 @@ from pipeline.train.networks.parts import (
     stride_for,
 )
 
-_BAND_STEP, _LATER_KERNEL = 4, 7
+_BAND_STEP, _LATER_KERNEL, _HIDDEN = 4, 7, 64
 """Of filterbank1d."""
 
 _MOST_VALUES = 2**22
@@ -40,8 +40,10 @@ def build_signal(config: SignalNetwork, outputs: int, decoding: SignalDecoding) 
         )
     taken = SignalInput(decoding.channels, config.differences, config.amplitude)
     layers = STAGES[config.name](config, taken.channels)
-    width = config.width * (1 if config.name == "filterbank1d" else 2 ** (config.stages - 1))
-    head = _TimeHead(width, config.dropout, outputs)
+    if config.name == "filterbank1d":
+        head: nn.Module = _BandHead(config.width, config.dropout, outputs)
+    else:
+        head = _TimeHead(config.width * 2 ** (config.stages - 1), config.dropout, outputs)
     network = nn.Sequential(OrderedDict(input=taken, features=nn.Sequential(*layers), head=head))
     initialise(network, config.activation)
     return network
@@ -155,7 +157,7 @@ class LogPower(nn.Module):
 
     def forward(self, bands: Float[Tensor, "batch bands length"]) -> Tensor:
         """The power of each band, which is never 0."""
-        return (self.mean(bands.square()) + 1e-3).log()  # type: ignore[no-any-return]
+        return (self.mean(bands.square()) + 1e-4).log()  # type: ignore[no-any-return]
 
 
 class _TimeHead(nn.Sequential):
@@ -167,6 +169,25 @@ class _TimeHead(nn.Sequential):
     def forward(self, features: Float[Tensor, "batch channels length"]) -> Tensor:
         pooled = torch.cat([features.mean(2), features.amax(2)], dim=1)
         return super().forward(pooled)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _BandHead(nn.Sequential):
+    """The classifier with a hidden layer, on mean, maximum and deviation of each channel."""
+
+    def __init__(self, channels: int, dropout: float, outputs: int) -> None:
+        super().__init__(
+            nn.BatchNorm1d(3 * channels),
+            nn.Dropout(dropout),
+            nn.Linear(3 * channels, _HIDDEN, bias=False),
+            nn.BatchNorm1d(_HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(_HIDDEN, outputs),
+        )
+
+    def forward(self, features: Float[Tensor, "batch channels length"]) -> Tensor:
+        pooled = [features.mean(2), features.amax(2), features.std(2)]
+        return super().forward(torch.cat(pooled, dim=1))  # type: ignore[no-any-return, no-untyped-call]
 
 
 STAGES = {"convnet1d": convnet1d, "resnet1d": resnet1d, "filterbank1d": filterbank1d}
