@@ -117,6 +117,20 @@ def check() -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def explain(
+    model: Annotated[str | None, typer.Argument(help="A model of train.models.")] = None,
+) -> None:
+    """Show what the networks see."""
+    from pipeline.explain import stage
+
+    config = _config()
+    if model is not None:
+        _check_model(config, model)
+    for member in [model] if model is not None else config.train.members:
+        stage.run(member, config.train.folds[0])
+
+
+@app.command(rich_help_panel=STAGES)
 def report() -> None:
     """Write a page with everything known about the result: reports/index.html."""
     from pipeline.report import stage
