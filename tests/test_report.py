@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
-from cards import make_audit, make_card, make_leaderboard
+from cards import make_audit, make_card, make_explanation, make_leaderboard
 from dvc_render import VegaRenderer
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
@@ -39,6 +39,7 @@ from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
 from pipeline.scoring.card import Card, FittedLogistic, read_card
+from pipeline.scoring.seen import SEEN
 from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
@@ -96,6 +97,10 @@ def make_outputs(
                 history["inner_loss"] = 0.3 + 0.4 / epochs
                 history["inner_accuracy"] = 0.9 - 0.3 / epochs
             write_table(folder / paths.model_folder(model, fold) / "history.csv", history)
+        seen, pictures = make_explanation(model, "ab" * 32)
+        write_record(folder / paths.explained(model) / SEEN, seen)
+        for name, content in pictures.items():
+            (folder / paths.explained(model) / name).write_bytes(content)
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
     made = full_card(accuracy, models, classes, rows, len(set(groups)))
     write_record(folder / paths.card(NAME), made)

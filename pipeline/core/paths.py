@@ -70,6 +70,11 @@ def explained(member: str) -> Path:
     return Path("explain") / member
 
 
+def explained_page(member: str, fold: int) -> Path:
+    """What command `explain` shows of one network. Not an output."""
+    return Path("reports/explain") / f"{member}-fold{fold}.html"
+
+
 def live_table(member: str, fold: int) -> Path:
     """The progress of one training."""
     return LIVE / f"{member}-fold{fold}.csv"

@@ -141,8 +141,8 @@ def explain(
     else:
         maps = [named_map(look.runs, look.table, dims, layer)]
     wanted = wanted or [(scored, row) for row in choose_rows(scored, trained.task)]
-    hidden = last_layer(look.runs)
-    points, shared = _scatter(look, hidden, tsne)
+    final = last_layer(look.runs)
+    points, shared = _scatter(look, final, tsne)
     searched = spread(trained.known)
     record = Explanation(
         model=trained.member,
@@ -167,7 +167,7 @@ def explain(
         points=points,
         shared=shared,
         searched=len(searched),
-        nearest=_nearest(look, hidden, searched),
+        nearest=_nearest(look, final, searched),
     )
     return record, look.album.pictures
 
@@ -266,15 +266,15 @@ def _heat(look: Looker, name: str, pixels: ndarray, found: Map, control: Map) ->
     )
 
 
-def _scatter(look: Looker, hidden: nn.Module, tsne: bool) -> tuple[PointMap, SharedGroups | None]:
+def _scatter(look: Looker, final: nn.Module, tsne: bool) -> tuple[PointMap, SharedGroups | None]:
     trained, scored = look.trained, look.trained.scored
     assert scored.labels is not None
     rows = spread(np.arange(len(scored.places)), MOST)
-    features = hidden_features(trained.model, hidden, scored.images, scored.places[rows])
+    features = hidden_features(trained.model, final, scored.images, scored.places[rows])
     places, kept = project(features)
     if tsne:
         places = embed(features)
-    labels = [describe_label(trained.task, scored.labels[row]) for row in rows]
+    labels = trained.label_names(rows)
     groups = [scored.groups[row] for row in rows] if trained.grouped else []
     points = PointMap(
         method="t-SNE" if tsne else "PCA",
@@ -294,13 +294,13 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _nearest(look: Looker, hidden: nn.Module, searched: ndarray) -> list[NearestRows]:
+def _nearest(look: Looker, final: nn.Module, searched: ndarray) -> list[NearestRows]:
     trained, extent, album = look.trained, look.extent, look.album
     test, train = trained.test, trained.scored.images
     asked = spread(np.arange(len(test.places)), extent.asked)
     near = cosines(
-        hidden_features(trained.model, hidden, test.images, test.places[asked]),
-        hidden_features(trained.model, hidden, train, searched),
+        hidden_features(trained.model, final, test.images, test.places[asked]),
+        hidden_features(trained.model, final, train, searched),
     )
     found = []
     for number, row in enumerate(asked.tolist()):

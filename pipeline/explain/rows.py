@@ -21,7 +21,7 @@ from pipeline.core.tables import (
     read_predictions,
     read_table,
 )
-from pipeline.core.task import AnyOf, Number, OneOf, Task
+from pipeline.core.task import AnyOf, Number, OneOf, Task, describe_label
 from pipeline.train.models import Classifier, Description, load_model
 
 MOST_SHOWN, MOST_CLASSES = 6, 4
@@ -71,6 +71,15 @@ class Trained:
     def grouped(self) -> bool:
         """Whether any group has several rows."""
         return len(set(self.scored.groups)) < len(self.scored.groups)
+
+    def label_names(self, rows: Int[ndarray, " some"]) -> list[str]:
+        """The labels of scored rows; of numbers in which third of them the first number is."""
+        labels = self.scored.labels
+        assert labels is not None
+        if isinstance(self.task, Number):
+            thirds = np.searchsorted(np.quantile(labels[:, 0], [1 / 3, 2 / 3]), labels[rows, 0])
+            return [("lowest third", "middle third", "highest third")[third] for third in thirds]
+        return [describe_label(self.task, labels[row]) for row in rows]
 
     def wrong(self, rows: Int[ndarray, " some"]) -> list[bool]:
         """Which of the scored rows are mistakes; of numbers the tenth with the largest losses."""
