@@ -140,6 +140,8 @@ def explain(
     if model is not None:
         _check_model(config, model)
         if fold is not None:
+            if fold not in (folds := config.train.folds):
+                raise ConfigError(f"{paths.PARAMS}: train.folds: no fold {fold}; known: {folds}")
             command.run(model, fold, images or [], layer, tsne)
             return
     for member in [model] if model is not None else config.train.members:

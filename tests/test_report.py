@@ -180,6 +180,11 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     @property
+    def tiles(self) -> list[dict[str, str | None]]:
+        """The pictures of the galleries."""
+        return [each for each in self.all("img") if ": given " in str(each["alt"])]
+
+    @property
     def text(self) -> str:
         return " ".join(" ".join(self.texts).split())
 
@@ -538,7 +543,7 @@ def test_the_galleries_show_the_most_confident_mistakes_and_the_closest_decision
     assert (np.diff(np.abs(rows.values[closest, 1] - 0.5)) >= 0).all()
     at_a_fifth = closest_decisions(rows, [0.2])
     assert (np.diff(np.abs(rows.values[at_a_fifth, 1] - 0.2)) >= 0).all()
-    shown = [str(each["alt"]).split(":")[0] for each in build().all("img")]
+    shown = [str(each["alt"]).split(":")[0] for each in build().tiles]
     expected = [*names[mistakes[:MOST]], *names[closest[:MOST]]]
     assert shown[: len(mistakes[:MOST])] == expected[: len(mistakes[:MOST])]
     assert shown[-MOST:] == expected[-MOST:]
@@ -565,7 +570,7 @@ def test_a_picture_is_the_stored_image() -> None:
     decoded = Pillow.open(io.BytesIO(b64decode(picture(images[3]).split(",")[1])))
     np.testing.assert_array_equal(np.asarray(decoded), images[3])
     page = build()
-    shown = {str(each["alt"]).split(":")[0]: each["src"] for each in page.all("img")}
+    shown = {str(each["alt"]).split(":")[0]: each["src"] for each in page.tiles}
     for name, source in shown.items():
         assert source == picture(images[int(name[4:])])
 
@@ -574,7 +579,7 @@ def test_the_page_of_a_signal_has_curves_instead_of_pictures() -> None:
     rows = len(np.load(paths.TRAIN_IMAGES))
     np.save(paths.TRAIN_IMAGES, np.random.default_rng(1).normal(size=(rows, 178)))
     page = build()
-    assert not page.all("img")
+    assert not page.tiles
     assert len([each for each in page.all("svg") if each["class"] == "chart signal"]) >= MOST
 
 

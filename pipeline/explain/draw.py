@@ -5,9 +5,9 @@ sees and the part that counts, is asked of one type for the kind of row.
 """
 
 import io
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -43,35 +43,36 @@ class Album:
         return Drawn(file=f"{name}.png", width=image.width, height=image.height)
 
 
-class Canvas(Protocol):
-    """How a kind of row is drawn."""
+@dataclass(frozen=True)
+class Canvas:
+    """How a kind of row is drawn: about row_px a side, and maps of it about map_px."""
 
+    row_px: int
+    map_px: int
+
+    @abstractmethod
     def plain(self, row: ndarray, boxes: Sequence[Box | None] = ()) -> Pillow.Image:
         """The row, with the part inside each box framed in the colour of its place."""
-        ...
 
+    @abstractmethod
     def heated(self, row: ndarray, found: Map) -> Pillow.Image:
         """The row in grey; red is what raises an output, blue what lowers it."""
-        ...
 
+    @abstractmethod
     def strip(self, maps: Float[ndarray, "some height width"]) -> Pillow.Image:
         """Maps side by side, in one scale from the least to the largest value."""
-        ...
 
 
 def canvas_for(decoding: ImageDecoding | SignalDecoding, row_px: int, map_px: int) -> Canvas:
-    """Pictures of about row_px, of maps map_px, a side."""
+    """The canvas for the kind of row that a network was trained on."""
     if isinstance(decoding, SignalDecoding):
         return SignalCanvas(row_px, map_px)
     return ImageCanvas(row_px, map_px)
 
 
 @dataclass(frozen=True)
-class ImageCanvas:
+class ImageCanvas(Canvas):
     """Images, of one or three channels."""
-
-    row_px: int
-    map_px: int
 
     def plain(self, row: ndarray, boxes: Sequence[Box | None] = ()) -> Pillow.Image:
         image = _sized(_image_of(row), self.row_px)
@@ -98,11 +99,8 @@ class ImageCanvas:
 
 
 @dataclass(frozen=True)
-class SignalCanvas:
+class SignalCanvas(Canvas):
     """Signals: at most three channels as traces above each other, time from left to right."""
-
-    row_px: int
-    map_px: int
 
     @property
     def _size(self) -> tuple[int, int]:

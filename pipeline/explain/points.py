@@ -44,7 +44,7 @@ def embed(features: Features) -> Float[ndarray, "rows 2"]:
     return np.asarray(kind.fit_transform(features.double().numpy()), np.float64)
 
 
-def cosines(one: Features, other: Features) -> Float[Tensor, "rows others"]:
+def cosines(one: Features, other: Float[Tensor, "others features"]) -> Float[Tensor, "rows others"]:
     """The cosine of each row with each other one."""
     return functional.normalize(one.double()) @ functional.normalize(other.double()).T
 
