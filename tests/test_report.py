@@ -35,6 +35,7 @@ from pipeline.core.tables import (
     write_predictions,
     write_table,
 )
+from pipeline.report import seen
 from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
@@ -44,6 +45,7 @@ from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
 NAME = "made-up"
+SEEN_VGG = paths.explained("vgg") / SEEN
 
 
 def make_outputs(
@@ -97,8 +99,8 @@ def make_outputs(
                 history["inner_loss"] = 0.3 + 0.4 / epochs
                 history["inner_accuracy"] = 0.9 - 0.3 / epochs
             write_table(folder / paths.model_folder(model, fold) / "history.csv", history)
-        seen, pictures = make_explanation(model, "ab" * 32)
-        write_record(folder / paths.explained(model) / SEEN, seen)
+        record, pictures = make_explanation(model, "ab" * 32)
+        write_record(folder / paths.explained(model) / SEEN, record)
         for name, content in pictures.items():
             (folder / paths.explained(model) / name).write_bytes(content)
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
@@ -583,6 +585,16 @@ def test_the_page_of_a_signal_has_curves_instead_of_pictures() -> None:
     assert len([each for each in page.all("svg") if each["class"] == "chart signal"]) >= MOST
 
 
+def test_networks_whose_pictures_find_no_place_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = build()
+    assert sum("maps of last" in str(each["alt"]) for each in both.all("img")) == 2
+    monkeypatch.setattr(seen, "MOST_BYTES", 200)
+    page = build()
+    assert sum("maps of last" in str(each["alt"]) for each in page.all("img")) == 1
+    assert "python -m pipeline explain resnet 0" in page.text
+    assert "python -m pipeline explain vgg" not in page.text
+
+
 def test_no_chart_has_a_position_that_is_not_a_number() -> None:
     """A fold whose curve has a gap, a single epoch, bins without images."""
     history = Path("models/vgg/fold0/history.csv")
@@ -608,6 +620,11 @@ def test_no_chart_has_a_position_that_is_not_a_number() -> None:
         (paths.AUDIT, "data/audit.json: no such file. Run: dvc repro prepare"),
         (paths.ENSEMBLE_OOF, "ensemble/oof.csv: no such file. Run: dvc repro"),
         (Path("models/vgg/fold1/history.csv"), "models/vgg/fold1/history.csv: no such file"),
+        (SEEN_VGG, "explain/vgg/seen.json: no such file. Run: dvc repro explain@vgg"),
+        (
+            SEEN_VGG.with_name("dot.png"),
+            "explain/vgg/dot.png: no such file. Run: dvc repro --force",
+        ),
     ],
 )
 def test_a_missing_file_is_named_with_the_command_that_makes_it(
@@ -642,6 +659,8 @@ HISTORY = Path("models/vgg/fold1/history.csv")
         (lambda: edit(paths.card(NAME), "metric", "name", value="log_loss"), r"reports/leaderboard.json: expected scores by the metric log_loss of the card, found accuracy: they are of different runs. Run: dvc repro --force check"),
         (shorter_store, r"data/store/train.npy: expected the 239 rows of its table, found 240. Run: dvc repro --force prepare"),
         (strange_image, r"ensemble/oof.csv: expected images of .*found 1 of 240 others \(first: stranger\). Run: dvc repro ensemble"),
+        (lambda: edit(SEEN_VGG, "weights_sha256", value="cd"), r"explain/vgg: expected the network vgg of a fold in submissions/made-up.json, found another one's record: .* Run: dvc repro --force explain@vgg"),
+        (lambda: edit(SEEN_VGG, "first", "picture", "file", value="../x.png"), r"explain/vgg/seen.json: first.picture.file: String should match pattern .*found '../x.png'.*"),
         (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch and rows, found 1 rows of \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
         (lambda: HISTORY.write_text("epoch,loss\n1,low\n"), r"models/vgg/fold1/history.csv: expected numbers: .*low.*"),
     ],

@@ -6,6 +6,7 @@ the picture, or the shape of the network, and not what the network has learned.
 """
 
 import copy
+import math
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,8 @@ def _covered(row: Tensor, grey: Tensor, at: Sides, cells: Sides) -> Tensor:
 
 
 def _span(at: int, cell: float) -> slice:
-    return slice(max(0, round((at - 0.5) * cell)), round((at + 1.5) * cell))
+    start, end = (math.floor(edge * cell + 0.5) for edge in (at - 0.5, at + 1.5))
+    return slice(max(0, start), end)
 
 
 def shuffled(model: Classifier, rows: ndarray) -> Classifier:
@@ -108,7 +110,7 @@ def shuffled(model: Classifier, rows: ndarray) -> Classifier:
     return other.eval()
 
 
-def on_grid(found: Map, cells: Sides) -> Map:
+def on_grid(found: Map, cells: Sides) -> Float[ndarray, "down right"]:
     """A map on a grid: smoothly enlarged where the grid is finer, its mean in each cell else."""
     given = torch.from_numpy(found)[None, None]
     finer = [side if side >= cell else cell for side, cell in zip(found.shape, cells, strict=True)]
