@@ -296,6 +296,14 @@ def test_a_group_that_stands_together_is_seen_in_the_neighbours() -> None:
     assert points.shared_groups(noise, labels, [str(row) for row in range(100)]) is None
 
 
+def test_only_rows_with_the_label_are_neighbours() -> None:
+    features = torch.tensor([[1, 0], [0, 1], [1, 0.2], [1, 0.05]])
+    found = points.shared_groups(features, ["a", "a", "a", "b"], ["p", "p", "q", "p"])
+    assert found
+    assert (found.observed, found.rows) == (0, 3)
+    assert found.expected == pytest.approx(1 / 3, abs=1e-6)
+
+
 def test_the_surest_row_of_each_class_comes_first_then_the_surest_mistakes() -> None:
     values = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7], [0.95, 0.05]])
     rows = Predicted(

@@ -56,7 +56,6 @@ def read_seen(card: Card) -> tuple[list[SeenNetwork], list[tuple[str, int]]]:
     Raises TableError where a record is missing, or of another network than the submission's.
     """
     found: list[SeenNetwork] = []
-    left: list[tuple[str, int]] = []
     sha256_of = {(each.model, each.fold): each.sha256 for each in card.networks}
     for model in dict.fromkeys(each.model for each in card.networks):
         record, pictures = read_explanation(paths.explained(model), model)
