@@ -84,7 +84,7 @@ benchmarks/out/fastai: .venv/.installed ## fastai in an environment of its own, 
 	VIRTUAL_ENV=$@ uv pip install --quiet fastai jaxtyping psutil pydantic safetensors $$(.venv/bin/python -c 'from importlib.metadata import version; print(*(f"{name}=={version(name)}" for name in ("timm", "torch")))')
 
 clean: ## Remove the environment and everything that can be rebuilt, but not DVC's cache
-	rm -rf .venv .resume live data models ensemble reports
+	rm -rf .venv .resume live data models ensemble explain reports
 
 .venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13))' \

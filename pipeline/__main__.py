@@ -117,6 +117,38 @@ def check() -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def explain(
+    model: Annotated[str | None, typer.Argument(help="A model of train.models.")] = None,
+    fold: Annotated[
+        int | None, typer.Argument(help="Of the network to show on a page of its own.", min=0)
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Ids of images of that fold or of test; by default some that are right, and the "
+            "surest mistakes.",
+            metavar="[IMAGE]...",
+        ),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="The layer whose maps are shown.")] = None,
+    tsne: Annotated[bool, typer.Option("--tsne", help="Draw the rows by t-SNE, not PCA.")] = False,
+) -> None:
+    """Show what the networks see: for the report, or with a FOLD as reports/explain/MODEL-foldK."""
+    from pipeline.explain import command, stage
+
+    config = _config()
+    if model is not None:
+        _check_model(config, model)
+        if fold is not None:
+            if fold not in (folds := config.train.folds):
+                raise ConfigError(f"{paths.PARAMS}: train.folds: no fold {fold}; known: {folds}")
+            command.run(model, fold, images or [], layer, tsne)
+            return
+    for member in [model] if model is not None else config.train.members:
+        stage.run(member, config.train.folds[0])
+
+
+@app.command(rich_help_panel=STAGES)
 def report() -> None:
     """Write a page with everything known about the result: reports/index.html."""
     from pipeline.report import stage

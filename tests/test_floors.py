@@ -15,6 +15,7 @@ FLOORS = [
     ["core"],
     ["raw", "scoring", "kaggle", "split"],
     ["download", "prepare", "train", "ensemble", "check", "report"],
+    ["explain"],
     ["params"],
     ["ledger"],
     ["predict"],

@@ -12,16 +12,11 @@ from pipeline.core.task import OneOf, Task
 from pipeline.core.terminal import make_table, print_line, print_table
 from pipeline.params import Config
 from pipeline.prepare.config import ImagesConfig
-from pipeline.train.layers import Layer, LayerTable, Sides, list_layers
+from pipeline.train.layer_texts import COLUMNS, list_cells, list_totals
+from pipeline.train.layers import LayerTable, list_layers
 from pipeline.train.models import build_model
 from pipeline.train.networks.config import Network, OwnNetwork, SignalNetwork, TimmNetwork
 from pipeline.train.networks.named import NAMED
-
-COLUMNS = (
-    "layer", "kind", "kernel", "stride", "padding", "dilation", "output", "parameters",
-    "multiplications", "field", "jump", "offset", "share", "if dense",
-)  # fmt: skip
-
 
 _LENGTH, _SIDE_PX = 4096, 224
 """Of signals, and of images, where nothing says it."""
@@ -95,60 +90,3 @@ def _task() -> Task:
     if paths.COMPETITION.is_file():
         return read_competition(paths.COMPETITION).task
     return OneOf(classes=["0", "1"])
-
-
-def list_cells(layer: Layer) -> list[str]:
-    """A row of the table."""
-    window = layer.window
-    sides = (
-        (window.kernel, window.stride, window.padding, window.dilation) if window else [None] * 4
-    )
-    return [
-        layer.name or "–",
-        layer.kind,
-        *map(_sides, sides),
-        " × ".join(map(str, layer.shape)),
-        f"{layer.parameters:,}",
-        f"{layer.multiplications:,}",
-        *_field(layer),
-        "–" if layer.dense is None else f"{layer.dense:,}",
-    ]
-
-
-def _field(layer: Layer) -> tuple[str, str, str, str]:
-    """Field, jump, offset and share."""
-    field = layer.field
-    if field is None:
-        return "unknown", "–", "–", "–"
-    share = f"{field.share:.1%}"
-    if field.jump is None:
-        return "whole" if field.whole else _sides(field.size), "–", "–", share
-    return (
-        _sides(field.size) + ("+" if field.beyond else ""),
-        _sides(field.jump),
-        _sides(field.offset),
-        share,
-    )
-
-
-def _sides(sides: Sides | tuple[float, ...] | None) -> str:
-    """A height and a width; one number where they are the same, or of a signal."""
-    if sides is None:
-        return "–"
-    shown = [f"{side:g}" for side in sides]
-    return shown[0] if len(set(shown)) == 1 else "×".join(shown)
-
-
-def list_totals(table: LayerTable) -> list[str]:
-    """What stands below the table."""
-    one = f"signal of {table.length} samples" if table.length else f"picture of {table.size_px} px"
-    lines = [
-        f"{table.network}, one {one}, {table.outputs} outputs: "
-        f"{table.parameters:,} parameters (with those of normalisation), "
-        f"{table.multiplications:,} multiplications",
-    ]
-    if any(each.field and each.field.beyond for each in table.layers):
-        lines.append(f"+: the field is larger than the {'signal' if table.length else 'picture'}")
-    if table.unknown:
-        lines.append(f"fields are unknown from an operation without a rule on: {table.unknown}")
-    return lines

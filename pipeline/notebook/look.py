@@ -30,6 +30,7 @@ from pipeline.report.facts import ReportFacts
 from pipeline.report.gallery import Tile, picture, show_galleries
 from pipeline.report.page import draw
 from pipeline.scoring.card import Forecast
+from pipeline.train import layer_texts
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.batches import make_policy
 from pipeline.train.config import ModelConfig
@@ -164,8 +165,8 @@ def show_augmented(
 def list_network(config: Config, model: str) -> pd.DataFrame:
     """A network's layers, as `python -m pipeline describe MODEL` lists them."""
     layers = describe.describe(config, model).layers
-    cells = map(describe.list_cells, layers)
-    return pd.DataFrame(cells, columns=list(describe.COLUMNS)).set_index("layer")
+    cells = map(layer_texts.list_cells, layers)
+    return pd.DataFrame(cells, columns=list(layer_texts.COLUMNS)).set_index("layer")
 
 
 def show_curves(facts: ReportFacts, model: str) -> Drawing:

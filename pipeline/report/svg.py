@@ -76,7 +76,7 @@ class Chart:
         for tick in y.ticks:
             self.segment((x.low, tick), (x.high, tick), "grid")
             self.text(self.left - 7, self.down(tick) + 4, y.text(tick), "tick end")
-        if y.ticks:
+        if y.label:
             middle = (TOP + height - BOTTOM) / 2
             turned = f"rotate(-90 10 {middle:g})"
             self.text(10.0, middle, short(y.label, 30), "axis middle", transform=turned)
@@ -109,6 +109,11 @@ class Chart:
 
     def dot(self, x: float, y: float, radius: float, style: str) -> None:
         self._shape("circle", style, {"cx": self.across(x), "cy": self.down(y), "r": radius})
+
+    def dots(self, points: Iterable[tuple[float, float]], style: str) -> None:
+        """Many of them in one shape: a tenth of the bytes."""
+        places = (f"M{_number(self.across(x))},{_number(self.down(y))}h0" for x, y in points)
+        SubElement(self.svg, "path", {"class": f"dots {style}", "d": "".join(places)})
 
     def diamond(self, x: float, y: float, style: str) -> None:
         at_x, at_y = self.across(x), self.down(y)

@@ -125,6 +125,11 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._fields: Any = WeakTensorKeyDictionary()
         self._fields[picture] = pixels(picture)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; else PyTorch imports its compiler, which takes two seconds."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -36,7 +36,17 @@ SETTINGS = "SETTINGS.json"
 CODE = "code"
 WORK = "work"
 
-_NOT_LINKED = {".resume", "data", "ensemble", "folds", "live", "models", "reports", "submissions"}
+_NOT_LINKED = {
+    ".resume",
+    "data",
+    "ensemble",
+    "explain",
+    "folds",
+    "live",
+    "models",
+    "reports",
+    "submissions",
+}
 """What the stages write; `make run` in CODE makes these folders."""
 
 
