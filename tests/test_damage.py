@@ -250,13 +250,20 @@ READERS = {
         "core/wide.py",
         "kaggle/credentials.py",
         "kaggle/transport.py",
+        "notebook/needs.py",
         "prepare/groups.py",
         "prepare/tables.py",
         "train/augment/names.py",
         "winner/build.py",
     ],
     "model_validate_json": ["core/ours.py", "core/record.py", "train/models.py", "winner/run.py"],
-    "csv.reader": ["core/tables.py", "ledger/history.py", "ledger/ledger.py", "prepare/tables.py"],
+    "csv.reader": [
+        "core/tables.py",
+        "ledger/history.py",
+        "ledger/ledger.py",
+        "prepare/signal_files.py",
+        "prepare/tables.py",
+    ],
     "csv.DictReader": [],
     "pd.read_csv": ["core/tables.py"],
     "np.load": [],
@@ -279,7 +286,8 @@ READERS = {
     "pickle.load": [],
 }
 """What reads a format, and the modules that may: json.loads what another program said, or
-credentials; csv.reader also text from git, the ledger's lines, and a first line; ZipFile writes, and
+credentials, or the versions beside a notebook; csv.reader also text from git, the ledger's lines, a
+first line, and a signal's own file; ZipFile writes, and
 winner/build.py reads a tar from git."""
 
 
