@@ -97,8 +97,8 @@ MISTAKES = [
     ("seeds: [1]", "seeds: [1, 1]", "split.seeds: expected distinct seeds, found [1, 1]"),
     (GROUPS, "{source: name, pattern: 'x('}", "prepare.groups.pattern: not a regular expression: missing ), unterminated subpattern at position 1"),
     (GROUPS, "{source: name, pattern: x}", "prepare.groups.pattern: expected exactly one (capture group), found 0"),
-    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", 'line 25: found duplicate key "folds" with value "3" (original value: "5")'),
-    ("split:", "split: [", "line 25: expected ',' or ']', but got ':'"),
+    ("  seeds: [1]", "  folds: 3\n  seeds: [1]", 'line 26: found duplicate key "folds" with value "3" (original value: "5")'),
+    ("split:", "split: [", "line 26: expected ',' or ']', but got ':'"),
 ]  # fmt: skip
 
 
