@@ -24,7 +24,7 @@ from project import copy_project, digests, environment, processes_with, stage
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError, NotebookError, OutputError, SubmissionError
 from pipeline.core.tables import read_csv
-from pipeline.download.config import SyntheticSource
+from pipeline.download.config import DrawnCells
 from pipeline.download.drawn.competition import draw_competition
 from pipeline.notebook import build, kaggle, look
 from pipeline.notebook.cells import to_text, write_cells
@@ -433,8 +433,8 @@ def test_after_ctrl_c_nothing_is_left_of_a_notebook_and_nothing_runs_on(
 
 @pytest.mark.slow
 def test_on_kaggle_it_predicts_whatever_test_images_are_there(packed: Path, tmp_path: Path) -> None:
-    drawn = SyntheticSource(source="synthetic", train_images=20, test_images=37, patients=8,
-                            wrong_labels=0.0, duplicates=0.0, seed=5)  # fmt: skip
+    drawn = DrawnCells(source="synthetic", kind="cells", train_images=20, test_images=37,
+                       patients=8, wrong_labels=0.0, duplicates=0.0, seed=5)  # fmt: skip
     raw = tmp_path / "raw"
     raw.mkdir()
     (tmp_path / "hidden").mkdir()

@@ -13,14 +13,14 @@ import torch
 from browser import Browser, find_browser
 from cards import make_explanation
 from PIL import Image as Pillow
-from project import copy_project, digests, stage
+from project import copy_project, decoding_of, digests, stage
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 from tasks import any_of, number, one_of
 from torch import nn
 
 from pipeline.core import paths
-from pipeline.core.competition import ImageDecoding, SignalDecoding
+from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import TableError, TrainError
 from pipeline.core.task import Task
 from pipeline.explain import cam, draw, points
@@ -64,7 +64,7 @@ def make_trained(
     """A fresh network, and made-up rows of four groups: the first 20 of 40 are scored."""
     torch.manual_seed(1)
     generator = np.random.default_rng(1)
-    model = build_model(network, task, side, [100.0] * 3, [50.0] * 3).eval()
+    model = build_model(network, task, decoding_of(side), [100.0] * 3, [50.0] * 3).eval()
     images = generator.integers(0, 256, (40, side, side, 3), np.uint8)
     ids = [f"img_{row:02}" for row in range(40)]
     encoded = task.encode("labels", labels or [task.outputs[row % 2] for row in range(40)])
@@ -73,7 +73,7 @@ def make_trained(
     description = Description(
         network=network,
         task=task,
-        decoding=ImageDecoding(size_px=side, channels=3, fit="stretch", black_white=None),
+        decoding=decoding_of(side),
         precision="float32",
         tta=False,
         threads=1,
@@ -171,9 +171,9 @@ def test_the_rank_correlation_is_spearmans() -> None:
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
 def test_a_box_holds_exactly_the_pixels_that_change_its_unit(network: SmallNetwork) -> None:
-    model = build_model(network, TWO, 32, [100.0] * 3, [50.0] * 3).eval()
+    model = build_model(network, TWO, decoding_of(32), [100.0] * 3, [50.0] * 3).eval()
     runs = list_runs(model.network, torch.zeros(1, 3, 32, 32))
-    maps = find_maps(runs, list_layers(model.network, "", 32), 2)
+    maps = find_maps(runs, list_layers(model.network, "", decoding_of(32)), 2)
     assert [each.sides for each in maps] == sorted({each.sides for each in maps}, reverse=True)
     for each in maps:
         images = torch.rand(64, 3, 32, 32, requires_grad=True)
@@ -189,9 +189,12 @@ def test_a_box_holds_exactly_the_pixels_that_change_its_unit(network: SmallNetwo
 
 def test_maps_are_those_before_the_size_changes_with_their_normalisation() -> None:
     def names(network: SmallNetwork | TimmNetwork, side: int) -> list[str]:
-        model = build_model(network, TWO, side, [100.0] * 3, [50.0] * 3).eval()
+        model = build_model(network, TWO, decoding_of(side), [100.0] * 3, [50.0] * 3).eval()
         runs = list_runs(model.network, torch.zeros(1, 3, side, side))
-        return [each.name for each in find_maps(runs, list_layers(model.network, "", side), 2)]
+        return [
+            each.name
+            for each in find_maps(runs, list_layers(model.network, "", decoding_of(side)), 2)
+        ]
 
     assert names(SMALL[0], 24) == ["features.5", "features.12"]
     assert names(SMALL[1], 24) == ["features.6", "features.13"]
@@ -207,7 +210,7 @@ def test_the_first_weights_are_those_that_meet_the_pixels() -> None:
     found = first_layer(runs, (3, 4, 4))
     assert found
     assert found.weight is linear[1].weight
-    assert not find_maps(runs, list_layers(linear, "", 4), 2)
+    assert not find_maps(runs, list_layers(linear, "", decoding_of(4)), 2)
     weights = np.zeros((2, 3, 2, 2))
     weights[1, 2, 0, 1], weights[0, 0, 1, 0] = -2, 1
     sheet = np.asarray(draw.draw_weights(weights))
@@ -218,9 +221,7 @@ def test_the_first_weights_are_those_that_meet_the_pixels() -> None:
 
 def test_a_frame_is_drawn_where_the_box_is() -> None:
     row, box = a_row(24), Box(top=3.0, left=6.0, bottom=15.0, right=20.0)
-    canvas = draw.canvas_for(
-        ImageDecoding(size_px=24, channels=3, fit="stretch", black_white=None), 96, 40
-    )
+    canvas = draw.canvas_for(decoding_of(24), 96, 40)
     framed = np.asarray(canvas.plain(row, [None, box]))
     drawn = (framed == draw.COLOURS[1]).all(2)
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
@@ -230,9 +231,7 @@ def test_a_frame_is_drawn_where_the_box_is() -> None:
 
 
 def test_an_image_of_one_channel_and_a_signal_are_drawn_too() -> None:
-    grey = draw.canvas_for(
-        ImageDecoding(size_px=24, channels=1, fit="stretch", black_white=None), 96, 40
-    )
+    grey = draw.canvas_for(decoding_of(24, 1), 96, 40)
     heat = np.zeros((8, 8))
     heat[2, 3] = 1
     red = np.asarray(grey.heated(np.full((24, 24, 1), 90, np.uint8), heat).convert("RGB"))

@@ -39,6 +39,7 @@ from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_csv, read_tab
 from pipeline.download import stage as download
 from pipeline.download.config import LocalSource
 from pipeline.ensemble import stage as ensemble
+from pipeline.explain import stage as explain
 from pipeline.params import read_config
 from pipeline.predict import command as predict
 from pipeline.prepare.stage import run
@@ -46,7 +47,6 @@ from pipeline.report import stage as report
 from pipeline.split import stage as split
 from pipeline.split.config import SplitConfig
 from pipeline.train import stage as train
-from pipeline.train.config import ModelConfig
 
 ROWS = RECORDINGS * CHUNKS
 Change = Callable[[Path], None]
@@ -274,10 +274,6 @@ def test_text_in_a_column_of_samples_is_refused_by_its_line() -> None:
         run(signals_config(), "accuracy")
 
 
-@pytest.mark.skipif(
-    "signal" not in str(ModelConfig.model_fields["network"]).lower(),
-    reason="no network takes signals",
-)
 def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
     """From the folder alone to a submission, its page and the predictions of new signals."""
     write(Path("competitions/pulses"), "tables")
@@ -294,6 +290,7 @@ def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
         train.run(config.train, "convnet1d", fold)
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
     check.run(config.ensemble.name, config.ensemble.metric)
+    explain.run("convnet1d", 0)
     report.run(config.ensemble.name)
     made = read_csv(paths.submission("tiny"))
     kinds = np.arange(ROWS + TESTS) // CHUNKS % len(CLASSES)
