@@ -213,7 +213,7 @@ def test_the_first_weights_are_those_that_meet_the_pixels() -> None:
     assert not find_maps(runs, list_layers(linear, "", decoding_of(4)), 2)
     weights = np.zeros((2, 3, 2, 2))
     weights[1, 2, 0, 1], weights[0, 0, 1, 0] = -2, 1
-    sheet = np.asarray(draw.draw_weights(weights))
+    sheet = np.asarray(draw.canvas_for(decoding_of(4), 96, 40).weights(weights))
     tile = sheet.shape[0] // 2
     assert sheet[tile + 1, 0].tolist() == [191, 128, 128]
     assert sheet[0, -1].tolist() == [128, 128, 0]
