@@ -145,7 +145,7 @@ class SignalCanvas(Canvas):
         tiles = []
         for each in maps:
             sheet = _Sheet.blank(2 * self.map_px, self.map_px)
-            sheet.curve(each[0], scale, (2, self.map_px - 2))
+            sheet.curve(each[0], scale, (2.0, self.map_px - 2.0))
             tiles.append(sheet.finish())
         return _few_colours(_side_by_side(tiles, 6, 6))
 
@@ -158,7 +158,7 @@ class SignalCanvas(Canvas):
             for colour, values in zip(
                 ((190, 190, 186), *COLOURS), (0 * kernel[0], *kernel), strict=False
             ):
-                sheet.curve(values, (-most, most), (1, self.map_px - 1), colour)
+                sheet.curve(values, (-most, most), (1.0, self.map_px - 1.0), colour)
             tiles.append(sheet.finish())
         return _few_colours(_side_by_side(tiles, _ACROSS, 6))
 
