@@ -456,7 +456,7 @@ def test_on_kaggle_it_predicts_whatever_test_images_are_there(packed: Path, tmp_
     assert set(made["label"]) <= {"0", "1"}
     assert [path.name for path in working.iterdir()] == ["submission.csv"]
     shown = "".join(each.get("text", "") for cell in ran.cells for each in cell.get("outputs", []))
-    assert "its images are not those of" in shown
+    assert "its rows are not those of" in shown
 
 
 @pytest.mark.slow
