@@ -112,13 +112,9 @@ def named_map(runs: list[Ran], table: LayerTable, dims: int, name: str) -> MapMo
 def map_module(runs: list[Ran], table: LayerTable, place: int) -> MapModule:
     """A module that has run, as what gives maps."""
     ran = runs[place]
-    ended = {each.name: at for at, each in enumerate(runs)}
     sides = ran.shape[1:]
-    before = [
-        layer.field
-        for layer in table.layers
-        if ended.get(layer.name, place) <= place and tuple(layer.shape[1:]) == sides
-    ]
+    run = table.layers[: table.ended[ran.name]]
+    before = [layer.field for layer in run if tuple(layer.shape[1:]) == sides]
     field = before[-1] if before else None
     grid = None
     if field and field.jump and field.offset:
