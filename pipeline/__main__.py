@@ -316,14 +316,15 @@ def predict(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder of images, an archive, or NAME.zip/FOLDER.", metavar="FOLDER|ARCHIVE"
+            help="A folder of images, a file of signals, an archive, or NAME.zip/FOLDER.",
+            metavar="FOLDER|FILE",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV to write.")] = Path(
         "predictions.csv"
     ),
 ) -> None:
-    """Score new images with the submission's ensemble: id, probabilities, label."""
+    """Score new images or signals with the submission's ensemble: id, probabilities, label."""
     from pipeline.predict import command
 
     command.run(_config(), source, output)

@@ -144,7 +144,10 @@ def make_explanation(model: str, weights_sha256: str) -> tuple[Explanation, dict
         "model": model, "fold": 0, "network": "vgg", "kind": "images", "cells": (8, 8),
         "weights_sha256": weights_sha256, "grouped": True,
         "layers": {"columns": ["layer"], "rows": [["last"]], "notes": ["vgg, one picture"]},
-        "first": {"layer": "first", "kind": "kernels", "count": 4, "names": [], "picture": picture},
+        "first": {
+            "layer": "first", "kind": "kernels", "count": 4, "names": [], "curves": [],
+            "picture": picture,
+        },
         "maps": [{"layer": "last", "channels": 4, "sides": (4, 4), "field": field}],
         "left_out": [], "rows": [row], "points": points,
         "shared": {"observed": 0.4, "expected": 0.1, "rows": 2}, "searched": 160,

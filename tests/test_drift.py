@@ -50,6 +50,26 @@ def test_too_few_groups_are_not_measured(tmp_path: Path) -> None:
     assert measure_drift(tmp_path / "a.npy", tmp_path / "b.npy", rows, rows, groups, 19, 1) is None
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [(48, 6), (18, 200)], ids=["few test rows", "few training groups"]
+)
+def test_chance_may_put_all_rows_of_a_split_into_one_fold(
+    tmp_path: Path, train: int, test: int
+) -> None:
+    """Of 60 splits some do, and are dealt again: a classifier needs rows of both."""
+    rng = np.random.default_rng(0)
+    tables = []
+    for name, rows in (("train", train), ("test", test)):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(rows, 20, 1)).astype(np.float32))
+        tables.append(pd.DataFrame(index=range(rows)))
+    places = tmp_path / "train.npy", tmp_path / "test.npy"
+    found = measure_drift(*places, *tables, list(map(str, range(train))), 60, 3)
+    assert found is not None
+    assert not found[0].weighted
+    few = tables[1].head(5)
+    assert measure_drift(*places, tables[0], few, list(map(str, range(train))), 60, 3) is None
+
+
 def test_other_patients_alone_are_no_drift(tmp_path: Path) -> None:
     """Without the band, an AUC above 0.6 would be called drift in 3 or more of 8 draws."""
     found = []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,30 +18,37 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from cards import make_explanation
 from competing import make_ready
-from pictures import fill, png
+from pictures import fill
 from project import copy_project, digests, environment, processes_with, stage
 
 from pipeline.core import paths
 from pipeline.core.errors import KaggleError, NotebookError, OutputError, SubmissionError
 from pipeline.core.tables import read_csv
-from pipeline.download.config import SyntheticSource
+from pipeline.download.config import DrawnCells
 from pipeline.download.drawn.competition import draw_competition
 from pipeline.notebook import build, kaggle, look
 from pipeline.notebook.cells import to_text, write_cells
 from pipeline.notebook.kaggle import Publication, describe_dataset, describe_kernel
 from pipeline.notebook.needs import PREDICTION, VENDORED, check_packages, list_versions
-from pipeline.notebook.show import Drawing, charts, pictures
+from pipeline.notebook.show import Page, charts, pictures
 from pipeline.params import read_config
+from pipeline.report import seen
 from pipeline.report.gallery import picture
+from pipeline.report.page import render_seen
+from pipeline.report.seen import show
 from pipeline.report.svg import Chart, Scale
 
 OF = Publication("me", "tiny-submission", "tiny-networks", "cells-x", trains=False, gpu=True)
 TEMPLATES: list[tuple[str, dict[str, Any]]] = [
-    ("local.md.j2", {"name": "tiny", "engines": {"one": "batched", "probe": None}, "augmented": 2}),
+    *(
+        ("local.md.j2", {"name": "tiny", "row": row, "engines": {"one": "batched", "probe": None}, "augmented": 2})
+        for row in ("image", "signal")
+    ),
     *(
         ("kaggle.md.j2", {"published": Publication("me", kernel, "tiny-networks", "cells-x", trains, True),
-                          "needed": ["torch"], "code": "code", "packages": "packages", "name": "tiny"})
+                          "needed": ["torch"], "code": "code", "packages": "packages", "name": "tiny", "row": "image"})
         for kernel, trains in (("tiny-submission", False), ("tiny-training", True))
     ),
 ]  # fmt: skip
@@ -111,18 +119,17 @@ def test_charts_stand_two_in_a_row_with_the_colours_of_the_report() -> None:
     assert ":root" not in style
 
 
-def test_the_pictures_of_explain_are_shown_where_they_are_and_else_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    said = look.show_explained(["one", "two"])
-    assert said == "Nothing is explained yet: there are no pictures in the folder explain."
-    huge = png(2) + bytes(look.MOST_BYTES)
-    fill(tmp_path, {"explain/two/maps.png": png(1), "explain/two/huge.png": huge})
-    drawn = look.show_explained(["one", "two"])
-    assert isinstance(drawn, Drawing)
-    assert drawn.svg.count("<image ") == 1
-    assert "two, maps</title>" in drawn.svg
+def test_a_page_stands_in_a_frame_without_scripts_and_its_text_stays_text() -> None:
+    record, drawn = make_explanation("one", "ab" * 32)
+    page = Page(render_seen(show(record, drawn), large=False))
+    parsed = HTMLParser()
+    found: list[dict[str, str | None]] = []
+    parsed.handle_starttag = lambda tag, attributes: found.append({"tag": tag, **dict(attributes)})  # type: ignore[method-assign]
+    parsed.feed(page._repr_html_())
+    (frame,) = found
+    assert (frame["tag"], frame["sandbox"], frame["srcdoc"]) == ("iframe", None, page.html)
+    assert "Grad-CAM" in page.html
+    assert repr(page) == "a page"
 
 
 def test_pictures_of_noise_for_all_sections_have_less_than_five_megabytes() -> None:
@@ -130,7 +137,7 @@ def test_pictures_of_noise_for_all_sections_have_less_than_five_megabytes() -> N
     engines, kinds = 2, 3  # classes, duplicates and mistakes
     tiles = kinds * look.MOST_PICTURES + engines * build.AUGMENTED * 4
     svg = len(pictures([(picture(noise), ["a caption"])] * tiles).svg)
-    assert svg + 8 * look.MOST_BYTES * 4 / 3 < 4_500_000
+    assert svg + seen.MOST_BYTES < 5_000_000
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], ["a"], list("abcdefghijklmnopqrstu")])
@@ -152,7 +159,7 @@ def test_each_class_is_shown_until_there_is_no_place(labels: list[str]) -> None:
 def test_kaggles_client_accepts_both_metadata_files(tmp_path: Path) -> None:
     fill(tmp_path, {
         "kernel/kernel-metadata.json": json.dumps(describe_kernel(OF)).encode(),
-        "kernel/tiny-submission.ipynb": to_text(write_cells(*TEMPLATES[1][:1], **TEMPLATES[1][1])).encode(),
+        "kernel/tiny-submission.ipynb": to_text(write_cells(TEMPLATES[2][0], **TEMPLATES[2][1])).encode(),
         "dataset/dataset-metadata.json": json.dumps(describe_dataset(OF)).encode(),
     })  # fmt: skip
     code = """
@@ -397,7 +404,9 @@ def test_here_it_runs_to_the_end_and_twice_to_the_same_bytes(trained: Path, tmp_
     assert "accuracy" in shown
     assert "epochs: 20" in shown
     assert read_csv(project / "submissions/tiny.csv").iloc[0, 0] in shown
-    assert "Nothing is explained yet" in shown
+    pages = [each["data"]["text/html"] for each in outputs if "iframe" in str(each.get("data"))]
+    assert len(pages) == 2
+    assert "What one sees" in pages[0]
 
     file.write_text(text + " ")
     refused = stage(project, "notebook")
@@ -433,8 +442,8 @@ def test_after_ctrl_c_nothing_is_left_of_a_notebook_and_nothing_runs_on(
 
 @pytest.mark.slow
 def test_on_kaggle_it_predicts_whatever_test_images_are_there(packed: Path, tmp_path: Path) -> None:
-    drawn = SyntheticSource(source="synthetic", train_images=20, test_images=37, patients=8,
-                            wrong_labels=0.0, duplicates=0.0, seed=5)  # fmt: skip
+    drawn = DrawnCells(source="synthetic", kind="cells", train_images=20, test_images=37,
+                       patients=8, wrong_labels=0.0, duplicates=0.0, seed=5)  # fmt: skip
     raw = tmp_path / "raw"
     raw.mkdir()
     (tmp_path / "hidden").mkdir()
@@ -447,7 +456,7 @@ def test_on_kaggle_it_predicts_whatever_test_images_are_there(packed: Path, tmp_
     assert set(made["label"]) <= {"0", "1"}
     assert [path.name for path in working.iterdir()] == ["submission.csv"]
     shown = "".join(each.get("text", "") for cell in ran.cells for each in cell.get("outputs", []))
-    assert "its images are not those of" in shown
+    assert "its rows are not those of" in shown
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,14 @@ import torch
 from browser import Browser, find_browser
 from cards import make_explanation
 from PIL import Image as Pillow
-from project import copy_project, digests, stage
+from project import copy_project, decoding_of, digests, stage
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 from tasks import any_of, number, one_of
 from torch import nn
 
 from pipeline.core import paths
-from pipeline.core.competition import ImageDecoding, SignalDecoding
+from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import TableError, TrainError
 from pipeline.core.task import Task
 from pipeline.explain import cam, draw, points
@@ -34,10 +36,11 @@ from pipeline.explain.network import (
     named_map,
 )
 from pipeline.explain.rows import Predicted, Trained, choose_rows, find_row
+from pipeline.report.gallery import picture
 from pipeline.report.page import render_seen
 from pipeline.report.seen import show
 from pipeline.scoring.seen import Box, Explanation, read_explanation
-from pipeline.train.config import SmallNetwork, TimmNetwork
+from pipeline.train.config import ClassicNetwork, SignalNetwork, SmallNetwork, TimmNetwork
 from pipeline.train.layers import list_layers
 from pipeline.train.models import Classifier, Description, build_model
 
@@ -49,6 +52,20 @@ SMALL = [
 ]
 
 
+FIRST_KERNEL = 7
+OF_SIGNALS = [
+    SignalNetwork(
+        family="signal", name=name, width=4, stages=2, step=2, kernel=FIRST_KERNEL,
+        activation="relu", pool="max", batch_norm=True, dropout=0.0, differences=differences,
+        amplitude=amplitude,
+    )
+    for name, differences, amplitude in (
+        ("convnet1d", 0, "linear"), ("resnet1d", 2, "linear"), ("filterbank1d", 1, "logarithm"),
+    )
+]  # fmt: skip
+WAVES = SignalDecoding(length=96, channels=2)
+
+
 def network_of_timm(name: str) -> TimmNetwork:
     return TimmNetwork(
         family="timm", name=name, pretrained=False, weights=None, dropout=0.0, drop_path=None
@@ -57,15 +74,23 @@ def network_of_timm(name: str) -> TimmNetwork:
 
 def make_trained(
     task: Task = TWO,
-    network: SmallNetwork | TimmNetwork = SMALL[0],
+    network: SmallNetwork | SignalNetwork | TimmNetwork = SMALL[0],
     side: int = SIDE,
     labels: list[str] | None = None,
+    signals: SignalDecoding | None = None,
 ) -> Trained:
     """A fresh network, and made-up rows of four groups: the first 20 of 40 are scored."""
     torch.manual_seed(1)
     generator = np.random.default_rng(1)
-    model = build_model(network, task, side, [100.0] * 3, [50.0] * 3).eval()
-    images = generator.integers(0, 256, (40, side, side, 3), np.uint8)
+    decoding = signals or decoding_of(side)
+    if signals:
+        images = generator.normal(100, 50, (40, *decoding.shape)).astype(np.float32)
+    else:
+        images = generator.integers(0, 256, (40, *decoding.shape), np.uint8)
+    model = build_model(
+        network, task, decoding, [100.0] * decoding.channels, [50.0] * decoding.channels
+    ).eval()
+    model.set_input(images, np.arange(20, 40))
     ids = [f"img_{row:02}" for row in range(40)]
     encoded = task.encode("labels", labels or [task.outputs[row % 2] for row in range(40)])
     with torch.no_grad():
@@ -73,7 +98,7 @@ def make_trained(
     description = Description(
         network=network,
         task=task,
-        decoding=ImageDecoding(size_px=side, channels=3, fit="stretch", black_white=None),
+        decoding=decoding,
         precision="float32",
         tta=False,
         threads=1,
@@ -169,11 +194,19 @@ def test_the_rank_correlation_is_spearmans() -> None:
     assert cam.rank_correlation(one, np.ones((8, 8))) is None
 
 
-@pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
-def test_a_box_holds_exactly_the_pixels_that_change_its_unit(network: SmallNetwork) -> None:
-    model = build_model(network, TWO, 32, [100.0] * 3, [50.0] * 3).eval()
+RESNET = ClassicNetwork.model_validate(
+    {"family": "classic", "name": "resnet18", "width": 4, "activation": "relu", "pool": "max",
+     "batch_norm": True}
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [*SMALL, RESNET], ids=lambda network: network.name)
+def test_a_box_holds_exactly_the_pixels_that_change_its_unit(
+    network: SmallNetwork | ClassicNetwork,
+) -> None:
+    model = build_model(network, TWO, decoding_of(32), [100.0] * 3, [50.0] * 3).eval()
     runs = list_runs(model.network, torch.zeros(1, 3, 32, 32))
-    maps = find_maps(runs, list_layers(model.network, "", 32), 2)
+    maps = find_maps(runs, list_layers(model.network, "", decoding_of(32)), 2)
     assert [each.sides for each in maps] == sorted({each.sides for each in maps}, reverse=True)
     for each in maps:
         images = torch.rand(64, 3, 32, 32, requires_grad=True)
@@ -187,11 +220,43 @@ def test_a_box_holds_exactly_the_pixels_that_change_its_unit(network: SmallNetwo
         assert held == [box.top, box.bottom - 1, box.left, box.right - 1], each.name
 
 
+def span_of(unit: int) -> list[int]:
+    """The first and last sample that the second stage of the convnet1d sees: two convolutions of 7,
+    the second on samples that are 2 apart, and two poolings by 2."""
+    start = 4 * unit - 3 - 2 * 3
+    return [start, start + 6 + 1 + 2 * 6 + 2]
+
+
+@pytest.mark.parametrize("network", OF_SIGNALS, ids=lambda network: network.name)
+def test_a_span_holds_exactly_the_samples_that_change_its_unit(network: SignalNetwork) -> None:
+    trained = make_trained(network=network, signals=WAVES)
+    look = look_at(trained, IN_REPORT)
+    maps = find_maps(look.runs, look.table, 1)
+    lengths = [each.sides for each in maps]
+    assert len(maps) >= 3 - (network.name == "convnet1d")
+    assert lengths == sorted({(1, length) for _, length in lengths}, reverse=True)
+    for each in maps:
+        unit = 0, each.sides[1] // 3
+        rows = torch.randn(64, 2, 96, requires_grad=True)
+        found = cam.feature_maps(trained.model, each.module, rows * 50 + 100)[1]
+        (gradient,) = torch.autograd.grad(found[:, :, unit[1]].sum(), rows)
+        samples = gradient.abs().sum((0, 1)).nonzero().flatten()
+        assert each.field
+        box = field_box(each.field, unit, (1, 96))
+        assert [int(samples[0]), int(samples[-1])] == [box.left, box.right - 1], each.name
+        assert (box.top, box.bottom) == (0, 1)
+        if network.name == "convnet1d" and each.sides == (1, 24):
+            assert [box.left, box.right - 1] == span_of(unit[1])
+
+
 def test_maps_are_those_before_the_size_changes_with_their_normalisation() -> None:
     def names(network: SmallNetwork | TimmNetwork, side: int) -> list[str]:
-        model = build_model(network, TWO, side, [100.0] * 3, [50.0] * 3).eval()
+        model = build_model(network, TWO, decoding_of(side), [100.0] * 3, [50.0] * 3).eval()
         runs = list_runs(model.network, torch.zeros(1, 3, side, side))
-        return [each.name for each in find_maps(runs, list_layers(model.network, "", side), 2)]
+        return [
+            each.name
+            for each in find_maps(runs, list_layers(model.network, "", decoding_of(side)), 2)
+        ]
 
     assert names(SMALL[0], 24) == ["features.5", "features.12"]
     assert names(SMALL[1], 24) == ["features.6", "features.13"]
@@ -207,10 +272,10 @@ def test_the_first_weights_are_those_that_meet_the_pixels() -> None:
     found = first_layer(runs, (3, 4, 4))
     assert found
     assert found.weight is linear[1].weight
-    assert not find_maps(runs, list_layers(linear, "", 4), 2)
+    assert not find_maps(runs, list_layers(linear, "", decoding_of(4)), 2)
     weights = np.zeros((2, 3, 2, 2))
     weights[1, 2, 0, 1], weights[0, 0, 1, 0] = -2, 1
-    sheet = np.asarray(draw.draw_weights(weights))
+    sheet = np.asarray(draw.canvas_for(decoding_of(4), 96, 40).weights(weights))
     tile = sheet.shape[0] // 2
     assert sheet[tile + 1, 0].tolist() == [191, 128, 128]
     assert sheet[0, -1].tolist() == [128, 128, 0]
@@ -218,9 +283,7 @@ def test_the_first_weights_are_those_that_meet_the_pixels() -> None:
 
 def test_a_frame_is_drawn_where_the_box_is() -> None:
     row, box = a_row(24), Box(top=3.0, left=6.0, bottom=15.0, right=20.0)
-    canvas = draw.canvas_for(
-        ImageDecoding(size_px=24, channels=3, fit="stretch", black_white=None), 96, 40
-    )
+    canvas = draw.canvas_for(decoding_of(24), 96, 40)
     framed = np.asarray(canvas.plain(row, [None, box]))
     drawn = (framed == draw.COLOURS[1]).all(2)
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
@@ -230,9 +293,7 @@ def test_a_frame_is_drawn_where_the_box_is() -> None:
 
 
 def test_an_image_of_one_channel_and_a_signal_are_drawn_too() -> None:
-    grey = draw.canvas_for(
-        ImageDecoding(size_px=24, channels=1, fit="stretch", black_white=None), 96, 40
-    )
+    grey = draw.canvas_for(decoding_of(24, 1), 96, 40)
     heat = np.zeros((8, 8))
     heat[2, 3] = 1
     red = np.asarray(grey.heated(np.full((24, 24, 1), 90, np.uint8), heat).convert("RGB"))
@@ -242,8 +303,32 @@ def test_an_image_of_one_channel_and_a_signal_are_drawn_too() -> None:
     framed = np.asarray(signal.plain(row, [Box(top=0.0, left=25.0, bottom=1.0, right=50.0)]))
     columns = np.flatnonzero((framed == draw.COLOURS[0]).all(2).any(0))
     assert (columns[0], columns[-1]) == (48, 95)
-    assert signal.heated(row, heat[2:3]).size == (192, 96)
+    shown = np.asarray(signal.heated(0 * row, heat[2:3]).convert("RGB"))[20, :, 1]
+    assert shown.shape == (192,)
+    assert abs(int(shown.argmin()) - 192 * 3.5 / 8) <= 1
     assert signal.strip(np.zeros((4, 1, 25))).height == 40
+
+
+def test_weights_of_a_signal_are_curves_above_and_below_zero() -> None:
+    kernel = np.zeros((1, 2, 9))
+    kernel[0, 0, 2], kernel[0, 1, 6] = 1, -0.5
+    sheet = np.asarray(draw.canvas_for(WAVES, 96, 40).weights(kernel).convert("RGB"), np.int64)
+    assert sheet.shape == (40, 80, 3)
+    for channel, column, rows in ((0, 22, range(5)), (1, 58, range(25, 33))):
+        near = np.abs(sheet - draw.COLOURS[channel]).sum(2) < 120
+        ends = np.argwhere(near)
+        end = ends[ends[:, 0].argmin() if channel == 0 else ends[:, 0].argmax()]
+        assert end[0] in rows
+        assert abs(end[1] - column) <= 2
+
+
+def test_a_gallery_shows_three_channels_of_a_signal_above_each_other() -> None:
+    drawn = str(picture(np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)))
+    curves = re.findall(r'class="line (s\d)" points="([^"]+)"', drawn)
+    assert [style for style, _ in curves] == ["s0", "s1", "s2"]
+    heights = [[float(point.split(",")[1]) for point in points.split()] for _, points in curves]
+    assert all(max(one) < min(other) for one, other in pairwise(heights))
+    assert 0 < min(heights[0]) < max(heights[2]) < 96
 
 
 class OfSignals(Classifier):
@@ -334,6 +419,36 @@ def test_every_task_is_explained_and_shown(trained: Any, explained: set[str]) ->
     assert record.shared
     page = render_seen(show(record, pictures))
     assert page.count("<img ") == len(pictures)
+
+
+@pytest.mark.parametrize(
+    ("network", "curves"),
+    [
+        (OF_SIGNALS[0], ["channel 0", "channel 1"]),
+        (OF_SIGNALS[1], [
+            f"channel {channel}{order}" for order in ("", " (differences)", " (second differences)")
+            for channel in (0, 1)
+        ]),
+        (OF_SIGNALS[2], ["channel 0", "channel 1", "channel 0 (differences)",
+                         "channel 1 (differences)"]),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)  # fmt: skip
+def test_a_network_for_signals_is_shown_with_the_words_for_signals(
+    network: SignalNetwork, curves: list[str]
+) -> None:
+    record, pictures = explain(look_at(make_trained(network=network, signals=WAVES), IN_REPORT))
+    assert record == Explanation.model_validate_json(record.model_dump_json(), strict=True)
+    assert (record.kind, record.cells) == ("signals", (1, 32))
+    assert record.first
+    assert (record.first.kind, record.first.curves) == ("kernels", curves)
+    assert all(row.cam and row.maps[0].box for row in record.rows)
+    page = render_seen(show(record, pictures))
+    assert page.count("<img ") == len(pictures)
+    text = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert not re.search(r"\b(images?|pixels?|px|frame|grey patch)\b", text)
+    assert "samples" in text
+    assert all(name in text for name in curves)
 
 
 def test_a_transformer_says_what_is_left_out_and_is_occluded_all_the_same() -> None:

@@ -39,14 +39,17 @@ from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_csv, read_tab
 from pipeline.download import stage as download
 from pipeline.download.config import LocalSource
 from pipeline.ensemble import stage as ensemble
+from pipeline.explain import command
+from pipeline.explain import stage as explain
+from pipeline.notebook import look
 from pipeline.params import read_config
 from pipeline.predict import command as predict
 from pipeline.prepare.stage import run
 from pipeline.report import stage as report
+from pipeline.report.facts import read_facts
 from pipeline.split import stage as split
 from pipeline.split.config import SplitConfig
 from pipeline.train import stage as train
-from pipeline.train.config import ModelConfig
 
 ROWS = RECORDINGS * CHUNKS
 Change = Callable[[Path], None]
@@ -274,10 +277,6 @@ def test_text_in_a_column_of_samples_is_refused_by_its_line() -> None:
         run(signals_config(), "accuracy")
 
 
-@pytest.mark.skipif(
-    "signal" not in str(ModelConfig.model_fields["network"]).lower(),
-    reason="no network takes signals",
-)
 def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
     """From the folder alone to a submission, its page and the predictions of new signals."""
     write(Path("competitions/pulses"), "tables")
@@ -294,11 +293,28 @@ def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
         train.run(config.train, "convnet1d", fold)
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
     check.run(config.ensemble.name, config.ensemble.metric)
+    explain.run("convnet1d", 0)
     report.run(config.ensemble.name)
     made = read_csv(paths.submission("tiny"))
     kinds = np.arange(ROWS + TESTS) // CHUNKS % len(CLASSES)
     assert (made["state"] == [CLASSES[kind] for kind in kinds[ROWS:]]).mean() > 0.9
     assert "signals" in paths.REPORT.read_text()
+    asked = made["id"][3]
+    page = command.run("convnet1d", 1, [asked], None, False)
+    assert asked in page.read_text()
+    facts, stored = read_facts("tiny"), look.read_stored("train")
+    assert look.summarise(facts)["value"]["size of the originals"] == "40 samples of 1 channel"
+    assert "The 16 windows" in str(getattr(look.show_seen(facts, "convnet1d"), "html", ""))
+    flipped = config.train.models["convnet1d"].model_copy(
+        update={"augment": [{"op": "SignFlip", "p": 1.0}]}
+    )
+    drawn = look.show_augmented(flipped, "batched", stored, images=2, times=2)
+    before, after, _, *others = re.findall(r'points="([^"]+)"', getattr(drawn, "svg", ""))
+    assert len(others) == 3
+    up, down = (
+        [float(point.split(",")[1]) for point in curve.split()] for curve in (before, after)
+    )
+    assert [one + other for one, other in zip(up, down, strict=True)] == pytest.approx([96] * 40)
     np.save("new.npy", draw()[2])
     for source in ("competitions/pulses/test_signals.csv", "new.npy"):
         predict.run(config, Path(source), Path("new.csv"))

@@ -204,7 +204,13 @@ def test_the_structure_lists_each_folder_and_file_once() -> None:
     ],
 )  # fmt: skip
 def test_the_readme_says_where_the_data_came_from(source: DownloadConfig, said: str) -> None:
-    facts = {"name": "a", "commit": "b", "device": "cpu", "machine": {"CPU": "fast"}}
+    facts = {
+        "name": "a",
+        "row": "image",
+        "commit": "b",
+        "device": "cpu",
+        "machine": {"CPU": "fast"},
+    }
     lists = {"raw_files": {"test.zip": "abc"}, "networks": ["models/one/fold0"]}
     text = winner.render("README.md", **facts, **lists, download=source)
     assert said in text

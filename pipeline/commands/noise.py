@@ -60,9 +60,10 @@ def run(config: PrepareConfig, top: int, output: Path) -> None:
     if suggested.empty:
         say(f"no label to look at again; {output} has no rows")
         return
+    row = config.kind.removesuffix("s")
     say(
         f"{output}: the first {len(suggested)}, from {suggested['group'].nunique()} groups. "
-        f"{paths.REPORT} shows the most doubtful images, under Images to look at. Look at each "
-        "image, and copy the rows whose label is wrong, each with its reason, into a file that "
-        "prepare.corrections names: corrections/NAME.csv"
+        f"{paths.REPORT} shows the most doubtful {row}s, under {row.capitalize()}s to look at. "
+        f"Look at each {row}, and copy the rows whose label is wrong, each with its reason, into a "
+        "file that prepare.corrections names: corrections/NAME.csv"
     )

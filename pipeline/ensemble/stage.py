@@ -167,8 +167,8 @@ def run(config: EnsembleConfig, models: list[str], folds: list[int]) -> None:
     )
     write_record(paths.card(config.name), card)
     blended = f"{judged.recipe.kind} of {', '.join(names)}"
-    averaged = f"{len(test_rows)} rows of " if len(test_rows) < len(tested) else ""
-    say(f"{submission}: {form.holds} of {averaged}{len(tested)} images, {blended}")
+    averaged = f" of {len(tested)} images" if len(test_rows) < len(tested) else ""
+    say(f"{submission}: {form.holds} of {len(test_rows)} rows{averaged}, {blended}")
     if only_trained:
         say(only_trained.sentence)
 

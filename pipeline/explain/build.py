@@ -18,7 +18,7 @@ from pipeline.explain.cam import (
     rank_correlation,
     shuffled,
 )
-from pipeline.explain.draw import Album, canvas_for, draw_weights
+from pipeline.explain.draw import Album, canvas_for
 from pipeline.explain.network import (
     MapModule,
     Ran,
@@ -64,7 +64,7 @@ class Extent:
     map_px: int
     channels: int
     cells: int
-    """A side of the grid that is covered patch by patch; a signal has as many along its length."""
+    """A side of the grid that is covered patch by patch; a signal has four times as many in all."""
     kernels: int
     neighbours: int
     asked: int
@@ -103,7 +103,7 @@ class Looker:
     def cells(self) -> tuple[int, int]:
         count = self.extent.cells
         if isinstance(self.trained.decoding, SignalDecoding):
-            return 1, min(self.sides[1], count**2)
+            return 1, min(self.sides[1], 4 * count)
         return count, count
 
     def control_of(self, layer: nn.Module) -> nn.Module:
@@ -190,22 +190,30 @@ def _left_out(trained: Trained, maps: list[MapModule]) -> list[str]:
 
 
 def _first_weights(look: Looker) -> FirstWeights | None:
-    channels, sides = look.trained.decoding.shape[-1], look.sides
-    first = first_layer(look.runs, (channels, *look.trained.decoding.shape[:-1]))
+    channels, *axes = look.trained.decoding.shape[-1], *look.trained.decoding.shape[:-1]
+    first = first_layer(look.runs, (channels, *axes))
     if first is None:
         return None
     values = first.weight.detach().numpy()
     kernels = values.ndim > 2
-    shape = (-1, *values.shape[-2:]) if values.ndim == 4 else (channels, 1, values.shape[-1])
-    values = values.reshape(len(values), *(shape if kernels else (channels, *sides)))
-    learned = look.trained.task.learned
+    if not kernels:
+        values = values.reshape(len(values), channels, *axes)
+    learned, curves = look.trained.task.learned, isinstance(look.trained.decoding, SignalDecoding)
     return FirstWeights(
         layer=first.name,
         kind="kernels" if kernels else "pixels",
         count=len(values),
         names=list(learned) if not kernels and len(values) == len(learned) else [],
-        picture=look.album.add("first", draw_weights(values[: look.extent.kernels])),
+        curves=_name_curves(channels, values.shape[1]) if curves else [],
+        picture=look.album.add("first", look.canvas.weights(values[: look.extent.kernels])),
     )
+
+
+def _name_curves(channels: int, inputs: int) -> list[str]:
+    """What a network for signals is given: the channels, then their differences."""
+    own = [f"channel {channel}" for channel in range(channels)] if channels > 1 else ["the signal"]
+    orders = "", " (differences)", " (second differences)"
+    return [f"{name}{order}" for order in orders for name in own][:inputs]
 
 
 def _show(look: Looker, number: int, rows: Predicted, row: int, maps: list[MapModule]) -> ShownRow:

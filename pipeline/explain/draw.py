@@ -17,7 +17,7 @@ from PIL import ImageDraw
 
 from pipeline.core.competition import ImageDecoding, SignalDecoding
 from pipeline.explain.cam import Map
-from pipeline.scoring.seen import Box, Drawn
+from pipeline.scoring.seen import MOST_CURVES, Box, Drawn
 
 COLOURS = [
     (11, 98, 164), (184, 66, 10), (15, 118, 110), (157, 27, 99), (106, 53, 201), (122, 100, 0),
@@ -25,8 +25,12 @@ COLOURS = [
 ]  # fmt: skip
 """Those of the report's style sheet, s0 to s7."""
 
+Colour = tuple[int, int, int]
+
 _RAISES, _LOWERS = np.array([214.0, 39, 20]), np.array([20.0, 90, 214])
-_GREY = (128, 128, 128)
+_INK: Colour = (27, 31, 36)
+_FINER = 4
+"""How many times as large lines are drawn, before they are reduced."""
 
 
 @dataclass
@@ -61,6 +65,10 @@ class Canvas:
     @abstractmethod
     def strip(self, maps: Float[ndarray, "some height width"]) -> Pillow.Image:
         """Maps side by side, in one scale from the least to the largest value."""
+
+    @abstractmethod
+    def weights(self, weights: Float[ndarray, "some channels *axes"]) -> Pillow.Image:
+        """Weights that meet a row, side by side, in one scale that has 0 in its middle."""
 
 
 def canvas_for(decoding: ImageDecoding | SignalDecoding, row_px: int, map_px: int) -> Canvas:
@@ -97,55 +105,113 @@ class ImageCanvas(Canvas):
         tiles = [_sized(Pillow.fromarray(level), self.map_px) for level in _levels(maps)]
         return _side_by_side(tiles, len(tiles))
 
+    def weights(self, weights: Float[ndarray, "some channels height width"]) -> Pillow.Image:
+        """0 is grey, the largest of all is white, or black.
+
+        Three channels are red, green and blue; of any other number each is a picture of its own,
+        above each other.
+        """
+        if weights.shape[1] not in (1, 3):
+            count, channels, height, width = weights.shape
+            weights = weights.reshape(count, 1, channels * height, width)
+        most = float(np.abs(weights).max()) or 1.0
+        levels = np.moveaxis(127.5 + 127.5 * weights / most, 1, -1).round().astype(np.uint8)
+        tiles = [_sized(_image_of(each), _TILE_PX) for each in levels]
+        return _side_by_side(tiles, _ACROSS)
+
 
 @dataclass(frozen=True)
 class SignalCanvas(Canvas):
     """Signals: at most three channels as traces above each other, time from left to right."""
 
-    @property
-    def _size(self) -> tuple[int, int]:
-        return 2 * self.row_px, self.row_px
-
     def plain(self, row: ndarray, boxes: Sequence[Box | None] = ()) -> Pillow.Image:
-        image = Pillow.new("RGB", self._size, (255, 255, 255))
-        draw = ImageDraw.Draw(image)
-        times = image.width / len(row)
+        sheet = _Sheet.blank(2 * self.row_px, self.row_px)
+        step = self.row_px // 19
         for place, (colour, box) in enumerate(zip(COLOURS, boxes, strict=False)):
             if box is not None:
-                ends = round(box.left * times), max(0, round(box.right * times) - 1)
-                draw.rectangle((ends[0], 4 * place, ends[1], 4 * place + 2), fill=colour)
-        _trace(draw, row, image.size)
-        return image
+                ends = box.left / len(row), box.right / len(row)
+                sheet.bar(ends, (step * place, step * (place + 1) - 1), colour)
+        sheet.traces(row, step * len(boxes))
+        return sheet.finish()
 
     def heated(self, row: ndarray, found: Map) -> Pillow.Image:
-        width, height = self._size
-        share = _smooth(found, (width, height))[:, :, None]
-        image = _blend(np.full((height, width, 3), 255.0), share)
-        _trace(ImageDraw.Draw(image), row, image.size)
-        return _few_colours(image)
+        share = _smooth(found, (2 * self.row_px, self.row_px))[:, :, None]
+        sheet = _Sheet.over(_blend(np.full((*share.shape[:2], 3), 255.0), share))
+        sheet.traces(row)
+        return _few_colours(sheet.finish())
 
     def strip(self, maps: Float[ndarray, "some height width"]) -> Pillow.Image:
+        scale = float(maps.min()), float(maps.max())
         tiles = []
         for each in maps:
-            tile = Pillow.new("L", (2 * self.map_px, self.map_px), 255)
-            _trace(ImageDraw.Draw(tile), each.T, tile.size)
-            tiles.append(tile)
-        return _side_by_side(tiles, len(tiles))
+            sheet = _Sheet.blank(2 * self.map_px, self.map_px)
+            sheet.curve(each[0], scale, (2.0, self.map_px - 2.0))
+            tiles.append(sheet.finish())
+        return _few_colours(_side_by_side(tiles, 6, 6))
+
+    def weights(self, weights: Float[ndarray, "some channels length"]) -> Pillow.Image:
+        """A curve for each channel, in the colours of COLOURS; grey is 0."""
+        most = float(np.abs(weights).max()) or 1.0
+        tiles = []
+        for kernel in weights:
+            sheet = _Sheet.blank(2 * self.map_px, self.map_px)
+            for colour, values in zip(
+                ((190, 190, 186), *COLOURS), (0 * kernel[0], *kernel), strict=False
+            ):
+                sheet.curve(values, (-most, most), (1.0, self.map_px - 1.0), colour)
+            tiles.append(sheet.finish())
+        return _few_colours(_side_by_side(tiles, _ACROSS, 6))
 
 
-def draw_weights(weights: Float[ndarray, "some channels height width"]) -> Pillow.Image:
-    """Weights as pictures, all in one scale: 0 is grey, the largest of all is white, or black.
+@dataclass(frozen=True)
+class _Sheet:
+    """Lines on a larger picture, which come out smooth."""
 
-    Three channels are red, green and blue; of any other number each is a picture of its own, above
-    each other.
-    """
-    if weights.shape[1] not in (1, 3):
-        count, channels, height, width = weights.shape
-        weights = weights.reshape(count, 1, channels * height, width)
-    most = float(np.abs(weights).max()) or 1.0
-    levels = np.moveaxis(127.5 + 127.5 * weights / most, 1, -1).round().astype(np.uint8)
-    tiles = [_sized(_image_of(each), _TILE_PX) for each in levels]
-    return _side_by_side(tiles, _ACROSS)
+    image: Pillow.Image
+
+    @classmethod
+    def blank(cls, width: int, height: int) -> "_Sheet":
+        return cls(Pillow.new("RGB", (_FINER * width, _FINER * height), (255, 255, 255)))
+
+    @classmethod
+    def over(cls, image: Pillow.Image) -> "_Sheet":
+        return cls(image.resize((_FINER * image.width, _FINER * image.height)))
+
+    def bar(self, ends: tuple[float, float], rows: tuple[int, int], colour: Colour) -> None:
+        """A bar between two shares of the width, in some rows of pixels."""
+        left, right = (round(end * self.image.width) for end in ends)
+        top, bottom = rows
+        box = (left, _FINER * top, max(left, right - 1), _FINER * bottom - 1)
+        ImageDraw.Draw(self.image).rectangle(box, fill=colour)
+
+    def traces(self, row: ndarray, top: int = 0) -> None:
+        """The channels of a row, each from its least to its largest value."""
+        channels = row[:, :MOST_CURVES].T.astype(np.float64)
+        band = (self.image.height / _FINER - top) / len(channels)
+        for place, values in enumerate(channels):
+            start = top + place * band
+            scale = float(values.min()), float(values.max())
+            self.curve(values, scale, (start + 2, start + band - 2))
+
+    def curve(
+        self,
+        values: Float[ndarray, " length"],
+        scale: tuple[float, float],
+        ends: tuple[float, float],
+        colour: Colour = _INK,
+    ) -> None:
+        """Values from left to right. ends: where the largest and the least of the scale are."""
+        low, high = scale
+        top, bottom = ends
+        across = (np.arange(len(values)) + 0.5) / len(values) * self.image.width
+        share = (values - low) / ((high - low) or 1.0)
+        down = _FINER * (bottom - (bottom - top) * share)
+        points = list(zip(across.tolist(), down.tolist(), strict=True))
+        pen = max(5, self.image.height // 77)
+        ImageDraw.Draw(self.image).line(points, colour, pen, "curve")
+
+    def finish(self) -> Pillow.Image:
+        return self.image.reduce(_FINER)
 
 
 _TILE_PX, _ACROSS = 36, 8
@@ -188,24 +254,13 @@ def _levels(maps: ndarray) -> ndarray:
     return scaled
 
 
-def _side_by_side(tiles: list[Pillow.Image], across: int) -> Pillow.Image:
+def _side_by_side(tiles: list[Pillow.Image], across: int, gap: int = 2) -> Pillow.Image:
     """Tiles of one size in lines, with a gap between them."""
-    width, height = tiles[0].width + 2, tiles[0].height + 2
+    width, height = tiles[0].width + gap, tiles[0].height + gap
     lines = -(-len(tiles) // across)
     mode = tiles[0].mode
-    size = (min(across, len(tiles)) * width - 2, lines * height - 2)
+    size = (min(across, len(tiles)) * width - gap, lines * height - gap)
     sheet = Pillow.new(mode, size, 255 if mode == "L" else (255, 255, 255))
     for place, tile in enumerate(tiles):
         sheet.paste(tile, (place % across * width, place // across * height))
     return sheet
-
-
-def _trace(draw: ImageDraw.ImageDraw, row: ndarray, size: tuple[int, int]) -> None:
-    """row: (length, channels)."""
-    channels = row[:, :3].T.astype(np.float64)
-    band = (size[1] - 8) / len(channels)
-    across = np.linspace(2, size[0] - 3, row.shape[0])
-    for place, values in enumerate(channels):
-        low, high = float(values.min()), float(values.max())
-        down = 4 + band * (place + 0.95 - 0.9 * (values - low) / ((high - low) or 1.0))
-        draw.line(list(zip(across.tolist(), down.tolist(), strict=True)), fill="black")

@@ -112,25 +112,23 @@ def named_map(runs: list[Ran], table: LayerTable, dims: int, name: str) -> MapMo
 def map_module(runs: list[Ran], table: LayerTable, place: int) -> MapModule:
     """A module that has run, as what gives maps."""
     ran = runs[place]
-    ended = {each.name: at for at, each in enumerate(runs)}
     sides = ran.shape[1:]
-    before = [
-        layer.field
-        for layer in table.layers
-        if ended.get(layer.name, place) <= place and tuple(layer.shape[1:]) == sides
-    ]
+    run = table.layers[: table.ended[ran.name]]
+    before = [layer.field for layer in run if tuple(layer.shape[1:]) == sides]
     field = before[-1] if before else None
     grid = None
     if field and field.jump and field.offset:
-        size, jump = _on_both_axes(field.size, 1), _on_both_axes(field.jump, 1)
-        grid = FieldGrid(size=size, jump=jump, offset=_on_both_axes(field.offset, 0))
+        size, jump = _on_both_axes(field.size, 1.0), _on_both_axes(field.jump, 1.0)
+        grid = FieldGrid(size=size, jump=jump, offset=_on_both_axes(field.offset, 0.0))
     height, width = (1, *sides)[-2:]
     return MapModule(ran.name, ran.module, ran.shape[0], (height, width), grid)
 
 
-def _on_both_axes(values: tuple[float, ...], of_height: float) -> tuple[float, float]:
+def _on_both_axes(
+    values: tuple[int, ...] | tuple[float, ...], of_height: float
+) -> tuple[float, float]:
     """A signal is one high."""
-    height, width = (of_height, *values)[-2:]
+    height, width = (of_height, *map(float, values))[-2:]
     return height, width
 
 
@@ -162,12 +160,13 @@ class FirstLayer:
 def first_layer(runs: list[Ran], row: tuple[int, ...]) -> FirstLayer | None:
     """What meets the pixels: a convolution, or a layer with a weight for each of them; else None.
 
-    row: the shape of a row, channels first.
+    row: the shape of a row, channels first. What comes before may add channels, as a signal's
+    differences, but leaves each value at its place.
     """
     for ran in runs:
         module = ran.module
         if isinstance(module, nn.Conv1d | nn.Conv2d):
-            return FirstLayer(ran.name, module.weight) if ran.given == row else None
+            return FirstLayer(ran.name, module.weight) if ran.given[1:] == row[1:] else None
         if isinstance(module, nn.Linear):
             fits = module.in_features == torch.Size(row).numel()
             return FirstLayer(ran.name, module.weight) if fits else None

@@ -10,11 +10,12 @@ from pipeline.core.progress import say
 from pipeline.notebook.cells import execute, to_text, write_cells
 from pipeline.params import Config
 from pipeline.report.facts import read_facts
+from pipeline.report.seen import read_seen
 
 NOTEBOOKS = Path("notebooks")
 
 AUGMENTED = 4
-"""Images that are shown augmented, over all models."""
+"""Images or signals that are shown augmented, over all models."""
 
 
 def run(config: Config) -> None:
@@ -27,13 +28,14 @@ def run(config: Config) -> None:
     file = NOTEBOOKS / f"{name}.ipynb"
     refuse_others(file, reserved=[*paths.OWN_FILES, *config.outputs()])
     require_submission(name)
-    read_facts(name)  # what is damaged is said before a kernel starts
+    read_seen(read_facts(name).card)  # what is damaged is said before a kernel starts
     engines = {
         member: getattr(config.train.models[member], "engine", None)
         for member in config.train.members
     }
     augmented = max(1, AUGMENTED // len(engines))
-    notebook = write_cells("local.md.j2", name=name, engines=engines, augmented=augmented)
+    row = config.prepare.kind.removesuffix("s")
+    notebook = write_cells("local.md.j2", name=name, row=row, engines=engines, augmented=augmented)
     say(f"{file}: running its cells")
     execute(notebook, Path())
     text = to_text(notebook)

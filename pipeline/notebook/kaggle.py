@@ -67,6 +67,7 @@ def run(config: Config, output: Path, user: str, competition: str, trains: bool)
     starts = _find_starts(config) if trains else []
     needed = TRAINING if trains else PREDICTION
     facts = {"needed": list(needed), "code": CODE, "packages": PACKAGES, "name": name}
+    facts["row"] = config.prepare.kind.removesuffix("s")
     notebook = write_cells("kaggle.md.j2", published=published, **facts)
     with new_folder(output) as partial:
         kernel, dataset = partial / "kernel", partial / "dataset"

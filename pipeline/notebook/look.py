@@ -1,34 +1,35 @@
-"""What a notebook looks at: the competition's images, tables of the result, and the mistakes.
+"""What a notebook looks at: the competition's rows, tables of the result, and the mistakes.
 
-Each function is one short cell: it takes what the stages wrote, and returns a pandas table or a
-drawing.
+Each function is one short cell: it takes what the stages wrote, and returns a pandas table, a
+drawing or a page.
 """
 
 import warnings
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from markupsafe import Markup
 from numpy import ndarray
+from torch import Tensor
 
 from pipeline.commands import describe
 from pipeline.core import paths
 from pipeline.core.arrays import read_array
-from pipeline.core.competition import ImageDecoding, read_decoding
-from pipeline.core.errors import TrainError
+from pipeline.core.errors import TrainError, plural
 from pipeline.core.tables import IMAGE_COLUMNS, read_csv, read_table
 from pipeline.ledger.git import git
-from pipeline.notebook.show import SIDE_PX, Drawing, charts, pictures
+from pipeline.notebook.show import Drawing, Page, charts, pictures
 from pipeline.params import Config
 from pipeline.prepare.stage import describe_task
 from pipeline.report.facts import ReportFacts
 from pipeline.report.gallery import Tile, picture, show_galleries
-from pipeline.report.page import draw
+from pipeline.report.page import draw, render_seen
+from pipeline.report.seen import read_seen
 from pipeline.scoring.card import Forecast
 from pipeline.train import layer_texts
 from pipeline.train.augment.batched import BatchedPolicy
@@ -41,15 +42,10 @@ MOST_PICTURES = 16
 MOST_ROWS = 50
 """Of a table."""
 
-MOST_BYTES = 100_000
-"""Of a picture of stage `explain`."""
-
-EXPLAINED = Path("explain")
-
 
 @dataclass(frozen=True)
 class ShownImages:
-    """The images of train or test as `prepare` stored them, and their table, row by row."""
+    """The images or signals of train or test as `prepare` stored them, and their table."""
 
     images: ndarray
     table: pd.DataFrame
@@ -71,19 +67,27 @@ def summarise(facts: ReportFacts) -> pd.DataFrame:
     lines = {
         "task": describe_task(facts.rows.task),
         "metric": card.metric.name,
-        "training images": f"{audit.train.rows:,}",
-        "test images": f"{audit.test.rows:,}",
+        f"training {facts.row}s": f"{audit.train.rows:,}",
+        f"test {facts.row}s": f"{audit.test.rows:,}",
         "groups": f"{audit.train.groups:,}",
-        "size of the originals": f"{audit.train.width.median:g} × {audit.train.height.median:g} px",
+        "size of the originals": _size(facts),
     }
     return _column(lines, "value")
 
 
+def _size(facts: ReportFacts) -> str:
+    width, height = facts.audit.train.width.median, facts.audit.train.height.median
+    if facts.row == "image":
+        return f"{width:g} × {height:g} px"
+    return f"{width:g} samples of {plural(int(height), 'channel')}"
+
+
 def count_classes(facts: ReportFacts) -> pd.DataFrame:
-    """The training images of each class, and their share; the most frequent classes first."""
-    counts = pd.Series(facts.audit.train.classes, name="images", dtype=int).to_frame()
-    counts["share"] = (counts["images"] / facts.audit.train.rows).map("{:.1%}".format)
-    return counts.sort_values("images", ascending=False, kind="stable").head(MOST_ROWS)
+    """The training rows of each class, and their share; the most frequent classes first."""
+    name = f"{facts.row}s"
+    counts = pd.Series(facts.audit.train.classes, name=name, dtype=int).to_frame()
+    counts["share"] = (counts[name] / facts.audit.train.rows).map("{:.1%}".format)
+    return counts.sort_values(name, ascending=False, kind="stable").head(MOST_ROWS)
 
 
 def show_classes(train: ShownImages, most: int = MOST_PICTURES) -> Drawing:
@@ -99,7 +103,7 @@ def show_classes(train: ShownImages, most: int = MOST_PICTURES) -> Drawing:
 def list_folds(facts: ReportFacts) -> pd.DataFrame:
     """The size and the classes of each fold."""
     rows = [
-        {"fold": each.fold, "images": each.rows, "groups": each.groups}
+        {"fold": each.fold, f"{facts.row}s": each.rows, "groups": each.groups}
         | dict(list(each.classes.items())[:MOST_ROWS])
         for each in facts.folds.folds
     ]
@@ -110,8 +114,8 @@ def count_duplicates(facts: ReportFacts) -> pd.DataFrame:
     """What was found double."""
     found = facts.audit.duplicates
     lines = {
-        "clusters of equal or nearly equal images": found.clusters,
-        "images in them": found.images,
+        f"clusters of equal or nearly equal {facts.row}s": found.clusters,
+        f"{facts.row}s in them": found.images,
         "clusters across train and test": found.where.get("both", 0),
         "clusters with more than one label": found.conflicting_labels,
         "clusters that join groups, and so stay in one fold": found.spans_groups,
@@ -131,15 +135,17 @@ def show_duplicates(facts: ReportFacts, *splits: ShownImages, clusters: int = 4)
             split, row = known[image_id]
             label = split.table["label"][row] or "test"
             tiles.append(split.tile(row, f"{number}: {cluster.kind}", label, image_id))
-    return pictures(tiles) if tiles else "No image is there twice."
+    return pictures(tiles) if tiles else f"No {facts.row} is there twice."
 
 
 def show_augmented(
     model: ModelConfig, engine: str, train: ShownImages, images: int = 4, times: int = 3
 ) -> Drawing | str:
-    """The first images, each before and after a model's own augmentation, by either engine."""
-    if not isinstance(model, ModelConfig) or not isinstance(read_decoding(paths.DECODING),
-                                                            ImageDecoding):  # fmt: skip
+    """The first images or signals, each before and after a model's own augmentation.
+
+    engine: either one for images, `batched` for signals.
+    """
+    if not isinstance(model, ModelConfig):
         return "This model sees its rows as they are: nothing is augmented."
     before = np.array(train.images[:images])
     try:
@@ -150,8 +156,8 @@ def show_augmented(
     after = []
     for seed in range(times):
         if isinstance(policy, BatchedPolicy):
-            batch = policy.apply(torch.from_numpy(before).movedim(-1, 1), seed)
-            after.append(batch.round().clamp(0, 255).byte().movedim(1, -1).numpy())
+            batch = policy.apply(torch.from_numpy(before).movedim(-1, 1), seed).movedim(1, -1)
+            after.append(_as_stored(batch, before.dtype))
         else:
             after.append(policy.apply(before, seed))
     tiles = [
@@ -160,6 +166,10 @@ def show_augmented(
         for time, view in enumerate([before[row], *(each[row] for each in after)])
     ]
     return pictures(tiles, columns=2 * (times + 1))
+
+
+def _as_stored(batch: Tensor, dtype: np.dtype[Any]) -> ndarray:
+    return (batch.round().clamp(0, 255).byte() if dtype == np.uint8 else batch).numpy()
 
 
 def list_network(config: Config, model: str) -> pd.DataFrame:
@@ -213,17 +223,14 @@ def _mistake(tile: Tile) -> tuple[Markup | str, list[str]]:
     return tile.picture, [f"is {tile.given}", says, tile.image_id]
 
 
-def show_explained(members: list[str], most: int = 8) -> Drawing | str:
-    """The pictures that stage `explain` made of each model: what it looks at."""
-    found = [
-        (f"data:image/png;base64,{b64encode(file.read_bytes()).decode()}", [member, file.stem])
-        for member in members
-        for file in sorted((EXPLAINED / member).glob("*.png"))[: max(1, most // len(members))]
-        if file.stat().st_size <= MOST_BYTES
-    ]
-    if not found:
-        return f"Nothing is explained yet: there are no pictures in the folder {EXPLAINED}."
-    return pictures(found, columns=4, side=2 * SIDE_PX)
+def show_seen(facts: ReportFacts, model: str) -> Page | str:
+    """What one network of a model sees, as the report shows it."""
+    found, left = read_seen(facts.card)
+    for each in found:
+        if each.record.model == model:
+            return Page(render_seen(each, large=False))
+    fold = dict(left)[model]
+    return f"There is no place left. It is shown by: python -m pipeline explain {model} {fold}"
 
 
 def forecast(facts: ReportFacts) -> pd.DataFrame | str:

@@ -1,4 +1,4 @@
-"""What a cell shows: the report's charts, or pictures with captions, as one SVG.
+"""What a cell shows: the report's charts, or pictures with captions, as one SVG; or a page.
 
 An SVG is text whose bytes depend on the figures alone. Ids and class names come from strangers:
 ElementTree escapes them, and `printable` keeps out what XML does not allow.
@@ -7,6 +7,7 @@ ElementTree escapes them, and `printable` keeps out what XML does not allow.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
@@ -17,6 +18,8 @@ from pipeline.report import svg
 
 SIDE_PX = 88
 """Of a picture's tile."""
+
+_PAGE_PX = 640
 
 _GAP_PX = 12
 _LINE_PX = 13
@@ -35,6 +38,20 @@ class Drawing:
 
     def _repr_svg_(self) -> str:
         return self.svg
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of its own, in a frame that runs no scripts."""
+
+    html: str
+
+    def __repr__(self) -> str:
+        return "a page"
+
+    def _repr_html_(self) -> str:
+        style = f"width: 100%; height: {_PAGE_PX}px; border: 0"
+        return f'<iframe sandbox style="{style}" srcdoc="{escape(self.html)}"></iframe>'
 
 
 def charts(*each: Markup) -> Drawing:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from markupsafe import Markup
 from numpy import ndarray
 from PIL import Image as Pillow
@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 from pipeline.core.task import AnyOf, Number, OneOf, describe_label, expected_place
 from pipeline.report.diagnosis import PredictedRows
 from pipeline.report.facts import ReportFacts
+from pipeline.scoring.seen import MOST_CURVES
 
 MOST = 24
 """Images in a gallery."""
@@ -120,17 +121,21 @@ def picture(row: ndarray) -> Markup | str:
         file = io.BytesIO()
         image.save(file, "PNG", optimize=True)
         return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
-    return _draw_signal(row.reshape(row.shape[0], -1)[:, 0].astype(np.float64))
+    return _draw_signal(row.reshape(row.shape[0], -1).astype(np.float64))
 
 
-def _draw_signal(values: ndarray) -> Markup:
-    values = values[np.linspace(0, len(values) - 1, min(len(values), 2 * SIDE_PX)).astype(np.int64)]
-    low, high = float(values.min()), float(values.max())
-    heights = 92 - 88 * (values - low) / ((high - low) or 1.0)
-    across = np.linspace(2, 94, len(values))
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, heights, strict=True))
+def _draw_signal(signal: Float[ndarray, "length channels"]) -> Markup:
+    """Its first channels above each other, each from its least to its largest value."""
+    some = np.linspace(0, len(signal) - 1, min(len(signal), 2 * SIDE_PX)).astype(np.int64)
+    channels = signal[some, :MOST_CURVES].T
+    across = np.linspace(2, 94, len(some))
     svg = Element("svg", {"class": "chart signal", "viewBox": "0 0 96 96", "aria-hidden": "true"})
-    SubElement(svg, "polyline", {"class": "line s0", "points": points})
+    band = 92 / len(channels)
+    for place, values in enumerate(channels):
+        low, high = float(values.min()), float(values.max())
+        heights = (place + 1) * band - (band - 4) * (values - low) / ((high - low) or 1.0)
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, heights, strict=True))
+        SubElement(svg, "polyline", {"class": f"line s{place}", "points": points})
     return Markup(tostring(svg, encoding="unicode"))
 
 

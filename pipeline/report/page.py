@@ -89,9 +89,9 @@ def render_page(
     return page
 
 
-def render_seen(seen: SeenNetwork) -> str:
-    """What one network sees, as a page of its own."""
-    page: str = _templates().get_template("seen_page.html.j2").render(each=seen)
+def render_seen(seen: SeenNetwork, large: bool = True) -> str:
+    """What one network sees, as a page of its own. large: its pictures are for a whole window."""
+    page: str = _templates().get_template("seen_page.html.j2").render(each=seen, large=large)
     return page
 
 

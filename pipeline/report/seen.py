@@ -48,6 +48,16 @@ class SeenNetwork:
         """What a row is called."""
         return self.record.kind.removesuffix("s")
 
+    @property
+    def signals(self) -> bool:
+        """Whether a row is a signal: traces then, and words for them."""
+        return self.record.kind == "signals"
+
+    @property
+    def mark(self) -> str:
+        """What is drawn for a receptive field."""
+        return "bar" if self.signals else "frame"
+
 
 def read_seen(card: Card) -> tuple[list[SeenNetwork], list[tuple[str, int]]]:
     """Of each model of a submission the network that stage `explain` looked at; and the models and

@@ -16,6 +16,9 @@ from pipeline.core.record import Count, Figure, Record, Some, read_record
 
 SEEN = "seen.json"
 
+MOST_CURVES = 3
+"""Channels of a signal that are drawn, here and in the report's galleries."""
+
 Pictures = Mapping[str, bytes]
 """The content of each PNG by the name of its file."""
 
@@ -50,6 +53,8 @@ class FirstWeights(Record):
     """How many the layer has; the picture may have fewer."""
     names: list[str]
     """Of the outputs, where the layer is all that the network has; else none."""
+    curves: list[str]
+    """What each curve of a signal's weights meets, in the order of their colours; else none."""
     picture: Drawn
 
 

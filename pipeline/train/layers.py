@@ -72,15 +72,17 @@ class LayerTable(Record):
     multiplications: int
     unknown: str | None
     """The operation from which on fields are unknown."""
+    ended: dict[str, int]
+    """How many of the layers had run when each module ended, by its name."""
 
 
 @torch.no_grad()
 def list_layers(network: nn.Module, title: str, decoding: Decoding) -> LayerTable:
     """The layers of a network, in the order in which it runs them on a picture decoded so."""
-    running = [""]
+    running, ended = [""], dict[str, int]()
 
     def leave(*_: Any) -> None:
-        running.pop()
+        ended[running.pop()] = len(reader.layers)
 
     hooks = []
     for name, module in network.named_modules():
@@ -88,7 +90,8 @@ def list_layers(network: nn.Module, title: str, decoding: Decoding) -> LayerTabl
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     was_training = network.training
     picture = blank(decoding)
-    with _Follower(picture, running) as reader:
+    reader = _Follower(picture, running)
+    with reader:
         output = network.eval()(picture)
     network.train(was_training)
     for hook in hooks:
@@ -102,6 +105,7 @@ def list_layers(network: nn.Module, title: str, decoding: Decoding) -> LayerTabl
         parameters=sum(each.numel() for each in network.parameters()),
         multiplications=reader.multiplications,
         unknown=reader.unknown,
+        ended=ended,
     )
 
 

@@ -104,6 +104,7 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
         write_text(folder / f"{step}.py", render("script.py", step=step))
     facts = {
         "name": name,
+        "row": config.prepare.kind.removesuffix("s"),
         "commit": git("rev-parse", "HEAD"),
         "download": config.download,
         "raw_files": {path.name: sha256_of(path) for path in sorted(paths.RAW.iterdir())},

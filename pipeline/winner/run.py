@@ -30,7 +30,7 @@ Folder = Annotated[str, pydantic.Field(min_length=1)]
 STEPS: dict[Step, str] = {
     "prepare_data": "Read the competition's files in RAW_DATA_DIR, write CLEAN_DATA_DIR.",
     "train": "Train every network into MODEL_DIR; a new submission into SUBMISSION_DIR.",
-    "predict": "Score the test images, or a folder or zip of other images, into SUBMISSION_DIR.",
+    "predict": "Score the test rows, or a file, folder or zip of others, into SUBMISSION_DIR.",
 }
 SETTINGS = "SETTINGS.json"
 CODE = "code"
@@ -77,7 +77,9 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
     """Run a step in a package and return its exit code, as the command line does."""
     parser = argparse.ArgumentParser(prog=f"{step}.py", description=STEPS[step])
     if step == "predict":
-        parser.add_argument("images", nargs="?", help="a folder or a zip of other images")
+        parser.add_argument(
+            "images", nargs="?", help="a folder or a zip of other images, or a file of signals"
+        )
     images = vars(parser.parse_args(arguments)).get("images")
     source = Path(images).resolve() if images else None
     try:
@@ -241,7 +243,7 @@ def compare(found: Path, delivered: Path) -> None:
         for path in (found, delivered)
     )
     if rows.keys() != wanted.keys():
-        say(f"{place}: its images are not those of {other}")
+        say(f"{place}: its rows are not those of {other}")
         return
     different = [name for name in wanted if rows[name] != wanted[name]]
     say(

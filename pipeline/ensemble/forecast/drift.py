@@ -27,6 +27,10 @@ _MOST_VALUES = 1024
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FOLDS = 3
 LEAST_GROUPS = 2 * _FOLDS
+
+_LEAST_ROWS = 2 * _FOLDS
+"""Of test: fewer tell no drift."""
+
 _CHUNK = 256
 _CLIP = 10.0
 """Density ratios are clipped to [0.1, 10], so that a few rows cannot have all the weight."""
@@ -46,13 +50,14 @@ def measure_drift(
 ) -> tuple[Drift, dict[str, float]] | None:
     """The drift, and for each group how much likelier its rows are in test than in train.
 
-    These weights are 1 on average. None for fewer than six groups: chance is not measurable then.
+    These weights are 1 on average. None for fewer than six groups, since chance is not measurable
+    then, or six test rows.
     train, test: packed arrays, parallel to their tables (tables.IMAGE_COLUMNS, of which width and
     height are used if present). groups: the training rows'. splits: how many make the band.
     Raises EnsembleError where rows and tables do not fit.
     """
     group_names, group_of_row = np.unique(groups, return_inverse=True)
-    if len(group_names) < LEAST_GROUPS:
+    if len(group_names) < LEAST_GROUPS or len(test_table) < _LEAST_ROWS:
         return None
     generator = np.random.default_rng(seed)
     chosen = [
@@ -139,12 +144,9 @@ def _distinguish(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    fold_of_group = generator.permutation(int(group_of_row.max()) + 1) % _FOLDS
-    folds = np.concatenate(
-        [fold_of_group[group_of_row], generator.integers(_FOLDS, size=len(test))]
-    )
     features = np.concatenate([train, test])
     is_test = np.arange(len(features)) >= len(train)
+    folds = _deal(group_of_row, len(test), generator)
     logits = np.empty(len(features))
     for fold in range(_FOLDS):
         held = folds == fold
@@ -153,6 +155,20 @@ def _distinguish(
         logits[held] = model.decision_function(features[held])
     odds = np.exp(np.clip(logits[~is_test], -20, 20)) * len(train) / len(test)
     return area_under_roc(logits, is_test), odds
+
+
+def _deal(
+    group_of_row: Int[ndarray, " train"], test_rows: int, generator: np.random.Generator
+) -> Int[ndarray, " rows"]:
+    """A fold for each training row, by its group, and each test row.
+
+    Drawn again until no fold has all rows of a split, which few rows may have by chance.
+    """
+    while True:
+        fold_of_group = generator.permutation(int(group_of_row.max()) + 1) % _FOLDS
+        parts = fold_of_group[group_of_row], generator.integers(_FOLDS, size=test_rows)
+        if all(len(np.unique(part)) > 1 for part in parts):
+            return np.concatenate(parts)
 
 
 def choose_groups(
