@@ -19,7 +19,7 @@ FLOORS = [
     ["ledger"],
     ["predict"],
     ["commands"],
-    ["winner"],
+    ["winner", "cluster"],
     ["__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
