@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.cluster import worker
 from pipeline.cluster.nodes import Need, choose_nodes
 from pipeline.cluster.order import Luggage, share
-from pipeline.cluster.worker import Facts, Outcome
+from pipeline.cluster.worker import NodeFacts, Outcome
 from pipeline.commands import repro
 from pipeline.commands.board import Training
 from pipeline.commands.jobs import Ended, Engine
@@ -106,10 +106,10 @@ class RayEngine(Engine):
         self.mixed = choose_nodes(need, nodes, facts, worker.describe_node(), options.mixed)
         return need
 
-    def _ask(self, node: str) -> Facts:
+    def _ask(self, node: str) -> NodeFacts:
         task = ray.remote(num_cpus=0)(worker.describe_node)
         where = NodeAffinitySchedulingStrategy(node, soft=False)
-        found: Facts = ray.get(task.options(scheduling_strategy=where).remote())
+        found: NodeFacts = ray.get(task.options(scheduling_strategy=where).remote())
         return found
 
     def _send(self) -> dict[str, Any]:

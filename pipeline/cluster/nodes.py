@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.cluster.worker import Facts
+from pipeline.cluster.worker import NodeFacts
 from pipeline.core.errors import TrainError, examples, plural
 from pipeline.core.progress import say
 
@@ -41,7 +41,11 @@ class Need:
 
 
 def choose_nodes(
-    need: Need, nodes: list[dict[str, Any]], facts: dict[str, Facts], here: Facts, mixed: bool
+    need: Need,
+    nodes: list[dict[str, Any]],
+    facts: dict[str, NodeFacts],
+    here: NodeFacts,
+    mixed: bool,
 ) -> dict[str, str]:
     """Say which nodes train; where they differ and may, what each is, by its name.
 
@@ -76,7 +80,7 @@ def choose_nodes(
     return {names[node]: kind for node, kind in kinds.items()}
 
 
-def _kind(need: Need, node: dict[str, Any], facts: Facts) -> str:
+def _kind(need: Need, node: dict[str, Any], facts: NodeFacts) -> str:
     """All that decides the last bits of a network there."""
     models = [name.removeprefix(_MODEL) for name in node["Resources"] if name.startswith(_MODEL)]
     device = f"GPU {'/'.join(models) or 'of unknown kind'}" if need.gpus else facts.instructions

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cluster.worker import Order
+from pipeline.cluster.worker import TrainingOrder
 from pipeline.commands.board import Training
 from pipeline.core import paths
 from pipeline.core.errors import TrainError, examples
@@ -35,10 +35,10 @@ class Luggage:
         files: dict[str, Path | bytes] = {sha: Path(path) for path, sha in self.inputs.items()}
         return files | {_sha256(self.code): self.code}
 
-    def order(self, training: Training, config: Config, shared: Path | None) -> Order:
+    def order(self, training: Training, config: Config, shared: Path | None) -> TrainingOrder:
         """The order of a training."""
         name = f"{training.model}-fold{training.fold}"
-        return Order(
+        return TrainingOrder(
             name=name,
             arguments=["train", training.model, str(training.fold)],
             output=str(paths.model_folder(training.model, training.fold)),

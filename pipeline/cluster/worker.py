@@ -30,7 +30,7 @@ _KEPT_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingOrder:
     """A training, and all that it needs by the SHA-256 of its bytes."""
 
     name: str
@@ -68,7 +68,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Facts:
+class NodeFacts:
     """A node as a training sees it."""
 
     versions: dict[str, str]
@@ -77,17 +77,19 @@ class Facts:
     """The vector instructions that PyTorch uses on its CPU."""
 
 
-def describe_node() -> Facts:
+def describe_node() -> NodeFacts:
     """Libraries and CPU of the node that runs this."""
     versions = {name: _version(name) for name in LIBRARIES}
     code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     asked = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    return Facts(versions, asked.stdout.strip())
+    return NodeFacts(versions, asked.stdout.strip())
 
 
-def train(order: Order, blobs: dict[str, Any], get: Callable[[Any], bytes], tell: Any) -> Outcome:
+def train(
+    order: TrainingOrder, blobs: dict[str, Any], get: Callable[[Any], bytes], tell: Any
+) -> Outcome:
     """Run an order.
 
     blobs: what `get` turns into a file's bytes, by SHA-256; none where they are in the shared
@@ -109,7 +111,7 @@ def train(order: Order, blobs: dict[str, Any], get: Callable[[Any], bytes], tell
         return Outcome(node, 1, f"{type(error).__name__}: {error}\n".encode())
 
 
-def _workspace(order: Order, blobs: dict[str, Any], get: Callable[[Any], bytes]) -> Path:
+def _workspace(order: TrainingOrder, blobs: dict[str, Any], get: Callable[[Any], bytes]) -> Path:
     """The order's folder, with code and inputs. A killed training's is used again."""
     scratch = Path(tempfile.gettempdir()) / f"kaggle-pipeline-{os.getuid()}"
     kept = scratch / "files"
@@ -170,7 +172,7 @@ def _wait_for_an_earlier_one(lock: Path) -> None:
                 time.sleep(_TURN_S)
 
 
-def _run(order: Order, folder: Path, tell: Callable[[str], None]) -> int:
+def _run(order: TrainingOrder, folder: Path, tell: Callable[[str], None]) -> int:
     """Train in the folder; the exit code. The process ends with this one, however that ends."""
     own = {"OMP_NUM_THREADS": str(order.threads), "PIPELINE_LEADER": str(os.getpid())}
     shown = ""
