@@ -28,8 +28,8 @@ test: .venv/.installed ## Format, lint, types and all tests
 	$(PYTEST) -m "not slow"
 	$(PYTEST) -m slow $$(grep -l mark.slow tests/test_*.py)
 
-train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says
-	@$(LED) python -m pipeline jobs $(JOBS)
+train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says, or on a cluster: CLUSTER=auto
+	@$(LED) python -m pipeline jobs $(JOBS) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(SHARED),--shared "$(SHARED)")
 
 test-fast: .venv/.installed ## The tests that take seconds
 	$(PYTEST) -q -m "not slow"
