@@ -7,7 +7,9 @@ and lets DVC record them: so dvc.lock has one writer, and `dvc repro` finds noth
 
 import contextlib
 import logging
+import socket
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from pipeline.core.errors import TrainError
 from pipeline.core.files import new_folder, write_text
 from pipeline.core.progress import say
 from pipeline.params import Config
+
+warnings.simplefilter("ignore", DeprecationWarning)  # those of others, which Ray shows
 
 MOST_IN_MEMORY = 2 * 2**30
 """Bytes of inputs that Ray's object store passes on; larger ones need a shared folder."""
@@ -171,7 +175,13 @@ class RayEngine(Engine):
 
     def _hear(self) -> None:
         """Note where trainings have begun, and put their tables where ours would be."""
-        words: dict[str, tuple[str, str]] = ray.get(self._mailbox.read.remote())
+        try:
+            words: dict[str, tuple[str, str]] = ray.get(self._mailbox.read.remote())
+        except RayError as error:
+            raise TrainError(
+                f"--cluster {self._options.address}: lost: {type(error).__name__}. What came back "
+                "is recorded; the same command trains what is left"
+            ) from error
         for training in self._tasks:
             name = f"{training.model}-fold{training.fold}"
             if name in words:
@@ -209,9 +219,12 @@ class RayEngine(Engine):
 def _connect(address: str) -> None:
     """Join a cluster as its driver. Raises TrainError where that fails."""
     started = time.monotonic()
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdecimal():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:400]
         raise TrainError(
             f"--cluster {address}: expected a running cluster of Ray {ray.__version__}: {reason}. "
