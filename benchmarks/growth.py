@@ -27,7 +27,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.child import OwnMemory, peak_memory_gb, run_in_child
-from benchmarks.drawn import FILE_PX, TASK, Drawn, draw, read_profile, vary
+from benchmarks.drawn import FILE_PX, TASK, Drawn, decoding, draw, read_profile, vary
 from benchmarks.prepare import GOAL_GB as GOAL_PREPARE_GB
 from benchmarks.timing import print_goal, print_machine
 from benchmarks.train import GOAL_GB as GOAL_TRAIN_GB
@@ -137,7 +137,7 @@ def _train(place: Path, config: ModelConfig, device: str, steps: int) -> Spent:
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
     from pipeline.train.fit import TrainingRows, fit
-    from pipeline.train.infer import mean_and_std
+    from pipeline.train.kinds import mean_and_std
     from pipeline.train.models import build_model
 
     os.chdir(place)
@@ -154,7 +154,7 @@ def _train(place: Path, config: ModelConfig, device: str, steps: int) -> Spent:
         every = np.arange(len(labels))
         mean, std = mean_and_std(images, every)
         sha256_of(paths.TRAIN_IMAGES)
-        model = build_model(config.network, task, images.shape[1], list(mean), list(std))
+        model = build_model(config.network, task, decoding(images.shape[1]), list(mean), list(std))
         before_s = perf_counter() - started
         some = np.random.default_rng(0).permutation(every)[: steps * config.batch_size]
         rows = TrainingRows(some, inner=np.array([], np.int64))
@@ -176,7 +176,7 @@ def _predict(place: Path, config: ModelConfig, device: str, count: int) -> Spent
     deterministic(os.cpu_count() or 1)
     compute = choose_compute(device, config.precision)
     images = np.load(place / paths.TEST_IMAGES, mmap_mode="r")
-    model = build_model(config.network, TASK, images.shape[1], [128.0] * 3, [64.0] * 3)
+    model = build_model(config.network, TASK, decoding(images.shape[1]), [128.0] * 3, [64.0] * 3)
     model = model.to(compute.device).to(memory_format=torch.channels_last)
     own = OwnMemory()
     with own.watched():

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.child import run_in_child
-from benchmarks.drawn import TASK, Drawn, draw, read_profile
+from benchmarks.drawn import TASK, Drawn, decoding, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
 from pipeline.train.config import ModelConfig
 
@@ -68,7 +68,7 @@ def _train_once(drawn: Drawn, config: ModelConfig, threads: int) -> None:
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
     from pipeline.train.fit import TrainingRows, fit
-    from pipeline.train.infer import mean_and_std
+    from pipeline.train.kinds import mean_and_std
     from pipeline.train.models import build_model
 
     deterministic(threads)
@@ -76,7 +76,7 @@ def _train_once(drawn: Drawn, config: ModelConfig, threads: int) -> None:
     images, labels = drawn.images(), drawn.labels()
     rows = TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, TASK, SIZE_PX, list(mean), list(std))
+    model = build_model(config.network, TASK, decoding(SIZE_PX), list(mean), list(std))
     compute = choose_compute("cpu", config.precision)
     with tempfile.TemporaryDirectory() as folder:
         fit(model, images, labels, rows, config, compute, Checkpoint(Path(folder)), lambda _: None)

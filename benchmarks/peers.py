@@ -35,12 +35,13 @@ import typer
 
 from benchmarks.cells import check_folder, pick
 from benchmarks.child import peak_memory_gb, run_in_child
-from benchmarks.drawn import TASK, Drawn, draw, read_profile
+from benchmarks.drawn import TASK, Drawn, decoding, draw, read_profile
 from benchmarks.timing import print_goal, print_machine, take_turns
 from benchmarks.train import NETWORKS, Trained, Trainer, train_ours, train_tutorial
 from pipeline.core.files import sha256_of
 from pipeline.params import read_config
-from pipeline.train.config import ModelConfig, StartWeights, TimmNetwork
+from pipeline.train.config import ModelConfig
+from pipeline.train.networks.config import StartWeights, TimmNetwork
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _train_timm(train: Drawn, held: Drawn, config: ModelConfig, _: str) -> Train
 
     torch.manual_seed(config.seed)
     size_px = train.size_px
-    network = build_model(config.network, TASK, size_px, [0.0] * 3, [1.0] * 3).network
+    network = build_model(config.network, TASK, decoding(size_px), [0.0] * 3, [1.0] * 3).network
     started = perf_counter()
     average = timm_peer.train(network, train.png, size_px, config.epochs, config.lr)
     seconds = perf_counter() - started

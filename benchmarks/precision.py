@@ -14,12 +14,13 @@ from typing import Annotated
 import torch
 import typer
 
+from benchmarks.drawn import decoding
 from benchmarks.timing import print_machine, take_turns
 from pipeline.core.task import OneOf
-from pipeline.train.config import TimmNetwork
 from pipeline.train.device import Compute, depthwise_rate, deterministic, suit_network
 from pipeline.train.fit import score_batch
 from pipeline.train.models import Classifier, build_model
+from pipeline.train.networks.config import TimmNetwork
 
 CPU = torch.device("cpu")
 BOTH = {str(dtype): Compute(CPU, dtype) for dtype in (torch.float32, torch.bfloat16)}
@@ -49,9 +50,11 @@ def main(
         network = TimmNetwork(
             family="timm", name=name, pretrained=False, weights=None, dropout=0.0, drop_path=None
         )
-        model = build_model(network, OneOf(classes=["0", "1"]), size, [128.0] * 3, [64.0] * 3)
-        rate = depthwise_rate(model, size)
-        chosen = suit_network(BOTH["torch.bfloat16"], "auto", model, size).dtype
+        model = build_model(
+            network, OneOf(classes=["0", "1"]), decoding(size), [128.0] * 3, [64.0] * 3
+        )
+        rate = depthwise_rate(model, decoding(size))
+        chosen = suit_network(BOTH["torch.bfloat16"], "auto", model, decoding(size)).dtype
         model = model.to(memory_format=torch.channels_last)
         turns = {dtype: partial(_rate, model, one, images, size) for dtype, one in BOTH.items()}
         take_turns(turns, 1)

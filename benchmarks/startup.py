@@ -64,8 +64,8 @@ def _make_project(project: Path) -> None:
     """160 training images in five folds: about 128 to train on, two or three batches."""
     tree = YAML().load(Path("profiles/malaria-best.yaml").read_text(encoding="utf-8"))
     tree["download"] = {
-        "source": "synthetic", "train_images": 160, "test_images": 20, "patients": 20,
-        "wrong_labels": 0.0, "duplicates": 0.0, "seed": 1,
+        "source": "synthetic", "kind": "cells", "train_images": 160, "test_images": 20,
+        "patients": 20, "wrong_labels": 0.0, "duplicates": 0.0, "seed": 1,
     }  # fmt: skip
     tree["prepare"]["size_px"] = SIZE_PX
     vgg = tree["train"]["models"]["vgg"] | {"epochs": 1, "warmup_epochs": 0, "sizes_px": None}

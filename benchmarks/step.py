@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.child import peak_memory_gb, run_in_child
-from benchmarks.drawn import TASK, Drawn, draw, read_profile
+from benchmarks.drawn import TASK, Drawn, decoding, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
 from benchmarks.train import NETWORKS
 from pipeline.train.config import ModelConfig
@@ -79,7 +79,7 @@ def _train(drawn: Drawn, config: ModelConfig, device: str, stays: bool) -> Timed
     from pipeline.train.batches import Batch, Feed, worker_count
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic
-    from pipeline.train.infer import mean_and_std
+    from pipeline.train.kinds import mean_and_std
     from pipeline.train.models import build_model
 
     class OneBatch(Feed):
@@ -96,7 +96,7 @@ def _train(drawn: Drawn, config: ModelConfig, device: str, stays: bool) -> Timed
     images, labels = drawn.images(), drawn.labels()
     rows = fit.TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, TASK, images.shape[1], list(mean), list(std))
+    model = build_model(config.network, TASK, decoding(images.shape[1]), list(mean), list(std))
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder))

@@ -19,9 +19,10 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.child import peak_memory_gb, run_in_child
-from benchmarks.drawn import TASK, Drawn, draw, read_profile
+from benchmarks.drawn import TASK, Drawn, decoding, draw, read_profile
 from benchmarks.timing import median_ratio, print_goal, print_machine, print_table, take_turns
-from pipeline.train.config import AdamWConfig, ModelConfig, TimmNetwork
+from pipeline.train.config import AdamWConfig, ModelConfig
+from pipeline.train.networks.config import TimmNetwork
 
 GOAL = 2.0
 GOAL_GB = 2.5
@@ -107,7 +108,8 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
     from pipeline.train.checkpoint import Checkpoint
     from pipeline.train.device import choose_compute, deterministic, suit_network
     from pipeline.train.fit import TrainingRows, fit
-    from pipeline.train.infer import mean_and_std, predict
+    from pipeline.train.infer import predict
+    from pipeline.train.kinds import mean_and_std
     from pipeline.train.models import build_model
 
     deterministic(torch.get_num_threads())  # as many as the peers have: OMP_NUM_THREADS
@@ -116,8 +118,8 @@ def train_ours(train: Drawn, held: Drawn, config: ModelConfig, device: str) -> T
     images, labels = train.images(), train.labels()
     rows = TrainingRows(np.arange(len(labels)), inner=np.array([], np.int64))
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, TASK, train.size_px, list(mean), list(std))
-    compute = suit_network(compute, config.precision, model, train.size_px)
+    model = build_model(config.network, TASK, decoding(train.size_px), list(mean), list(std))
+    compute = suit_network(compute, config.precision, model, decoding(train.size_px))
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder))
         started = perf_counter()
@@ -138,7 +140,9 @@ def train_tutorial(train: Drawn, held: Drawn, config: ModelConfig, device: str) 
 
     torch.manual_seed(config.seed)
     place = choose_compute(device, "float32").device
-    network = build_model(config.network, TASK, train.size_px, [0.0] * 3, [1.0] * 3).network
+    network = build_model(
+        config.network, TASK, decoding(train.size_px), [0.0] * 3, [1.0] * 3
+    ).network
     loader = tutorial.load(train.png, train.size_px, training=True)
     started = perf_counter()
     tutorial.train(network, loader, config.epochs, TUTORIAL_LR, place)

@@ -117,6 +117,38 @@ def check() -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def explain(
+    model: Annotated[str | None, typer.Argument(help="A model of train.models.")] = None,
+    fold: Annotated[
+        int | None, typer.Argument(help="Of the network to show on a page of its own.", min=0)
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Ids of images of that fold or of test; by default some that are right, and the "
+            "surest mistakes.",
+            metavar="[IMAGE]...",
+        ),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="The layer whose maps are shown.")] = None,
+    tsne: Annotated[bool, typer.Option("--tsne", help="Draw the rows by t-SNE, not PCA.")] = False,
+) -> None:
+    """Show what the networks see: for the report, or with a FOLD as reports/explain/MODEL-foldK."""
+    from pipeline.explain import command, stage
+
+    config = _config()
+    if model is not None:
+        _check_model(config, model)
+        if fold is not None:
+            if fold not in (folds := config.train.folds):
+                raise ConfigError(f"{paths.PARAMS}: train.folds: no fold {fold}; known: {folds}")
+            command.run(model, fold, images or [], layer, tsne)
+            return
+    for member in [model] if model is not None else config.train.members:
+        stage.run(member, config.train.folds[0])
+
+
+@app.command(rich_help_panel=STAGES)
 def report() -> None:
     """Write a page with everything known about the result: reports/index.html."""
     from pipeline.report import stage
@@ -328,6 +360,31 @@ def winner(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def notebook(
+    local: Annotated[bool, typer.Option("--local", help="Executed here: the default.")] = False,
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="To publish on Kaggle, where it predicts.")
+    ] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="To publish on Kaggle, where it trains and predicts.")
+    ] = False,
+    user: Annotated[
+        str | None, typer.Option(help="Your name on Kaggle; by default your credentials'.")
+    ] = None,
+    competition: CompetitionOption = None,
+) -> None:
+    """Write the result as a notebook: notebooks/NAME.ipynb, or a folder to publish on Kaggle."""
+    from pipeline.notebook import build
+
+    if local + kaggle + train > 1:
+        raise typer.BadParameter("expected one of --local, --kaggle and --train")
+    if kaggle or train:
+        build.publish(_config(), user, competition, train)
+    else:
+        build.run(_config())
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def noise(
     top: Annotated[int, typer.Option(help="Labels to suggest.", min=1, max=1000)] = 50,
     output: Annotated[Path, typer.Option(help="Suggested corrections, to be reviewed.")] = Path(
@@ -373,18 +430,22 @@ def share(
 def describe(
     model: Annotated[
         str,
-        typer.Argument(help="A key of train.models, or vgg, airbench, resnet or a name of timm."),
+        typer.Argument(help="A key of train.models, or vgg, lenet5, … or a name of timm."),
     ],
     size: Annotated[
         int | None,
         typer.Option(help="Of the picture, px; by default prepare.size_px.", min=8, max=4096),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(help="Of the signal; by default the store's.", min=8, max=1_000_000),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show a network's layers: shapes, parameters, multiplications, receptive fields."""
     from pipeline.commands.describe import run
 
-    run(_config(), model, size, as_json)
+    run(_config(), model, size, length, as_json)
 
 
 @app.command(rich_help_panel=OUTSIDE)

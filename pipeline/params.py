@@ -5,9 +5,9 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.core import paths
@@ -18,10 +18,10 @@ from pipeline.core.section import Section
 from pipeline.core.yaml import parse_yaml
 from pipeline.download.config import DownloadConfig, LocalSource
 from pipeline.ensemble.config import EnsembleConfig
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
 from pipeline.scoring.names import file_of
 from pipeline.split.config import SplitConfig
-from pipeline.train.config import TrainConfig
+from pipeline.train.config import TrainConfig, is_for_signals
 
 _MOST_SHOWN, _MOST_LISTED = 200, 30
 
@@ -30,7 +30,7 @@ class Config(Section):
     """The whole of params.yaml."""
 
     download: DownloadConfig
-    prepare: PrepareConfig
+    prepare: Annotated[PrepareConfig, Field(discriminator="kind")]
     split: SplitConfig
     train: TrainConfig
     ensemble: EnsembleConfig
@@ -50,10 +50,28 @@ class Config(Section):
     def _sizes_end_at_that_of_the_images(self) -> Self:
         for name, model in self.train.models.items():
             sizes = model.sizes_px
-            if sizes is not None and (sizes[-1] != self.prepare.size_px or max(sizes) > sizes[-1]):
+            if sizes is None:
+                continue
+            place = f"train.models.{name}.sizes_px"
+            if not isinstance(self.prepare, ImagesConfig):
+                raise ValueError(f"{place}: expected null, since signals have no side")
+            size_px = self.prepare.size_px
+            if sizes[-1] != size_px or max(sizes) > size_px:
                 raise ValueError(
-                    f"train.models.{name}.sizes_px: expected sides up to prepare.size_px, which is "
-                    f"{self.prepare.size_px}, and that one last, found {sizes}"
+                    f"{place}: expected sides up to prepare.size_px, which is {size_px}, and that "
+                    f"one last, found {sizes}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _networks_are_for_what_is_stored(self) -> Self:
+        for name, model in self.train.models.items():
+            expected = "signals" if is_for_signals(model) else "images"
+            if self.prepare.kind != expected:
+                raise ValueError(
+                    f"train.models.{name}: network {model.network.name} is for {expected}, and "
+                    f"prepare.kind is {self.prepare.kind}: choose another network, or set "
+                    f"prepare.kind: {expected}"
                 )
         return self
 
@@ -233,7 +251,8 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         if "properties" in schema and key in schema["properties"]:
             schema = schema["properties"][key]
         elif "discriminator" in schema and key in schema["discriminator"]["mapping"]:
-            schema = {"$ref": schema["discriminator"]["mapping"][key]}
+            chosen = schema["discriminator"]["mapping"][key]  # a class, or another such union
+            schema = {"$ref": chosen} if isinstance(chosen, str) else chosen
         elif key in definitions:  # the tag of a union whose discriminator is a function
             schema = {"$ref": f"#/$defs/{key}"}
         elif "patternProperties" in schema:

@@ -1,11 +1,15 @@
 """Whole cards and audits, for tests of what reads one."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
+
+from PIL import Image as Pillow
 
 from pipeline.core.audit import Audit
 from pipeline.scoring.card import Card
 from pipeline.scoring.leaderboard import Leaderboard
+from pipeline.scoring.seen import Explanation
 
 
 def make_card(
@@ -79,6 +83,7 @@ def make_audit(rows: int, classes: Sequence[str], ids: list[str], grouped: bool)
         "train": split,
         "test": split | {"rows": 40, "classes": {}, "groups": 0},
         "found_range": None,
+        "found_channels": None,
         "possible_groups": {"patient_id": 3},
         "excluded": [{"image_id": ids[0], "reason": "truncated"}],
         "duplicates": {
@@ -114,3 +119,37 @@ def make_audit(rows: int, classes: Sequence[str], ids: list[str], grouped: bool)
         },
     }  # fmt: skip
     return Audit.model_validate(tree)
+
+
+def make_explanation(model: str, weights_sha256: str) -> tuple[Explanation, dict[str, bytes]]:
+    """What one network sees, with one of everything, and its pictures."""
+    content = io.BytesIO()
+    Pillow.new("L", (4, 4)).save(content, "PNG")
+    picture = {"file": "dot.png", "width": 4, "height": 4}
+    heat = {"picture": picture, "shuffled": picture, "correlation": 0.75}
+    box = {"top": 0.0, "left": 1.0, "bottom": 3.0, "right": 4.0}
+    field = {"size": (3.0, 3.0), "jump": (1.0, 1.0), "offset": (0.0, 0.0)}
+    row = {
+        "image_id": "img_001", "group": "p01", "given": "ill", "predicted": "healthy",
+        "right": False, "explained": "healthy", "value": 0.9, "picture": picture,
+        "maps": [{"layer": "last", "channels": [2], "picture": picture, "unit": (1, 2), "box": box}],
+        "cam": heat, "occlusion": heat, "agreement": -0.25,
+    }  # fmt: skip
+    points = {
+        "method": "PCA", "kept": 0.5, "of_rows": 80, "x": [0.0, 1.0], "y": [1.0, 0.0],
+        "labels": ["ill", "healthy"], "wrong": [True, False], "groups": ["p01", "p02"],
+    }  # fmt: skip
+    near = {"image_id": "img_002", "label": "ill", "cosine": 0.9, "picture": picture}
+    tree = {
+        "model": model, "fold": 0, "network": "vgg", "kind": "images", "cells": (8, 8),
+        "weights_sha256": weights_sha256, "grouped": True,
+        "layers": {"columns": ["layer"], "rows": [["last"]], "notes": ["vgg, one picture"]},
+        "first": {"layer": "first", "kind": "kernels", "count": 4, "names": [], "picture": picture},
+        "maps": [{"layer": "last", "channels": 4, "sides": (4, 4), "field": field}],
+        "left_out": [], "rows": [row], "points": points,
+        "shared": {"observed": 0.4, "expected": 0.1, "rows": 2}, "searched": 160,
+        "nearest": [
+            {"image_id": "t_001", "predicted": "ill", "picture": picture, "neighbours": [near]}
+        ],
+    }  # fmt: skip
+    return Explanation.model_validate(tree), {"dot.png": content.getvalue()}

@@ -22,6 +22,7 @@ ARRAYS = [
     "train/**/*.py",
     "ensemble/**/*.py",
     "check/*.py",
+    "explain/*.py",
     "commands/*.py",
     "report/*.py",
 ]

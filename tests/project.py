@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from filelock import FileLock
 
-from pipeline.prepare.config import PrepareConfig
+from pipeline.core.competition import ImageDecoding
+from pipeline.prepare.config import ImagesConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPETITIONS = ROOT / "competitions"
@@ -24,10 +25,10 @@ COPIED = [
 PARAMS = """\
 # a test
 download:
-  {source: synthetic, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
+  {source: synthetic, kind: cells, train_images: 80, test_images: 24, patients: 16, wrong_labels: 0.05,
    duplicates: 0.05, seed: 1}
 prepare:
-  {sample_submission: auto, labels: auto, task: auto, classes: null, train_images: auto, test_images: auto,
+  {kind: images, sample_submission: auto, labels: auto, task: auto, classes: null, train_images: auto, test_images: auto,
    groups: {source: file, file: auto}, size_px: 24, fit: stretch, max_side_px: 4096, bits: null,
    unreadable: stop, unlabelled: stop, near_duplicate: 2.0, conflicts: keep, corrections: null}
 split: {folds: 2, seeds: [1], rare: stop}
@@ -48,6 +49,7 @@ train:
       lr: 0.01
       warmup_epochs: 0.5
       weight_decay: 0.01
+      l1: 0.0
       layer_decay: null
       head_lr: null
       freeze_epochs: 0
@@ -60,7 +62,7 @@ train:
       augment: [{op: SquareSymmetry, p: 1.0}]
       engine: batched
       mix: null
-    two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2}}
+    two: {<<: *model, seed: 2, engine: albumentations, epoch: {rule: inner, folds: 2, patience: null}}
 ensemble:
   {name: tiny, metric: accuracy, blend: mean, calibration: none, threshold: none,
    greedy_rounds: 20, stack_l2: 1.0, external: [], confidence: 0.95, resamples: 200, seed: 1,
@@ -78,15 +80,21 @@ FIRST_RUN = ".resume/first_run.txt"
 """What `make run` said in `trained_project`."""
 
 
+def decoding_of(size_px: int, channels: Literal[1, 3] = 3) -> ImageDecoding:
+    """Images of 8 bits, stretched to a square of this side."""
+    return ImageDecoding(size_px=size_px, channels=channels, fit="stretch", black_white=None)
+
+
 def needs(place: Path) -> pytest.MarkDecorator:
     """Skip a test, with the way to the data, where a file or folder of COMPETITIONS is missing."""
     reason = f"{place.relative_to(ROOT)} is missing: docs/DATA.md says how to get it"
     return pytest.mark.skipif(not place.exists(), reason=reason)
 
 
-def prepare_config(**changes: Any) -> PrepareConfig:
+def prepare_config(**changes: Any) -> ImagesConfig:
     """A section `prepare` that understands every file by itself."""
     choices: dict[str, Any] = {
+        "kind": "images",
         "sample_submission": "auto",
         "labels": "auto",
         "task": "auto",
@@ -104,7 +112,7 @@ def prepare_config(**changes: Any) -> PrepareConfig:
         "conflicts": "keep",
         "corrections": None,
     }
-    return PrepareConfig(**(choices | changes))
+    return ImagesConfig(**(choices | changes))
 
 
 def local_params(folder: str) -> str:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from project import ROOT
+from project import ROOT, decoding_of
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tasks import one_of
 from test_synthetic import histogram, pixels
@@ -20,7 +20,8 @@ from pipeline.split.folds import assign_folds
 from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import TrainingRows, fit
-from pipeline.train.infer import mean_and_std, predict
+from pipeline.train.infer import predict
+from pipeline.train.kinds import mean_and_std
 from pipeline.train.models import build_model
 
 
@@ -55,7 +56,7 @@ def test_a_small_network_is_clearly_above_colour_histograms(tmp_path: Path) -> N
     deterministic(config.train.threads)
     torch.manual_seed(model.seed)
     mean, std = mean_and_std(images, rows.training)
-    network = build_model(model.network, one_of(2), size[0], list(mean), list(std))
+    network = build_model(model.network, one_of(2), decoding_of(size[0]), list(mean), list(std))
     compute = choose_compute("cpu", model.precision)
     checkpoint = Checkpoint(tmp_path / "resume")
     network, _ = fit(network, images, labels, rows, model, compute, checkpoint, lambda _: None)

@@ -17,6 +17,7 @@ from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.core.errors import TrainError
+from pipeline.train.augment import signal
 from pipeline.train.augment.batched import OPERATIONS, BatchedPolicy
 from pipeline.train.augment.mix import mix
 from pipeline.train.augment.names import operations
@@ -57,7 +58,7 @@ def augmented(items: list[dict[str, Any]], copies: int = SAMPLES, seed: int = 2)
 def by_albumentations(items: list[dict[str, Any]], copies: int = SAMPLES) -> np.ndarray:
     """The same by the other engine."""
     images = np.repeat(IMAGE[None], copies, axis=0)
-    return Policy(items, SIDE).apply(images, 1).transpose(0, 3, 1, 2).astype(np.float32)
+    return Policy(items, (SIDE, SIDE, 3)).apply(images, 1).transpose(0, 3, 1, 2).astype(np.float32)
 
 
 def op(name: str, **arguments: Any) -> dict[str, Any]:
@@ -319,10 +320,61 @@ def test_each_operation_of_albumentations_is_known_with_its_arguments() -> None:
             theirs[name] = None
         elif isinstance(found, type) and issubclass(found, albumentations.BasicTransform):
             theirs[name] = list(inspect.signature(found).parameters)
-    ours = {name: known and known["albumentations"] for name, known in operations().items()}
+    ours = {
+        name: known and known["albumentations"]
+        for name, known in operations().items()
+        if not known or "signals" not in known
+    }
     assert ours == {name: theirs[name] for name in theirs.keys() - abstract - {"BaseCompose"}}
     batched = {name for name, known in operations().items() if known and "batched" in known}
     assert batched == OPERATIONS.keys()
+    signals = {name: known["signals"] for name, known in operations().items() if name not in theirs}
+    fields = {name: [*[*each.model_fields][1:], "p"] for name, each in signal.OPERATIONS.items()}
+    assert signals == fields
+
+
+ON_GREY = [
+    *(
+        op(name, p=0.7)
+        for name in OPERATIONS
+        if name not in ("Affine", "ColorJitter", "GaussNoise")
+    ),
+    op("Affine", rotate=[-30, 30], p=0.7),
+    op("GaussNoise", per_channel=False),
+    op("ColorJitter", hue=0.0, p=1.0),
+    op("ColorJitter", p=1.0),
+    op("CoarseDropout", fill=[10, 10, 10], p=1.0),
+]
+
+
+@pytest.mark.parametrize("item", ON_GREY, ids=str)
+def test_grey_in_one_channel_becomes_what_three_equal_channels_become(item: dict[str, Any]) -> None:
+    grey = np.repeat(IMAGE[None, ..., :1], 40, axis=0)
+    one = BatchedPolicy([item]).apply(batch_of(grey), 3)
+    three = BatchedPolicy([item]).apply(batch_of(np.repeat(grey, 3, axis=3)), 3)
+    assert one.shape == (40, 1, SIDE, SIDE)
+    assert not torch.equal(one, batch_of(grey))
+    torch.testing.assert_close(one.expand_as(three), three, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("item", [
+    op("SquareSymmetry"), op("Affine", rotate=[-20, 20]), op("GaussianBlur"), op("GaussNoise"),
+    op("RandomBrightnessContrast"), op("CoarseDropout"), op("ColorJitter", hue=0.0),
+], ids=str)  # fmt: skip
+def test_albumentations_keeps_grey_in_one_channel(item: dict[str, Any]) -> None:
+    grey = np.repeat(IMAGE[None, ..., :1], 4, axis=0)
+    changed = Policy([item | {"p": 1.0}], grey.shape[1:]).apply(grey, 1)
+    assert changed.shape == grey.shape
+    assert not np.array_equal(changed, grey)
+
+
+@pytest.mark.parametrize("name", ["ISONoise", "ChannelDropout"])
+def test_an_operation_that_refuses_grey_is_named_before_the_first_epoch(name: str) -> None:
+    Policy([op(name, p=0.1)], (SIDE, SIDE, 3))
+    with pytest.raises(
+        TrainError, match=rf"augment: {name} fails .*\(32, 32, 1\).* set prepare.channels: 3$"
+    ):
+        Policy([op(name, p=0.1)], (SIDE, SIDE, 1))
 
 
 REFUSED = [

@@ -10,7 +10,7 @@ from benchmarks import cells, peers
 from benchmarks.drawn import Drawn, draw_raw
 from benchmarks.train import Trained
 from pipeline.core.tables import read_csv
-from pipeline.train.config import StartWeights, TimmNetwork
+from pipeline.train.networks.config import StartWeights, TimmNetwork
 
 APP = peers.typer.Typer()
 APP.command()(peers.main)

@@ -25,6 +25,7 @@ from test_report import NAME, make_outputs
 
 from pipeline.core import paths
 from pipeline.core.files import write_text
+from pipeline.scoring.seen import SEEN
 
 LIMIT_S = 10
 HUGE_BYTES = 50_000_000
@@ -184,6 +185,7 @@ QUICK: list[tuple[Path, Command]] = [
     (paths.TRAIN_IMAGES, ("report",)),
     (paths.COMPETITION, ("noise",)),
     (Path("models/vgg/fold1/history.csv"), ("report",)),
+    (paths.explained("vgg") / SEEN, ("report",)),
 ]
 
 
@@ -216,7 +218,11 @@ READ: dict[Command, list[str]] = {
     ("report",): [
         "data/audit.json", "data/store/train.*", "data/store/competition.json", "folds/*",
         "models/one/fold0/history.csv", "ensemble/oof.csv", "submissions/tiny.json",
-        "reports/leaderboard.json",
+        "reports/leaderboard.json", "explain/one/seen.json",
+    ],
+    ("explain", "one"): [
+        "data/store/t*.csv", "data/store/*.npy", "data/store/competition.json", "folds/folds.csv",
+        "models/one/fold0/*t.csv", "models/one/fold0/oof.csv", "models/one/fold0/weights.safetensors",
     ],
     ("noise",): ["data/store/train.csv", "ensemble/oof.csv", "corrections/made.csv"],
     ("predict", "data/raw/test_data.zip"): [
@@ -244,13 +250,20 @@ READERS = {
         "core/wide.py",
         "kaggle/credentials.py",
         "kaggle/transport.py",
+        "notebook/needs.py",
         "prepare/groups.py",
         "prepare/tables.py",
         "train/augment/names.py",
         "winner/build.py",
     ],
     "model_validate_json": ["core/ours.py", "core/record.py", "train/models.py", "winner/run.py"],
-    "csv.reader": ["core/tables.py", "ledger/history.py", "ledger/ledger.py", "prepare/tables.py"],
+    "csv.reader": [
+        "core/tables.py",
+        "ledger/history.py",
+        "ledger/ledger.py",
+        "prepare/signal_files.py",
+        "prepare/tables.py",
+    ],
     "csv.DictReader": [],
     "pd.read_csv": ["core/tables.py"],
     "np.load": [],
@@ -273,7 +286,8 @@ READERS = {
     "pickle.load": [],
 }
 """What reads a format, and the modules that may: json.loads what another program said, or
-credentials; csv.reader also text from git, the ledger's lines, and a first line; ZipFile writes, and
+credentials, or the versions beside a notebook; csv.reader also text from git, the ledger's lines, a
+first line, and a signal's own file; ZipFile writes, and
 winner/build.py reads a tar from git."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from project import PARAMS
+from project import PARAMS, decoding_of
 from tasks import one_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,17 +15,33 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.__main__ import app
 from pipeline.commands.describe import describe
 from pipeline.core import paths
+from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import TrainError
 from pipeline.core.files import write_text
 from pipeline.params import read_config
-from pipeline.train.config import SmallNetwork
+from pipeline.train.kinds import blank
 from pipeline.train.layers import Layer, LayerTable, list_layers
 from pipeline.train.models import build_model
+from pipeline.train.networks.config import SmallNetwork
+from pipeline.train.networks.named import NAMED
+from pipeline.train.networks.signal import LogPower, SignalInput
 
 
 def small(name: str) -> nn.Module:
     config = SmallNetwork(family="small", name=name, width=4, stages=4, dropout=0.1)
-    return build_model(config, one_of(2), 64, [0.0] * 3, [1.0] * 3).network
+    return build_model(config, one_of(2), decoding_of(64), [0.0] * 3, [1.0] * 3).network
+
+
+def classic(name: str, **switches: Any) -> nn.Module:
+    network = NAMED[name].model_copy(
+        update={"width": 4} | switches if name != "lenet5" else switches
+    )
+    return build_model(network, one_of(2), decoding_of(64), [0.0] * 3, [1.0] * 3).network
+
+
+def signal(name: str, **switches: Any) -> nn.Module:
+    network = NAMED[name].model_copy(update={"width": 4, "stages": 3} | switches)
+    return build_model(network, one_of(2), SIGNALS, [0.0] * 2, [1.0] * 2).network
 
 
 def odd() -> nn.Module:
@@ -57,7 +73,19 @@ class Branches(nn.Module):
         return self.last(both + self.each(nn.functional.channel_shuffle(both, 2)))
 
 
-NETWORKS: dict[str, tuple[Any, int]] = {
+SIGNALS = SignalDecoding(length=300, channels=2)
+
+NETWORKS: dict[str, tuple[Any, int | SignalDecoding]] = {
+    "lenet5": (lambda: classic("lenet5"), 64),
+    "lenet5, stride": (lambda: classic("lenet5", pool="stride"), 64),
+    "alexnet": (lambda: classic("alexnet"), 64),
+    "vgg11, average": (lambda: classic("vgg11", pool="average"), 64),
+    "resnet18 of ours": (lambda: classic("resnet18"), 64),
+    "convnet1d": (lambda: signal("convnet1d", differences=2), SIGNALS),
+    "convnet1d, average": (lambda: signal("convnet1d", pool="average", step=3), SIGNALS),
+    "resnet1d": (lambda: signal("resnet1d"), SIGNALS),
+    "resnet1d, stride": (lambda: signal("resnet1d", pool="stride", step=3), SIGNALS),
+    "filterbank1d": (lambda: signal("filterbank1d", kernel=25, step=2), SIGNALS),
     "vgg": (lambda: small("vgg"), 52),
     "airbench": (lambda: small("airbench"), 52),
     "resnet": (lambda: small("resnet"), 44),
@@ -71,13 +99,31 @@ NETWORKS: dict[str, tuple[Any, int]] = {
 }
 
 
+class Added(nn.Module):
+    """A signal's input or power with sums for differences and for what is no sum."""
+
+    def __init__(self, part: SignalInput | LogPower) -> None:
+        super().__init__()
+        self.mean = part.mean if isinstance(part, LogPower) else nn.Identity()
+        self.orders = part.channels // 2 if isinstance(part, SignalInput) else 1
+
+    def forward(self, signals: Tensor) -> Tensor:
+        orders = [signals]
+        for _ in range(self.orders - 1):
+            orders.append(orders[-1] + nn.functional.pad(orders[-1][..., 1:], (0, 1)))
+        return self.mean(torch.cat(orders, 1))
+
+
 def positive(network: nn.Module) -> nn.Module:
     """With positive weights, and averages for maxima: so a gradient is 0 only where nothing is seen."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.MaxPool2d):
+            if isinstance(child, nn.MaxPool1d | nn.MaxPool2d):
+                average = nn.AvgPool1d if isinstance(child, nn.MaxPool1d) else nn.AvgPool2d
                 window = (child.kernel_size, child.stride, child.padding, child.ceil_mode)
-                setattr(module, name, nn.AvgPool2d(*window))
+                setattr(module, name, average(*window))
+            if isinstance(child, SignalInput | LogPower):
+                setattr(module, name, Added(child))
     with torch.no_grad():
         for value in network.parameters():
             value.copy_(torch.rand_like(value) + 0.1)
@@ -86,58 +132,63 @@ def positive(network: nn.Module) -> nn.Module:
     return network.double().eval()
 
 
-def seen(network: nn.Module, layer: Layer, size_px: int) -> Any:
-    """What the gradient of a layer's middle unit says: its place, and rows and columns that it sees."""
+def seen(network: nn.Module, layer: Layer, row: Tensor) -> Any:
+    """What the gradient of a layer's middle unit says: its place, and what it sees along each axis."""
     kept = {}
     hook = network.get_submodule(layer.name).register_forward_hook(
         lambda _, __, output: kept.update(output=output)
     )
-    picture = torch.rand(1, 3, size_px, size_px, dtype=torch.float64, requires_grad=True)
+    picture = torch.rand_like(row, dtype=torch.float64, requires_grad=True)
     network(picture)
     hook.remove()
     output = kept["output"]
     assert list(output.shape[1:]) == layer.shape
-    row, column = output.shape[-2] // 2, output.shape[-1] // 2
-    (gradient,) = torch.autograd.grad(output[0, :, row, column].sum(), picture)
-    rows, columns = gradient[0].abs().sum(0).nonzero().T
-    return (row, column), [(int(e.min()), int(e.max())) for e in (rows, columns)]
+    place = tuple(side // 2 for side in output.shape[2:])
+    (gradient,) = torch.autograd.grad(output[0, :, *place].sum(), picture)
+    reached = gradient[0].abs().sum(0).nonzero().T
+    return place, [(int(along.min()), int(along.max())) for along in reached]
 
 
 def placed(table: LayerTable) -> list[Layer]:
     """The layers of which a module of that name has the output, by their last operation."""
-    of = {layer.name: layer for layer in table.layers if len(layer.shape) == 3 and layer.name}
+    axes = 1 if table.length else 2
+    of = {
+        layer.name: layer for layer in table.layers if len(layer.shape) == axes + 1 and layer.name
+    }
     return list(of.values())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
-    make, size_px = NETWORKS[name]
+    make, size = NETWORKS[name]
+    decoding = decoding_of(size) if isinstance(size, int) else size
+    sides = decoding.shape[:-1]
     torch.manual_seed(1)
     network = make()
-    table = list_layers(network, name, size_px)
+    table = list_layers(network, name, decoding)
     assert table.unknown is None
     network = positive(network)
     checked = 0
     for layer in placed(table):
-        place, found = seen(network, layer, size_px)
+        place, found = seen(network, layer, blank(decoding))
         field = layer.field
         if field.whole and field.jump is None:
-            assert found == [(0, size_px - 1)] * 2, layer
+            assert found == [(0, side - 1) for side in sides], layer
         elif field.jump is None:
             assert name == "branches"
         else:
-            for axis in (0, 1):
+            for axis, side in enumerate(sides):
                 centre = field.offset[axis] + place[axis] * field.jump[axis]
                 reach = (field.size[axis] - 1) / 2
-                first, last = max(centre - reach, 0), min(centre + reach, size_px - 1)
+                first, last = max(centre - reach, 0), min(centre + reach, side - 1)
                 assert found[axis] == (first, last), layer
             checked += 1
-    assert checked > 2
+    assert checked > 1
 
 
 def test_parameters_and_multiplications_are_those_that_pytorch_counts() -> None:
     network = timm.create_model("test_convnext", num_classes=3).eval()
-    table = list_layers(network, "test_convnext", 64)
+    table = list_layers(network, "test_convnext", decoding_of(64))
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         network(torch.zeros(1, 3, 64, 64))
     assert 2 * table.multiplications == counted.get_total_flops()
@@ -150,7 +201,7 @@ def test_parameters_and_multiplications_are_those_that_pytorch_counts() -> None:
 
 
 def test_a_dense_layer_in_a_convolutions_place_costs_what_it_says() -> None:
-    layer = list_layers(nn.Conv2d(3, 2, 3, 2), "one", 8).layers[0]
+    layer = list_layers(nn.Conv2d(3, 2, 3, 2), "one", decoding_of(8)).layers[0]
     assert layer.shape == [2, 3, 3]
     dense = nn.Linear(3 * 8 * 8, 2 * 3 * 3)
     assert layer.dense == sum(value.numel() for value in dense.parameters())
@@ -158,11 +209,13 @@ def test_a_dense_layer_in_a_convolutions_place_costs_what_it_says() -> None:
 
 def test_attention_and_a_gate_see_the_whole_picture_but_a_patch_does_not() -> None:
     vit = timm.create_model("test_vit", img_size=64, num_classes=2)
-    layers = {layer.kind: layer for layer in reversed(list_layers(vit, "vit", 64).layers)}
+    layers = {
+        layer.kind: layer for layer in reversed(list_layers(vit, "vit", decoding_of(64)).layers)
+    }
     assert layers["convolution"].field.size == vit.patch_embed.patch_size
     assert not layers["convolution"].field.whole
     assert layers["attention"].field.whole
-    gated = list_layers(timm.create_model("test_efficientnet"), "gated", 64).layers
+    gated = list_layers(timm.create_model("test_efficientnet"), "gated", decoding_of(64)).layers
     first = next(place for place, layer in enumerate(gated) if layer.name.endswith(".se"))
     assert not any(layer.field.whole for layer in gated[:first])
     assert all(layer.field.whole and layer.field.jump is None for layer in gated[first:])
@@ -172,7 +225,7 @@ def test_a_window_of_tokens_sees_its_window() -> None:
     swin = timm.create_model(
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=8, depths=(2,), num_heads=(1,)
     )
-    table = list_layers(swin, "swin", 56)
+    table = list_layers(swin, "swin", decoding_of(56))
     of = {layer.name: layer.field for layer in table.layers}
     assert table.unknown is None
     within = of["layers.0.blocks.0.attn.proj"]
@@ -184,7 +237,10 @@ def test_a_picture_of_one_place_has_the_field_of_the_grid() -> None:
     """At 32 px the last stage has one place, and its field is the one at 64 px."""
     network = timm.create_model("resnet18")
     at = [
-        {layer.name: layer.field for layer in list_layers(network, "resnet18", side).layers}
+        {
+            layer.name: layer.field
+            for layer in list_layers(network, "resnet18", decoding_of(side)).layers
+        }
         for side in (32, 64)
     ]
     for name in ("layer4.1.conv2", "layer4.1"):
@@ -202,7 +258,7 @@ class Sorted(nn.Module):
 
 def test_after_an_operation_without_a_rule_nothing_is_guessed() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 3), Sorted(), nn.Conv2d(2, 2, 3), nn.MaxPool2d(2))
-    table = list_layers(network, "sorted", 16)
+    table = list_layers(network, "sorted", decoding_of(16))
     assert table.unknown == "sort in 1"
     assert [layer.field is None for layer in table.layers] == [False, True, True]
     assert [layer.parameters for layer in table.layers] == [56, 38, 0]
@@ -215,7 +271,7 @@ def test_what_is_written_into_a_part_of_a_tensor_is_not_guessed() -> None:
             whole[..., :2, :2] += x.mean((2, 3), keepdim=True)
             return whole * 2
 
-    table = list_layers(nn.Sequential(Written(), nn.Conv2d(3, 1, 1)), "written", 8)
+    table = list_layers(nn.Sequential(Written(), nn.Conv2d(3, 1, 1)), "written", decoding_of(8))
     assert table.layers[-1].field is None
 
 
@@ -232,6 +288,27 @@ def test_the_command_prints_a_table_or_the_same_as_json(
     assert lines[-2].startswith("airbench, one picture of 48 px, 2 outputs: 294,514 parameters")
     last = next(line for line in lines if line.startswith("features.25 "))
     assert last.split()[-5:] == ["106+", "16", "7.5", "100.0%", "1,328,256"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        ("resnet18", "resnet18, one picture of 24 px, 2 outputs: 11,177,538 parameters"),
+        ("lenet5 --size 32", "lenet5, one picture of 32 px, 2 outputs: 61,326 parameters"),
+        ("resnet1d --length 512", "resnet1d, one signal of 512 samples, 2 outputs: 242,194 param"),
+    ],
+)
+def test_a_network_of_ours_is_described_by_its_plain_name(
+    arguments: str,
+    last: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(paths.PARAMS, PARAMS)
+    app(["describe", *arguments.split()], standalone_mode=False)
+    assert any(line.startswith(last) for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_name_that_nobody_has_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from blending import draw, recipe
 from pictures import pack, png, rows_of
-from project import PARAMS, ROOT, run
+from project import PARAMS, ROOT, decoding_of, run
 from tasks import any_of, number, one_of
 
 from pipeline.core import paths
@@ -141,7 +141,9 @@ def save_network(
 ) -> np.ndarray:
     """A random network that finds each class in some of the pictures; its probabilities."""
     torch.manual_seed(seed)
-    network = build_model(config.network, one_of(classes), SIZE_PX, [120.0] * 3, [40.0] * 3)
+    network = build_model(
+        config.network, one_of(classes), decoding_of(SIZE_PX), [120.0] * 3, [40.0] * 3
+    )
     file, decoding = (
         folder / "weights.safetensors",
         ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None),

@@ -15,11 +15,13 @@ FLOORS = [
     ["core"],
     ["raw", "scoring", "kaggle", "split"],
     ["download", "prepare", "train", "ensemble", "check", "report"],
+    ["explain"],
     ["params"],
     ["ledger"],
     ["predict"],
     ["commands"],
     ["winner", "cluster"],
+    ["notebook"],
     ["__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -99,6 +101,8 @@ def test_no_module_asks_for_a_metrics_name() -> None:
         ("kaggle.credentials", "kaggle kagglesdk requests"),
         ("prepare.stage", "torch timm albumentations sklearn"),
         ("train.stage", "timm sklearn albumentations cv2"),
+        ("notebook.build", "torch timm albumentations cv2 sklearn nbformat nbclient ipykernel"),
+        ("notebook.there", "dvc albumentations sklearn nbformat nbclient jinja2 kaggle requests"),
     ],
 )
 def test_a_command_starts_with_what_it_uses_alone(module: str, libraries: str) -> None:

@@ -101,7 +101,7 @@ def test_a_class_with_fewer_groups_than_folds_is_refused() -> None:
         assign_folds(one_of(["no", "yes"]), labels, ["a", "b", "c", "d", "d", "e"], 3, 1)
     assert str(caught.value) == (
         "class 'yes' has 3 images in 2 groups, fewer than the 3 parts that each need one: set epoch "
-        "of a model to {rule: inner, folds: 2}, or to {rule: last}, in params.yaml"
+        "of a model to {rule: inner, folds: 2, patience: null}, or to {rule: last}, in params.yaml"
     )
 
 
@@ -282,7 +282,7 @@ def test_fewer_groups_than_folds_are_refused_whatever_is_predicted(task: Task) -
         assign_folds(task, list(images["label"]), ["a", "b"] * 300, 4, 1)
     assert str(caught.value) == (
         "2 groups are fewer than the 4 parts that each need one: set epoch of a model to "
-        "{rule: inner, folds: 2}, or to {rule: last}, in params.yaml"
+        "{rule: inner, folds: 2, patience: null}, or to {rule: last}, in params.yaml"
     )
     assert set(make_folds(images, task, 3, [1])["fold"]) == {0, 1, 2}
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from project import PARAMS, ROOT, digests, environment, stage
+from project import PARAMS, ROOT, decoding_of, digests, environment, stage
 from tasks import one_of
 from test_train import INNER, MIXES, TIMM, config_of, drawn_cells, small
 
@@ -26,7 +26,8 @@ from pipeline.train.checkpoint import Checkpoint
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
-from pipeline.train.infer import mean_and_std, predict
+from pipeline.train.infer import predict
+from pipeline.train.kinds import mean_and_std
 from pipeline.train.models import Classifier, build_model
 from pipeline.train.shortage import describe_shortage
 
@@ -93,7 +94,7 @@ def train(
     deterministic(1)
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(IMAGES, TRAINING)
-    model = build_model(config.network, one_of(2), 32, list(mean), list(std))
+    model = build_model(config.network, one_of(2), decoding_of(32), list(mean), list(std))
     rows = TrainingRows(TRAINING, NO_ROWS)
     if config.epoch.rule == "inner":
         rows = TrainingRows(TRAINING[:180], TRAINING[180:])

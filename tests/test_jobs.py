@@ -143,17 +143,22 @@ def test_progress_is_a_line_each_time_that_one_is_due(
     )
 
 
-def test_the_end_of_a_training_is_told_with_its_accuracy(
+def test_the_end_of_a_training_is_told_with_its_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ended, restored = Training("vgg", 0, epochs=3), Training("vgg", 1, epochs=3)
     live_table(ended, 3, out_of_fold_accuracy=0.91666)
+    of_numbers = Training("vgg", 2, epochs=3)
+    live_table(of_numbers, 3, out_of_fold_squared_error=46.05621)
     with Board() as shown:
-        shown.show_end(ended, "done, 12 s", "1 of 2")
-        shown.show_end(restored, "done, 3 s", "2 of 2")
+        shown.show_end(ended, "done, 12 s", "1 of 3")
+        shown.show_end(restored, "done, 3 s", "2 of 3")
+        shown.show_end(of_numbers, "done, 9 s", "3 of 3")
     assert capsys.readouterr().err == (
-        "vgg fold 0: done, 12 s, out-of-fold accuracy 0.9167 (1 of 2)\nvgg fold 1: done, 3 s (2 of 2)\n"
+        "vgg fold 0: done, 12 s, out-of-fold accuracy 0.9167 (1 of 3)\n"
+        "vgg fold 1: done, 3 s (2 of 3)\n"
+        "vgg fold 2: done, 9 s, out-of-fold squared error 46.0562 (3 of 3)\n"
     )
 
 

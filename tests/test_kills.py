@@ -14,7 +14,15 @@ from project import TRAINED_PARAMS, digests, environment, make_project, processe
 
 SEED = int(os.environ.get("KILLS_SEED", "1"))
 MAKE = ["make", "-o", ".venv/.installed"]
-OUTPUTS = ["data/*/*", "folds/*.*", "models/*/*/*", "ensemble/*", "submissions/*", "reports/*"]
+OUTPUTS = [
+    "data/*/*",
+    "folds/*.*",
+    "models/*/*/*",
+    "ensemble/*",
+    "explain/*/*",
+    "submissions/*",
+    "reports/*",
+]
 
 SIGNALS = [*[signal.SIGKILL] * 3, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 STAGES = os.environ.get("KILLS_STAGES", "prepare train train ensemble").split()

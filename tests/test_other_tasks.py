@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -36,9 +37,12 @@ from pipeline.core.tables import (
 )
 from pipeline.core.task import AnyOf, Number
 from pipeline.ensemble import stage as ensemble
+from pipeline.notebook import look
+from pipeline.notebook.show import Drawing
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
 from pipeline.report import stage as report
+from pipeline.report.facts import read_facts
 from pipeline.scoring.card import Card, read_card
 from pipeline.scoring.leaderboard import read_leaderboard
 from pipeline.scoring.metrics import metric_named
@@ -284,11 +288,38 @@ def test_the_page_is_whole(project: Project) -> None:
     if isinstance(project.kind.task, Number):
         assert "predicted against given" in page
         assert "Largest losses" in page
+        assert "Each model in the blend" in page
+        assert "accuracy is lower" not in page
+        assert "both wrong" not in page
         assert "expected_calibration_error" not in figures
     else:
         assert set(figures["sensitivity"]) == {"bright", "red"}
         assert read_csv(paths.RELIABILITY)["rows"].astype(int).sum() == 2 * ROWS
     assert read_csv(paths.CONFUSION).empty
+
+
+@EACH
+def test_each_cell_of_a_notebook_shows_something(project: Project) -> None:
+    facts, images = read_facts("tiny"), look.read_stored("train")
+    member = project.config.train.members[0]
+    model = project.config.train.models[member]
+    drawings = [
+        look.show_classes(images),
+        look.show_augmented(model, model.engine, images),
+        look.show_curves(facts, member),
+        look.show_score(facts),
+        look.show_probabilities(facts),
+        look.show_mistakes(facts, images),
+    ]
+    for drawing in drawings:
+        assert isinstance(drawing, Drawing)
+        assert "nan" not in ElementTree.fromstring(drawing.svg).attrib["viewBox"]
+    tables = [look.summarise(facts), look.list_folds(facts), look.count_duplicates(facts)]
+    tables.append(look.list_network(project.config, member))
+    if not isinstance(project.kind.task, Number):
+        tables += [look.count_classes(facts), look.list_confusion(facts)]
+    assert not any(table.empty for table in tables)
+    assert isinstance(look.forecast(facts), pd.DataFrame | str)
 
 
 @EACH

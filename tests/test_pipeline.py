@@ -279,6 +279,7 @@ WATCHED = (
     "folds/",
     "models/",
     "ensemble/",
+    "explain/",
     "submissions/",
     "reports/",
     "corrections/",
@@ -311,11 +312,12 @@ def named_in_dvc(project: Path, stage_name: str) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize(
-    "command", ["prepare", "split", "train one 0", "ensemble", "check", "report"]
+    "command",
+    ["prepare", "split", "train one 0", "ensemble", "check", "explain one", "report"],
 )
 def test_a_stage_reads_what_dvc_yaml_names_and_nothing_else(built: Path, command: str) -> None:
     arguments = command.split()
-    name = f"train@{arguments[1]}-{arguments[2]}" if arguments[1:] else command
+    name = "@".join([arguments[0], *filter(None, ["-".join(arguments[1:])])])
     deps, outs = named_in_dvc(built, name)
     done = subprocess.run(
         [sys.executable, "-c", TELL_WHAT_IS_OPENED, *arguments],

@@ -15,7 +15,7 @@ import torch
 from cards import make_card
 from kaggle_server import zip_of
 from pictures import fill, pack, png, rows_of, seven_zip_of, tar_of
-from project import PARAMS, digests, stage
+from project import PARAMS, decoding_of, digests, stage
 from tasks import one_of
 
 from pipeline.core import paths
@@ -41,9 +41,9 @@ from pipeline.predict.images import (
     decode_batches,
     have_suffix,
     name_images,
-    open_images,
+    open_rows,
 )
-from pipeline.prepare.decode import CLIPPED, decode
+from pipeline.prepare.decode import CLIPPED, MADE_GREY, ImageDecoder, decode
 from pipeline.prepare.pictures import each_a_picture
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES
 from pipeline.scoring.card import read_card
@@ -69,7 +69,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         torch.manual_seed(number)
         model_config = config.train.models[name]
         model = build_model(
-            model_config.network, one_of(2), SIZE_PX, [120.0] * 3, [60.0 + number] * 3
+            model_config.network, one_of(2), decoding_of(SIZE_PX), [120.0] * 3, [60.0 + number] * 3
         )
         file = paths.model_folder(name, fold) / predict.WEIGHTS
         file.parent.mkdir(parents=True)
@@ -160,7 +160,7 @@ def test_a_source_without_images_is_refused(
     fill(Path("texts"), {"a.txt": b"x"})
     pack(Path("good.zip"), {"in/a.png": png(1)})
     Path("cut.zip").write_bytes(Path("good.zip").read_bytes()[:-30])
-    with pytest.raises(error) as caught, open_images(Path(source)):
+    with pytest.raises(error) as caught, open_rows(Path(source), DECODING, "id", False):
         pass
     assert str(caught.value).startswith(message)
 
@@ -173,14 +173,13 @@ def test_the_images_of_any_archive_and_of_a_folder_in_it_are_found_and_nothing_i
     files = {"x/b.png": b"b", "x/y/a.png": b"a", "c.png": b"c", "n.txt": b"n"}
     packers = {"zip": zip_of, "gz": partial(tar_of, mode="w:gz"), "7z": seven_zip_of}
     Path(name).write_bytes(packers[name.rpartition(".")[2]](files))
-    with open_images(Path(name)) as images:
-        assert {member: images.read(member) for member in images.members} == {
-            member: content for member, content in files.items() if member != "n.txt"
-        }
-        assert images.ignored == ["n.txt"]
-    with open_images(Path(name) / "x") as images:
-        assert images.members == ["x/b.png", "x/y/a.png"]
-        assert images.place == f"{name}/x"
+    with open_rows(Path(name), DECODING, "id", False) as new:
+        found = {each.file: new.files.read(each.file) for each in new.pictures}
+        assert found == {member: content for member, content in files.items() if member != "n.txt"}
+        assert new.ignored == ["n.txt"]
+    with open_rows(Path(name) / "x", DECODING, "id", False) as new:
+        assert [each.file for each in new.pictures] == ["x/b.png", "x/y/a.png"]
+        assert new.image_ids == ["b", "a"]
     assert not list(tmp_path.glob("data/.*"))
 
 
@@ -191,7 +190,9 @@ def test_images_are_decoded_as_prepare_does_and_in_order(tmp_path: Path) -> None
         images = ImageFolder(fill(tmp_path / fit, files))
         ids = name_images(images.members, False)
         batches = list(
-            decode_batches(images, each_a_picture(images.members), ids, decoding, 4096, 7)
+            decode_batches(
+                images, each_a_picture(images.members), ids, ImageDecoder(decoding, 4096), 7
+            )
         )
         assert [len(batch.image_ids) for batch in batches] == [7] * 7 + [1]
         assert [name for batch in batches for name in batch.image_ids] == ids
@@ -214,10 +215,25 @@ def test_deep_images_are_scaled_by_the_range_of_the_networks_and_what_is_clipped
         files[f"{name}.npy"] = file.getvalue()
     images = ImageFolder(fill(tmp_path / "deep", files))
     decoding = ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0, 4095))
-    (batch,) = decode_batches(images, each_a_picture(images.members), ["a", "b"], decoding, 4096, 5)
+    (batch,) = decode_batches(
+        images, each_a_picture(images.members), ["a", "b"], ImageDecoder(decoding, 4096), 5
+    )
     assert np.array_equal(batch.pixels[0, ..., 0], values // 16)
     assert np.array_equal(batch.pixels[1, ..., 0], np.minimum(values // 8, 255))
     assert batch.notes == [CLIPPED]
+
+
+def test_colour_is_made_grey_for_networks_of_one_channel_and_said(tmp_path: Path) -> None:
+    files = {"a.png": png(1, (8, 8)), "b.png": png(2, (8, 8))}
+    images = ImageFolder(fill(tmp_path / "colour", files))
+    pictures = each_a_picture(images.members)
+    (batch,) = decode_batches(images, pictures, ["a", "b"], decoding_of(8, 1), 4096, 5)
+    (colour,) = decode_batches(images, pictures, ["a", "b"], decoding_of(8), 4096, 5)
+    assert batch.pixels.shape == (2, 8, 8, 1)
+    luma = colour.pixels @ [0.299, 0.587, 0.114]
+    assert np.abs(batch.pixels[..., 0] - luma).max() <= 0.51
+    assert batch.notes == [MADE_GREY] * 2
+    assert colour.notes == []
 
 
 def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) -> None:
@@ -231,7 +247,7 @@ def test_memory_holds_two_batches_whatever_the_number_of_images(tmp_path: Path) 
     images = Counted(fill(tmp_path / "many", {f"{n}.png": png(n, (8, 8)) for n in range(60)}))
     decoding = ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=None)
     batches = decode_batches(
-        images, each_a_picture(images.members), images.members, decoding, 4096, 5
+        images, each_a_picture(images.members), images.members, ImageDecoder(decoding, 4096), 5
     )
     for taken in range(1, 6):
         next(batches)
@@ -413,7 +429,9 @@ def test_an_image_that_cannot_be_read_from_its_source_is_a_broken_image(
 def test_a_file_that_is_gone_by_the_time_it_is_read_is_a_broken_image(tmp_path: Path) -> None:
     images = ImageFolder(fill(tmp_path, PAIR))
     (tmp_path / "a.png").unlink()
-    (batch,) = decode_batches(images, each_a_picture(images.members), ["a", "b"], DECODING, 4096, 2)
+    (batch,) = decode_batches(
+        images, each_a_picture(images.members), ["a", "b"], ImageDecoder(DECODING, 4096), 2
+    )
     assert batch.image_ids == ["b"]
     assert batch.broken == [BrokenImage("a.png", "cannot be read (No such file or directory)")]
 

@@ -15,7 +15,15 @@ from project import prepare_config
 from tasks import one_of
 
 from pipeline.core import paths
-from pipeline.core.audit import Audit, Cluster, DuplicateCounts, FoundRange, SizeRange, SplitAudit
+from pipeline.core.audit import (
+    Audit,
+    Cluster,
+    DuplicateCounts,
+    FoundChannels,
+    FoundRange,
+    SizeRange,
+    SplitAudit,
+)
 from pipeline.core.competition import ImageDecoding, read_competition, read_decoding
 from pipeline.core.errors import (
     ArchiveError,
@@ -28,8 +36,8 @@ from pipeline.core.errors import (
 from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_table, write_table
 from pipeline.prepare import store
-from pipeline.prepare.config import PrepareConfig
-from pipeline.prepare.decode import CLIPPED, decode
+from pipeline.prepare.config import ImagesConfig
+from pipeline.prepare.decode import CLIPPED, MADE_GREY, decode
 from pipeline.prepare.opened import SEVERAL_FRAMES
 from pipeline.prepare.stage import run
 
@@ -37,7 +45,7 @@ SIZE_PX = 16
 GENERATOR = np.random.default_rng(5)
 
 
-def make_config(**changes: Any) -> PrepareConfig:
+def make_config(**changes: Any) -> ImagesConfig:
     return prepare_config(**({"size_px": SIZE_PX, "max_side_px": 100} | changes))
 
 
@@ -89,7 +97,7 @@ def read_audit() -> Audit:
     return read_record(paths.AUDIT, Audit, "prepare")
 
 
-def message_of(config: PrepareConfig) -> str:
+def message_of(config: ImagesConfig) -> str:
     with pytest.raises(ImageError) as caught:
         run(config, "accuracy")
     assert not paths.STORE.exists()
@@ -398,7 +406,7 @@ def test_12_bit_images_in_16_bits_are_scaled_by_what_train_uses(
     run(make_config(size_px=20), "accuracy")
     expected = decode(
         encode((greys["a0"] // 16).astype(np.uint8)),
-        ImageDecoding(size_px=20, channels=3, fit="stretch", black_white=None),
+        ImageDecoding(size_px=20, channels=1, fit="stretch", black_white=None),
         100,
     )
     assert np.array_equal(np.load(paths.TRAIN_IMAGES)[0], expected.pixels)
@@ -419,6 +427,68 @@ def test_12_bit_images_in_16_bits_are_scaled_by_what_train_uses(
     assert np.load(paths.TRAIN_IMAGES).max() < 16
     assert read_decoding(paths.DECODING).black_white == (0, 65535)
     assert read_audit().found_range is None
+
+
+def grey_rgb() -> np.ndarray:
+    return np.repeat(draw()[..., :1], 3, axis=2)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_grey_images_are_stored_in_one_channel_and_nothing_else_changes(
+    capsys: pytest.CaptureFixture[str], fit: str
+) -> None:
+    """In files of one channel and of three; one is conflicting and left out, one doubled."""
+    greys = [grey_rgb() for _ in range(5)]
+    train = {f"a{row}": encode(grey) for row, grey in enumerate(greys)}
+    train |= {"a5": encode(greys[0]), "a6": encode(greys[1] + 1)}
+    write_raw(train, {"t0": encode(greys[2][..., 0]), "t1": encode(grey_rgb())}, "0101011")
+    tables, clusters = {}, {}
+    for channels in (3, "auto"):
+        run(make_config(channels=channels, conflicts="exclude", fit=fit), "accuracy")
+        tables[channels] = [read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).to_csv()]
+        tables[channels] += [read_table(paths.TEST_TABLE, IMAGE_COLUMNS).to_csv()]
+        clusters[channels] = read_audit().clusters
+        if channels == 3:
+            assert read_audit().found_channels is None
+            colour = [np.load(paths.TRAIN_IMAGES), np.load(paths.TEST_IMAGES)]
+    assert tables[3] == tables["auto"]
+    assert clusters[3] == clusters["auto"] != []
+    decoding = read_decoding(paths.DECODING)
+    assert decoding == ImageDecoding(size_px=SIZE_PX, channels=1, fit=fit, black_white=None)
+    for path, rgb in zip((paths.TRAIN_IMAGES, paths.TEST_IMAGES), colour, strict=True):
+        assert np.array_equal(np.load(path), rgb[..., :1])
+        assert np.load(path).shape == (len(rgb), *decoding.shape)
+    assert np.array_equal(decode(train["a2"], decoding, 100).pixels, np.load(paths.TRAIN_IMAGES)[1])
+    sentence = "channels: 1: all 9 images, of train and test, are grey"
+    assert read_audit().found_channels == FoundChannels(channels=1, colour=0, sentence=sentence)
+    assert sentence in capsys.readouterr().err
+
+
+def test_one_image_with_colour_in_test_keeps_three_channels_for_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shade = grey_rgb()
+    shade[3:9, 3:9, 2] += 1
+    write_raw({f"a{row}": encode(grey_rgb()) for row in range(4)}, {"t0": encode(shade)})
+    run(make_config(), "accuracy")
+    assert np.load(paths.TRAIN_IMAGES).shape == (4, SIZE_PX, SIZE_PX, 3)
+    assert "channels: 3: 1 of 5 images with colour (first: t0)" in capsys.readouterr().err
+    assert read_audit().found_channels.colour == 1
+
+
+def test_colour_is_made_grey_where_one_channel_is_asked_for_and_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    grey, colour = grey_rgb(), draw()
+    write_raw({"a0": encode(grey), "a1": encode(colour), "a2": encode(draw())}, clean_test())
+    run(make_config(channels=1), "accuracy")
+    stored = np.load(paths.TRAIN_IMAGES)
+    in_colour = ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None)
+    rgb = [decode(encode(each), in_colour, 100).pixels for each in (grey, colour)]
+    assert np.array_equal(stored[0], rgb[0][..., :1])
+    assert np.abs(stored[1, ..., 0] - rgb[1] @ [0.299, 0.587, 0.114]).max() <= 0.51
+    assert read_audit().train.notes == {MADE_GREY: 2}
+    assert "train: 2 of 3 images: colour, made grey" in capsys.readouterr().err
 
 
 def test_images_of_8_bits_have_no_range_and_those_of_all_16_need_no_parameter() -> None:

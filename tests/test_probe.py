@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from filelock import FileLock
-from project import ROOT, environment
+from project import ROOT, decoding_of, environment
 from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from tasks import any_of, number, one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition, ImageDecoding, write_decoding
+from pipeline.core.competition import Competition, write_decoding
 from pipeline.core.errors import ConfigError, TrainError
 from pipeline.core.files import sha256_of
 from pipeline.core.record import write_record
@@ -80,12 +80,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def make_store(task: Task, labels: np.ndarray | None = None) -> None:
+def make_store(task: Task, labels: np.ndarray | None = None, channels: Literal[1, 3] = 3) -> None:
     """Noise whose brightness says the label, as a store here, and three folds."""
     draws = np.random.default_rng(0)
     bright = np.random.default_rng(1).uniform(size=(ROWS, 2))
     images = draws.integers(0, 80, (ROWS, SIZE_PX, SIZE_PX, 3))
     images[..., :2] += (150 * bright[:, None, None, :]).astype(np.int64)
+    images = images[..., :channels]
     paths.STORE.mkdir(parents=True, exist_ok=True)
     paths.FOLDS.parent.mkdir(exist_ok=True)
     np.save(paths.TRAIN_IMAGES, images.astype(np.uint8))
@@ -96,9 +97,7 @@ def make_store(task: Task, labels: np.ndarray | None = None) -> None:
     folds = table_of("t", ROWS).assign(label=texts, repeat=0, fold=np.arange(ROWS) % 3)
     folds[FOLD_COLUMNS].to_csv(paths.FOLDS, index=False)
     write_record(paths.COMPETITION, Competition(id_column="id", label_column="label", task=task))
-    write_decoding(
-        paths.DECODING, ImageDecoding(size_px=SIZE_PX, channels=3, fit="stretch", black_white=None)
-    )
+    write_decoding(paths.DECODING, decoding_of(SIZE_PX, channels))
 
 
 def table_of(prefix: str, rows: int) -> pd.DataFrame:
@@ -117,11 +116,15 @@ def oof_of(task: Task, fold: int) -> np.ndarray:
     return table[task.columns].to_numpy()
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+@pytest.mark.parametrize(
+    ("task", "channels"),
+    [*((task, 3) for task in TASKS.values()), (TASKS["two classes"], 1)],
+    ids=[*TASKS.keys(), "grey"],
+)
 def test_each_kind_of_task_is_learned_and_the_saved_network_predicts_the_same_bits(
-    weights: Path, task: Task
+    weights: Path, task: Task, channels: Literal[1, 3]
 ) -> None:
-    make_store(task)
+    make_store(task, channels=channels)
     stage.run(section(weights, l2=1.0), "p", 0)
     folder = paths.model_folder("p", 0)
     network = load_network(folder / "weights.safetensors", "cpu")
@@ -285,7 +288,7 @@ MODEL = "train.models.probe"
         ("l2: 0.005", "l2: 0", [f"{MODEL}.l2: expected greater than 0, found 0"]),
         ("stages: 5", "stage: 5", [f"{MODEL}.network.stages: missing: every parameter stands in params.yaml", f"{MODEL}.network.stage: unknown parameter; did you mean 'stages'?"]),
         ("pretrained: false", "pretrained: true", [f"{MODEL}.network: expected `pretrained: true` or a `weights` file, found both"]),
-        ("family: probe", "family: prob", [f"{MODEL}.network: 'family': expected one of 'small', 'timm', 'probe', found 'prob'"]),
+        ("family: probe", "family: prob", [f"{MODEL}.network: 'family': expected one of 'small', 'classic', 'signal', 'timm', 'probe', found 'prob'"]),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_probe_is_one_sentence(

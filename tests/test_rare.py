@@ -149,7 +149,7 @@ def test_an_inner_split_never_takes_a_row_that_is_only_trained_on(
     assert read_table(paths.FOLDS, FOLD_COLUMNS)["fold"].tolist().count("") == 5
     write_text(paths.PARAMS, PARAMS)
     model = read_config(paths.PARAMS).train.models["two"]
-    model = model.model_copy(update={"epoch": InnerEpoch(rule="inner", folds=2)})
+    model = model.model_copy(update={"epoch": InnerEpoch(rule="inner", folds=2, patience=None)})
     for fold in range(3):
         scored, rows = train._rows_of_fold(fold, list(MIXED["image_id"]), ANIMALS, model)
         parts = [set(scored), set(rows.training), set(rows.inner)]

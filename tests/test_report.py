@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, find_browser
-from cards import make_audit, make_card, make_leaderboard
+from cards import make_audit, make_card, make_explanation, make_leaderboard
 from dvc_render import VegaRenderer
 from PIL import Image as Pillow
 from project import ROOT, environment, make_project, run
@@ -25,7 +25,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_
 from tasks import one_of
 
 from pipeline.core import paths
-from pipeline.core.competition import Competition
+from pipeline.core.competition import Competition, ImageDecoding, SignalDecoding, write_decoding
 from pipeline.core.errors import TableError
 from pipeline.core.record import write_record
 from pipeline.core.tables import (
@@ -35,14 +35,17 @@ from pipeline.core.tables import (
     write_predictions,
     write_table,
 )
+from pipeline.report import seen
 from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
 from pipeline.report.gallery import MOST, closest_decisions, confident_mistakes, picture
 from pipeline.scoring.card import Card, FittedLogistic, read_card
+from pipeline.scoring.seen import SEEN
 from pipeline.split.folds import summarise_folds
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
 NAME = "made-up"
+SEEN_VGG = paths.explained("vgg") / SEEN
 
 
 def make_outputs(
@@ -77,6 +80,8 @@ def make_outputs(
     train["label"] = [classes[label] for label in labels]
     write_table(folder / paths.TRAIN_TABLE, train)
     np.save(folder / paths.TRAIN_IMAGES, images)
+    rgb = ImageDecoding(size_px=side, channels=3, fit="stretch", black_white=None)
+    write_decoding(folder / paths.DECODING, rgb)
     write_record(
         folder / paths.COMPETITION,
         Competition(id_column="id", label_column="label", task=one_of(classes, True)),
@@ -96,6 +101,10 @@ def make_outputs(
                 history["inner_loss"] = 0.3 + 0.4 / epochs
                 history["inner_accuracy"] = 0.9 - 0.3 / epochs
             write_table(folder / paths.model_folder(model, fold) / "history.csv", history)
+        record, pictures = make_explanation(model, "ab" * 32)
+        write_record(folder / paths.explained(model) / SEEN, record)
+        for name, content in pictures.items():
+            (folder / paths.explained(model) / name).write_bytes(content)
     accuracy = round(float((blended.argmax(1) == labels).mean()), 6)
     made = full_card(accuracy, models, classes, rows, len(set(groups)))
     write_record(folder / paths.card(NAME), made)
@@ -173,6 +182,11 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def tiles(self) -> list[dict[str, str | None]]:
+        """The pictures of the galleries."""
+        return [each for each in self.all("img") if ": given " in str(each["alt"])]
 
     @property
     def text(self) -> str:
@@ -533,7 +547,7 @@ def test_the_galleries_show_the_most_confident_mistakes_and_the_closest_decision
     assert (np.diff(np.abs(rows.values[closest, 1] - 0.5)) >= 0).all()
     at_a_fifth = closest_decisions(rows, [0.2])
     assert (np.diff(np.abs(rows.values[at_a_fifth, 1] - 0.2)) >= 0).all()
-    shown = [str(each["alt"]).split(":")[0] for each in build().all("img")]
+    shown = [str(each["alt"]).split(":")[0] for each in build().tiles]
     expected = [*names[mistakes[:MOST]], *names[closest[:MOST]]]
     assert shown[: len(mistakes[:MOST])] == expected[: len(mistakes[:MOST])]
     assert shown[-MOST:] == expected[-MOST:]
@@ -560,7 +574,7 @@ def test_a_picture_is_the_stored_image() -> None:
     decoded = Pillow.open(io.BytesIO(b64decode(picture(images[3]).split(",")[1])))
     np.testing.assert_array_equal(np.asarray(decoded), images[3])
     page = build()
-    shown = {str(each["alt"]).split(":")[0]: each["src"] for each in page.all("img")}
+    shown = {str(each["alt"]).split(":")[0]: each["src"] for each in page.tiles}
     for name, source in shown.items():
         assert source == picture(images[int(name[4:])])
 
@@ -569,8 +583,18 @@ def test_the_page_of_a_signal_has_curves_instead_of_pictures() -> None:
     rows = len(np.load(paths.TRAIN_IMAGES))
     np.save(paths.TRAIN_IMAGES, np.random.default_rng(1).normal(size=(rows, 178)))
     page = build()
-    assert not page.all("img")
+    assert not page.tiles
     assert len([each for each in page.all("svg") if each["class"] == "chart signal"]) >= MOST
+
+
+def test_networks_whose_pictures_find_no_place_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = build()
+    assert sum("maps of last" in str(each["alt"]) for each in both.all("img")) == 2
+    monkeypatch.setattr(seen, "MOST_BYTES", 200)
+    page = build()
+    assert sum("maps of last" in str(each["alt"]) for each in page.all("img")) == 1
+    assert "python -m pipeline explain resnet 0" in page.text
+    assert "python -m pipeline explain vgg" not in page.text
 
 
 def test_no_chart_has_a_position_that_is_not_a_number() -> None:
@@ -598,6 +622,11 @@ def test_no_chart_has_a_position_that_is_not_a_number() -> None:
         (paths.AUDIT, "data/audit.json: no such file. Run: dvc repro prepare"),
         (paths.ENSEMBLE_OOF, "ensemble/oof.csv: no such file. Run: dvc repro"),
         (Path("models/vgg/fold1/history.csv"), "models/vgg/fold1/history.csv: no such file"),
+        (SEEN_VGG, "explain/vgg/seen.json: no such file. Run: dvc repro explain@vgg"),
+        (
+            SEEN_VGG.with_name("dot.png"),
+            "explain/vgg/dot.png: no such file. Run: dvc repro --force",
+        ),
     ],
 )
 def test_a_missing_file_is_named_with_the_command_that_makes_it(
@@ -632,6 +661,8 @@ HISTORY = Path("models/vgg/fold1/history.csv")
         (lambda: edit(paths.card(NAME), "metric", "name", value="log_loss"), r"reports/leaderboard.json: expected scores by the metric log_loss of the card, found accuracy: they are of different runs. Run: dvc repro --force check"),
         (shorter_store, r"data/store/train.npy: expected the 239 rows of its table, found 240. Run: dvc repro --force prepare"),
         (strange_image, r"ensemble/oof.csv: expected images of .*found 1 of 240 others \(first: stranger\). Run: dvc repro ensemble"),
+        (lambda: edit(SEEN_VGG, "weights_sha256", value="cd"), r"explain/vgg: expected the network vgg of a fold in submissions/made-up.json, found another one's record: .* Run: dvc repro --force explain@vgg"),
+        (lambda: edit(SEEN_VGG, "first", "picture", "file", value="../x.png"), r"explain/vgg/seen.json: first.picture.file: String should match pattern .*found '../x.png'.*"),
         (lambda: HISTORY.write_text("step,loss\n1,0.5\n"), r"models/vgg/fold1/history.csv: expected a column epoch and rows, found 1 rows of \['step', 'loss'\]. Run: dvc repro --force train@vgg-1"),
         (lambda: HISTORY.write_text("epoch,loss\n1,low\n"), r"models/vgg/fold1/history.csv: expected numbers: .*low.*"),
     ],
@@ -777,3 +808,19 @@ def test_what_the_labels_allow_and_what_a_leak_would_gain_is_one_line_each() -> 
     edit(paths.leak(NAME), "rows", value="many")
     with pytest.raises(TableError, match=rf"leaks/{NAME}.json: rows: .*\. Run: rm "):
         build()
+
+
+def test_the_page_of_signals_draws_curves_and_calls_nothing_an_image() -> None:
+    rows = len(np.load(paths.TRAIN_IMAGES))
+    np.save(paths.TRAIN_IMAGES, np.random.default_rng(1).normal(size=(rows, 50, 2)).astype("f4"))
+    write_decoding(paths.DECODING, SignalDecoding(length=50, channels=2))
+    for part in ("train_test_duplicates", "conflicts"):  # whose words are those of `prepare`
+        edit(paths.AUDIT, part, "sentence", value="")
+    edit(paths.AUDIT, "leaks", "checks", value=[])
+    page = build()
+    assert re.search(r"\b240 training signals\b", page.text)
+    assert "All signals of a group are in the same fold" in page.text
+    pictures = [each["class"] for each in page.all("svg") if "signal" in str(each.get("class"))]
+    assert len(pictures) > MOST
+    found = re.findall(r"\b[\w ]* (?:[Ii]mages?|px)\b", page.text)
+    assert [words for words in found if not words.endswith("train images test images")] == []

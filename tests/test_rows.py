@@ -241,7 +241,7 @@ def test_networks_alone_repeat_the_submission_to_the_bit(views: int, tmp_path: P
             archive,
             each_a_picture(archive.members),
             rows,
-            config.prepare.max_side_px,
+            config.prepare,
         )
     assert len(rows) == TESTS * views
     again, prediction = tmp_path / "again.csv", found.prediction

@@ -13,11 +13,11 @@ from PIL import Image
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import sha256_of
 from pipeline.core.tables import read_table
-from pipeline.download.config import SyntheticSource
+from pipeline.download.config import DrawnCells
 from pipeline.download.drawn.competition import TRUTH_COLUMNS, draw_competition
 
 SMALL = {
-    "source": "synthetic", "train_images": 120, "test_images": 61, "patients": 12,
+    "source": "synthetic", "kind": "cells", "train_images": 120, "test_images": 61, "patients": 12,
     "wrong_labels": 0.1, "duplicates": 0.1, "seed": 7,
 }  # fmt: skip
 
@@ -65,7 +65,7 @@ def draw(folder: Path, **changes: float) -> Drawn:
     drawn = Drawn(folder / "raw", folder / "hidden")
     drawn.raw.mkdir(parents=True)
     drawn.hidden.mkdir()
-    draw_competition(SyntheticSource.model_validate(SMALL | changes), drawn.raw, drawn.hidden)
+    draw_competition(DrawnCells.model_validate(SMALL | changes), drawn.raw, drawn.hidden)
     return drawn
 
 

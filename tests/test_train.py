@@ -21,7 +21,7 @@ import psutil
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
-from project import ROOT, digests, environment
+from project import ROOT, decoding_of, digests, environment
 from safetensors.torch import load_file, save_file
 from tasks import one_of
 
@@ -38,7 +38,8 @@ from pipeline.train.checkpoint import Checkpoint, hash_of_inputs, hold_lock
 from pipeline.train.config import ModelConfig
 from pipeline.train.device import choose_compute, describe_indeterminism, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
-from pipeline.train.infer import mean_and_std, predict, symmetries
+from pipeline.train.infer import predict
+from pipeline.train.kinds import ImageKind, mean_and_std
 from pipeline.train.models import (
     Classifier,
     Description,
@@ -74,6 +75,7 @@ def config_of(**changes: Any) -> ModelConfig:
         "lr": 0.01,
         "warmup_epochs": 0.5,
         "weight_decay": 0.01,
+        "l1": 0.0,
         "layer_decay": None,
         "head_lr": None,
         "freeze_epochs": 0,
@@ -115,7 +117,7 @@ IMAGES, LABELS = drawn_cells()
 TRAINING, SCORED = np.arange(80), np.arange(80, 100)
 ALL_ROWS = TrainingRows(TRAINING, np.array([], np.int64))
 INNER_ROWS = TrainingRows(TRAINING[:60], TRAINING[60:])
-INNER = {"rule": "inner", "folds": 4}
+INNER = {"rule": "inner", "folds": 4, "patience": None}
 CPU = choose_compute("cpu", "float32")
 
 
@@ -123,7 +125,7 @@ def start(config: ModelConfig) -> Classifier:
     """The network before its training."""
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(IMAGES, TRAINING)
-    return build_model(config.network, one_of(2), 16, list(mean), list(std))
+    return build_model(config.network, one_of(2), decoding_of(16), list(mean), list(std))
 
 
 def train(
@@ -347,7 +349,7 @@ def test_each_image_is_seen_once_an_epoch_in_another_order() -> None:
 
 def test_augmentation_leaves_the_stored_images_as_they_are() -> None:
     before = IMAGES.copy()
-    augmented = Policy(POLICY, 16).apply(IMAGES, seed=1)
+    augmented = Policy(POLICY, (16, 16, 3)).apply(IMAGES, seed=1)
     assert (before == IMAGES).all()
     assert (augmented != before).any()
 
@@ -379,7 +381,7 @@ def test_a_policy_that_can_change_an_images_form_is_named(
     items: list[dict[str, Any]], message: str
 ) -> None:
     with pytest.raises(TrainError) as caught:
-        Policy(items, 16)
+        Policy(items, (16, 16, 3))
     assert message in str(caught.value)
 
 
@@ -394,7 +396,7 @@ def test_a_policy_that_can_change_an_images_form_is_named(
     ],
 )
 def test_a_policy_may_change_the_form_in_between(items: list[dict[str, Any]]) -> None:
-    assert Policy(items, 16).apply(IMAGES, 1).shape == IMAGES.shape
+    assert Policy(items, (16, 16, 3)).apply(IMAGES, 1).shape == IMAGES.shape
 
 
 @ENGINES
@@ -465,16 +467,16 @@ def test_fewer_than_two_images_to_train_on_are_one_sentence(images: int) -> None
 
 def test_the_eight_symmetries_are_all_different_and_undo_each_other() -> None:
     image = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
-    views = symmetries(image)
+    views = ImageKind().views(image)
     assert torch.equal(views[0], image)
     assert len({view.numpy().tobytes() for view in views}) == 8
     for view in views:
-        assert any(torch.equal(image, back) for back in symmetries(view))
+        assert any(torch.equal(image, back) for back in ImageKind().views(view))
 
 
 def test_tta_makes_a_prediction_that_no_symmetry_changes() -> None:
     torch.manual_seed(0)
-    model = build_model(config_of().network, one_of(2), 16, [90.0] * 3, [20.0] * 3)
+    model = build_model(config_of().network, one_of(2), decoding_of(16), [90.0] * 3, [20.0] * 3)
     turned = np.ascontiguousarray(np.rot90(IMAGES, axes=(1, 2))[:, :, ::-1])
     straight = predict(model, IMAGES, SCORED, CPU, tta=True)
     np.testing.assert_allclose(predict(model, turned, SCORED, CPU, tta=True), straight, atol=1e-6)
@@ -525,7 +527,7 @@ def test_no_average_means_the_last_weights() -> None:
 def test_a_weights_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     """The library's own metadata comes in a random order where it has several keys."""
     config = config_of()
-    model = build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3)
+    model = build_model(config.network, one_of(2), decoding_of(16), [0.0] * 3, [1.0] * 3)
     for number in range(8):
         save_model(tmp_path / str(number), model, described(config, ["0", "1"]))
     assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1
@@ -536,8 +538,8 @@ def test_too_many_stages_for_the_image_are_refused() -> None:
     with pytest.raises(
         TrainError, match=r"5 stages leave nothing of an image of 16 px.*size_px to 32"
     ):
-        build_model(network, one_of(2), 16, [0.0] * 3, [1.0] * 3)
-    assert build_model(network, one_of(2), 32, [0.0] * 3, [1.0] * 3)(
+        build_model(network, one_of(2), decoding_of(16), [0.0] * 3, [1.0] * 3)
+    assert build_model(network, one_of(2), decoding_of(32), [0.0] * 3, [1.0] * 3)(
         torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     ).shape == (2, 2)
 
@@ -641,7 +643,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path: Path) ->
 
 def test_weights_that_do_not_fit_on_the_disk_are_a_disk_error(tmp_path: Path) -> None:
     config = config_of()
-    model = build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3)
+    model = build_model(config.network, one_of(2), decoding_of(16), [0.0] * 3, [1.0] * 3)
     with (
         largest_file(10_000),
         pytest.raises(DiskError, match="larger than this system allows"),
@@ -877,7 +879,9 @@ def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
     tmp_path: Path, network: dict[str, Any]
 ) -> None:
     config = config_of(network=network)
-    model = build_model(config.network, one_of(3), 32, [100.0, 110.0, 120.0], [50.0, 60.0, 70.0])
+    model = build_model(
+        config.network, one_of(3), decoding_of(32), [100.0, 110.0, 120.0], [50.0, 60.0, 70.0]
+    )
     model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))  # moves the running means
     save_model(tmp_path / "kept.safetensors", model, described(config, ["a", "b", "007"]))
     again, description = load_model(tmp_path / "kept.safetensors")
@@ -894,7 +898,9 @@ def test_a_network_comes_back_from_its_file_with_its_classes_and_the_same_bits(
 def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: dict[str, Any]
 ) -> None:
-    model = build_model(config_of(network=TIMM).network, one_of(2), 32, [0.0] * 3, [1.0] * 3)
+    model = build_model(
+        config_of(network=TIMM).network, one_of(2), decoding_of(32), [0.0] * 3, [1.0] * 3
+    )
     description = described(config_of(network=TIMM | start), ["0", "1"])
     save_model(tmp_path / "kept.safetensors", model, description)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -904,7 +910,11 @@ def test_a_network_that_began_from_fetched_weights_needs_none_to_come_back(
 def test_a_file_that_is_no_network_of_this_pipeline_is_refused_by_name(tmp_path: Path) -> None:
     config, path = config_of(network=VGG), tmp_path / "some.safetensors"
     description = described(config, ["0", "1"])
-    save_model(path, build_model(config.network, one_of(2), 16, [0.0] * 3, [1.0] * 3), description)
+    save_model(
+        path,
+        build_model(config.network, one_of(2), decoding_of(16), [0.0] * 3, [1.0] * 3),
+        description,
+    )
     whole, tensors = path.read_bytes(), load_file(path)
     expected = f"{path}: expected a network of this pipeline, found "
 

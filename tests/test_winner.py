@@ -22,13 +22,13 @@ from pipeline.core.ours import remember
 from pipeline.core.record import write_record
 from pipeline.download.config import (
     DownloadConfig,
+    DrawnCells,
     KaggleSource,
     LocalSource,
     RebuildSource,
-    SyntheticSource,
 )
 from pipeline.params import read_config
-from pipeline.train.config import TimmNetwork
+from pipeline.train.networks.config import TimmNetwork
 from pipeline.winner import build as winner
 from pipeline.winner.machine import describe_machine
 from pipeline.winner.run import DEFAULTS, SETTINGS, read_settings
@@ -132,7 +132,7 @@ def test_the_files_that_networks_start_from_are_packed_only_as_params_yaml_names
     ready: Path,
 ) -> None:
     config = read_config(paths.PARAMS)
-    assert winner._starts(config) == []
+    assert winner.list_starts(config) == []
 
     def starts(file: str, sha256: str) -> list[Path]:
         network = {
@@ -146,7 +146,7 @@ def test_the_files_that_networks_start_from_are_packed_only_as_params_yaml_names
         one = config.train.models["one"].model_copy(update={"network": start})
         models = config.train.models | {"one": one}
         train = config.train.model_copy(update={"models": models})
-        return winner._starts(config.model_copy(update={"train": train}))
+        return winner.list_starts(config.model_copy(update={"train": train}))
 
     (ready / "start").mkdir()
     file = ready / "start/w.safetensors"
@@ -199,7 +199,7 @@ def test_the_structure_lists_each_folder_and_file_once() -> None:
     [
         (KaggleSource(source="kaggle", competition="cells"), "`kaggle competitions download -c cells`"),
         (RebuildSource(source="rebuild", dataset="a/b", test_share=0.2, seed=1), "Kaggle's dataset a/b:\n"),
-        (SyntheticSource(source="synthetic", train_images=20, test_images=10, patients=4, wrong_labels=0, duplicates=0, seed=1), "The images are drawn:"),
+        (DrawnCells(source="synthetic", kind="cells", train_images=20, test_images=10, patients=4, wrong_labels=0, duplicates=0, seed=1), "The images are drawn:"),
         (LocalSource(source="local", folder="x"), "The images came from a local folder.\n"),
     ],
 )  # fmt: skip

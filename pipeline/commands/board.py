@@ -20,6 +20,7 @@ from pipeline.core.terminal import console, make_table
 LOGS = paths.RESUME / "logs"
 _LINE_EVERY_S = 30.0
 _MOST_LEFT_S = 1e9
+_SCORE = "out_of_fold_"
 _COLUMNS = ["model", "fold", "epoch", "loss", "accuracy", "images/s", "left"]
 
 
@@ -78,8 +79,11 @@ class Board:
     def show_end(self, training: Training, how: str, count: str) -> None:
         """A training has ended: a line that stays, above the table where there is one."""
         rows = _read_rows(training.live)
-        accuracy = rows[-1].get("out_of_fold_accuracy") if rows else None  # missing if it failed
-        found = "" if accuracy is None else f", out-of-fold accuracy {accuracy:.4f}"
+        found = "".join(
+            f", out-of-fold {name.removeprefix(_SCORE).replace('_', ' ')} {value:.4f}"
+            for name, value in (rows[-1] if rows else {}).items()
+            if name.startswith(_SCORE)  # missing if it failed
+        )
         say(f"{training}: {how}{found} ({count})")  # which Live prints above the table
 
     def show(self, running: dict[Training, str], done: int, of: int) -> None:

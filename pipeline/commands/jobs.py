@@ -148,13 +148,13 @@ def _check_augmentation(config: TrainConfig, members: set[str]) -> None:
     """Raise TrainError for what each fold would stop at, once, before any of them trains."""
     from pipeline.train.batches import make_policy
 
-    size_px = read_decoding(paths.DECODING).shape[0]
+    shape = read_decoding(paths.DECODING).shape
     for member in sorted(members):
         model = config.models[member]
         if not isinstance(model, ModelConfig):
             continue
         try:
-            make_policy(model, size_px)
+            make_policy(model, shape)
         except TrainError as error:
             raise TrainError(f"{paths.PARAMS}: train.models.{member}: {error}") from error
 

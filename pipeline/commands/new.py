@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from numpy import ndarray
 
 from pipeline.commands.profiles import require_kept
 from pipeline.commands.recipe import FOLDS, Facts, choose_size, write_params
@@ -25,6 +26,7 @@ from pipeline.core import paths
 from pipeline.core.arrays import read_array
 from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import (
+    CompetitionError,
     ConfigError,
     EnsembleError,
     FoldError,
@@ -41,9 +43,12 @@ from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import ImagesConfig
+from pipeline.prepare.decode import Decoder, ImageDecoder
 from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.prepare.roles import Roles
+from pipeline.prepare.signal_files import AnyShape
+from pipeline.prepare.signals import hold_signals
 from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
 from pipeline.scoring.metrics import metric_named
@@ -62,7 +67,9 @@ _PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _LOOKED_AT = 60
 _MOST_SIDE_PX = 2**14
-_QUICK = ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0.0, 1.0))
+_QUICK = ImageDecoder(
+    ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0.0, 1.0)), _MOST_SIDE_PX
+)
 """Only the originals' sizes are wanted."""
 
 _SEED = 1
@@ -75,9 +82,13 @@ Line = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Looked:
-    """A competition as it is understood. side_px: the median of the originals' shorter sides."""
+    """A competition as it is understood. row: what its rows are called.
+
+    side_px: the median of the originals' shorter sides; of signals their length.
+    """
 
     layout: Layout
+    row: str
     side_px: int
 
 
@@ -103,21 +114,26 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     name, download = _read_source(source, name)
     first = metric or "accuracy"
     facts = Facts(1000, 64, True, FOLDS, "stop", cores(), _has_gpu())
-    _write(write_params(name, download, {"groups": {"source": "none"}}, first, facts))
+    alone: dict[str, Any] = {"kind": "images", "groups": {"source": "none"}}
+    _write(write_params(name, download, alone, first, facts))
     reproduce(["download"])
 
     prepare, files = _list_files()
-    _write(write_params(name, download, {"groups": {"source": "none"}} | prepare, first, facts))
+    _write(write_params(name, download, alone | prepare, first, facts))
     looked = _look(prepare, first)
     choices = _decide(looked.layout, metric)
     prepare |= {"groups": choices.groups} | choices.classes
     looked = _look(prepare, choices.metric)
+    if choices.groups["source"] == "none" and (grouped := _look_for_groups(prepare, choices)):
+        looked, choices = grouped
+        prepare |= {"groups": choices.groups}
     folds, rare = _choose_folds(looked.layout)
     facts = replace(
         facts,
         images=len(looked.layout.train.image_ids),
         side_px=looked.side_px,
-        mirrored=any(picture and picture.files for picture in looked.layout.train.pictures),
+        mirrored=looked.row == "image"
+        and any(picture and picture.files for picture in looked.layout.train.pictures),
         folds=folds,
         rare=rare,
     )
@@ -125,7 +141,9 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     _print(files, looked, choices, facts)
     reproduce(["split"])
     _draw_sheet()
-    say(f"{paths.PARAMS} is written; {SHEET} shows some images of each class. Next: make run")
+    say(
+        f"{paths.PARAMS} is written; {SHEET} shows some {looked.row}s of each class. Next: make run"
+    )
 
 
 def _write(text: str) -> None:
@@ -167,21 +185,43 @@ def _list_files() -> tuple[dict[str, Any], list[Line]]:
         suffixes = Counter(Path(member).suffix.lower() for member in files.images.members)
         lines = [("table", name, ", ".join(table.columns[:8])) for name, table in tables.items()]
         has_sample = bool(Roles(paths.RAW, tables).sample_submissions())
+        of_signals = hold_signals(
+            files, {name: replace(table, signals=True) for name, table in tables.items()}
+        )
         others = len(files.others)
     shown = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.items())
     lines.append(("files", shown or "no images", plural(others, "other file")))
-    return {} if has_sample else {"sample_submission": "none"}, lines
+    kind = "signals" if of_signals else "images"
+    lines.append(("kind", kind, "what a row is, by its files (prepare.kind)"))
+    return {"kind": kind} | ({} if has_sample else {"sample_submission": "none"}), lines
 
 
 def _look(prepare: dict[str, Any], metric: str) -> Looked:
     """Understand the files. What is said on the way, `prepare` says again."""
-    known = read_config(paths.PARAMS).prepare.model_dump()
-    config = PrepareConfig.model_validate(known | prepare)
+    known = read_config(paths.PARAMS).prepare
+    config = type(known).model_validate(known.model_dump() | prepare)
     with (
         redirect_stderr(StringIO()),
         understand(paths.RAW, config, metric_named(metric)) as layout,
     ):
-        return Looked(layout, int(np.median(_sides(layout))))
+        decoder = _QUICK if isinstance(config, ImagesConfig) else AnyShape()
+        return Looked(layout, config.row, int(np.median(_sides(layout, decoder))))
+
+
+def _look_for_groups(prepare: dict[str, Any], decided: Decided) -> tuple[Looked, Decided] | None:
+    """The same with the groups of a table of ids and groups, where there is one."""
+    groups = {"source": "file", "file": "auto"}
+    try:
+        looked = _look(prepare | {"groups": groups}, decided.metric)
+    except CompetitionError:
+        return None
+    train = looked.layout.train
+    if (count := len(set(train.groups))) == len(train.image_ids):
+        return None
+    (name,) = (name for name, role in looked.layout.roles.items() if role == "groups")
+    why = f"a table with {count} values; folds keep the {looked.row}s of each together"
+    others = [line for line in decided.lines if line[0] != "groups"]
+    return looked, replace(decided, groups=groups, lines=[*others, ("groups", name, why)])
 
 
 def _decide(layout: Layout, metric: str | None) -> Decided:
@@ -254,15 +294,16 @@ def _choose_groups(layout: Layout) -> tuple[dict[str, Any], Line]:
     return {"source": "none"}, ("groups", "each row its own", why)
 
 
-def _sides(layout: Layout) -> list[int]:
-    """The shorter sides of some of the training images."""
+def _sides(layout: Layout, decoder: Decoder) -> list[int]:
+    """The shorter sides of some of the training images; the lengths of signals."""
     pictures = [picture for picture in layout.train.pictures if picture]
     step = max(1, len(pictures) // _LOOKED_AT)
     sides = []
     for picture in pictures[::step]:
         with suppress(ImageError):  # `prepare` says which cannot be read
-            decoded, _ = picture.decode(layout.train.images, _QUICK, _MOST_SIDE_PX)
-            sides.append(min(decoded.width, decoded.height))
+            decoded, _ = picture.decode(layout.train.images, decoder)
+            of_image = decoder is _QUICK
+            sides.append(min(decoded.width, decoded.height) if of_image else decoded.width)
     return sides or [64]
 
 
@@ -279,12 +320,15 @@ def _print(files: list[Line], looked: Looked, decided: Decided, facts: Facts) ->
     largest = sorted(counts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{name}: {count}" for name, count in largest[:8])
     more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+    size, found = f"{choose_size(facts)} px", f"the originals' shorter side: {looked.side_px} px"
+    if looked.row == "signal":
+        size, found = plural(looked.side_px, "sample"), "as they are"
     rows = [
         *((what, name, layout.roles.get(name, why)) for what, name, why in files),
         ("task", task.kind, f"{plural(len(task.outputs), 'output')}; {shown}{more}"),
-        ("train", plural(len(train.image_ids), "image"), _several(train)),
-        ("test", plural(len(layout.test.image_ids), "image"), _several(layout.test)),
-        ("size", f"{choose_size(facts)} px", f"the originals' shorter side: {looked.side_px} px"),
+        ("train", plural(len(train.image_ids), looked.row), _several(train)),
+        ("test", plural(len(layout.test.image_ids), looked.row), _several(layout.test)),
+        ("size", size, found),
         *decided.lines,
         *_submission(layout, decided.metric),
     ]
@@ -310,8 +354,19 @@ def _several(split: Split) -> str:
     return f"of {plural(rows, 'row')}" if rows < len(split.image_ids) else "one for each row"
 
 
+def _draw_small(row: ndarray, side: int) -> ndarray:
+    """An image as it is, a signal's first channel as a curve."""
+    if row.dtype == np.uint8:
+        return cv2.resize(row, (side, side)).reshape(side, side, -1)
+    samples = row[:, 0] - row[:, 0].min()
+    heights = side - 2 - samples * ((side - 4) / (samples.max() or 1))
+    points = np.stack([np.linspace(1, side - 2, len(row)), heights], axis=1)
+    drawn = np.full((side, side, 3), 255, np.uint8)
+    return cv2.polylines(drawn, [points.round().astype(np.int32)], False, (60, 60, 60))
+
+
 def _draw_sheet() -> None:
-    """A row of images for each of the most frequent labels."""
+    """Some images or signals for each of the most frequent labels, a line a label."""
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     images = read_array(paths.TRAIN_IMAGES, len(table))
     sheet = np.full((_SHEET_ROWS * _SHEET_PX, _SHEET_COLUMNS * _SHEET_PX, 3), 255, np.uint8)
@@ -320,7 +375,7 @@ def _draw_sheet() -> None:
         places = np.flatnonzero(table["label"] == label)
         step = max(1, len(places) // _SHEET_COLUMNS)
         for column, place in enumerate(places[::step][:_SHEET_COLUMNS]):
-            small = cv2.resize(images[place], (_SHEET_PX - 2, _SHEET_PX - 2))
+            small = _draw_small(images[place], _SHEET_PX - 2)
             top, left = row * _SHEET_PX + 1, column * _SHEET_PX + 1
             sheet[top : top + _SHEET_PX - 2, left : left + _SHEET_PX - 2] = small
     drawn = sheet[: max(1, len(labels)) * _SHEET_PX]

@@ -6,6 +6,7 @@ hour, judged by the malaria cells: on two cores of a CPU, one thread learns from
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,14 @@ _IMAGES_A_SECOND = 180
 
 _GPU_IN_CORES = 40
 _HOUR_S = 3600
+_SIGNAL_AS_PX = 32
+"""The side of an image that costs no less than a signal."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the recipe depends on. side_px: the median of the originals' shorter sides."""
+    """What the recipe depends on. side_px: the median of the originals' shorter sides; of signals
+    their length."""
 
     images: int
     side_px: int
@@ -38,8 +42,8 @@ def write_params(
     name: str, download: dict[str, Any], prepare: dict[str, Any], metric: str, facts: Facts
 ) -> str:
     """The text of params.yaml. download, prepare: what those sections say beyond the recipe."""
-    size_px = choose_size(facts)
-    stages = 4 if size_px < 96 else 5
+    of_images = prepare["kind"] == "images"
+    size_px = choose_size(facts) if of_images else _SIGNAL_AS_PX
     batch = 32 if facts.images < 5000 else 64
     flips = ["{op: HorizontalFlip, p: 0.5}"] if facts.mirrored else []
     operations = [
@@ -48,19 +52,23 @@ def write_params(
         "{op: ColorJitter, brightness: [0.8, 1.2], contrast: [0.8, 1.2], saturation: [0.8, 1.2], "
         "hue: [-0.05, 0.05], p: 0.5}",
     ]
-    augment = "\n".join(f"        - {operation}" for operation in operations)
-    return f"""\
-# not measured yet
-#
-{_section("download", download)}
-{_section("prepare", prepare)}
+    augment = "".join(f"\n        - {operation}" for operation in operations)
+    model, network = "vgg", _vgg(size_px)
+    geometry = f"""
   size_px: {size_px}
   fit: stretch
   max_side_px: 16384
   bits: null
+  near_duplicate: 1.0"""
+    if not of_images:
+        model, network, augment, geometry = "convnet1d", _convnet1d(facts.side_px), " []", ""
+    return f"""\
+# not measured yet
+#
+{_section("download", download)}
+{_section("prepare", prepare)}{geometry}
   unreadable: stop
   unlabelled: stop
-  near_duplicate: 1.0
   conflicts: keep
   corrections: null
 
@@ -72,11 +80,11 @@ split:
 train:
   device: auto
   threads: 1
-  members: [vgg]
+  members: [{model}]
   folds: {list(range(facts.folds))}
   models:
-    vgg:
-      network: {{family: small, name: vgg, width: 16, stages: {stages}, dropout: 0.1}}
+    {model}:
+      network: {network}
       seed: 1
       epochs: {choose_epochs(facts, size_px)}
       epoch: {{rule: last}}
@@ -86,6 +94,7 @@ train:
       lr: 0.004
       warmup_epochs: 1
       weight_decay: 0.05
+      l1: 0.0
       layer_decay: null
       head_lr: null
       freeze_epochs: 0
@@ -95,8 +104,7 @@ train:
       precision: auto
       compiled: false
       tta: {str(facts.mirrored).lower()}
-      augment:
-{augment}
+      augment:{augment}
       engine: batched
       mix: null
 
@@ -114,6 +122,21 @@ ensemble:
   seed: 1
   forecast: {{confidence: 0.9, resamples: 2000, seed: 1, public_share: 0.5}}
 """
+
+
+def _vgg(size_px: int) -> str:
+    stages = 4 if size_px < 96 else 5
+    return f"{{family: small, name: vgg, width: 16, stages: {stages}, dropout: 0.1}}"
+
+
+def _convnet1d(length: int) -> str:
+    """As many stages as leave a few samples of the shortest signal, at most five."""
+    stages = max(1, min(5, int(math.log2(max(length, 8))) - 2))
+    return (
+        f"{{family: signal, name: convnet1d, width: 16, stages: {stages}, step: 2, kernel: 7, "
+        "activation: relu, pool: max, batch_norm: true, dropout: 0.1, "
+        "amplitude: linear}"
+    )
 
 
 def choose_size(facts: Facts) -> int:

@@ -65,7 +65,7 @@ def _lines(config: Config, card: Card, leaderboard: Leaderboard) -> list[tuple[s
 def _describe_source(config: Config) -> str:
     match config.download.source:
         case "synthetic":
-            return f"synthetic, seed {config.download.seed}"
+            return f"synthetic {config.download.kind}, seed {config.download.seed}"
         case "local":
             return f"local files of {config.download.folder}"
         case "kaggle":

@@ -8,7 +8,7 @@ from typing import Literal
 from pipeline.core.record import Count, Figure, Interval, Real, Record
 
 Sameness = Literal["file", "pixels", "near"]
-"""Equal files, else equal stored pixels, else pixels that nearly are."""
+"""Equal files, else equal stored pixels or samples, else pixels that nearly are."""
 
 Where = Literal["train", "test", "both"]
 """Which of the splits hold the images of a cluster."""
@@ -45,6 +45,14 @@ class FoundRange(Record):
     black: float
     white: float
     images: Count
+    sentence: str
+
+
+class FoundChannels(Record):
+    """How many channels are stored, as found in all images. colour: of how many is not grey."""
+
+    channels: Literal[1, 3]
+    colour: Count
     sentence: str
 
 
@@ -168,6 +176,8 @@ class Audit(Record):
     train: SplitAudit
     test: SplitAudit
     found_range: FoundRange | None
+    found_channels: FoundChannels | None
+    """None where `prepare.channels` says it."""
     possible_groups: dict[str, Count]
     """Columns of the labels file that may say which images belong together, and are not used, with
     how many values each has."""

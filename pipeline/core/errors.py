@@ -79,6 +79,10 @@ class OutputError(PipelineError):
     """A result would replace a file that the pipeline did not make."""
 
 
+class NotebookError(PipelineError):
+    """A notebook cannot be made, or one of its cells fails."""
+
+
 class DiskError(PipelineError):
     """No space left, or no right to write."""
 

@@ -1,6 +1,6 @@
 """Where everything lies, relative to the repository's root, where every command runs."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -65,6 +65,16 @@ def model_folder(member: str, fold: int) -> Path:
     return Path("models") / member / f"fold{fold}"
 
 
+def explained(member: str) -> Path:
+    """Outputs of stage `explain`."""
+    return Path("explain") / member
+
+
+def explained_page(member: str, fold: int) -> Path:
+    """What command `explain` shows of one network. Not an output."""
+    return Path("reports/explain") / f"{member}-fold{fold}.html"
+
+
 def live_table(member: str, fold: int) -> Path:
     """The progress of one training."""
     return LIVE / f"{member}-fold{fold}.csv"
@@ -83,9 +93,10 @@ def leak(name: str) -> Path:
     return Path("leaks") / f"{name}.json"
 
 
-def outputs(name: str, members: Iterable[str], folds: Iterable[int]) -> list[Path]:
+def outputs(name: str, members: Sequence[str], folds: Sequence[int]) -> list[Path]:
     """What the stages remove or replace: their outputs in dvc.yaml, and the folders of progress."""
     models = [model_folder(member, fold) for member in members for fold in folds]
+    models += map(explained, members)
     ensemble = [submission(name), card(name), ENSEMBLE_OOF.parent]
     report = [LEADERBOARD, REPORT, FIGURES, CONFUSION, RELIABILITY]
     data = [RAW, HIDDEN, STORE, AUDIT, CHECKED, FOLDS, FOLDS_SUMMARY]

@@ -59,6 +59,8 @@ MOST_COLUMNS = 100_000
 MOST_IN_CSV = 200
 """Outputs of a table of predictions that is a CSV; of more it is core/wide.py's."""
 
+_MISSING = ["", "NA", "nan", "NaN", "null"]
+
 csv.field_size_limit(MOST_FIELD)
 
 
@@ -91,13 +93,14 @@ class Dialect:
     """How a CSV of a competition is written; by default as we write our own.
 
     line_breaks: whether they may stand inside quotes. numbers: the columns that are numbers; all
-    others are text.
+    others are text. missing: whether a number may lack, as NaN.
     """
 
     encoding: str = "utf-8"
     separator: str = ","
     line_breaks: bool = False
     numbers: Sequence[str] = ()
+    missing: bool = False
 
 
 OURS = Dialect()
@@ -135,9 +138,12 @@ def read_csv(path: Path, dialect: Dialect = OURS) -> pd.DataFrame:
             sound = reader.line_num
         types: Any = defaultdict(lambda: str, dict.fromkeys(dialect.numbers, np.float32))
         lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
-        table = pd.read_csv(
-            lines, sep=dialect.separator, dtype=types, na_filter=False, index_col=False
-        )
+        absent = dict.fromkeys(dialect.numbers if dialect.missing else [], _MISSING)
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite
+            table = pd.read_csv(
+                lines, sep=dialect.separator, dtype=types, index_col=False,
+                na_filter=bool(absent), keep_default_na=False, na_values=absent,
+            )  # fmt: skip
         if len(table) != rows:
             raise ValueError(f"expected {rows} rows, found {len(table)}")
     except (ValueError, csv.Error) as error:

@@ -292,6 +292,13 @@ class Number(_Task):
 Task = Annotated[OneOf | AnyOf | Number, Field(discriminator="kind")]
 
 
+def describe_label(task: Task, label: Any) -> str:
+    """A label for people: numbers with four digits, no label as a dash."""
+    if isinstance(task, Number):
+        return ", ".join(f"{value:.4g}" for value in label)
+    return task.decode(np.array([label]))[0].replace(SEPARATOR, ", ") or "–"
+
+
 def expected_place(values: Outputs) -> Float[ndarray, " rows"]:
     """The mean of the classes' places, weighted by their probabilities."""
     total: Any = np.zeros(len(values))

@@ -17,19 +17,43 @@ def _has_slug(competition: str) -> str:
     return competition
 
 
-class SyntheticSource(Section):
-    """Drawn blood cells in the competition's exact layout, with a solution file."""
+class _Drawn(Section):
+    """Drawn images in a competition's layout, with a solution file."""
 
     source: Literal["synthetic"]
     train_images: Annotated[int, Field(ge=20, le=1_000_000)]
     test_images: Annotated[int, Field(ge=10, le=1_000_000)]
+    duplicates: Annotated[float, Field(ge=0, lt=0.5)]
+    """Share of the training images that are exact copies of another one of the same group."""
+    seed: Annotated[int, Field(ge=0)]
+
+
+class DrawnCells(_Drawn):
+    """Blood cells, with or without a parasite, as in "Fighting Malaria with CNNs"."""
+
+    kind: Literal["cells"]
     patients: Annotated[int, Field(ge=4)]
     """Over train and test together; no patient is in both."""
     wrong_labels: Annotated[float, Field(ge=0, lt=0.5)]
     """Share of the training labels that are replaced by the other class."""
-    duplicates: Annotated[float, Field(ge=0, lt=0.5)]
-    """Share of the training images that are exact copies of another one of the same patient."""
-    seed: Annotated[int, Field(ge=0)]
+
+    @property
+    def groups(self) -> tuple[str, int]:
+        """What they are called, and how many there are."""
+        return "patients", self.patients
+
+
+class DrawnNuclei(_Drawn):
+    """Patches of stained tissue, 24 × 24 pixels, and the area of the nucleus in their middle."""
+
+    kind: Literal["nuclei"]
+    slides: Annotated[int, Field(ge=4)]
+    """Over train and test together, each with a stain of its own; no slide is in both."""
+
+    @property
+    def groups(self) -> tuple[str, int]:
+        """What they are called, and how many there are."""
+        return "slides", self.slides
 
 
 class LocalSource(Section):
@@ -63,5 +87,9 @@ class KaggleSource(Section):
 
 
 DownloadConfig = Annotated[
-    SyntheticSource | LocalSource | RebuildSource | KaggleSource, Field(discriminator="source")
+    Annotated[DrawnCells | DrawnNuclei, Field(discriminator="kind")]
+    | LocalSource
+    | RebuildSource
+    | KaggleSource,
+    Field(discriminator="source"),
 ]

@@ -67,7 +67,7 @@ def rebuild_competition(archive: Path, config: RebuildSource, raw: Path, hidden:
         test["Usage"] = test["name"].map(
             dict(zip(names, cycle(("Private", "Public")), strict=False))
         )
-        write_tables(raw, hidden, train, test)
+        write_tables(raw, hidden, train[["id", "label", "patient"]], test)
         for rows, name in ((train, "train_data.zip"), (test, "test_data.zip")):
             pngs = (images.read(member) for member in rows["member"])
             write_images(raw / name, list(rows["id"]), pngs, f"packing {name}")

@@ -13,10 +13,11 @@ from pipeline.core.record import write_record
 from pipeline.download.changes import look, remember, taken_hashes
 from pipeline.download.config import (
     DownloadConfig,
+    DrawnCells,
+    DrawnNuclei,
     KaggleSource,
     LocalSource,
     RebuildSource,
-    SyntheticSource,
 )
 from pipeline.download.local import copy_competition
 from pipeline.download.manifest import MANIFEST, Manifest, describe
@@ -36,10 +37,14 @@ def run(config: DownloadConfig) -> None:
 def _fill(config: DownloadConfig, raw: Path, hidden: Path) -> None:
     # Each source loads what it needs: OpenCV to draw, the network's libraries to download.
     match config:
-        case SyntheticSource():
+        case DrawnCells():
             from pipeline.download.drawn.competition import draw_competition
 
             draw_competition(config, raw, hidden)
+        case DrawnNuclei():
+            from pipeline.download.drawn.patches import draw_patches
+
+            draw_patches(config, raw, hidden)
         case LocalSource():
             copy_competition(config, raw, hidden)
         case KaggleSource():

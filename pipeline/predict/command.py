@@ -29,11 +29,12 @@ from pipeline.predict.images import (
     BrokenImage,
     decode_batches,
     have_suffix,
-    name_images,
-    open_images,
+    open_rows,
 )
-from pipeline.prepare.decode import ignore_oddities
-from pipeline.prepare.pictures import Picture, Readable, each_a_picture
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
+from pipeline.prepare.decode import Decoder, ImageDecoder, ignore_oddities
+from pipeline.prepare.pictures import Picture, Readable
+from pipeline.prepare.signal_files import SignalDecoder
 from pipeline.scoring.card import Card, read_card
 from pipeline.train.device import deterministic
 from pipeline.train.infer import BATCH, TrainedNetwork, load_network
@@ -72,7 +73,8 @@ class ScoredImages:
 
 
 def run(config: Config, source: Path, output: Path) -> None:
-    """Write id, probabilities and label of each image of a folder, an archive or NAME.zip/FOLDER.
+    """Write id, probabilities and label of each image of a folder, an archive or NAME.zip/FOLDER;
+    or of each signal of these, of a table or of an array.
 
     The columns are the submission's id, one `p_CLASS` for each class, and the label, called as in
     a submission of labels (of numbers, one `y_NAME` for each); the rows are in the order of the
@@ -85,17 +87,15 @@ def run(config: Config, source: Path, output: Path) -> None:
     listed = output.with_name(f"{output.stem}.broken.csv")
     reserved = [*paths.OWN_FILES, *config.outputs()]
     refuse_others(output, listed, reserved=reserved)
-    ensemble = load_ensemble(config)
-    with open_images(source) as images:
-        image_ids = name_images(images.members, ensemble.with_suffix)
-        if images.ignored:
-            say(f"{source}: other files ignored: {len(images.ignored)} {examples(images.ignored)}")
-        if image_ids == images.members and any("/" in name for name in image_ids):
-            say(f"{source}: some images have the same file name: their ids are their paths")
-        pictures = each_a_picture(images.members)
-        found = score(ensemble, images, pictures, image_ids, config.prepare.max_side_px)
+    ensemble, row = load_ensemble(config), config.prepare.row
+    asked = ensemble.decoding, ensemble.id_column, ensemble.with_suffix
+    with open_rows(source, *asked) as new:
+        image_ids = new.image_ids
+        if new.ignored:
+            say(f"{source}: other files ignored: {len(new.ignored)} {examples(new.ignored)}")
+        found = score(ensemble, new.files, new.pictures, image_ids, config.prepare)
     for note, count in found.notes.items():
-        say(f"{source}: {count} of {len(image_ids)} images: {note}")
+        say(f"{source}: {count} of {len(image_ids)} {row}s: {note}")
     refuse_others(output, listed, reserved=reserved)  # what came while it computed
     listed.unlink(missing_ok=True)
     failure = ""
@@ -103,13 +103,13 @@ def run(config: Config, source: Path, output: Path) -> None:
         write_table(listed, pd.DataFrame(found.broken))
         remember(listed)
         first = examples([f"{image.file}: {image.reason}" for image in found.broken])
-        failure = f"{source}: {len(found.broken)} of {len(image_ids)} images cannot be read {first}"
+        failure = f"{source}: {len(found.broken)} of {len(image_ids)} {row}s cannot be read {first}"
     if not found.image_ids:
         raise ImageError(f"{failure}, see {listed}")
     write_table(output, _tabulate(ensemble, found))
     remember(output)
     networks = sum(map(len, ensemble.networks.values()))
-    say(f"{output}: {len(found.image_ids)} images, from {networks} networks")
+    say(f"{output}: {len(found.image_ids)} {row}s, from {networks} networks")
     if failure:
         raise ImageError(
             f"{failure}: they have no row in {output}, and are listed in {listed} with the "
@@ -190,7 +190,7 @@ def score(
     images: Readable,
     pictures: list[Picture],
     image_ids: list[str],
-    max_side_px: int,
+    config: PrepareConfig,
 ) -> ScoredImages:
     """Decode and predict batch by batch, in the order of the pictures, and blend.
 
@@ -204,9 +204,8 @@ def score(
     by_batch = [np.empty((len(ensemble.networks), 0, len(ensemble.task.outputs)))]
     with warnings.catch_warnings():
         ignore_oddities()
-        decoding = ensemble.decoding
-        assert isinstance(decoding, ImageDecoding)
-        batches = decode_batches(images, pictures, image_ids, decoding, max_side_px, BATCH)
+        decoder = _choose_decoder(ensemble.decoding, config)
+        batches = decode_batches(images, pictures, image_ids, decoder, BATCH)
         for batch in track(batches, "predicting", -(-len(pictures) // BATCH)):
             found += batch.image_ids
             broken += batch.broken
@@ -221,6 +220,18 @@ def score(
     by_row = np.stack([average_rows(found, values) for values in by_image])
     rows = list(dict.fromkeys(found))
     return ScoredImages(rows, ensemble.blend.apply(by_row), broken, notes)
+
+
+def _choose_decoder(decoding: Decoding, config: PrepareConfig) -> Decoder:
+    """What makes rows as the networks know them; config only limits the size of an image."""
+    if isinstance(decoding, ImageDecoding) and isinstance(config, ImagesConfig):
+        return ImageDecoder(decoding, config.max_side_px)
+    if isinstance(decoding, ImageDecoding) or isinstance(config, ImagesConfig):
+        raise EnsembleError(
+            f"models: expected networks of {config.kind}, as prepare.kind in {paths.PARAMS} says; "
+            f"found networks of {decoding.kind}. Run: dvc repro"
+        )
+    return SignalDecoder(decoding)
 
 
 def _tabulate(ensemble: Ensemble, found: ScoredImages) -> pd.DataFrame:

@@ -1,8 +1,9 @@
-"""New images in a folder or an archive, decoded batch by batch as `prepare` does.
+"""New images or signals, decoded batch by batch as `prepare` does.
 
-Their ids are file names, with the suffix where the competition's ids have one and without it
-where they have none. Where that would give two images the same id, all ids are paths relative to
-the folder or in the archive, with the suffix.
+They are files in a folder or an archive; signals may also be the rows of one table or array, with
+the ids of the table, or numbered from 1. The ids of files are their names, with the suffix where
+the competition's ids have one and without it where they have none. Where that would give two files
+the same id, all ids are paths relative to the folder or in the archive, with the suffix.
 """
 
 from collections.abc import Iterator
@@ -12,36 +13,41 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy import ndarray
 
 from pipeline.core import paths
-from pipeline.core.competition import ImageDecoding
+from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.errors import ArchiveError, ImageError, examples
 from pipeline.core.machine import cores
-from pipeline.core.shapes import Images
+from pipeline.core.progress import say
 from pipeline.core.tables import first_repeated
-from pipeline.prepare.decode import Decoded
-from pipeline.prepare.pictures import Picture, Readable
+from pipeline.prepare.array_files import read_npy
+from pipeline.prepare.decode import Decoded, Decoder
+from pipeline.prepare.matching import is_image
+from pipeline.prepare.pictures import Picture, Readable, each_a_picture
+from pipeline.prepare.signals import SIGNAL_SUFFIXES, channels_last, picture_of
 from pipeline.prepare.store import MOST_THREADS
+from pipeline.prepare.tables import Table
 from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, file_name
-from pipeline.raw.files import ImageFiles, RawFiles
+from pipeline.raw.files import ARRAY, ImageFiles, RawFiles
 from pipeline.raw.kinds import walk
 
 
 class ImageFolder:
-    """The images in a folder and below it, with the attributes and methods of ImageFiles.
+    """The images or signals in a folder and below it, as ImageFiles has those of an archive.
 
     members: paths relative to the folder, a folder's files before its folders, each sorted by name.
     ignored: the other files and links to folders, to report. Hidden files, hidden folders,
     `__MACOSX` and `Thumbs.db` are in neither.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> None:
         self.place = str(path)
         self.members: list[str] = []
         self.ignored: list[str] = []
         self._path = path
         for member, file in walk(path, through_links=False):
-            is_image = file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+            is_image = file.suffix.lower() in suffixes and file.is_file()
             (self.members if is_image else self.ignored).append(member)
 
     def read(self, member: str) -> bytes:
@@ -70,32 +76,85 @@ class DecodedBatch:
     """
 
     image_ids: list[str]
-    pixels: Images
+    pixels: ndarray
     broken: list[BrokenImage]
     notes: list[str]
 
 
-@contextmanager
-def open_images(source: Path) -> Iterator[ImageFolder | ImageFiles]:
-    """Open a folder, an archive, or a folder in one: NAME.zip/FOLDER.
+class _NoFiles:
+    """Where rows of numbers lie, which read no file."""
 
-    Raises ImageError on no images, or what RawFiles raises.
+    def read(self, member: str) -> bytes:
+        raise ImageError(f"no file {member}")
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """What is to be scored: pictures and ids in parallel. ignored: other files, to report."""
+
+    files: Readable
+    pictures: list[Picture]
+    image_ids: list[str]
+    ignored: list[str]
+
+
+@contextmanager
+def open_rows(
+    source: Path, decoding: Decoding, id_column: str, with_suffix: bool
+) -> Iterator[NewRows]:
+    """Open a folder, an archive, or a folder in one: NAME.zip/FOLDER; of signals also a table or
+    an array of all of them.
+
+    id_column: of a table. with_suffix: whether ids are file names with their suffix.
+    Raises ImageError on no images or signals, or what RawFiles raises.
     """
+    of_images = isinstance(decoding, ImageDecoding)
+    row, suffixes = ("image", IMAGE_SUFFIXES) if of_images else ("signal", SIGNAL_SUFFIXES)
+    if not of_images and source.is_file() and source.suffix.lower() in SIGNAL_SUFFIXES:
+        yield _read_whole(source, id_column)
+        return
     with ExitStack() as stack:
-        opened = _open(source, stack)
+        opened = _open(source, of_images, stack)
         if not opened.members:
             others = f"{len(opened.ignored)} other files {examples(opened.ignored)}"
             found = others if opened.ignored else "nothing at all"
             raise ImageError(
-                f"{opened.place}: expected images ({' '.join(IMAGE_SUFFIXES)}), found {found}. "
+                f"{opened.place}: expected {row}s ({' '.join(suffixes)}), found {found}. "
                 "Name a folder, an archive, or NAME.zip/FOLDER"
             )
-        yield opened
+        ids = name_images(opened.members, with_suffix)
+        if ids == opened.members and any("/" in name for name in ids):
+            say(f"{source}: some {row}s have the same file name: their ids are their paths")
+        yield NewRows(opened, each_a_picture(opened.members), ids, opened.ignored)
+
+
+def _read_whole(source: Path, id_column: str) -> NewRows:
+    """The rows of a table or an array of signals."""
+    if source.suffix.lower() == ARRAY:
+        content, _ = read_npy(source.read_bytes())
+        if content.ndim not in (2, 3):
+            raise ImageError(f"{source}: expected an array of signals, found {content.ndim} axes")
+        arrays, ids = [channels_last(source, content)], []
+    else:
+        table = Table(source.name, source, source, "utf-8", signals=True)
+        arrays = table.pixels
+        if not arrays:
+            raise ImageError(
+                f"{source}: expected a column for each sample, found {examples(table.columns)}. "
+                "Name a table with a signal in each row, or a folder with a file for each"
+            )
+        names = [id_column] if id_column in table.columns else table.columns
+        ids = list(table.cells[names[0]]) if len(names) == 1 else []
+    rows = range(len(arrays[0]))
+    pictures: list[Picture] = [picture_of(arrays, row, source) for row in rows]
+    if not ids:
+        say(f"{source}: the ids are the numbers of its rows, from 1")
+    return NewRows(_NoFiles(), pictures, ids or [str(row + 1) for row in rows], [])
 
 
 def have_suffix(image_ids: list[str]) -> bool:
-    """Whether all of a competition's ids end like an image's file name."""
-    return all(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in image_ids)
+    """Whether all of a competition's ids end like the file name of an image or a signal."""
+    return all(map(is_image, image_ids))
 
 
 def name_images(members: list[str], with_suffix: bool) -> list[str]:
@@ -115,8 +174,7 @@ def decode_batches(
     images: Readable,
     pictures: list[Picture],
     image_ids: list[str],
-    decoding: ImageDecoding,
-    max_side_px: int,
+    decoder: Decoder,
     size: int,
 ) -> Iterator[DecodedBatch]:
     """Yield batches of up to `size` images, in order, while the next one is being decoded.
@@ -127,7 +185,7 @@ def decode_batches(
 
     def read(picture: Picture) -> Decoded | BrokenImage:
         try:
-            return picture.decode(images, decoding, max_side_px)[0]
+            return picture.decode(images, decoder)[0]
         except (ImageError, ArchiveError) as error:
             return BrokenImage(picture.file, str(error))
 
@@ -138,33 +196,35 @@ def decode_batches(
             for start in range(0, len(pictures), size):
                 decoded = list(ahead)
                 ahead = pool.map(read, pictures[start + size : start + 2 * size])
-                yield _gather(image_ids[start : start + size], decoded, decoding.size_px)
+                yield _gather(image_ids[start : start + size], decoded, decoder.decoding)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _gather(
-    image_ids: list[str], decoded: list[Decoded | BrokenImage], size_px: int
+    image_ids: list[str], decoded: list[Decoded | BrokenImage], decoding: Decoding
 ) -> DecodedBatch:
     named = zip(image_ids, decoded, strict=True)
     good = [(image_id, each.pixels) for image_id, each in named if isinstance(each, Decoded)]
-    pixels = [image for _, image in good]
+    rows = [row for _, row in good]
     return DecodedBatch(
         [image_id for image_id, _ in good],
-        np.array(pixels, np.uint8).reshape(len(good), size_px, size_px, 3),
+        np.array(rows, decoding.dtype).reshape(len(good), *decoding.shape),
         [each for each in decoded if isinstance(each, BrokenImage)],
         [note for each in decoded if isinstance(each, Decoded) for note in each.notes],
     )
 
 
-def _open(source: Path, stack: ExitStack) -> ImageFolder | ImageFiles:
+def _open(source: Path, of_images: bool, stack: ExitStack) -> ImageFolder | ImageFiles:
     if source.is_dir():
-        return ImageFolder(source)
+        return ImageFolder(source, IMAGE_SUFFIXES if of_images else SIGNAL_SUFFIXES)
     for archive in (source, *source.parents):
         if archive.is_file():  # which RawFiles says if it is no archive
             tree = stack.enter_context(RawFiles(archive, beside=paths.RAW))
             inside = source.relative_to(archive).as_posix()
-            return tree.images.below(inside) if inside != "." else tree.images
+            files = tree.images if of_images else tree.signals(tree.tables)
+            return files.below(inside) if inside != "." else files
     raise ImageError(
-        f"{source}: expected a folder of images or an archive, found no such file or folder"
+        f"{source}: expected a folder of {'images' if of_images else 'signals'} or an archive, "
+        "found no such file or folder"
     )

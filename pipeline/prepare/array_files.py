@@ -6,6 +6,8 @@ as one grey image, so that nothing of it is lost.
 """
 
 import io
+import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -31,6 +33,17 @@ _READERS = {
 
 def open_npy(encoded: bytes, max_side_px: int) -> Opened:
     """Read the header of a .npy file. Raises ImageError with the reason."""
+    values, encoding = read_npy(encoded, lambda shape: _check_shape(shape, max_side_px))
+    return open_array(values, max_side_px, encoding)
+
+
+def read_npy(
+    encoded: bytes, check: Callable[[tuple[int, ...]], None] = lambda _: None
+) -> tuple[Shaped[ndarray, "..."], str]:
+    """The numbers of a .npy file, and how it is written.
+
+    check: of the shape, before anything else is read. Raises ImageError with the reason.
+    """
     try:
         file = io.BytesIO(encoded)
         shape, fortran_order, dtype = _READERS[np.lib.format.read_magic(file)](file)
@@ -38,13 +51,13 @@ def open_npy(encoded: bytes, max_side_px: int) -> Opened:
     except Exception as error:  # NumPy reads the header as Python: damage raises anything
         raise ImageError("NPY damaged or cut short") from error
     _check_type(dtype)
-    _check_shape(shape, max_side_px)
-    expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if len(numbers) != expected:
+    check(shape)
+    expected = math.prod(shape) * dtype.itemsize
+    if len(numbers) != expected or min(shape, default=0) < 0:
         raise ImageError(f"NPY with {len(numbers)} bytes of numbers, expected {expected}")
     values = np.frombuffer(numbers, dtype)
     values = values.reshape(shape[::-1]).T if fortran_order else values.reshape(shape)
-    return open_array(values, max_side_px, f"NPY {'F' if fortran_order else 'C'}")
+    return values, f"NPY {'F' if fortran_order else 'C'}"
 
 
 def open_array(values: Shaped[ndarray, "..."], max_side_px: int, encoding: str = "array") -> Opened:

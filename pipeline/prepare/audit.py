@@ -26,8 +26,8 @@ from pipeline.core.audit import (
 from pipeline.core.task import Task
 
 _NEVER_EXPLOITED = (
-    "These test images are also in train. Their labels are copied nowhere: each is predicted like "
-    "any other test image, by networks that have seen its copy with the label it was given there."
+    "These test {row}s are also in train. Their labels are copied nowhere: each is predicted like "
+    "any other test {row}, by networks that have seen its copy with the label it was given there."
 )
 
 
@@ -71,8 +71,11 @@ def count_clusters(clusters: list[Cluster]) -> DuplicateCounts:
     )
 
 
-def find_twins(train: pd.DataFrame, test: pd.DataFrame) -> Twins:
-    """The test images that are in a cluster with training images, each with all of these."""
+def find_twins(train: pd.DataFrame, test: pd.DataFrame, row: str) -> Twins:
+    """The test images that are in a cluster with training images, each with all of these.
+
+    row: what they are called.
+    """
     copies = test[test["duplicate"].isin(train["duplicate"])]
     # Only of these clusters: a table takes 8 kB, and nearly all images are alone in their cluster.
     twinned = train[train["duplicate"].isin(copies["duplicate"])]
@@ -83,7 +86,7 @@ def find_twins(train: pd.DataFrame, test: pd.DataFrame) -> Twins:
         same_file, same_pixels = (image[name] in set(twins[name]) for name in ("sha256", "pixels"))
         kind = _sameness(same_file, same_pixels)
         pairs.append(TwinPair(test=image["image_id"], train=list(twins["image_id"]), kind=kind))
-    return Twins(sentence=_NEVER_EXPLOITED, pairs=pairs)
+    return Twins(sentence=_NEVER_EXPLOITED.format(row=row), pairs=pairs)
 
 
 def _sameness(same_file: bool, same_pixels: bool) -> Sameness:

@@ -1,6 +1,6 @@
-"""Images with the same pixels and different labels: at least one of the labels is wrong.
+"""Images of the same pixels, or signals of the same samples, with different labels: one is wrong.
 
-`prepare.conflicts` is about training images whose stored pixels are equal, that is, what a
+`prepare.conflicts` is about training rows whose stored values are equal, that is, what a
 network sees, after `prepare.corrections`. With `keep` all stay as they are given. With `exclude`
 all images of such a cluster leave training, since nothing says which label is right. With `stop`
 an error lists them, until corrections settle each. The audit lists them in any case.
@@ -10,7 +10,6 @@ is about. Test images have no label and never leave.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from jaxtyping import Bool
@@ -19,13 +18,12 @@ from numpy import ndarray
 from pipeline.core.audit import Cluster, Conflicts, SamePixels
 from pipeline.core.errors import CompetitionError
 from pipeline.core.task import OneOf, Task
-
-Rule = Literal["keep", "exclude", "stop"]
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
 
 _RULES = {
-    "keep": "Training images with the same pixels and different labels stay as they are given.",
-    "exclude": "Training images with the same pixels and different labels all left training.",
-    "stop": "Training images with the same pixels and different labels would have stopped here.",
+    "keep": "stay as they are given",
+    "exclude": "all left training",
+    "stop": "would have stopped here",
 }
 _MOST_LISTED = 20
 
@@ -43,11 +41,12 @@ def find_conflicts(train: pd.DataFrame) -> list[SamePixels]:
 def apply_rule(
     train: pd.DataFrame,
     conflicts: list[SamePixels],
-    rule: Rule,
+    config: PrepareConfig,
     labels_file: Path,
     task: Task,
 ) -> Bool[ndarray, " rows"]:
     """Which rows stay. Raises CompetitionError on conflicts with `stop`, or a class left empty."""
+    rule, row = config.conflicts, config.row
     if rule == "stop" and conflicts:
         lines = [
             " and ".join(
@@ -58,7 +57,7 @@ def apply_rule(
         if len(lines) > _MOST_LISTED:
             lines[_MOST_LISTED:] = [f"… and {len(lines) - _MOST_LISTED} more"]
         raise CompetitionError(
-            f"{labels_file}: expected one label for images with the same pixels, found "
+            f"{labels_file}: expected one label for {row}s with the same {config.content}, found "
             f"{len(conflicts)} clusters whose labels disagree. Correct the wrong ones "
             "(prepare.corrections), or set prepare.conflicts to exclude or keep:\n"
             + "\n".join(lines)
@@ -69,7 +68,7 @@ def apply_rule(
     lost = sorted(set(train["label"]) - set(train.loc[stays, "label"]))
     if lost and isinstance(task, OneOf):
         raise CompetitionError(
-            f"{labels_file}: expected images of each class without those of conflicting labels, "
+            f"{labels_file}: expected {row}s of each class without those of conflicting labels, "
             f"found none of {lost[0]!r}. Correct labels (prepare.corrections), or set "
             "prepare.conflicts to keep"
         )
@@ -77,13 +76,19 @@ def apply_rule(
 
 
 def describe_conflicts(
-    conflicts: list[SamePixels], rule: Rule, clusters: list[Cluster]
+    conflicts: list[SamePixels], config: PrepareConfig, clusters: list[Cluster]
 ) -> Conflicts:
     """The rule and what it applied to, for the audit. clusters: those of what stays."""
+    rule, row = config.conflicts, config.row
     excluded = conflicts if rule == "exclude" else []
+    sentence = (
+        f"Training {row}s with the same {config.content} and different labels {_RULES[rule]}."
+    )
+    if isinstance(config, ImagesConfig):
+        sentence += " Near-duplicates with different labels are only listed."
     return Conflicts(
         rule=rule,
-        sentence=f"{_RULES[rule]} Near-duplicates with different labels are only listed.",
+        sentence=sentence,
         excluded=sum(len(conflict.image_ids) for conflict in excluded),
         same_pixels=conflicts,
         near=[one.image_ids for one in clusters if one.conflicting_labels and one.kind == "near"],

@@ -1,13 +1,15 @@
-"""One image to RGB of a fixed size, or the reason why it cannot be.
+"""One image to RGB, or grey, of a fixed size, or the reason why it cannot be.
 
 Its content says which reader opens it, never its name: pictures (pillow_files.py), NumPy's arrays
 (array_files.py), DICOM (dicom_files.py). Whatever a decoder raises is the file's fault, and the
 work on one file is bounded. Images of more than 8 bits are scaled by the range of the training
 images (levels.py), grey becomes three equal channels, transparent images are laid on black, and
-OpenCV resizes.
+OpenCV resizes. Where one channel is stored, it is made of the resized three: of grey images it is
+each of them, bit for bit.
 """
 
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import cv2
@@ -16,9 +18,9 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.core.competition import ImageDecoding
+from pipeline.core.competition import Decoding, ImageDecoding
 from pipeline.core.errors import ImageError
-from pipeline.core.shapes import Image
+from pipeline.core.shapes import Image, Signal
 from pipeline.prepare import dicom_files
 from pipeline.prepare.array_files import NPY_START, open_array, open_npy
 from pipeline.prepare.dicom_files import open_dicom
@@ -35,23 +37,58 @@ from pipeline.prepare.opened import Opened, Values
 from pipeline.prepare.pillow_files import lay_on_black, open_picture, surely_8_bits
 
 CLIPPED = "values beyond black and white, clipped"
+MADE_GREY = "colour, made grey"
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as it is stored, and what it was before.
+    """An image or a signal as it is stored, and what it was before.
 
-    width, height: of the original in pixels, upright. mode: Opened.mode. encoding: how the file was
-    written: its format, the sum of a JPEG's quantisation tables (the higher, the lower its quality)
-    and the kinds of metadata in it. notes: what was done to it and is to be said.
+        width, height: of the original in pixels, upright; a signal's length and channels. mode:
+    Opened.mode, or the type of a signal's numbers. encoding: how the file was written: its format,
+    the sum of a JPEG's quantisation tables (the higher, the lower its quality) and the kinds of
+    metadata in it. notes: what was done to it and is to be said. grey: whether an image's three
+    channels are equal, before it is made grey.
     """
 
-    pixels: Image
+    pixels: Image | Signal
     width: int
     height: int
     mode: str
     encoding: str
     notes: tuple[str, ...]
+    grey: bool
+
+
+class Decoder(ABC):
+    """Makes the rows of the store, each from a row's files or from numbers."""
+
+    decoding: Decoding
+
+    @abstractmethod
+    def from_files(self, encoded: list[bytes]) -> Decoded:
+        """A row from the bytes of its files. Raises ImageError with the reason alone."""
+
+    @abstractmethod
+    def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
+        """A row from an array. Raises ImageError with the reason alone."""
+
+
+@dataclass(frozen=True)
+class ImageDecoder(Decoder):
+    """Makes images. max_side_px: an image with a longer side is not decoded."""
+
+    decoding: ImageDecoding
+    max_side_px: int
+
+    def from_files(self, encoded: list[bytes]) -> Decoded:
+        """One file, or one for each channel."""
+        if len(encoded) == 1:
+            return decode(encoded[0], self.decoding, self.max_side_px)
+        return decode_channels(encoded, self.decoding, self.max_side_px)
+
+    def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
+        return decode_array(values, self.decoding, self.max_side_px)
 
 
 def decode(encoded: bytes, decoding: ImageDecoding, max_side_px: int) -> Decoded:
@@ -74,7 +111,8 @@ def decode_channels(encoded: list[bytes], decoding: ImageDecoding, max_side_px: 
     """Files of one size, each made grey: red, green and blue. A third one of two is black; one
     alone is grey.
     """
-    each = [decode(file, decoding, max_side_px) for file in encoded]
+    in_colour = decoding.model_copy(update={"channels": 3})
+    each = [decode(file, in_colour, max_side_px) for file in encoded]
     sizes = [f"{channel.width} × {channel.height}" for channel in each]
     if len(set(sizes)) > 1:
         raise ImageError(f"channels of different sizes ({', '.join(sizes)} px)")
@@ -82,13 +120,15 @@ def decode_channels(encoded: list[bytes], decoding: ImageDecoding, max_side_px: 
     if len(planes) == 1:
         planes *= 3
     black = [np.zeros_like(planes[0])] * (3 - len(planes))
+    pixels, grey, said = _in_channels(np.dstack([*planes, *black]), decoding)
     return Decoded(
-        np.dstack([*planes, *black]),
+        pixels,
         each[0].width,
         each[0].height,
         " + ".join(channel.mode for channel in each),
         " + ".join(channel.encoding for channel in each),
-        tuple(dict.fromkeys(note for channel in each for note in channel.notes)),
+        tuple(dict.fromkeys([*(note for channel in each for note in channel.notes), *said])),
+        grey,
     )
 
 
@@ -160,8 +200,19 @@ def _decode(opened: Opened, decoding: ImageDecoding) -> Decoded:
     height, width = pixels.shape[:2]
     size_px = decoding.size_px
     fitted = _pad(pixels, size_px) if decoding.fit == "pad" else resize(pixels, size_px, size_px)
-    stored = np.ascontiguousarray(fitted)
-    return Decoded(stored, width, height, opened.mode, opened.encoding, notes)
+    stored, grey, said = _in_channels(np.ascontiguousarray(fitted), decoding)
+    return Decoded(stored, width, height, opened.mode, opened.encoding, (*notes, *said), grey)
+
+
+def _in_channels(
+    pixels: UInt8[ndarray, "size_px size_px 3"], decoding: ImageDecoding
+) -> tuple[Image, bool, list[str]]:
+    """As many channels as are stored, whether all were equal, and what is to be said."""
+    grey = bool((pixels == pixels[..., :1]).all())
+    if decoding.channels == 3:
+        return pixels, grey, []
+    plane = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    return plane, grey, [] if grey else [MADE_GREY]
 
 
 def _pad(pixels: Image, size_px: int) -> UInt8[ndarray, "size_px size_px 3"]:

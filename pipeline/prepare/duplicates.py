@@ -1,4 +1,4 @@
-"""Which stored images show the same picture: equal pixels, or nearly so.
+"""Which stored rows are the same: images of equal pixels, or nearly so; signals of equal samples.
 
 Near-duplicates are pairs whose pixels differ by at most so many grey levels on average. All such
 pairs are found: sums over blocks differ by at most as much as the pixels do (triangle
@@ -20,16 +20,19 @@ from numpy import ndarray
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from pipeline.core.shapes import Image
+from pipeline.core.shapes import Image, Signal
 
 BLOCKS = 4
 """Blocks a side. On the cells at 3 levels, 35 of 66 million pairs were left to be compared."""
 
-Sketch = Float[ndarray, " 48"]
-"""Sums of the BLOCKS × BLOCKS × 3 blocks over the number of values in the whole image."""
+Sketch = Float[ndarray, " 48"] | Float[ndarray, " 0"]
+"""Sums of the BLOCKS × BLOCKS × 3 blocks over the number of values in the whole image; empty of a
+signal."""
 
-SplitImages = UInt8[ndarray, "_ height width 3"]
+SplitImages = UInt8[ndarray, "_ height width channels"]
 """Any number of images; the size is the same in all splits."""
+
+_NO_SKETCH = np.empty(0)
 
 _ROUNDING = 1e-6
 _ROWS_AT_ONCE = 32
@@ -45,9 +48,13 @@ class Fingerprint:
     sketch: Sketch
 
 
-def fingerprint(pixels: Image) -> Fingerprint:
-    """What decides whether another image may be the same."""
+def fingerprint(pixels: Image | Signal) -> Fingerprint:
+    """What decides whether another row may be the same; of grey, that of three equal channels."""
+    if pixels.dtype == np.uint8:
+        pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    if pixels.dtype != np.uint8:
+        return Fingerprint(digest[:16], _NO_SKETCH)
     edges = [len(pixels) * block // BLOCKS for block in range(BLOCKS)]
     strips = np.add.reduceat(pixels, edges, axis=0, dtype=np.int64)
     sums = np.add.reduceat(strips, edges, axis=1)
@@ -55,7 +62,7 @@ def fingerprint(pixels: Image) -> Fingerprint:
 
 
 def find_duplicates(
-    splits: Sequence[SplitImages], fingerprints: Sequence[Fingerprint], most_difference: float
+    splits: Sequence[ndarray], fingerprints: Sequence[Fingerprint], most_difference: float
 ) -> Int[ndarray, " rows"]:
     """For each row of all splits in turn, the first row of its cluster; itself where alone.
 

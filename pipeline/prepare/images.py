@@ -1,92 +1,42 @@
 """The images of rows: files that the rows name, files that a table lists, or pixels in a table."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from numpy import ndarray
 
-from pipeline.core.errors import CompetitionError, examples, plural, short_list
 from pipeline.core.progress import say
-from pipeline.prepare.config import PrepareConfig
-from pipeline.prepare.matching import ENOUGH, FileNames, Matched
-from pipeline.prepare.pictures import FilePicture, Picture, PixelPicture, find_channels, pixel_shape
+from pipeline.prepare.config import ImagesConfig
+from pipeline.prepare.finder import Found, RowFinder
+from pipeline.prepare.matching import FileNames, Matched
+from pipeline.prepare.pictures import (
+    FilePicture,
+    Picture,
+    PixelPicture,
+    each_a_picture,
+    find_channels,
+    pixel_shape,
+)
 from pipeline.prepare.roles import Roles
-from pipeline.prepare.rows import CHANNEL_IN_BRACES, LabelledRows, columns_of, file_column, join
+from pipeline.prepare.rows import CHANNEL_IN_BRACES, columns_of, file_column, join
 from pipeline.prepare.sample import Sample
-from pipeline.prepare.sides import SplitName, choose, folders, roots
+from pipeline.prepare.sides import SplitName
 from pipeline.prepare.tables import Table
 from pipeline.raw.archive import IMAGE_SUFFIXES
-from pipeline.raw.files import RawFiles
+from pipeline.raw.files import ImageFiles
 
 
-@dataclass(frozen=True)
-class Found:
-    """The images of rows; a row may stand several times, and have none or several.
+class ImageFinder(RowFinder):
+    """Finds images, of which a row may have several, or one a channel."""
 
-    members: all files that are claimed. places: the folders in which each image should have a row.
-    """
+    suffixes = IMAGE_SUFFIXES
 
-    ids: list[str]
-    pictures: list[list[Picture]]
-    members: list[str]
-    places: list[str]
-
-
-class ImageFinder:
-    """Finds the images of train and of test among a competition's files."""
-
-    def __init__(self, raw: Path, config: PrepareConfig, files: RawFiles, roles: Roles) -> None:
-        self._raw, self._config, self._files, self._roles = raw, config, files, roles
-        self._values: dict[SplitName, str] = {
-            "train": config.train_images,
-            "test": config.test_images,
-        }
+    def __init__(
+        self, raw: Path, config: ImagesConfig, files: ImageFiles, others: list[str], roles: Roles
+    ) -> None:
+        super().__init__(raw, config, files, others, roles)
+        self._channels = config.channel_names
         self._said: set[str] = set()
-        self._pools = {split: self._choose(split) for split in self._values}
-
-    def members(self, split: SplitName) -> list[str]:
-        """The files that most likely are a split's."""
-        return self._pools[split][0].members if self._pools[split] else []
-
-    def share(self, values: list[str], split: SplitName = "train") -> float:
-        """How many of some values mean an image of a split, from 0 to 1."""
-        return self._pools[split][-1].share(values) if self._pools[split] else 0.0
-
-    def of_labelled(self, rows: LabelledRows) -> Found:
-        """Raises CompetitionError where no row has an image."""
-        if rows.pixels and not self.share(rows.keys):
-            return self._from_pixels(rows.ids, rows.pixels, "train", rows.place)
-        return self._from_files(rows.ids, rows.keys, "train", rows.place)
-
-    def unlabelled(self, rows: LabelledRows, train: Found) -> list[str]:
-        """The files that may be of test and are of no labelled row.
-
-        Raises CompetitionError where there is none.
-        """
-        claimed = set(train.members)
-        for pool in self._pools["test"]:
-            free = [member for member in pool.members if member not in claimed]
-            if self._values["test"] == "auto":  # those in folders of classes are labelled, too
-                classes = set(rows.labels)
-                free = [member for member in free if not classes & set(folders(member))]
-            if free:
-                return free
-        raise CompetitionError(
-            f"{self._raw}: expected images to predict beside those with a label, found none. Set "
-            "prepare.test_images in params.yaml to their folder"
-        )
-
-    def one_each(self, values: list[str], members: list[str]) -> list[str]:
-        """The files that values mean, where each means one and all files are meant; else none."""
-        if len(values) != len(members) or not self.share(values, "test"):
-            return []
-        found = [file for files in self._pools["test"][-1].match(values).members for file in files]
-        return found if sorted(found) == sorted(members) else []
-
-    def of_files(self, ids: list[str], members: list[str]) -> Found:
-        """Test images that are known."""
-        return self._from_files(ids, members, "test", self._raw)
 
     def of_sample(self, sample: Sample) -> Found:
         """Raises CompetitionError where no row has an image."""
@@ -99,7 +49,7 @@ class ImageFinder:
         if listed:
             return self._listed(sample, *listed)
         if pixels := self._roles.pixels_of_test(len(sample.ids)):
-            return self._from_pixels(sample.ids, pixels.pixels, "test", pixels.place)
+            return self._from_numbers(sample.ids, pixels.pixels, "test", pixels.place)
         keys = sample.ids
         if columns_of(template) <= set(sample.columns):
             keys = join(sample.place, sample.table, template)
@@ -119,12 +69,6 @@ class ImageFinder:
 
         return file_column(table.place, table.cells, ids, share)
 
-    def _choose(self, split: SplitName) -> list[FileNames]:
-        members = self._files.images.members
-        place, parameter = str(self._raw), f"prepare.{split}_images"
-        pools = choose(members, self._values[split], split, place) if members else []
-        return [FileNames(pool, place, parameter) for pool in pools]
-
     def _listed(self, sample: Sample, table: Table, column: str) -> Found:
         """The test images as a table has them, of which several may have one id."""
         cells, every = table.cells, list(table.cells[column])
@@ -132,9 +76,9 @@ class ImageFinder:
         lines = pd.Series([place_of.get(row_id, -1) for row_id in every])
         order = lines[lines >= 0].sort_values(kind="stable").index.to_numpy()
         ids = [every[line] for line in order]
-        if table.pixels and not self._files.images.members:
+        if table.pixels and not self.files.members:
             pixels = [channel[order] for channel in table.pixels]
-            return self._from_pixels(ids, pixels, "test", table.place)
+            return self._from_numbers(ids, pixels, "test", table.place)
         template = self._config.image_column
         if not columns_of(template) <= set(table.columns):
             shares = {
@@ -148,48 +92,20 @@ class ImageFinder:
         keys = join(table.place, cells.iloc[order], template)
         return self._from_files(ids, keys, "test", table.place)
 
-    def _from_files(self, ids: list[str], keys: list[str], split: SplitName, place: Path) -> Found:
-        """The images of each row, from the likeliest folders that have them."""
-        found, pools = Matched([[] for _ in keys], []), self._pools[split]
-        for pool in pools:
-            other = self._match(keys, pool)
-            found = max(found, other, key=lambda one: one.share)
-            if found.share >= ENOUGH:
-                break
-        if not any(found.members):
-            self._say_nothing_fits(keys, split, place)
-        if found.loose:
-            images = plural(len(found.loose), "image is", "images are")
-            say(f"{place}: {images} spelled otherwise {examples(found.loose)}")
-        channels = self._config.channels or self._find_channels(found.members)
+    def _make_pictures(
+        self, keys: list[str], members: list[list[str]], place: str
+    ) -> list[list[Picture]]:
+        channels = self._channels or self._find_channels(members)
         pictures: list[list[Picture]] = []
-        for key, members in zip(keys, found.members, strict=True):
-            if channels and members:
-                pictures.append([FilePicture.of_channels(key, members, channels, str(place))])
+        for key, files in zip(keys, members, strict=True):
+            if channels and files:
+                pictures.append([FilePicture.of_channels(key, files, channels, place)])
             else:
-                pictures.append([FilePicture((member,)) for member in members])
-        claimed = [member for members in found.members for member in members]
-        if CHANNEL_IN_BRACES in keys[0]:  # the channels that are not used as well
-            beginnings = [key.partition(CHANNEL_IN_BRACES)[0].rstrip("_-. ") for key in keys]
-            claimed += [m for members in pools[-1].of_beginnings(beginnings) for m in members]
-        places = roots(claimed, self._values[split])
-        self._say_found(pictures, split, short_list([place or "." for place in places]), found.how)
-        return Found(ids, pictures, claimed, places)
-
-    def _say_found(self, pictures: list[list[Picture]], split: str, where: str, how: str) -> None:
-        count, rows = sum(map(len, pictures)), plural(len(pictures), "row")
-        of = f" of {rows}{how}" if count != len(pictures) else how
-        say(f"{split}: {plural(count, 'image')}{of}, in {where}")
-
-    def _find_channels(self, members: list[list[str]]) -> list[str]:
-        channels, sentence = find_channels(members)
-        if sentence and sentence not in self._said:  # train and test have the same
-            self._said.add(sentence)
-            say(sentence)
-        return channels
+                pictures.append(each_a_picture(files))
+        return pictures
 
     def _match(self, keys: list[str], pool: FileNames) -> Matched:
-        names = self._config.channels
+        names = self._channels
         if not names or not any(CHANNEL_IN_BRACES in key for key in keys):
             return pool.match(keys)
         named = [[key.replace(CHANNEL_IN_BRACES, name) for key in keys] for name in names]
@@ -198,26 +114,31 @@ class ImageFinder:
         members = [[member for found in row for member in found] for row in rows]
         return Matched(members, [member for found in each for member in found.loose])
 
-    def _say_nothing_fits(self, keys: list[str], split: SplitName, place: Path) -> None:
-        searched, others = self.members(split), self._files.others
-        found = f"no match among {len(searched)} images {examples(searched)}"
-        if not searched:
-            listed = f"{len(others)} other files {examples(others)}"
-            found = listed if others else "nothing at all"
-        raise CompetitionError(
-            f"{self._raw}: expected images ({' '.join(IMAGE_SUFFIXES)}) named like the {len(keys)} "
-            f"ids of {place.name} {examples(keys)}, found {found}. Set prepare.{split}_images in "
-            "params.yaml to their folder or archive, or prepare.image_column to what names them"
-        )
+    def _find_channels(self, members: list[list[str]]) -> list[str]:
+        channels, sentence = find_channels(members)
+        if sentence and sentence not in self._said:  # train and test have the same
+            self._said.add(sentence)
+            say(sentence)
+        return channels
 
-    def _from_pixels(
-        self, ids: list[str], pixels: list[ndarray], split: SplitName, place: Path
+    def _from_numbers(
+        self, ids: list[str], channels: list[ndarray], split: SplitName, place: Path
     ) -> Found:
-        shape = pixel_shape(pixels, place)
+        shape = pixel_shape(channels, place)
         pictures: list[list[Picture]] = [
-            [PixelPicture(f"{place.name}#{row + 1}", tuple(one[row] for one in pixels), shape)]
+            [PixelPicture(f"{place.name}#{row + 1}", tuple(one[row] for one in channels), shape)]
             for row in range(len(ids))
         ]
         size = f"{shape[1]} x {shape[0]} pixels"
         self._say_found(pictures, split, f"the rows of {place.name}", f" of {size}")
         return Found(ids, pictures, [], [])
+
+    def _remedy(self, split: SplitName) -> str:
+        remedy = (
+            f"Set {self.parameter(split)} in params.yaml to their folder or archive, or "
+            "prepare.image_column to what names them"
+        )
+        of_numbers = [name for name, table in self._roles.tables.items() if table.pixel_columns]
+        if of_numbers:
+            remedy += f". If the numbers in {of_numbers[0]} are signals: prepare.kind: signals"
+        return remedy

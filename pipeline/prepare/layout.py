@@ -17,14 +17,22 @@ from pipeline.core.progress import say
 from pipeline.core.tables import first_repeated
 from pipeline.core.task import Kind
 from pipeline.prepare import groups
-from pipeline.prepare.config import GroupsFromColumn, GroupsFromFile, GroupsFromName, PrepareConfig
-from pipeline.prepare.images import Found, ImageFinder
+from pipeline.prepare.config import (
+    GroupsFromColumn,
+    GroupsFromFile,
+    GroupsFromName,
+    ImagesConfig,
+    PrepareConfig,
+)
+from pipeline.prepare.finder import Found, RowFinder
+from pipeline.prepare.images import ImageFinder
 from pipeline.prepare.matching import ENOUGH, shared_folder, short_names
 from pipeline.prepare.pictures import Picture
 from pipeline.prepare.roles import Roles, names_groups
 from pipeline.prepare.rows import LabelledRows, group_columns, naming_column, rows_of_table
 from pipeline.prepare.sample import Sample, no_sample, read_sample
 from pipeline.prepare.sides import SplitName, folders, is_below
+from pipeline.prepare.signals import SignalFinder, signal_tables
 from pipeline.prepare.tables import Table
 from pipeline.prepare.without_table import rows_of_files
 from pipeline.raw.files import ImageFiles, RawFiles
@@ -91,11 +99,19 @@ def understand(raw: Path, config: PrepareConfig, metric: Metric) -> Iterator[Lay
 @contextmanager
 def _open(raw: Path, config: PrepareConfig) -> Iterator["_Reader"]:
     with RawFiles(raw) as files:
+        of_signals = not isinstance(config, ImagesConfig)
         tables = {
-            name: Table(name, raw / name, path, config.encoding)
+            name: Table(name, raw / name, path, config.encoding, signals=of_signals)
             for name, path in sorted(files.tables.items())
         }
-        yield _Reader(raw, config, files, Roles(raw, tables))
+        if isinstance(config, ImagesConfig):
+            roles = Roles(raw, tables)
+            finder: RowFinder = ImageFinder(raw, config, files.images, files.others, roles)
+        else:
+            each = signal_tables(tables, config.train_signals, config.test_signals)
+            roles = Roles(raw, {name: table for name, table in tables.items() if name not in each})
+            finder = SignalFinder(raw, config, files.signals(each), files.others, roles)
+        yield _Reader(raw, config, finder, roles, files.solutions)
 
 
 @contextmanager
@@ -124,9 +140,12 @@ def _kind(config: PrepareConfig, metric: Metric) -> Kind | None:
 class _Reader:
     """The files of one competition, on the way to a Layout."""
 
-    def __init__(self, raw: Path, config: PrepareConfig, files: RawFiles, roles: Roles) -> None:
-        self.raw, self.config, self.files, self.roles = raw, config, files, roles
-        self.finder = ImageFinder(raw, config, files, roles)
+    def __init__(
+        self, raw: Path, config: PrepareConfig, finder: RowFinder, roles: Roles,
+        solutions: list[str],
+    ) -> None:  # fmt: skip
+        self.raw, self.config, self.finder, self.roles = raw, config, finder, roles
+        self.files, self.solutions = finder.files, solutions
 
     def read(self, kind: Kind | None) -> Layout:
         sample = self._sample()
@@ -145,9 +164,9 @@ class _Reader:
             self._require_others(rows, sample, train, test, both)
         train_split = self._split(train, rows, "train", self._groups(rows, sample, train), both)
         test_split = self._split(test, None, "test", [""] * len(test.ids), set())
-        self._check_claimed(train, test)
+        self._check_claimed(train, test, set(rows.unlabelled))
         self._say_tables()
-        _require_all(test_split, sample)
+        self._require_all(test_split, sample)
         label = sample.label_columns[0] if len(sample.label_columns) == 1 else rows.label_column
         return Layout(
             competition=Competition(id_column=sample.id_column, label_column=label, task=rows.task),
@@ -164,14 +183,14 @@ class _Reader:
         assert sample is not None
         found = self.finder.of_sample(sample)
         test = self._split(found, None, "test", [""] * len(found.ids), set())
-        _require_all(test, sample)
+        self._require_all(test, sample)
         return sample, test
 
     def _sample(self) -> Sample | None:
         if self.config.sample_submission == "none":
             return None
         table = self.roles.sample_submission(self.config.sample_submission)
-        sample = read_sample(table, without_ids=not self.files.images.members)
+        sample = read_sample(table, without_ids=not self.files.members)
         self.roles.keep_classes(sample.label_columns)
         return sample
 
@@ -194,15 +213,21 @@ class _Reader:
             raise CompetitionError(
                 f"{self.raw}: expected the labels in a table with the sample submission's columns "
                 f"{(sample.columns if sample else ['id', 'label'])[:5]}, in the folders of the "
-                f"training images or in their names; found none of these among: "
+                f"training {self.config.row}s or in their names; found none of these among: "
                 f"{known or 'no table'}. Set prepare.labels in params.yaml, prepare.label_column "
-                "if its column is called otherwise, or prepare.train_images to their folder"
+                "if its column is called otherwise, or "
+                f"{self.finder.parameter('train')} to their folder"
             )
         return rows
 
     def _others(self, rows: LabelledRows, train: Found) -> tuple[Sample, Found]:
         """What is predicted where no sample submission says it: the images without a label, in the
         order of a table that lists them."""
+        if listed := self.finder.listed_test(rows):
+            say(
+                f"no sample submission: as {' and '.join(listed.columns)}, each signal is predicted"
+            )
+            return listed, self.finder.of_sample(listed)
         free = self.finder.unlabelled(rows, train)
         for table in self.roles.beside():
             for column in table.columns:
@@ -214,7 +239,8 @@ class _Reader:
                     )
         sample = no_sample(self.raw, short_names(free))
         columns = " and ".join(sample.columns)
-        say(f"no sample submission: the images without a label are predicted, as {columns}")
+        what = f"the {self.config.row}s without a label"
+        say(f"no sample submission: {what} are predicted, as {columns}")
         return sample, self.finder.of_files(sample.ids, free)
 
     def _refuse_links(self, rows: LabelledRows) -> None:
@@ -281,7 +307,8 @@ class _Reader:
         requirement = (f"no id of {sample.place.name}", same, remedy)
         require(CompetitionError, rows.place, f"{len(rows.ids)} rows", requirement)
         say(
-            f"{plural(len(both), 'id is', 'ids are')} in train and in test, of different images: "
+            f"{plural(len(both), 'id is', 'ids are')} in train and in test, of different "
+            f"{self.config.row}s: "
             "our tables call those of train train/ID"
         )
 
@@ -330,10 +357,10 @@ class _Reader:
             )
         below = set(found.places)
         return Split(
-            self.files.images,
+            self.files,
             self._called(found.places or ["."]),
             image_ids, row_ids, labels, its_groups, pictures,
-            [member for member in self.files.images.ignored if is_below(member, below)],
+            [member for member in self.files.ignored if is_below(member, below)],
         )  # fmt: skip
 
     def _called(self, places: list[str]) -> str:
@@ -345,46 +372,51 @@ class _Reader:
             say(f"{name}: {role}")
         if unused := [name for name in self.roles.tables if name not in self.roles.taken]:
             say(f"not used: {plural(len(unused), 'table')} {examples(unused)}")
-        if solutions := self.files.solutions:
-            say(f"not used: {', '.join(solutions)}, which has answers: only `check` reads it")
+        if self.solutions:
+            say(f"not used: {', '.join(self.solutions)}, which has answers: only `check` reads it")
 
-    def _check_claimed(self, train: Found, test: Found) -> None:
+    def _require_all(self, test: Split, sample: Sample) -> None:
+        """Raise CompetitionError where a row to predict has no image or signal."""
+        parameter = self.finder.parameter("test")
+        remedy = f"Get the archive from its source again, or set {parameter} in params.yaml"
+        what = f"{'an' if self.config.row == 'image' else 'a'} {self.config.row}"
+        requirement = (f"{what} for each id of {sample.place.name}", test.missing, remedy)
+        require(CompetitionError, test.place, f"{len(test.row_ids)} ids", requirement)
+
+    def _check_claimed(self, train: Found, test: Found, without_label: set[str]) -> None:
         """Raise CompetitionError on images that should have a row, and say what is not used."""
         claimed = {*train.members, *test.members}
-        members = self.files.images.members
+        members = self.files.members
         shared = sorted({*train.members} & {*test.members})
-        remedy = "Set prepare.test_images in params.yaml"
-        requirement = ("each image in train or in test", shared, remedy)
-        require(CompetitionError, self.raw, f"{len(members)} images", requirement)
+        row = self.config.row
+        parameters = [self.finder.parameter(split) for split in ("train", "test")]
+        remedy = f"Set {parameters[1]} in params.yaml"
+        requirement = (f"each {row} in train or in test", shared, remedy)
+        require(CompetitionError, self.raw, f"{len(members)} {row}s", requirement)
         free = [member for member in members if member not in claimed]
         places = list(dict.fromkeys([*train.places, *test.places]))
         below = set(places)
         unlabelled = [member for member in free if is_below(member, below)]
+        unlabelled += self.finder.left_over(without_label)
         if self.config.unlabelled == "stop":
             remedy = (
-                "Add their rows, or set prepare.train_images or prepare.test_images in params.yaml "
+                f"Add their rows, or set {' or '.join(parameters)} in params.yaml "
                 "to the right folder, or leave them out: prepare.unlabelled: leave_out"
             )
-            total = sum(is_below(member, below) for member in members)
-            requirement = ("only images of the ids in the tables", unlabelled, remedy)
-            require(CompetitionError, self._called(places), f"{total} images", requirement)
+            asked = len(train.ids) + len(test.ids) + len(unlabelled)
+            total = sum(is_below(member, below) for member in members) or asked
+            requirement = (f"only {row}s of the ids in the tables", unlabelled, remedy)
+            require(CompetitionError, self._called(places), f"{total} {row}s", requirement)
         elif unlabelled:
-            left = plural(len(unlabelled), "image")
+            left = plural(len(unlabelled), row)
             say(f"left out: {left} without a row {examples(unlabelled)}")
         others: dict[str, int] = defaultdict(int)
         for member in set(free) - set(unlabelled):
             others["/".join(folders(member)[:3]) or "."] += 1
         if others:
-            count = plural(sum(others.values()), "image")
+            count = plural(sum(others.values()), row)
             listed = short_list([f"{place} ({n})" for place, n in sorted(others.items())])
             say(f"not used: {count} in other folders: {listed}")
-
-
-def _require_all(test: Split, sample: Sample) -> None:
-    """Raise CompetitionError where a row to predict has no image."""
-    remedy = "Get the archive from its source again, or set prepare.test_images in params.yaml"
-    requirement = (f"an image for each id of {sample.place.name}", test.missing, remedy)
-    require(CompetitionError, test.place, f"{len(test.row_ids)} ids", requirement)
 
 
 def _check_rows(rows: LabelledRows) -> None:

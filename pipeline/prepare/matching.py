@@ -25,6 +25,9 @@ from pipeline.raw.archive import IMAGE_SUFFIXES, file_name, parts_of
 ENOUGH = 0.5
 """The share of keys that mean a file; where fewer do, they are no names of files."""
 
+ROW_SUFFIXES = (*IMAGE_SUFFIXES, ".csv", ".tsv")
+"""Of files that are an image or a signal."""
+
 _ARRAYS = (".npy", ".dcm", ".dicom")
 _SEPARATOR = re.compile(r"[_\-. ]")
 _MOST_TRIED = 1000
@@ -154,18 +157,18 @@ class FileNames:
 
 
 def stem(member: str) -> str:
-    """A file's name without the suffix of an image."""
+    """A file's name without the suffix of an image or a signal."""
     return without_suffix(file_name(member))
 
 
 def is_image(name: str) -> bool:
-    """Whether a text is called as an image file is."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
+    """Whether a text is called as an image's or a signal's file is."""
+    return name.lower().endswith(ROW_SUFFIXES)
 
 
 def without_suffix(path: str) -> str:
     bare, _, suffix = path.rpartition(".")
-    return bare if bare and f".{suffix.lower()}" in IMAGE_SUFFIXES else path
+    return bare if bare and f".{suffix.lower()}" in ROW_SUFFIXES else path
 
 
 def short_names(members: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a picture is made of: one file, a file for each channel, or the numbers of a table."""
+"""What a row's image or signal is made of: one file, a file for each channel, or numbers."""
 
 import hashlib
 import math
@@ -12,16 +12,8 @@ import numpy as np
 from jaxtyping import Num
 from numpy import ndarray
 
-from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import CompetitionError, examples
-from pipeline.prepare.decode import (
-    Decoded,
-    decode,
-    decode_array,
-    decode_channels,
-    sample,
-    sample_array,
-)
+from pipeline.prepare.decode import Decoded, Decoder, sample, sample_array
 from pipeline.prepare.levels import ValueSample
 from pipeline.prepare.matching import stem, without_suffix
 
@@ -38,7 +30,7 @@ class Readable(Protocol):
 
 
 class Picture(ABC):
-    """An image of a row."""
+    """An image of a row, or the signal that a row is."""
 
     files: tuple[str, ...]
     """The files that it is made of."""
@@ -53,9 +45,7 @@ class Picture(ABC):
         return without_suffix(self.file.removeprefix(above).strip("/"))
 
     @abstractmethod
-    def decode(
-        self, images: Readable, decoding: ImageDecoding, max_side_px: int
-    ) -> tuple[Decoded, str]:
+    def decode(self, images: Readable, decoder: Decoder) -> tuple[Decoded, str]:
         """As it is stored, and the SHA-256 of what it is made of. Raises ImageError."""
 
     @abstractmethod
@@ -91,14 +81,9 @@ class FilePicture(Picture):
     def file(self) -> str:
         return self.files[0]
 
-    def decode(
-        self, images: Readable, decoding: ImageDecoding, max_side_px: int
-    ) -> tuple[Decoded, str]:
+    def decode(self, images: Readable, decoder: Decoder) -> tuple[Decoded, str]:
         encoded = [images.read(file) for file in self.files]
-        digest = hashlib.sha256(b"".join(encoded)).hexdigest()
-        if len(encoded) == 1:
-            return decode(encoded[0], decoding, max_side_px), digest
-        return decode_channels(encoded, decoding, max_side_px), digest
+        return decoder.from_files(encoded), hashlib.sha256(b"".join(encoded)).hexdigest()
 
     def sample(self, images: Readable, max_side_px: int, most: int) -> ValueSample | None:
         return sample(images.read(self.files[0]), max_side_px, most)
@@ -111,7 +96,7 @@ def each_a_picture(members: list[str]) -> list[Picture]:
 
 @dataclass(frozen=True)
 class PixelPicture(Picture):
-    """Numbers of a row of a table, one array a channel."""
+    """Numbers of a row of a table or of an array, one array a channel."""
 
     row: str
     channels: tuple[Num[ndarray, " numbers"], ...]
@@ -122,15 +107,9 @@ class PixelPicture(Picture):
     def file(self) -> str:
         return self.row
 
-    def decode(
-        self,
-        images: Readable,  # noqa: ARG002
-        decoding: ImageDecoding,
-        max_side_px: int,
-    ) -> tuple[Decoded, str]:
+    def decode(self, images: Readable, decoder: Decoder) -> tuple[Decoded, str]:  # noqa: ARG002
         array = self.array
-        digest = hashlib.sha256(array.tobytes()).hexdigest()
-        return decode_array(array, decoding, max_side_px), digest
+        return decoder.from_numbers(array), hashlib.sha256(array.tobytes()).hexdigest()
 
     def sample(self, images: Readable, max_side_px: int, most: int) -> ValueSample | None:  # noqa: ARG002
         return sample_array(self.array, max_side_px, most)
@@ -173,7 +152,8 @@ def pixel_shape(pixels: list[Num[ndarray, "rows numbers"]], place: Path) -> tupl
         if side * side * colours == count:
             return (side, side) if colours == 1 else (side, side, 3)
     raise CompetitionError(
-        f"{place}: expected as many pixels a row as a square has, in grey or RGB, found {count}"
+        f"{place}: expected as many pixels a row as a square has, in grey or RGB, found {count}. "
+        "If rows are signals, set prepare.kind in params.yaml to signals"
     )
 
 

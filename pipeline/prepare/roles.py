@@ -30,6 +30,9 @@ from typing import Any
 from pipeline.core.errors import CompetitionError, TableError, named
 from pipeline.prepare.tables import CATEGORY, Table
 
+SIGNALS = "signals, by their ids"
+"""What a table of signals is, which may be those of train and of test."""
+
 FEWEST_GROUPS = 10
 """A table of two columns that is taken for the groups unasked has at least so many."""
 
@@ -52,9 +55,8 @@ class Roles:
 
     def sample_submissions(self) -> list[str]:
         """The tables whose names say that they are sample submissions."""
-        letters = {name: re.sub(r"[^a-z]", "", Path(name).name.lower()) for name in self.tables}
-        wanted = [n for n, text in letters.items() if "submission" in text or "submit" in text]
-        shown = [n for n in wanted if "sample" in letters[n] or "example" in letters[n]]
+        wanted = [name for name in self.tables if says_submission(name)]
+        shown = [n for n in wanted if "sample" in _letters(n) or "example" in _letters(n)]
         return shown or wanted
 
     def sample_submission(self, value: str) -> Table:
@@ -132,6 +134,11 @@ class Roles:
                 found += [table] if has_more and len(table.cells) else []
         return found
 
+    def with_numbers(self) -> list[Table]:
+        """The tables that hold signals, and are nothing else."""
+        of_signals = {n: self.tables[n] for n, role in self.taken.items() if role == SIGNALS}
+        return [table for table in (self._rest() | of_signals).values() if table.pixels]
+
     def pixels_of_test(self, count: int) -> Table | None:
         """The only table with pixels and as many rows as the sample submission."""
         found = [t for t in self._rest().values() if t.pixels and len(t.pixels[0]) == count]
@@ -203,6 +210,15 @@ class Roles:
             )
         self.taken[candidates[0]] = role
         return found[candidates[0]]
+
+
+def says_submission(name: str) -> bool:
+    """Whether a table's name says that it is a submission, as a sample or not."""
+    return "submission" in _letters(name) or "submit" in _letters(name)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z]", "", Path(name).name.lower())
 
 
 def class_columns(table: Table, classes: list[str]) -> list[str]:

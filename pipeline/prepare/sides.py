@@ -40,11 +40,12 @@ def folders(member: str) -> list[str]:
     return parts_of(member)[:-1]
 
 
-def choose(members: list[str], value: str, split: SplitName, place: str) -> list[list[str]]:
+def choose(
+    members: list[str], value: str, split: SplitName, place: str, parameter: str
+) -> list[list[str]]:
     """The files that may be of a split, the likeliest first, then with those less likely.
 
-    value: of prepare.train_images or prepare.test_images. Raises CompetitionError where it names
-    nothing.
+    value: of the parameter. Raises CompetitionError where it names nothing.
     """
     if value == "auto":
         of = {member: side(member) for member in members}
@@ -56,9 +57,10 @@ def choose(members: list[str], value: str, split: SplitName, place: str) -> list
     if not inside:
         known = sorted({"/".join(folders(member)) or "." for member in members})
         more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+        word = "image" if parameter.endswith("images") else "signal"
         raise CompetitionError(
-            f"{place}: prepare.{split}_images names {value}, which holds no image; folders with "
-            f"images: {', '.join(known[:10]) or 'none'}{more}. Set prepare.{split}_images in "
+            f"{place}: {parameter} names {value}, which holds no {word}; folders with "
+            f"{word}s: {', '.join(known[:10]) or 'none'}{more}. Set {parameter} in "
             "params.yaml to one of them, or to auto"
         )
     return [inside]
@@ -67,7 +69,7 @@ def choose(members: list[str], value: str, split: SplitName, place: str) -> list
 def roots(claimed: list[str], value: str) -> list[str]:
     """The folders that a split's images fill: others there should have a row as well.
 
-    claimed: the files that have one. value: of prepare.train_images or prepare.test_images.
+    claimed: the files that have one. value: of prepare.train_images or the like.
     """
     if value != "auto":
         return ["/".join(parts_of(value))]

@@ -16,19 +16,24 @@ from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, check_ids, read_table, write_table
 from pipeline.core.task import AnyOf, OneOf, Task
 from pipeline.prepare.audit import count_clusters, describe_split, find_clusters, find_twins
-from pipeline.prepare.config import PrepareConfig
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
 from pipeline.prepare.conflicts import apply_rule, describe_conflicts, find_conflicts
 from pipeline.prepare.corrections import correct_labels
+from pipeline.prepare.decode import Decoder, ImageDecoder
 from pipeline.prepare.duplicates import find_duplicates
 from pipeline.prepare.layout import Split, understand
 from pipeline.prepare.leaks import find_leaks
 from pipeline.prepare.rare import merge_rare
+from pipeline.prepare.signal_files import SignalDecoder
 from pipeline.prepare.store import (
     check_readable,
     describe_unreadable,
+    find_channels,
+    keep_one_channel,
     keep_rows,
     range_of_images,
-    store_images,
+    shape_of_signals,
+    store_rows,
 )
 from pipeline.scoring.metrics import metric_named
 from pipeline.scoring.plan import Choices, plan, try_metric
@@ -49,7 +54,7 @@ def run(
     Raises SubmissionError or EnsembleError where they do not fit, ImageError on images that cannot
     be read, TableError on corrections that do not fit, CompetitionError on conflicting labels with
     `conflicts: stop`, FoldError on classes that cannot be merged, and what understand and
-    store_images raise. Then data/store stays as it was.
+    store_rows raise. Then data/store stays as it was.
     """
     with (
         understand(paths.RAW, config, metric_named(metric_name)) as layout,
@@ -67,10 +72,17 @@ def run(
         )
         try_metric(metric, task, task.encode(layout.labels_file, layout.train.labels))
 
-        decoding, found_range = _decide_decoding(layout.train, config)
-        stored = store_images(layout.train, train_array, decoding, config, "train images")
-        stored_test = store_images(layout.test, test_array, decoding, config, "test images")
+        decoder, found_range = _choose_decoder(layout.train, config)
+        stored = store_rows(layout.train, train_array, decoder, f"train {config.row}s")
+        stored_test = store_rows(layout.test, test_array, decoder, f"test {config.row}s")
         check_readable(layout, stored, stored_test, config)
+        decoding, found_channels = decoder.decoding, None
+        if isinstance(config, ImagesConfig) and config.channels == "auto":
+            found_channels = find_channels(stored, stored_test)
+            decoding = decoding.model_copy(update={"channels": found_channels.channels})
+            if found_channels.channels == 1:
+                keep_one_channel(train_array, len(stored.table))
+                keep_one_channel(test_array, len(stored_test.table))
 
         images = pd.concat([stored.table, stored_test.table], ignore_index=True)
         firsts = find_duplicates(
@@ -84,7 +96,7 @@ def run(
         images["duplicate"] = images["image_id"].to_numpy()[firsts]
 
         conflicts = find_conflicts(stored.table)
-        stays = apply_rule(stored.table, conflicts, config.conflicts, layout.labels_file, task)
+        stays = apply_rule(stored.table, conflicts, config, layout.labels_file, task)
         if not stays.all():
             keep_rows(train_array, stays)
             images = images[np.append(stays, [True] * len(stored_test.table))]
@@ -107,13 +119,14 @@ def run(
             train=describe_split(train, stored.notes, layout.train.ignored, task),
             test=describe_split(test, stored_test.notes, layout.test.ignored, None),
             found_range=found_range,
+            found_channels=found_channels,
             possible_groups=layout.possible_groups,
             excluded=stored.unreadable,
             corrections=corrections,
-            conflicts=describe_conflicts(conflicts, config.conflicts, clusters),
+            conflicts=describe_conflicts(conflicts, config, clusters),
             duplicates=count_clusters(clusters),
             clusters=clusters,
-            train_test_duplicates=find_twins(train, test),
+            train_test_duplicates=find_twins(train, test, config.row),
             leaks=find_leaks(train, task, layout.train.images, stored.encodings),
         )
         left_out = {image.image_id for image in stored.unreadable}
@@ -123,23 +136,30 @@ def run(
         _check_written(store, paths.TEST_IMAGES, paths.TEST_TABLE, layout.test.image_ids, None)
     write_record(paths.AUDIT, audit)
     if stored.unreadable:
-        say(f"left out of train: {describe_unreadable(stored)}")
-    _tell(audit, task)
+        say(f"left out of train: {describe_unreadable(stored, config.row)}")
+    _tell(audit, task, config)
 
 
-def _decide_decoding(
-    train: Split, config: PrepareConfig
-) -> tuple[ImageDecoding, FoundRange | None]:
-    """The range of more than 8 bits is the parameters', or is found in the training images."""
+def _choose_decoder(train: Split, config: PrepareConfig) -> tuple[Decoder, FoundRange | None]:
+    """The range of more than 8 bits is the parameters', or is found in the training images; a
+    signal's shape is found in the training signals.
+
+    The channels are those to begin with: whether all images are grey shows when they are stored.
+    """
+    if not isinstance(config, ImagesConfig):
+        return SignalDecoder(shape_of_signals(train, "train")), None
     found, black_white = None, None
     if config.bits:
         black_white = 0.0, 2.0**config.bits - 1
     elif found := range_of_images(train, config, "range of train images"):
         black_white = found.black, found.white
     decoding = ImageDecoding(
-        size_px=config.size_px, channels=3, fit=config.fit, black_white=black_white
+        size_px=config.size_px,
+        channels=1 if config.channels == 1 else 3,
+        fit=config.fit,
+        black_white=black_white,
     )
-    return decoding, found
+    return ImageDecoder(decoding, config.max_side_px), found
 
 
 def _check_written(
@@ -160,7 +180,8 @@ def _check_written(
             raise TableError(f"{table}: expected {expected}, found otherwise")
 
 
-def _describe(task: Task) -> str:
+def describe_task(task: Task) -> str:
+    """The task in a few words."""
     match task:
         case OneOf(ordered=ordered):
             return f"one of {len(task.outputs)} classes{', in their order' if ordered else ''}"
@@ -170,30 +191,33 @@ def _describe(task: Task) -> str:
             return plural(len(task.outputs), "number")
 
 
-def _tell(audit: Audit, task: Task) -> None:
+def _tell(audit: Audit, task: Task, config: PrepareConfig) -> None:
+    row = config.row
     for name, values in audit.possible_groups.items():
         say(
             f"not used: column {name} with {values} values: if these belong together, such as "
             f"patients, set prepare.groups to {{source: column, column: {name}}}"
         )
-    if audit.found_range:
-        say(audit.found_range.sentence)
+    for found in (audit.found_range, audit.found_channels):
+        if found:
+            say(found.sentence)
     for name, split in (("train", audit.train), ("test", audit.test)):
         for note, images in split.notes.items():
-            say(f"{name}: {images} of {split.rows} images: {note}")
-    say(f"task: {_describe(task)}: {short_list(task.outputs, most=10)}")
+            say(f"{name}: {images} of {split.rows} {row}s: {note}")
+    say(f"task: {describe_task(task)}: {short_list(task.outputs, most=10)}")
     if audit.corrections.count:
         turns = ", ".join(f"{turn}: {count}" for turn, count in audit.corrections.by_class.items())
         say(f"labels corrected by {audit.corrections.file}: {audit.corrections.count} ({turns})")
     if left := audit.conflicts.excluded:
-        say(f"left out of train: {left} images with the same pixels and different labels")
+        what = f"{config.row}s with the same {config.content}"
+        say(f"left out of train: {left} {what} and different labels")
     for check in audit.leaks.checks:
         if check.flagged:
             say(check.sentence)
-    found = audit.duplicates
+    same = audit.duplicates
     say(
-        f"{audit.train.rows} training and {audit.test.rows} test images; clusters of duplicates: "
-        f"{found.clusters} (largest: {found.largest} images, across train and test: "
-        f"{found.where['both']}, across groups: {found.spans_groups}, with conflicting labels: "
-        f"{found.conflicting_labels}), in {paths.AUDIT}"
+        f"{audit.train.rows} training and {audit.test.rows} test {row}s; clusters of duplicates: "
+        f"{same.clusters} (largest: {same.largest} {row}s, across train and test: "
+        f"{same.where['both']}, across groups: {same.spans_groups}, with conflicting labels: "
+        f"{same.conflicting_labels}), in {paths.AUDIT}"
     )

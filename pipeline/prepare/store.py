@@ -1,4 +1,4 @@
-"""All images of one split as one packed array, row by row with its table.
+"""All images or signals of one split as one packed array, row by row with its table.
 
 One array instead of many files: DVC copies and compares one file in a quarter of the time, and
 no epoch decodes anything. Rows are appended as they are decoded, so that memory does not grow
@@ -20,18 +20,20 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
+from numpy.typing import DTypeLike
 
 from pipeline.core.arrays import read_array
-from pipeline.core.audit import FoundRange, Unreadable
-from pipeline.core.competition import ImageDecoding
-from pipeline.core.errors import ImageError, examples
+from pipeline.core.audit import FoundChannels, FoundRange, Unreadable
+from pipeline.core.competition import SignalDecoding
+from pipeline.core.errors import CompetitionError, ImageError, examples, plural
 from pipeline.core.machine import cores
 from pipeline.core.progress import track
-from pipeline.prepare.config import PrepareConfig
-from pipeline.prepare.decode import Decoded, ignore_oddities
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
+from pipeline.prepare.decode import Decoded, Decoder, ignore_oddities
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
 from pipeline.prepare.levels import ValueSample, find_range
+from pipeline.prepare.signal_files import AnyShape, ShapeError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -46,7 +48,7 @@ MOST_SAMPLES_EACH = 2**14
 _SAMPLED_AT_ONCE = 64
 
 MOST_THREADS = 4
-"""ImageDecoding, resizing and hashing release the interpreter's lock, the rest does not."""
+"""Decoding, resizing and hashing release the interpreter's lock, the rest does not."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Stored:
     """What was written; rows of table, array and fingerprints are parallel.
 
     table: tables.IMAGE_COLUMNS without `duplicate`. encodings: Decoded.encoding of each image_id.
-    notes: the image_ids of each of Decoded.notes.
+    notes: the image_ids of each of Decoded.notes. colour: the image_ids of those that are not grey.
     """
 
     table: pd.DataFrame
@@ -62,12 +64,13 @@ class Stored:
     unreadable: list[Unreadable]
     encodings: dict[str, str]
     notes: dict[str, list[str]]
+    colour: list[str]
 
 
-def range_of_images(split: Split, config: PrepareConfig, what: str) -> FoundRange | None:
+def range_of_images(split: Split, config: ImagesConfig, what: str) -> FoundRange | None:
     """Black and white of a split's images with more than 8 bits; None where all have 8.
 
-    Only those are decoded. One that cannot be read is left to store_images. what: for the progress
+    Only those are decoded. One that cannot be read is left to store_rows. what: for the progress
     line. Raises ArchiveError where the archive is damaged.
     """
     images = len(split.image_ids)
@@ -79,25 +82,37 @@ def range_of_images(split: Split, config: PrepareConfig, what: str) -> FoundRang
         return find_range(taken for part in track(parts, what, len(starts)) for taken in part)
 
 
-def store_images(
-    split: Split, path: Path, decoding: ImageDecoding, config: PrepareConfig, what: str
-) -> Stored:
-    """Decode a split's images into `path`, an array (rows, size_px, size_px, 3), uint8 RGB.
+def shape_of_signals(split: Split, what: str) -> SignalDecoding:
+    """Length and channels of the first signal that can be read: all must have the same.
+
+    what: the split, for the message. Raises CompetitionError where none can be read.
+    """
+    for picture in split.pictures:
+        if picture:
+            with suppress(ImageError):
+                decoded, _ = picture.decode(split.images, AnyShape())
+                return SignalDecoding(length=decoded.width, channels=decoded.height)
+    raise CompetitionError(f"{split.place}: expected signals of {what}, found none to read")
+
+
+def store_rows(split: Split, path: Path, decoder: Decoder, what: str) -> Stored:
+    """Decode a split's images or signals into `path`, an array as decoder.decoding says.
 
     Rows are in the order of the split's ids, without those that cannot be read: all of these
     are returned, none stops. what: for the progress line.
-    Raises ArchiveError where the archive is damaged.
+    Raises ArchiveError where the archive is damaged, CompetitionError on a signal of another shape.
     """
     unreadable: list[Unreadable] = []
     records: list[dict[str, str | int]] = []
     fingerprints: list[Fingerprint] = []
     encodings: dict[str, str] = {}
     notes: defaultdict[str, list[str]] = defaultdict(list)
+    colour: list[str] = []
     places = range(len(split.image_ids))
     with path.open("wb") as file, warnings.catch_warnings():
         ignore_oddities()
-        _write_header(file, 0, config.size_px)
-        rows = _in_order(partial(_make_row, split, decoding, config.max_side_px), places)
+        _write_header(file, (0, *decoder.decoding.shape), decoder.decoding.dtype)
+        rows = _in_order(partial(_make_row, split, decoder), places)
         for row in track(rows, what, len(places)):
             if isinstance(row, Unreadable):
                 unreadable.append(row)
@@ -109,20 +124,35 @@ def store_images(
             encodings[str(record["image_id"])] = decoded.encoding
             for note in decoded.notes:
                 notes[note].append(str(record["image_id"]))
+            if not decoded.grey:
+                colour.append(str(record["image_id"]))
         file.seek(0)
-        _write_header(file, len(records), config.size_px)
-    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings, dict(notes))
+        _write_header(file, (len(records), *decoder.decoding.shape), decoder.decoding.dtype)
+    return Stored(pd.DataFrame(records), fingerprints, unreadable, encodings, dict(notes), colour)
+
+
+def find_channels(train: Stored, test: Stored) -> FoundChannels:
+    """One channel where every image is grey, else three."""
+    colour = [*train.colour, *test.colour]
+    images = plural(len(train.table) + len(test.table), "image")
+    if not colour:
+        why = f"1: all {images}, of train and test, are grey"
+        return FoundChannels(channels=1, colour=0, sentence=f"channels: {why}")
+    why = f"3: {len(colour)} of {images} with colour {examples(colour)}"
+    return FoundChannels(channels=3, colour=len(colour), sentence=f"channels: {why}")
+
+
+def keep_one_channel(path: Path, rows: int) -> None:
+    """Keep one of the equal channels of an array that store_rows wrote."""
+    images = read_array(path, rows)
+    _replace(path, (*images.shape[:3], 1), images.dtype, (image[..., :1] for image in images))
 
 
 def keep_rows(path: Path, stays: Bool[ndarray, " rows"]) -> None:
-    """Keep only these rows of an array that store_images wrote."""
+    """Keep only these rows of an array that store_rows wrote."""
     images = read_array(path, len(stays))
-    kept = path.with_name(f"{path.name}.kept")
-    with kept.open("wb") as file:
-        _write_header(file, int(stays.sum()), images.shape[1])
-        for row in np.flatnonzero(stays):
-            file.write(images[row].tobytes())
-    kept.replace(path)
+    shape = (int(stays.sum()), *images.shape[1:])
+    _replace(path, shape, images.dtype, (images[row] for row in np.flatnonzero(stays)))
 
 
 def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareConfig) -> None:
@@ -133,24 +163,27 @@ def check_readable(layout: Layout, train: Stored, test: Stored, config: PrepareC
         way_out = "" if train.table.empty else ", or leave them out: prepare.unreadable: exclude"
         problems.append((layout.train, train, f"{again}{way_out}"))
     if test.unreadable:
-        never = "A test image can never be left out, since a submission needs its row"
+        never = f"A test {config.row} can never be left out, since a submission needs its row"
         problems.append((layout.test, test, f"{never}. {again}"))
     if problems:
         lines = [
-            f"{split.place}: {describe_unreadable(stored)}. {remedy}"
+            f"{split.place}: {describe_unreadable(stored, config.row)}. {remedy}"
             for split, stored, remedy in problems
         ]
         raise ImageError("\n".join(lines))
 
 
-def describe_unreadable(stored: Stored) -> str:
-    """How many images have no row, and for each reason how many and the first few ids."""
+def describe_unreadable(stored: Stored, row: str) -> str:
+    """How many images or signals have no row, and for each reason how many and the first few ids.
+
+    row: what they are called.
+    """
     ids: dict[str, list[str]] = {}
     for image in stored.unreadable:
         ids.setdefault(image.reason, []).append(image.image_id)
     reasons = [f"{len(ids[reason])} × {reason} {examples(ids[reason])}" for reason in ids]
     images = len(stored.unreadable) + len(stored.table)
-    return f"{len(stored.unreadable)} of {images} images cannot be read: {'; '.join(reasons)}"
+    return f"{len(stored.unreadable)} of {images} {row}s cannot be read: {'; '.join(reasons)}"
 
 
 def _take_samples(split: Split, max_side_px: int, most: int, start: int) -> list[ValueSample]:
@@ -163,15 +196,19 @@ def _take_samples(split: Split, max_side_px: int, most: int, start: int) -> list
     return [each for each in taken if each is not None]
 
 
-def _make_row(
-    split: Split, decoding: ImageDecoding, max_side_px: int, place: int
-) -> _Row | Unreadable:
+def _make_row(split: Split, decoder: Decoder, place: int) -> _Row | Unreadable:
     image_id = split.image_ids[place]
     picture = split.pictures[place]
     if picture is None:
         return Unreadable(image_id=image_id, reason="not in the archive")
     try:
-        decoded, sha256 = picture.decode(split.images, decoding, max_side_px)
+        decoded, sha256 = picture.decode(split.images, decoder)
+    except ShapeError as error:
+        raise CompetitionError(
+            f"{split.place}: expected signals of one length and as many channels each, found "
+            f"{image_id} ({picture.file}) with {error} as the first one has. Cut or pad them in "
+            "files of your own: nothing here does it unasked"
+        ) from error
     except ImageError as error:
         return Unreadable(image_id=image_id, reason=str(error))
     print_ = fingerprint(decoded.pixels)
@@ -190,9 +227,19 @@ def _make_row(
     return record, decoded, print_
 
 
-def _write_header(file: BinaryIO, rows: int, size_px: int) -> None:
+def _replace(path: Path, shape: tuple[int, ...], dtype: DTypeLike, rows: Iterable[ndarray]) -> None:
+    kept = path.with_name(f"{path.name}.kept")
+    with kept.open("wb") as file:
+        _write_header(file, shape, dtype)
+        for row in rows:
+            file.write(row.tobytes())
+    kept.replace(path)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> None:
     """NumPy pads it to the same length for any number of rows."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size_px, size_px, 3)}
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 

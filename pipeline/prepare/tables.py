@@ -7,7 +7,8 @@
     {row: {column: value}}, more of rows  a row for each, with its name as `key`
     images, annotations (as in COCO)      a row for each image, with its categories as `category`
 
-A table may hold images: a column for each pixel, or one column in which a cell has all of them.
+A table may hold images or signals: a column for each pixel or sample, or one column in which a cell
+has all of them. Of signals, several blocks of columns (`ch1_0…`, `ch2_0…`) are channels.
 """
 
 import codecs
@@ -34,6 +35,9 @@ CATEGORY = "category"
 LEAST_PIXELS = 64
 """A row of fewer numbers is no image: 8 by 8."""
 
+LEAST_SAMPLES = 8
+"""A row of fewer numbers is no signal."""
+
 _LINES = 20
 _IMAGE_KEYS = ("image_id", "imageId")
 _CATEGORY_KEYS = ("category_id", "label_id", "labelId")
@@ -46,7 +50,7 @@ class Table:
     """A table of the competition.
 
     name: its path in the tree of files. place: for messages. classes: columns that are none of
-    pixels, however they are numbered.
+    pixels, however they are numbered. signals: whether rows may be signals, else images.
     """
 
     name: str
@@ -54,12 +58,13 @@ class Table:
     path: Path
     encoding: str
     classes: frozenset[str] = frozenset()
+    signals: bool = False
 
     @cached_property
     def columns(self) -> list[str]:
         """The columns that are no pixels. Raises CompetitionError where nothing can be read."""
         pixels = set(self.pixel_columns)
-        return [name for name in self._header if name not in pixels]
+        return [name for name in self.header if name not in pixels]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -68,27 +73,37 @@ class Table:
 
     @cached_property
     def pixels(self) -> list[Num[ndarray, "rows numbers"]]:
-        """The images that the rows hold, one array for each channel; empty where there is none."""
+        """The images or signals that the rows hold, one array for each channel; empty where there
+        is none."""
         if self.pixel_columns:
-            return [_narrow(self._all[self.pixel_columns].to_numpy(np.float32))]
+            return [_narrow(self._all[names].to_numpy(np.float32)) for names in self._blocks]
         arrays = (self._parse(name) for name in self._all.columns)
         return [_narrow(array) for array in arrays if array is not None]
 
     @cached_property
     def pixel_columns(self) -> list[str]:
-        """Those that are numbered and so many that they must be the pixels of an image."""
+        """Those that are numbered and so many that they must be pixels or samples."""
+        return [name for names in self._blocks for name in names]
+
+    @cached_property
+    def _blocks(self) -> list[list[str]]:
+        """The same, those of one channel together."""
         families: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for name in self._header:
+        for name in self.header:
             numbered = _NUMBERED.fullmatch(name)
             if numbered and name not in self.classes:
                 families[numbered[1]].append((int(numbered[2]), name))
-        largest = max(families.values(), key=len, default=[])
-        return [name for _, name in sorted(largest)] if len(largest) >= LEAST_PIXELS else []
+        most = max(map(len, families.values()), default=0)
+        if most < (LEAST_SAMPLES if self.signals else LEAST_PIXELS):
+            return []
+        largest = [family for family in families.values() if len(family) == most]
+        blocks = [[name for _, name in sorted(family)] for family in largest]
+        return blocks if self.signals else blocks[:1]
 
     @cached_property
     def whole(self) -> pd.DataFrame:
         """All columns as text: of a sample submission, where none holds pixels."""
-        return self.with_classes(self._header).cells
+        return self.with_classes(self.header).cells
 
     def with_classes(self, classes: list[str]) -> "Table":
         """The same table, where these columns hold labels, however they are numbered."""
@@ -120,7 +135,7 @@ class Table:
         if self._is_json:
             return _read_json(self.place, self.path)
         dialect = Dialect(
-            self.encoding, self._separator, line_breaks=True, numbers=self.pixel_columns
+            self.encoding, self._separator, True, self.pixel_columns, missing=self.signals
         )
         try:
             return read_csv(self.path, dialect)
@@ -139,7 +154,8 @@ class Table:
         return max(fields, key=lambda separator: fields[separator])
 
     @cached_property
-    def _header(self) -> list[str]:
+    def header(self) -> list[str]:
+        """The names of all columns, or what else is in the first line."""
         if self._is_json:
             return list(self._all.columns)
         names: list[str] = next(self._first_rows(self._separator), [])

@@ -38,7 +38,7 @@ def rows_of_files(
         return None
     ids = short_names(list(found))
     table = pd.DataFrame({"image": list(found), "label": list(found.values())}, dtype=str)
-    place = raw / (roots(list(found), config.train_images) or [""])[0]
+    place = raw / (roots(list(found), config.files_of("train")) or [""])[0]
     shown_sample = sample or Sample(raw, table, None, ["label"], [], [""])
     labels, task = read_labels(
         place, table, ["label"], shown_sample, kind or "one_of", config.classes
@@ -50,16 +50,16 @@ def _classes(
     members: list[str], config: PrepareConfig, raw: Path, sample: Sample | None
 ) -> dict[str, str]:
     """The class of each image; nothing where auto finds none."""
-    place = config.train_images
+    place = config.files_of("train")
     match config.labels:
         case LabelsFromFolder():
             found = _classes_by_folder(members, place, sample)
             if not found:
                 shown = examples(sorted(set(map(_folder, members))))
                 raise CompetitionError(
-                    f"{raw}: expected the training images in at least two folders, one for each "
-                    f"class, as prepare.labels says; found other folders {shown}. Set "
-                    "prepare.train_images in params.yaml to the folder that holds these"
+                    f"{raw}: expected the training {config.row}s in at least two folders, one for "
+                    f"each class, as prepare.labels says; found other folders {shown}. Set "
+                    f"prepare.train_{config.row}s in params.yaml to the folder that holds these"
                 )
         case LabelsFromName(pattern=pattern):
             found = {m: one[1] for m in members if (one := re.search(pattern, m)) and one[1]}
@@ -76,7 +76,7 @@ def _classes(
             counts = Counter(found.values())
             shown = short_list([f"{name}: {counts[name]}" for name in sorted(counts)], most=10)
             if found:
-                say(f"labels: {how} of each training image ({len(counts)} classes; {shown})")
+                say(f"labels: {how} of each training {config.row} ({len(counts)} classes; {shown})")
     return found
 
 

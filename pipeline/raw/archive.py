@@ -26,7 +26,12 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """Lower case; a member's suffix may be written in any case."""
 
-ARCHIVE_SUFFIXES = (".zip", ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
+ZIP_SUFFIXES = (".zip", ".npz")
+"""An .npz is a zip of .npy files."""
+
+ARCHIVE_SUFFIXES = (
+    *ZIP_SUFFIXES, ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz",
+)  # fmt: skip
 """Lower case, too."""
 
 MOST_MEMBER_BYTES = 2**30

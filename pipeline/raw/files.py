@@ -6,6 +6,7 @@ and tars are read in place; what lies in an archive and must be a file of its ow
 a zip) or is compressed as a whole (.tar.gz, .7z) is unpacked once, into a temporary folder.
 """
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,11 +16,20 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import ArchiveError, CompetitionError
 from pipeline.core.files import disk_errors_named, temporary_folder
 from pipeline.core.names import is_storable
-from pipeline.raw.archive import ARCHIVE_SUFFIXES, ImageArchive, file_name, is_litter, parts_of
+from pipeline.raw.archive import (
+    ARCHIVE_SUFFIXES,
+    ZIP_SUFFIXES,
+    ImageArchive,
+    file_name,
+    is_litter,
+    parts_of,
+)
 from pipeline.raw.kinds import is_solution, kind_of, refuse_parts, walk
 from pipeline.raw.linked import linked_images
 from pipeline.raw.sources import DateTime, FileSource, PlainFile, Source, ZipMember
 from pipeline.raw.unpack import COMPRESSED, decompress, read_seven_zip, read_tar
+
+ARRAY = ".npy"
 
 MOST_DEPTH = 3
 """Archives in archives: a competition's bundle, an archive in it, and what that holds."""
@@ -115,6 +125,14 @@ class RawFiles(AbstractContextManager["RawFiles"]):
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def signals(self, tables: Iterable[str]) -> ImageFiles:
+        """The files that signals may lie in: NumPy's arrays, and those of the tables that are one
+        signal each."""
+        arrays = {path: one for path, one in self._images.items() if path.lower().endswith(ARRAY)}
+        each = {path: self._tables[path] for path in tables}
+        ignored = [path for path in (*self._images, *self._ignored) if path not in arrays | each]
+        return ImageFiles(str(self._place), arrays | each, ignored)
+
     @cached_property
     def tables(self) -> dict[str, Path]:
         """A file to read for the path of each table that is no solution, uncompressed."""
@@ -190,7 +208,7 @@ class RawFiles(AbstractContextManager["RawFiles"]):
             folder.mkdir()
             with disk_errors_named(folder):
                 pieces = read_seven_zip(file, place, self._new_file(), folder)
-        elif name.endswith(ARCHIVE_SUFFIXES) and not name.endswith(".zip"):
+        elif name.endswith(ARCHIVE_SUFFIXES) and not name.endswith(ZIP_SUFFIXES):
             suffix = PurePosixPath(name).suffix
             pieces = read_tar(
                 self._decompress(file, path, suffix) if suffix in COMPRESSED else file, place

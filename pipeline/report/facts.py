@@ -5,7 +5,7 @@ The same figures go to `dvc metrics`: page and file are made from one object.
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from pipeline.core import paths
 from pipeline.core.audit import Audit
-from pipeline.core.competition import read_competition
+from pipeline.core.competition import ImageDecoding, read_competition, read_decoding
 from pipeline.core.errors import EnsembleError, TableError, examples, named
 from pipeline.core.fold_summary import FoldSummary
 from pipeline.core.record import read_record
@@ -76,6 +76,8 @@ class Curve:
 class ReportFacts:
     """The content of the page."""
 
+    row: Literal["image", "signal"]
+    """What a row of the store is, in words."""
     card: Card
     halves: list[HalfScore]
     """Empty without a solution."""
@@ -137,7 +139,9 @@ def read_facts(name: str) -> ReportFacts:
     metric = metric_for(card.metric.name, task, never)
     many = len(task.outputs) > MOST_CLASSES
     every_class = isinstance(task, OneOf) and len(np.unique(rows.labels)) == len(task.outputs)
+    of_images = isinstance(read_decoding(paths.DECODING), ImageDecoding)
     return ReportFacts(
+        row="image" if of_images else "signal",
         card=card,
         halves=_read_halves(card),
         audit=read_record(paths.AUDIT, Audit, "prepare"),

@@ -8,7 +8,6 @@ chosen among the out-of-fold rows.
 import io
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
@@ -17,7 +16,7 @@ from markupsafe import Markup
 from numpy import ndarray
 from PIL import Image as Pillow
 
-from pipeline.core.task import SEPARATOR, AnyOf, Number, OneOf, Task, expected_place
+from pipeline.core.task import AnyOf, Number, OneOf, describe_label, expected_place
 from pipeline.report.diagnosis import PredictedRows
 from pipeline.report.facts import ReportFacts
 
@@ -81,13 +80,6 @@ def show_galleries(
 
     chosen = {"mistakes": mistakes, "closest": closest, "doubtful": doubtful[:MOST]}
     return {name: [describe(place) for place in places] for name, places in chosen.items()}
-
-
-def describe_label(task: Task, label: Any) -> str:
-    """A label for people: numbers with four digits, no label as a dash."""
-    if isinstance(task, Number):
-        return ", ".join(f"{value:.4g}" for value in label)
-    return task.decode(np.array([label]))[0].replace(SEPARATOR, ", ") or "–"
 
 
 def confident_mistakes(rows: PredictedRows) -> Places:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core import paths
 from pipeline.core.errors import plural
@@ -21,6 +21,7 @@ from pipeline.report import plots
 from pipeline.report.diagnosis import MOST_CLASSES
 from pipeline.report.facts import ReportFacts
 from pipeline.report.gallery import Tile
+from pipeline.report.seen import SeenNetwork
 from pipeline.scoring.card import Card, Contribution, FittedMean, Forecast
 
 TEMPLATE = "page.html.j2"
@@ -47,8 +48,13 @@ class ModelRow:
     """None for the only model."""
 
 
-def render_page(facts: ReportFacts, galleries: dict[str, list[Tile]]) -> str:
-    """The whole page as HTML."""
+def render_page(
+    facts: ReportFacts,
+    galleries: dict[str, list[Tile]],
+    seen: list[SeenNetwork],
+    seen_left: list[tuple[str, int]],
+) -> str:
+    """The whole page as HTML. seen, seen_left: as read_seen gives them."""
     card, oof = facts.card, facts.card.out_of_fold
     other_scores = {}
     if oof.accuracy is not None and oof.interval is not None and oof.log_loss is not None:
@@ -56,24 +62,36 @@ def render_page(facts: ReportFacts, galleries: dict[str, list[Tile]]) -> str:
         other_scores["accuracy"] = f"{oof.accuracy:.4f}, {between}"
         other_scores["log_loss"] = f"{oof.log_loss:.4f}"
     other_scores.pop(card.metric.name, None)
-    page: str = _template().render(
-        facts=facts,
-        card=card,
-        metric=card.metric,
-        other_scores=other_scores,
-        audit=facts.audit,
-        galleries=galleries,
-        charts=_draw(facts),
-        errors=int((~facts.rows.right).sum()),
-        submission=paths.submission(card.name).as_posix(),
-        card_path=paths.card(card.name).as_posix(),
-        audit_path=paths.AUDIT.as_posix(),
-        hardest=facts.hardest_groups.head(_MOST_GROUPS).to_dict("records"),
-        columns=_columns(facts),
-        models=_list_models(card),
-        most=MOST_LISTED,
-        frequent=_frequent,
+    page: str = (
+        _templates()
+        .get_template(TEMPLATE)
+        .render(
+            facts=facts,
+            card=card,
+            metric=card.metric,
+            other_scores=other_scores,
+            audit=facts.audit,
+            galleries=galleries,
+            seen=seen,
+            seen_left=seen_left,
+            charts=draw(facts),
+            errors=int((~facts.rows.right).sum()),
+            submission=paths.submission(card.name).as_posix(),
+            card_path=paths.card(card.name).as_posix(),
+            audit_path=paths.AUDIT.as_posix(),
+            hardest=facts.hardest_groups.head(_MOST_GROUPS).to_dict("records"),
+            columns=_columns(facts),
+            models=_list_models(card),
+            most=MOST_LISTED,
+            frequent=_frequent,
+        )
     )
+    return page
+
+
+def render_seen(seen: SeenNetwork) -> str:
+    """What one network sees, as a page of its own."""
+    page: str = _templates().get_template("seen_page.html.j2").render(each=seen)
     return page
 
 
@@ -85,7 +103,7 @@ def _frequent(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 
 @cache
-def _template() -> Template:
+def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -95,10 +113,11 @@ def _template() -> Template:
     )
     filters = (_count, _percent, _score, _signed, _words, plural)
     environment.filters |= {each.__name__.removeprefix("_"): each for each in filters}
-    return environment.get_template(TEMPLATE)
+    return environment
 
 
-def _draw(facts: ReportFacts) -> dict[str, Any]:
+def draw(facts: ReportFacts) -> dict[str, Any]:
+    """Each chart by its name; `curves` and `numbers` hold several."""
     metric, forecast = facts.card.metric, facts.card.forecast
     name = _words(metric.name)
     around = (metric.value, metric.value)  # without an interval

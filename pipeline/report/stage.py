@@ -15,6 +15,7 @@ from pipeline.core.terminal import printable
 from pipeline.report.facts import list_figures, read_facts
 from pipeline.report.gallery import show_galleries
 from pipeline.report.page import render_page
+from pipeline.report.seen import read_seen
 
 
 def run(name: str) -> None:
@@ -26,7 +27,7 @@ def run(name: str) -> None:
     image_ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
     images = read_array(paths.TRAIN_IMAGES, len(image_ids))
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
-    page = render_page(facts, show_galleries(facts, images, row_of))
+    page = render_page(facts, show_galleries(facts, images, row_of), *read_seen(facts.card))
     write_text(paths.REPORT, page)
     write_text(paths.FIGURES, json.dumps(list_figures(facts), indent=2) + "\n")
     rows, task = facts.rows, facts.rows.task

@@ -72,14 +72,14 @@ class Chart:
             self.segment((tick, y.low), (tick, y.high), "grid")
             self.text(self.across(tick), height - BOTTOM + 18, x.text(tick), "tick middle")
         middle = (self.left + WIDTH - RIGHT) / 2
-        self.text(middle, height - 6, _short(x.label, 44), "axis middle")
+        self.text(middle, height - 6, short(x.label, 44), "axis middle")
         for tick in y.ticks:
             self.segment((x.low, tick), (x.high, tick), "grid")
             self.text(self.left - 7, self.down(tick) + 4, y.text(tick), "tick end")
-        if y.ticks:
+        if y.label:
             middle = (TOP + height - BOTTOM) / 2
             turned = f"rotate(-90 10 {middle:g})"
-            self.text(10.0, middle, _short(y.label, 30), "axis middle", transform=turned)
+            self.text(10.0, middle, short(y.label, 30), "axis middle", transform=turned)
 
     def across(self, value: float) -> float:
         share = (value - self.x.low) / (self.x.high - self.x.low)
@@ -110,6 +110,11 @@ class Chart:
     def dot(self, x: float, y: float, radius: float, style: str) -> None:
         self._shape("circle", style, {"cx": self.across(x), "cy": self.down(y), "r": radius})
 
+    def dots(self, points: Iterable[tuple[float, float]], style: str) -> None:
+        """Many of them in one shape: a tenth of the bytes."""
+        places = (f"M{_number(self.across(x))},{_number(self.down(y))}h0" for x, y in points)
+        SubElement(self.svg, "path", {"class": f"dots {style}", "d": "".join(places)})
+
     def diamond(self, x: float, y: float, style: str) -> None:
         at_x, at_y = self.across(x), self.down(y)
         corners = [(at_x, at_y - 6), (at_x + 6, at_y), (at_x, at_y + 6), (at_x - 6, at_y)]
@@ -135,5 +140,6 @@ def _number(value: float) -> str:
     return f"{round(value * 10) / 10:g}"
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
+    """The text, cut to so many characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

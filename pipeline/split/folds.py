@@ -82,7 +82,7 @@ def assign_folds(
 
 def _inner_remedy(most: int) -> str:
     """What helps in a training: split.folds was compared with the groups before."""
-    inner = f"{{rule: inner, folds: {most}}}, or to " if most > 1 else ""
+    inner = f"{{rule: inner, folds: {most}, patience: null}}, or to " if most > 1 else ""
     return f"set epoch of a model to {inner}{{rule: last}}, in params.yaml"
 
 

@@ -18,7 +18,7 @@ def run(config: SplitConfig) -> None:
     write_table(paths.FOLDS, folds)
     write_record(paths.FOLDS_SUMMARY, summary)
     for fold in summary.folds:
-        balance = ", ".join(f"{share:.1%} {name}" for name, share in fold.shares.items())
-        say(f"fold {fold.fold}: {fold.rows} images, {fold.groups} groups, {balance}")
+        balance = "".join(f", {share:.1%} {name}" for name, share in fold.shares.items())
+        say(f"fold {fold.fold}: {fold.rows} images, {fold.groups} groups{balance}")
     if summary.only_trained:
         say(summary.only_trained.sentence)

@@ -29,7 +29,7 @@ from pipeline.core.errors import TrainError
 from pipeline.core.leader import end_with
 from pipeline.core.machine import cores
 from pipeline.core.progress import say
-from pipeline.core.shapes import Images, Labels
+from pipeline.core.shapes import Images, Labels, Packed
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
 from pipeline.train.config import ModelConfig
@@ -39,8 +39,8 @@ from pipeline.train.transfer import choose_residence, keep_freed_memory, read_st
 if TYPE_CHECKING:
     from pipeline.train.augment.per_image import Policy
 
-Batch = tuple[Num[Tensor, "batch 3 height width"], Targets]
-"""Images of 0 to 255, and their targets; where images are mixed, the share of each class."""
+Batch = tuple[Num[Tensor, "batch channels ..."], Targets]
+"""Images of 0 to 255, or signals, and their targets; where they are mixed, each class's share."""
 
 
 class Feed:
@@ -48,7 +48,7 @@ class Feed:
 
     def __init__(
         self,
-        images: Images,
+        images: Packed,
         labels: Labels,
         rows: Int[ndarray, " training"],
         config: ModelConfig,
@@ -65,7 +65,7 @@ class Feed:
         self._device = device
         self._steps = Steps(rows, config)
         self.steps_per_epoch = self._steps.per_epoch
-        self._policy = make_policy(config, images.shape[1])
+        self._policy = make_policy(config, images.shape[1:])
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -81,7 +81,7 @@ class Feed:
 
     @torch.no_grad()
     def _finish(
-        self, images: Num[Tensor, "batch 3 side side"], targets: Targets, step: int
+        self, images: Num[Tensor, "batch channels *axes"], targets: Targets, step: int
     ) -> Batch:
         """Mix and shrink augmented images, as the model's parameters say."""
         config, epoch = self._config, step // self.steps_per_epoch
@@ -102,7 +102,7 @@ class Feed:
         steps = (self._steps[step] for step in range(first_step, len(self)))
         found = read_steps(self._images, steps, self._rows, self._device, residence)
         for step, stored in enumerate(found, first_step):
-            augmented = policy.apply(stored.permute(0, 3, 1, 2), self._steps.seed(1, step))
+            augmented = policy.apply(stored.movedim(-1, 1), self._steps.seed(1, step))
             yield augmented, send(self._labels[self._steps[step]], self._device)
 
     def _by_workers(self, policy: "Policy", first_step: int) -> Iterator[Batch]:
@@ -110,10 +110,12 @@ class Feed:
         batches = Batches(self._images, self._labels, self._steps, policy.apply)
         for images, labels in load(batches, first_step, worker_count(self._device), pin):
             images = images.to(self._device, non_blocking=True)
-            yield images.permute(0, 3, 1, 2), labels.to(self._device, non_blocking=True)
+            yield images.movedim(-1, 1), labels.to(self._device, non_blocking=True)
 
 
-def shrink(images: Num[Tensor, "batch 3 side side"], side: int) -> Float[Tensor, "batch 3 to to"]:
+def shrink(
+    images: Num[Tensor, "batch channels side side"], side: int
+) -> Float[Tensor, "batch channels to to"]:
     """Images of a smaller side, each pixel the mean of those that it covers."""
     return functional.interpolate(
         images.float(), (side, side), mode="bilinear", antialias=True, align_corners=False
@@ -127,8 +129,8 @@ def side_of_epoch(config: ModelConfig, epoch: int) -> int | None:
     return config.sizes_px[epoch * len(config.sizes_px) // config.epochs]
 
 
-def make_policy(config: ModelConfig, size_px: int) -> "BatchedPolicy | Policy":
-    """The model's augmentation of images of that size, by its engine.
+def make_policy(config: ModelConfig, shape: tuple[int, ...]) -> "BatchedPolicy | Policy":
+    """The model's augmentation of stored rows of that shape, by its engine.
 
     Raises TrainError for values that the engine refuses, and operations that change the images'
     size or type.
@@ -137,7 +139,7 @@ def make_policy(config: ModelConfig, size_px: int) -> "BatchedPolicy | Policy":
         return BatchedPolicy(config.augment)
     from pipeline.train.augment.per_image import Policy  # 2.8 s: only for those who use it
 
-    return Policy(config.augment, size_px)
+    return Policy(config.augment, shape)
 
 
 class Steps:
@@ -170,9 +172,9 @@ class Steps:
 
 @dataclass(frozen=True)
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Item i is the batch of step i: images (batch, height, width, 3) uint8 and targets."""
+    """Item i is the batch of step i: images (batch, height, width, channels) uint8 and targets."""
 
-    images: Images
+    images: Packed
     labels: Labels
     steps: Steps
     augment: Callable[[Images, int], Images]

@@ -1,137 +1,25 @@
 """Section `train`: the networks, and how each is trained."""
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from pipeline.core.errors import TrainError
-from pipeline.core.files import sha256_of
 from pipeline.core.section import NAMES_A_FILE, Section
 from pipeline.train.augment.names import find_fault
+from pipeline.train.networks.config import (
+    FAMILIES,
+    ClassicNetwork,
+    OwnNetwork,
+    ProbeNetwork,
+    SignalNetwork,
+    SmallNetwork,
+    TimmNetwork,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=40), NAMES_A_FILE]
 """A label that becomes a folder and a DVC stage; nothing is ever parsed out of it."""
 
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-"""The share of the features before the classifier that each training step sets to 0."""
-
-DropPath = Annotated[float, Field(ge=0, lt=1)] | None
-"""Stochastic depth: the share of images that skip the last residual block, less for those before
-it, in each training step; 0 is none, null what timm has for the network (mostly none)."""
-
-
-class SmallNetwork(Section):
-    """A from-scratch network of our own (pipeline/train/models.py)."""
-
-    family: Literal["small"]
-    name: Literal["vgg", "airbench", "resnet"]
-    width: Annotated[int, Field(ge=4, le=1024)]
-    """Channels of the first stage; each later stage has twice the one before."""
-    stages: Annotated[int, Field(ge=1, le=7)]
-    """Each stage halves height and width."""
-    dropout: Dropout
-
-    weights: ClassVar[None] = None
-    """It starts from no file."""
-
-
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-class StartWeights(Section):
-    """A local .safetensors file, and the hash of its bytes.
-
-    DVC does not track the file, but records the hash: another file is another parameter.
-    """
-
-    file: Annotated[str, Field(min_length=1)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """As `sha256sum FILE` prints it. A training first compares it with the file."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_a_hash(cls, value: Any) -> Any:
-        file = value.get("file") if isinstance(value, dict) else value
-        if not isinstance(file, str) or (isinstance(value, dict) and "sha256" in value):
-            return value
-        path = Path(file)
-        sha256 = sha256_of(path) if path.is_file() else f"what `sha256sum {file}` prints"
-        raise ValueError(f"expected {{file: {file}, sha256: {sha256}}}, found {value!r}")
-
-    def check(self) -> None:
-        """Raise TrainError unless the file is there, with this hash."""
-        path = Path(self.file)
-        if not path.is_file():
-            raise TrainError(
-                f"network.weights: {path}: no such file. Put there the one with sha256 "
-                f"{self.sha256}"
-            )
-        if (found := sha256_of(path)) != self.sha256:
-            raise TrainError(
-                f"network.weights: {path}: expected the file with sha256 {self.sha256}, found one "
-                f"with {found}. Put the first one back; or, to train from this one, write its "
-                "sha256 into params.yaml, and run: dvc repro"
-            )
-
-
-class TimmNetwork(Section):
-    """Any model of timm, by name."""
-
-    family: Literal["timm"]
-    name: Annotated[str, Field(min_length=1)]
-    """A name in timm.list_models()."""
-    pretrained: bool
-    """True downloads timm's published weights once."""
-    weights: StartWeights | None
-    """A file to start from instead; its classifier may differ."""
-    dropout: Dropout
-    drop_path: DropPath
-
-    @model_validator(mode="after")
-    def _one_start(self) -> Self:
-        if self.pretrained and self.weights is not None:
-            raise ValueError("expected `pretrained: true` or a `weights` file, found both")
-        return self
-
-
-class ProbeNetwork(Section):
-    """A linear classifier on what the stages of a trained network of timm give."""
-
-    family: Literal["probe"]
-    name: Annotated[str, Field(min_length=1)]
-    """A name in timm.list_models()."""
-    pretrained: bool
-    """True downloads timm's published weights once."""
-    weights: StartWeights | None
-    """A file to take the network from instead."""
-    stages: Annotated[int, Field(ge=1, le=1000)]
-    """The last so many of what timm calls the network's intermediate features: of a convolutional
-    network usually five, one for each halving of the image; of a transformer its blocks. Of each
-    channel the mean and the maximum over the image are a feature."""
-
-    @model_validator(mode="after")
-    def _one_start(self) -> Self:
-        if self.pretrained == (self.weights is not None):
-            found = "both" if self.pretrained else "neither: fresh weights have learned no features"
-            raise ValueError(f"expected `pretrained: true` or a `weights` file, found {found}")
-        return self
-
-    @property
-    def backbone(self) -> TimmNetwork:
-        """The network that gives the features."""
-        return TimmNetwork(
-            family="timm",
-            name=self.name,
-            pretrained=self.pretrained,
-            weights=self.weights,
-            dropout=0.0,
-            drop_path=None,
-        )
-
-
-Network = Annotated[SmallNetwork | TimmNetwork | ProbeNetwork, Field(discriminator="family")]
-FAMILIES = ("small", "timm", "probe")
 
 
 class LastEpoch(Section):
@@ -149,13 +37,18 @@ class InnerEpoch(Section):
 
     rule: Literal["inner"]
     folds: Annotated[int, Field(ge=2, le=50)]
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None
+    """Training ends when the lowest inner loss is so many epochs old; null trains all epochs. The
+    learning rate falls to zero over all of them, so that a training that ends sooner ends at a
+    higher rate."""
 
 
 class Mix(Section):
     """Each image mixed with another of its batch, and their labels in the same shares."""
 
     kind: Literal["mixup", "cutmix"]
-    """mixup: the weighted mean of both images; cutmix: a rectangle is cut from the other one."""
+    """mixup: the weighted mean of both images; cutmix: a rectangle is cut from the other one, of a
+    signal a window of time."""
     alpha: Annotated[float, Field(gt=0, le=100)]
     """The shares are drawn from Beta(alpha, alpha): about 0.2 for mixup, 1 for cutmix."""
     p: Annotated[float, Field(ge=0, le=1)]
@@ -185,7 +78,9 @@ class MuonConfig(Section):
 class ModelConfig(Section):
     """One network and everything that decides its weights."""
 
-    network: Annotated[SmallNetwork | TimmNetwork, Field(discriminator="family")]
+    network: Annotated[
+        SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork, Field(discriminator="family")
+    ]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Decides the first weights, the order of the images, their augmentation and the dropout."""
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -197,7 +92,7 @@ class ModelConfig(Section):
     sizes_px: Annotated[list[Annotated[int, Field(ge=8, le=4096)]], Field(min_length=1)] | None
     """Sides to which training images are shrunk, each for an equal part of the epochs, in order:
     [48, 64, 64] spends the first third at 48 px. None is above prepare.size_px, and the last is
-    that size, at which the network predicts; null trains at it throughout."""
+    that size, at which the network predicts; null trains at it throughout, as signals always do."""
     optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="kind")]
     """The rule by which gradients move weights."""
     lr: Annotated[float, Field(gt=0, le=10)]
@@ -206,6 +101,10 @@ class ModelConfig(Section):
     """Epochs, whole or in part, in which the learning rate rises linearly to `lr`."""
     weight_decay: Annotated[float, Field(ge=0)]
     """AdamW's decay of the weights; biases and normalisation layers have none."""
+    l1: Annotated[float, Field(ge=0, le=1e6)]
+    """The strength of the penalty on the mean absolute weight, which is added to the loss that is
+    learned by, and not to the one that is reported; biases and normalisation layers have none. 0
+    is none; about 1 to 100."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None
     """For fine-tuning: each layer learns at this share of the rate of the layer after it, the
     classifier at `lr`; null is one rate for all. About 0.65 to 0.9; densely connected networks
@@ -228,9 +127,10 @@ class ModelConfig(Section):
     """Compile the step with torch.compile, on CUDA into CUDA graphs: for small networks on a GPU.
     It costs tens of seconds at the start and needs a C++ compiler; on a CPU it does not pay."""
     tta: bool
-    """Predict the mean over the square's eight symmetries."""
+    """Predict the mean over the square's eight symmetries; of signals over five small shifts."""
     augment: list[dict[str, Any]]
-    """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order."""
+    """Augmentations of albumentations: each item `{op: NAME, …its arguments}`, in order. Signals
+    have those of pipeline/train/augment/signal.py."""
     engine: Literal["albumentations", "batched"]
     """The code that applies `augment`. albumentations: image by image, in worker processes, any
     operation of that library. batched: whole batches on the device that trains, several times
@@ -267,8 +167,17 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _operations_exist(self) -> Self:
         for position, item in enumerate(self.augment):
-            if fault := find_fault(item, self.engine):
+            if fault := find_fault(item, "signals" if is_for_signals(self) else self.engine):
                 raise ValueError(f"augment: item {position}: {fault}")
+        return self
+
+    @model_validator(mode="after")
+    def _signals_are_no_images(self) -> Self:
+        if is_for_signals(self):
+            if self.engine != "batched":
+                raise ValueError(f"expected `engine: batched` for signals, found {self.engine}")
+            if self.sizes_px is not None:
+                raise ValueError(f"expected `sizes_px: null` for signals, found {self.sizes_px}")
         return self
 
     @model_validator(mode="after")
@@ -277,7 +186,7 @@ class ModelConfig(Section):
             if (found := getattr(self, name)) == off:
                 continue
             expected = f"expected `{name}: {'null' if off is None else off}`"
-            if isinstance(self.network, SmallNetwork):
+            if isinstance(self.network, OwnNetwork):
                 raise ValueError(
                     f"{expected} for {self.network.name}, a network of our own that starts from "
                     f"fresh weights, found {found}"
@@ -287,6 +196,16 @@ class ModelConfig(Section):
                     f"{expected}, or a network with `pretrained: true` or a `weights` file, found "
                     f"{found} for fresh weights, which have learned nothing that it would keep"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_side_where_layers_need_it(self) -> Self:
+        network = self.network
+        if isinstance(network, ClassicNetwork) and network.one_side and self.sizes_px is not None:
+            raise ValueError(
+                f"expected `sizes_px: null` for {network.name}, whose first fully connected layer "
+                f"takes images of one side, found {self.sizes_px}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -348,6 +267,12 @@ class ProbeConfig(Section):
     tta: ClassVar[bool] = False
     spare_memory: ClassVar[str] = "choose a smaller network, or fewer of its `stages`"
     sizes_px: ClassVar[None] = None
+
+
+def is_for_signals(model: ModelConfig | ProbeConfig) -> bool:
+    """Whether a model's network takes signals; all others take images."""
+    family: str = model.network.family
+    return family == "signal"
 
 
 def _type_of(model: Any) -> str:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import TrainError
+from pipeline.train.kinds import blank
 
 MOST_DEPTHWISE = 0.0015
 """With more outputs of depthwise convolutions for each multiplication a CPU is faster in float32:
@@ -57,7 +59,9 @@ def choose_compute(device: str, precision: str) -> Compute:
     return Compute(chosen, getattr(torch, precision))
 
 
-def suit_network(compute: Compute, precision: str, network: nn.Module, size_px: int) -> Compute:
+def suit_network(
+    compute: Compute, precision: str, network: nn.Module, decoding: Decoding
+) -> Compute:
     """What `precision: auto` means for one network, which is still on the CPU.
 
     bfloat16 makes a CPU's dense layers faster, and its depthwise convolutions slower.
@@ -65,15 +69,15 @@ def suit_network(compute: Compute, precision: str, network: nn.Module, size_px: 
     if (
         precision == "auto"
         and compute == Compute(torch.device("cpu"), torch.bfloat16)
-        and depthwise_rate(network, size_px) > MOST_DEPTHWISE
+        and depthwise_rate(network, decoding) > MOST_DEPTHWISE
     ):
         return Compute(compute.device, torch.float32)
     return compute
 
 
 @torch.no_grad()
-def depthwise_rate(network: nn.Module, size_px: int) -> float:
-    """The outputs of depthwise convolutions for each multiplication, for one image of `size_px`."""
+def depthwise_rate(network: nn.Module, decoding: Decoding) -> float:
+    """The outputs of depthwise convolutions for each multiplication, for one row."""
     outputs = 0
 
     def count(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
@@ -89,7 +93,7 @@ def depthwise_rate(network: nn.Module, size_px: int) -> float:
         return 0.0
     was_training = network.training
     with FlopCounterMode(display=False) as counted:
-        network.eval()(torch.zeros(1, 3, size_px, size_px))
+        network.eval()(blank(decoding))
     network.train(was_training)
     for hook in hooks:
         hook.remove()

@@ -77,21 +77,29 @@ class Seen:
 
 
 def pixels(picture: Tensor) -> Seen:
-    """The fields of a picture's own elements."""
-    height, width = picture.shape[-2:]
+    """The fields of a picture's own elements; a signal is a picture of one row."""
+    height, width = picture.shape[-2] if picture.ndim == 4 else 1, picture.shape[-1]
     rows = torch.arange(height, dtype=torch.float32)[:, None].expand(picture.shape)
     columns = torch.arange(width, dtype=torch.float32).expand(picture.shape)
     return Seen((rows, columns, -rows, -columns), (1.0, 1.0))
 
 
 class Window(Record):
-    """A convolution, or the maximum or average of windows: height and width of each."""
+    """A convolution, or the maximum or average of windows: height and width of each.
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    Or, along a signal, the width alone.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
     groups: int
+
+    def along(self, axes: int) -> "Window":
+        """The same along the last axes alone."""
+        sides = ("kernel", "stride", "padding", "dilation")
+        return self.model_copy(update={side: getattr(self, side)[-axes:] for side in sides})
 
     @property
     def by_axis(self) -> list[tuple[int, int, int, int]]:
@@ -135,7 +143,7 @@ def follow(func: Any, given: dict[str, Any], results: list[Tensor]) -> list[Seen
     fields, shape = seen_in(given), results[0].shape
     name, first = func.overloadpacket, fields[0]
     if window := window_of(func, given, first.edges[0].shape[1] if len(shape) > 1 else 1):
-        return [_windowed(first, window, shape)]
+        return [_windowed(first, window, shape)] * len(results)  # a maximum, and its place
     by_element = torch.Tag.pointwise in func.tags or name in _BY_ELEMENT
     alone = len(fields) == 1 and first.edges[0].shape == shape
     if alone and (by_element or name == aten.as_strided_):  # which changes the order in memory

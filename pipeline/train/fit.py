@@ -21,11 +21,11 @@ from torch import Tensor
 
 from pipeline.core.errors import TrainError
 from pipeline.core.progress import say, track
-from pipeline.core.shapes import Images, Labels
+from pipeline.core.shapes import Labels, Packed
 from pipeline.core.task import Number
 from pipeline.train.batches import Batch, Feed
 from pipeline.train.checkpoint import Checkpoint
-from pipeline.train.config import InnerEpoch, ModelConfig
+from pipeline.train.config import InnerEpoch, LastEpoch, ModelConfig
 from pipeline.train.device import Compute
 from pipeline.train.head import freeze_body
 from pipeline.train.infer import predict
@@ -60,7 +60,7 @@ class TrainingRows:
 
 def fit(
     model: Classifier,
-    images: Images,
+    images: Packed,
     labels: Labels,
     rows: TrainingRows,
     config: ModelConfig,
@@ -70,10 +70,11 @@ def fit(
 ) -> tuple[Classifier, History]:
     """Train `model` on `rows.training` and return the network that predicts, and its history.
 
-    images, labels: all that are stored; only `rows` are read. on_epoch is called with the history
-    after each epoch. Raises TrainError where the loss is no longer a finite number.
+    images, labels: all that are stored, be they signals; only `rows` are read. on_epoch is called
+    with the history after each epoch. Raises TrainError where the loss is no finite number.
     """
     model.set_scale(labels[rows.training])
+    model.set_input(images, rows.training)
     targets = targets_of(model.task.learn(labels), model.offset, model.spread)
     feed = Feed(images, targets, rows.training, config, compute.device)
     model = model.to(compute.device).to(memory_format=torch.channels_last)
@@ -91,6 +92,9 @@ def fit(
     first_step = len(state.history) * feed.steps_per_epoch
     batches = track(feed.batches(first_step), "training", len(feed) - first_step)
     for epoch in range(len(state.history), config.epochs):
+        if _has_waited(state.history, config.epoch):
+            say(f"ends after epoch {epoch} of {config.epochs}: patience is over")
+            break
         torch.manual_seed(config.seed * 100_003 + epoch)  # dropout draws from the global generator
         row = _train_epoch(state, batches, epoch, feed.steps_per_epoch, config, compute)
         if isinstance(config.epoch, InnerEpoch):
@@ -103,6 +107,14 @@ def fit(
     if state.best is not None:
         state.average.load_state_dict(state.best)
     return state.average, state.history
+
+
+def _has_waited(history: History, rule: LastEpoch | InnerEpoch) -> bool:
+    """Whether the lowest inner loss is as many epochs old as patience allows."""
+    if isinstance(rule, LastEpoch) or rule.patience is None or not history:
+        return False
+    losses = [row["inner_loss"] for row in history]
+    return len(losses) - 1 - losses.index(min(losses)) >= rule.patience
 
 
 class _State:
@@ -119,6 +131,7 @@ class _State:
         self.scaler = torch.amp.GradScaler(
             compute.device.type, enabled=compute.dtype == torch.float16
         )
+        self.decaying = [each for each in model.parameters() if each.ndim > 1]
         self.history: History = []
         self.best: dict[str, Tensor] | None = None
 
@@ -175,7 +188,7 @@ def _train_epoch(
 
 def score_batch(
     model: Classifier,
-    images: Num[Tensor, "batch 3 height width"],
+    images: Num[Tensor, "batch channels *axes"],
     targets: Targets,
     label_smoothing: float,
     compute: Compute,
@@ -214,6 +227,8 @@ def _compile(forward: Forward, compute: Compute) -> Forward:
 
 
 def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
+    if config.l1:
+        loss = loss + config.l1 * mean_size(state.decaying)
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if config.clip_norm is not None:
         for optimizer in state.optimizers:
@@ -226,9 +241,16 @@ def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
+def mean_size(weights: list[torch.nn.Parameter]) -> Float[Tensor, ""]:
+    """The mean absolute value of those that learn."""
+    learning = [each for each in weights if each.requires_grad]
+    total = torch.stack([each.abs().sum() for each in learning]).sum()
+    return total / sum(each.numel() for each in learning)
+
+
 def _score_inner(
     model: Classifier,
-    images: Images,
+    images: Packed,
     labels: Labels,
     inner: Int[ndarray, " inner"],
     compute: Compute,

@@ -15,21 +15,23 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from pipeline.core.competition import Decoding, ImageDecoding, SignalDecoding
 from pipeline.core.record import Record
 from pipeline.train.field import Seen, Window, aten, follow, pixels, seen_in, window_of
+from pipeline.train.kinds import blank
 
-Sides = tuple[int, int]
-"""A height and a width."""
+Sides = tuple[int, ...]
+"""A height and a width; of a signal its length alone."""
 
 
 class LayerField(Record):
-    """The receptive field of a layer's elements, in pixels of the picture."""
+    """The receptive field of a layer's elements, in pixels of the picture, or samples."""
 
     size: Sides
     """On a grid that goes on beyond the picture, where there is a jump; else within the picture."""
-    jump: tuple[float, float] | None
+    jump: tuple[float, ...] | None
     """From an element to the next one; None where all see the same, or there is no grid."""
-    offset: tuple[float, float] | None
+    offset: tuple[float, ...] | None
     """The centre of the first element's field; the first pixel's is 0."""
     share: float
     """The largest part of the picture that an element sees."""
@@ -57,10 +59,12 @@ class Layer(Record):
 
 
 class LayerTable(Record):
-    """A network for one size of pictures."""
+    """A network for one size of pictures, or length of signals."""
 
     network: str
-    size_px: int
+    size_px: int | None
+    length: int | None
+    """Of a signal, in samples."""
     outputs: int
     layers: list[Layer]
     parameters: int
@@ -71,8 +75,8 @@ class LayerTable(Record):
 
 
 @torch.no_grad()
-def list_layers(network: nn.Module, title: str, size_px: int) -> LayerTable:
-    """The layers of a network, in the order in which it runs them on a picture of `size_px`."""
+def list_layers(network: nn.Module, title: str, decoding: Decoding) -> LayerTable:
+    """The layers of a network, in the order in which it runs them on a picture decoded so."""
     running = [""]
 
     def leave(*_: Any) -> None:
@@ -83,7 +87,7 @@ def list_layers(network: nn.Module, title: str, size_px: int) -> LayerTable:
         enter = partial(lambda name, *_: running.append(name), name)
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     was_training = network.training
-    picture = torch.zeros(1, 3, size_px, size_px)
+    picture = blank(decoding)
     with _Follower(picture, running) as reader:
         output = network.eval()(picture)
     network.train(was_training)
@@ -91,7 +95,8 @@ def list_layers(network: nn.Module, title: str, size_px: int) -> LayerTable:
         hook.remove()
     return LayerTable(
         network=title,
-        size_px=size_px,
+        size_px=decoding.size_px if isinstance(decoding, ImageDecoding) else None,
+        length=decoding.length if isinstance(decoding, SignalDecoding) else None,
         outputs=output.shape[-1],
         layers=reader.layers,
         parameters=sum(each.numel() for each in network.parameters()),
@@ -114,9 +119,16 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.layers: list[Layer] = []
         self.multiplications = 0
         self.unknown: str | None = None
-        self._running, self._sides = running, (picture.shape[-2], picture.shape[-1])
+        self._running = running
+        self._axes = picture.ndim - 2
+        self._height, self._width = picture.shape[-2] if self._axes == 2 else 1, picture.shape[-1]
         self._fields: Any = WeakTensorKeyDictionary()
         self._fields[picture] = pixels(picture)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; else PyTorch imports its compiler, which takes two seconds."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -171,13 +183,36 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             Layer(
                 name=name,
                 kind=_kind_of(packet, window, bool(weights), inputs.shape),
-                window=window,
-                shape=list(output.shape[output.shape[0] == 1 :]),
+                window=window and window.along(self._axes),
+                shape=self._shape_of(output),
                 parameters=sum(each.numel() for each in weights) if multiplications else 0,
                 multiplications=multiplications,
-                field=_describe(field, *self._sides) if isinstance(field, Seen) else None,
+                field=self._describe(field) if isinstance(field, Seen) else None,
                 dense=(inputs.numel() + 1) * output.numel() if window and weights else None,
             )
+        )
+
+    def _shape_of(self, output: Tensor) -> list[int]:
+        """For one row; PyTorch pools a signal as a picture of one row."""
+        shape = list(output.shape[output.shape[0] == 1 :])
+        return [shape[0], shape[2]] if self._axes == 1 and len(shape) == 3 else shape
+
+    def _describe(self, seen: Seen) -> LayerField:
+        height, width = self._height, self._width
+        top, left, bottom, right = seen.distinct
+        heights = ((-bottom).clamp(max=height - 1) - top.clamp(min=0) + 1).clamp(min=0)
+        widths = ((-right).clamp(max=width - 1) - left.clamp(min=0) + 1).clamp(min=0)
+        size, jump = seen.size, seen.jump
+        if jump is None:
+            size = int(heights.max()), int(widths.max())
+        centre = [first + (side - 1) / 2 for first, side in zip(seen.start, size, strict=True)]
+        return LayerField(
+            size=size[-self._axes :],
+            jump=None if jump is None else jump[-self._axes :],
+            offset=None if jump is None else tuple(centre[-self._axes :]),
+            share=float((heights * widths).max()) / (height * width),
+            whole=seen.sees_all_of(height, width),
+            beyond=size[0] > height or size[1] > width,
         )
 
 
@@ -229,21 +264,3 @@ def _kind_of(packet: Any, window: Window | None, weighted: bool, inputs: torch.S
     if packet in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm):
         return "fully connected" if weighted else "product"
     return _KINDS.get(packet) or packet.__name__.strip("_")
-
-
-def _describe(seen: Seen, height: int, width: int) -> LayerField:
-    top, left, bottom, right = seen.distinct
-    heights = ((-bottom).clamp(max=height - 1) - top.clamp(min=0) + 1).clamp(min=0)
-    widths = ((-right).clamp(max=width - 1) - left.clamp(min=0) + 1).clamp(min=0)
-    size, jump = seen.size, seen.jump
-    if jump is None:
-        size = int(heights.max()), int(widths.max())
-    centre = [first + (side - 1) / 2 for first, side in zip(seen.start, size, strict=True)]
-    return LayerField(
-        size=size,
-        jump=jump,
-        offset=None if jump is None else (centre[0], centre[1]),
-        share=float((heights * widths).max()) / (height * width),
-        whole=seen.sees_all_of(height, width),
-        beyond=size[0] > height or size[1] > width,
-    )

@@ -49,7 +49,7 @@ class Features:
 def compute_features(
     model: Classifier,
     images: Images,
-    test_images: UInt8[ndarray, "tests height width 3"],
+    test_images: UInt8[ndarray, "tests height width channels"],
     config: ProbeConfig,
     compute: Compute,
     threads: int,
@@ -96,7 +96,7 @@ def _compute(model: Classifier, images: Images, compute: Compute) -> Float[Tenso
     found = []
     for start in track(range(0, len(images), BATCH), "features", -(-len(images) // BATCH)):
         chunk = np.array(images[start : start + BATCH])
-        batch = torch.from_numpy(chunk).to(compute.device).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(chunk).to(compute.device).movedim(-1, 1)
         with compute.autocast():
             found.append(model.network.features(model.normalise(batch)).float().cpu())  # type: ignore[operator]
     return torch.cat(found)

@@ -1,45 +1,46 @@
-"""Networks: small ones of our own for small images on a CPU, and any model of timm.
+"""A network with its own normalisation: how it is built, saved and loaded.
 
-Every network takes raw uint8 RGB and normalises inside, with the mean and standard
+Every network takes rows as they are stored and normalises inside, with the mean and standard
 deviation of its own training rows (a pretrained network: those of its pretraining), which are
 kept as buffers: a weights file alone is enough to predict.
-
-At 64 px the small networks of width 16 cost about 50 million multiplications an image, a
-thirtieth of a ResNet-18's at 224 px; benchmarks/train.py measures what that makes a second.
 """
 
-from collections import OrderedDict
-from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import numpy as np
 import pydantic
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
+from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn import functional
 
-from pipeline.core.competition import Decoding
+from pipeline.core.competition import Decoding, SignalDecoding
 from pipeline.core.errors import TrainError
-from pipeline.core.shapes import Labels
+from pipeline.core.shapes import Labels, Packed
 from pipeline.core.task import Number, Task
-from pipeline.train.config import (
-    AnyModel,
+from pipeline.train.config import AnyModel, Precision
+from pipeline.train.networks.classic import build_classic
+from pipeline.train.networks.config import (
+    ClassicNetwork,
     Network,
-    Precision,
+    OwnNetwork,
     ProbeNetwork,
+    SignalNetwork,
     SmallNetwork,
 )
+from pipeline.train.networks.signal import SignalInput, build_signal, pick_rows
+from pipeline.train.networks.small import build_small
 from pipeline.train.objective import RawOutputs, activate
 from pipeline.train.probe import Probe
 from pipeline.train.published import build_timm
 
 
 class Classifier(nn.Module):
-    """A network with its own normalisation: images as they are stored in, outputs out."""
+    """A network with its own normalisation: rows as they are stored in, outputs out."""
 
     mean: Tensor
     std: Tensor
@@ -47,12 +48,12 @@ class Classifier(nn.Module):
     spread: Tensor
 
     def __init__(self, network: nn.Module, task: Task, mean: list[float], std: list[float]) -> None:
-        """mean, std: of each colour channel, in grey levels from 0 to 255."""
+        """mean, std: of each channel, as the stored rows have it: images from 0 to 255."""
         super().__init__()
         self.network = network
         self.task = task
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         # Mean and standard deviation of numbers, whose standardised form the network learns.
         kept, numbers = isinstance(task, Number), len(task.outputs)
         self.register_buffer("offset", torch.zeros(numbers), persistent=kept)
@@ -65,131 +66,73 @@ class Classifier(nn.Module):
             self.offset.copy_(torch.from_numpy(labels.mean(axis=0)))
             self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
 
+    def set_input(self, packed: Packed, rows: Int[ndarray, " rows"]) -> None:
+        """Let a network for signals take its input's scales from the training rows."""
+        for part in self.network.modules():
+            if isinstance(part, SignalInput):
+                some = packed[pick_rows(rows, packed[0].size)]
+                part.learn(self.normalise(torch.from_numpy(some).movedim(-1, 1)))
+
     def activate(self, outputs: Float[Tensor, "*any learned"]) -> Float[Tensor, "*any outputs"]:
         """The predictions that outputs stand for."""
         return activate(outputs, self.task, self.offset, self.spread)
 
-    def forward(self, images: Num[Tensor, "batch 3 height width"]) -> RawOutputs:
-        """The outputs for a batch of RGB images of 0 to 255, uint8 or, augmented, float32."""
-        return self.network(self.normalise(images))  # type: ignore[no-any-return]
+    def forward(self, rows: Num[Tensor, "batch channels *axes"]) -> RawOutputs:
+        """The outputs for a batch of images, uint8 or, augmented, float32; or of signals."""
+        return self.network(self.normalise(rows))  # type: ignore[no-any-return]
 
-    def normalise(self, images: Num[Tensor, "batch 3 height width"]) -> Tensor:
-        """The images as the network takes them."""
-        return (images.float() - self.mean) / self.std
-
-
-def vgg(network: SmallNetwork, classes: int) -> nn.Module:
-    """Stages of two 3 × 3 convolutions and a 2 × 2 maximum, with batch norm (arXiv:1409.1556)."""
-    layers: list[nn.Module] = []
-    for channels, out in _channels(network):
-        layers += [*_conv_bn_relu(channels, out), *_conv_bn_relu(out, out), nn.MaxPool2d(2)]
-    return _with_head(layers[:-1], network, classes)
-
-
-def airbench(network: SmallNetwork, classes: int) -> nn.Module:
-    """The vgg with each maximum right after its stage's first convolution, at half the cost.
-
-    All else of a stage sees images of half the side, as in cifar10-airbench (arXiv:2404.00498).
-    """
-    layers: list[nn.Module] = []
-    for channels, out in _channels(network):
-        convolution, *normalised = _conv_bn_relu(channels, out)
-        layers += [convolution, nn.MaxPool2d(2), *normalised, *_conv_bn_relu(out, out)]
-    return _with_head(layers, network, classes)
-
-
-def resnet(network: SmallNetwork, classes: int) -> nn.Module:
-    """A stem and a basic residual block a stage, all but the first halving (arXiv:1512.03385)."""
-    widths = [network.width * 2**stage for stage in range(network.stages)]
-    stem = nn.Sequential(*_conv_bn_relu(3, widths[0]), nn.MaxPool2d(2))
-    blocks = [_Block(widths[0], widths[0], stride=1)]
-    blocks += [_Block(before, after, stride=2) for before, after in pairwise(widths)]
-    head = _Head(widths[-1], network.dropout, classes)
-    return nn.Sequential(OrderedDict(stem=stem, blocks=nn.Sequential(*blocks), head=head))
-
-
-def _channels(network: SmallNetwork) -> list[tuple[int, int]]:
-    """Those that each stage gets and gives."""
-    widths = [network.width * 2**stage for stage in range(network.stages)]
-    return [*pairwise([3, *widths])]
-
-
-def _with_head(layers: list[nn.Module], network: SmallNetwork, classes: int) -> nn.Module:
-    head = _Head(_channels(network)[-1][1], network.dropout, classes)
-    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers), head=head))
-
-
-class _Block(nn.Module):
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            *_conv_bn_relu(channels, out, stride),
-            nn.Conv2d(out, out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out),
-        )
-        self.shortcut = nn.Sequential()
-        if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
-            )
-
-    def forward(self, features: Tensor) -> Tensor:
-        return functional.relu(self.body(features) + self.shortcut(features))
-
-
-class _Head(nn.Sequential):
-    """The classifier; the maximum beside the average lets one small parasite decide, anywhere."""
-
-    def __init__(self, channels: int, dropout: float, classes: int) -> None:
-        super().__init__(nn.Dropout(dropout), nn.Linear(2 * channels, classes))
-
-    def forward(self, features: Tensor) -> RawOutputs:
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return super().forward(pooled)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _conv_bn_relu(channels: int, out: int, stride: int = 1) -> list[nn.Module]:
-    return [
-        nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
-    ]
-
-
-SMALL = {"vgg": vgg, "airbench": airbench, "resnet": resnet}
-"""The networks of our own, by `train.models.NAME.network.name`."""
+    def normalise(self, rows: Num[Tensor, "batch channels *axes"]) -> Tensor:
+        """The rows as the network takes them."""
+        shape = (1, -1, *[1] * (rows.ndim - 2))
+        return (rows.float() - self.mean.view(shape)) / self.std.view(shape)
 
 
 def build_model(
     config: Network,
     task: Task,
-    size_px: int,
+    decoding: Decoding,
     mean: list[float],
     std: list[float],
 ) -> Classifier:
-    """A network with fresh (or timm's pretrained, or a file's) weights.
+    """A network for rows decoded so, with fresh (or timm's pretrained, or a file's) weights.
 
-    mean, std: of the training rows' colour channels, 0 to 255; a network that starts from
-    pretrained weights keeps its own.
-    Raises TrainError for an image too small for the stages, or as build_timm does.
+    mean, std: of the training rows' channels; a network that starts from pretrained weights keeps
+    its own, and their mean where grey is all that it sees.
+    Raises TrainError for a network of the other kind of rows, for rows that are too small, or as
+    build_timm does.
     """
-    if not isinstance(config, SmallNetwork):
-        timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
-        published = build_timm(timm_network, len(task.learned), size_px)
-        if config.pretrained or config.weights is not None:
-            mean = [255 * value for value in published.pretrained_cfg["mean"]]
-            std = [255 * value for value in published.pretrained_cfg["std"]]
-        if isinstance(config, ProbeNetwork):
-            published = Probe(published, config, len(task.learned), size_px)
-        return Classifier(published, task, mean, std)
-    halvings = config.stages - (1 if config.name == "vgg" else 0)
-    if size_px >> halvings < 2:
-        raise TrainError(
-            f"network {config.name}: {config.stages} stages leave nothing of an image of "
-            f"{size_px} px: lower `stages`, or raise prepare.size_px to {2 << halvings}"
-        )
-    network = SMALL[config.name](config, len(task.learned))
-    return Classifier(network, task, mean, std)
+    outputs, size_px, channels = len(task.learned), decoding.shape[0], decoding.channels
+    if isinstance(decoding, SignalDecoding):
+        if not isinstance(config, SignalNetwork):
+            raise TrainError(
+                f"network {config.name} is for images, and the competition has signals. Choose "
+                "one of family signal, such as convnet1d"
+            )
+        return Classifier(build_signal(config, outputs, decoding), task, mean, std)
+    match config:
+        case SignalNetwork():
+            raise TrainError(
+                f"network {config.name} is for signals, and the competition has images. Choose "
+                "one of another family, such as vgg of family small"
+            )
+        case SmallNetwork():
+            return Classifier(build_small(config, outputs, decoding), task, mean, std)
+        case ClassicNetwork():
+            return Classifier(build_classic(config, outputs, decoding), task, mean, std)
+    timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
+    published = build_timm(timm_network, outputs, size_px, channels)
+    if config.pretrained or config.weights is not None:
+        mean = _for_channels(published.pretrained_cfg["mean"], channels)
+        std = _for_channels(published.pretrained_cfg["std"], channels)
+    if isinstance(config, ProbeNetwork):
+        published = Probe(published, config, outputs, decoding)
+    return Classifier(published, task, mean, std)
+
+
+def _for_channels(published: tuple[float, ...], channels: int) -> list[float]:
+    """timm's shares of each colour as grey levels; their mean for grey."""
+    levels = [255 * value for value in published]
+    return levels if len(levels) == channels else [fmean(levels)] * channels
 
 
 @torch.no_grad()
@@ -198,7 +141,7 @@ def check_sizes(model: Classifier, sizes_px: list[int] | None) -> None:
     was_training = model.training
     for side in sorted(set(sizes_px or [])):
         try:
-            model.eval()(torch.zeros(1, 3, side, side))
+            model.eval()(torch.zeros(1, model.mean.numel(), side, side))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise TrainError(
                 f"sizes_px: the network cannot take images of {side} px: {error}. Set larger ones, "
@@ -269,10 +212,11 @@ def load_model(path: Path) -> tuple[Classifier, Description]:
             "Train it again: dvc repro"
         ) from error
     network = description.network
-    if not isinstance(network, SmallNetwork):  # its weights are in the file
+    if not isinstance(network, OwnNetwork):  # its weights are in the file
         network = network.model_copy(update={"pretrained": False, "weights": None})
-    size_px = description.decoding.shape[0]
-    model = build_model(network, description.task, size_px, [0.0] * 3, [1.0] * 3)
+    decoding = description.decoding
+    zeros, ones = [0.0] * decoding.channels, [1.0] * decoding.channels
+    model = build_model(network, description.task, decoding, zeros, ones)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -16,20 +16,31 @@ from pipeline.train.muon import Muon
 def build_optimizers(model: Classifier, config: ModelConfig) -> list[torch.optim.Optimizer]:
     """AdamW for the groups of parameter_groups, and before it Muon for filters, if asked for.
 
-    Raises TrainError where there is no filter, or as parameter_groups does.
+    Raises TrainError where there is no filter, or no batch normalisation, which alone makes the
+    norm of filters meaningless that Muon holds; or as parameter_groups does.
     """
     groups = parameter_groups(model, config)
     optimizers: list[torch.optim.Optimizer] = []
     if isinstance(config.optimizer, MuonConfig):
-        filters = [value for group in groups for value in group["params"] if value.ndim == 4]
-        groups = [
-            group | {"params": [value for value in group["params"] if value.ndim != 4]}
-            for group in groups
-        ]
+        of_time = {id(each.weight) for each in model.modules() if isinstance(each, nn.Conv1d)}
+        filters, others = [], []
+        for group in groups:
+            moved = [each for each in group["params"] if each.ndim == 4 or id(each) in of_time]
+            kept = {id(each) for each in moved}
+            rest = [each for each in group["params"] if id(each) not in kept]
+            filters += moved
+            others.append(group | {"params": rest})
+        groups = others
         if not filters:
             raise TrainError(
                 f"optimizer: muon moves the filters of convolutions, and "
                 f"{type(model.network).__name__} has none. Set optimizer: {{kind: adamw}}"
+            )
+        if not any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in model.modules()):
+            raise TrainError(
+                "optimizer: muon holds the norm of filters, which batch normalisation makes "
+                f"meaningless, and {config.network.name} has none. Set batch_norm: true, "
+                "where the network has that switch, or optimizer: {kind: adamw}"
             )
         optimizers = [Muon(filters, config.optimizer.lr, config.optimizer.momentum)]
         optimizers[0].param_groups[0]["lr_scale"] = config.optimizer.lr / config.lr

@@ -6,16 +6,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.core.competition import Decoding
 from pipeline.core.errors import TrainError
-from pipeline.train.config import ProbeNetwork
+from pipeline.train.kinds import blank
+from pipeline.train.networks.config import ProbeNetwork
 from pipeline.train.published import MISFIT
 
 
 class Probe(nn.Module):
     """The network that gives outputs for normalised images; its classifier is zero until fitted."""
 
-    def __init__(self, network: Any, config: ProbeNetwork, outputs: int, size_px: int) -> None:
-        """network: timm's, built for images of size_px; what follows its last stage is removed.
+    def __init__(
+        self, network: Any, config: ProbeNetwork, outputs: int, decoding: Decoding
+    ) -> None:
+        """network: timm's, built for images decoded so; what follows its last stage is removed.
 
         Raises TrainError where timm cannot give so many stages of it.
         """
@@ -25,7 +29,7 @@ class Probe(nn.Module):
         try:
             network.prune_intermediate_layers(config.stages, prune_head=True)
             with torch.no_grad():
-                features = self.features(torch.zeros(1, 3, size_px, size_px)).shape[1]
+                features = self.features(blank(decoding)).shape[1]
         except MISFIT as error:
             reason = " ".join(str(error).split())[:200]
             raise TrainError(
@@ -38,7 +42,7 @@ class Probe(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def features(
-        self, images: Float[Tensor, "batch 3 height width"]
+        self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch features"]:
         """The mean and the maximum of each channel of each stage."""
         stages: list[Tensor] = self.network.forward_intermediates(

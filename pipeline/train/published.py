@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.core.errors import TrainError, examples
-from pipeline.train.config import TimmNetwork
 from pipeline.train.head import head_names, is_of_head
+from pipeline.train.networks.config import TimmNetwork
 
 _STEPS_PX = (14, 16)
 """The sizes that are tried for a hint are multiples of these, as timm's patches and windows are."""
@@ -32,12 +32,13 @@ _LOADING = "Error(s) in loading state_dict"
 """How PyTorch begins what it says of weights that do not fit."""
 
 
-def build_timm(config: TimmNetwork, classes: int, size_px: int) -> Any:
-    """A network of timm with `classes` outputs for images of `size_px`.
+def build_timm(config: TimmNetwork, classes: int, size_px: int, channels: int) -> Any:
+    """A network of timm with `classes` outputs for images of `size_px`, of so many channels.
 
-    Weights that belong to another size are adapted as timm does it: tables of positions are
-    resampled. Raises TrainError for a name that timm does not know, a size that the network
-    cannot take, and weights that cannot be had or do not fit.
+    Weights that belong to another form are adapted as timm does it: tables of positions are
+    resampled, and for grey a first layer's weights of red, green and blue are added. Raises
+    TrainError for a name that timm does not know, a size that the network cannot take, and weights
+    that cannot be had or do not fit.
     """
     import timm  # 4.5 s: only for those who use it
 
@@ -46,9 +47,9 @@ def build_timm(config: TimmNetwork, classes: int, size_px: int) -> Any:
         raise TrainError(
             f"network: timm has no model {config.name!r}; close names: {', '.join(close) or 'none'}"
         )
-    arguments = _arguments_for(config.name, size_px)
+    arguments = _arguments_for(config.name, size_px, channels)
     if arguments is None:
-        raise TrainError(f"network: {_say_sizes(config.name, size_px)}")
+        raise TrainError(f"network: {_say_sizes(config.name, size_px, channels)}")
     arguments = arguments | {"num_classes": classes, "drop_rate": config.dropout}
     arguments |= _drop_path_for(config, arguments.get("img_size"))
     try:
@@ -69,20 +70,21 @@ def build_timm(config: TimmNetwork, classes: int, size_px: int) -> Any:
 
 
 @cache
-def _arguments_for(name: str, size_px: int) -> dict[str, Any] | None:
-    """What timm must be told so that a network takes images of this size; None: it takes none."""
+def _arguments_for(name: str, size_px: int, channels: int) -> dict[str, Any] | None:
+    """What timm must be told so that a network takes images of this form; None: it takes none."""
+    told = {} if channels == 3 else {"in_chans": channels}
     for side in (None, size_px):
         try:
-            network = _build_empty(name, side)
-            outputs = network(torch.zeros(2, 3, size_px, size_px, device="meta"))
+            network = _build_empty(name, side, channels)
+            outputs = network(torch.zeros(2, channels, size_px, size_px, device="meta"))
         except MISFIT:
             continue
         if not isinstance(outputs, Tensor) or outputs.shape != (2, 2):
             return None
         if side is None:
-            return {}
+            return told
         if not _cuts_off(network, size_px):
-            return {"img_size": size_px}
+            return told | {"img_size": size_px}
     return None
 
 
@@ -117,29 +119,36 @@ def _cuts_off(network: nn.Module, size_px: int) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _build_empty(name: str, side: int | None, drop_path: float | None = None) -> nn.Module:
+def _build_empty(
+    name: str, side: int | None, channels: int = 3, drop_path: float | None = None
+) -> nn.Module:
     """The shapes of a network with two outputs, without values; no random number is drawn."""
     import timm
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         # timm leaves out an argument that is None.
         network: nn.Module = timm.create_model(
-            name, num_classes=2, drop_rate=0.0, img_size=side, drop_path_rate=drop_path
+            name,
+            num_classes=2,
+            drop_rate=0.0,
+            img_size=side,
+            drop_path_rate=drop_path,
+            in_chans=channels,
         )
     return network
 
 
-def _say_sizes(name: str, size_px: int) -> str:
+def _say_sizes(name: str, size_px: int, channels: int) -> str:
     """A sentence with the nearest sizes that a network takes, instead of one that it does not."""
     own_px = _own_size(name)
-    if _arguments_for(name, own_px) is None:
+    if _arguments_for(name, own_px, channels) is None:
         return f"timm's {name} is no classifier of images, so it cannot be trained. Choose another"
     most_px = max(own_px, 2 * size_px)
     sizes = {own_px}.union(*(range(step, most_px + 1, step) for step in _STEPS_PX))
     lower = (each for each in sorted(sizes, reverse=True) if each < size_px)
     higher = (each for each in sorted(sizes) if each > size_px)
     nearest = [
-        next((each for each in side if _arguments_for(name, each) is not None), None)
+        next((each for each in side if _arguments_for(name, each, channels) is not None), None)
         for side in (lower, higher)
     ]
     taken = " or ".join(str(each) for each in nearest if each is not None)

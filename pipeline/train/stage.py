@@ -17,7 +17,7 @@ from pipeline.core.competition import Decoding, read_competition, read_decoding
 from pipeline.core.errors import FoldError, TableError, TrainError
 from pipeline.core.files import new_folder
 from pipeline.core.progress import say
-from pipeline.core.shapes import Images
+from pipeline.core.shapes import Packed
 from pipeline.core.tables import (
     FOLD_COLUMNS,
     IMAGE_COLUMNS,
@@ -38,7 +38,8 @@ from pipeline.train.device import (
     suit_network,
 )
 from pipeline.train.fit import History, TrainingRows, fit
-from pipeline.train.infer import mean_and_std, predict
+from pipeline.train.infer import predict
+from pipeline.train.kinds import mean_and_std
 from pipeline.train.linear import compute_features, fit_probe, predict_features
 from pipeline.train.models import build_model, check_sizes, describe, save_model
 from pipeline.train.shortage import describe_shortage
@@ -73,16 +74,16 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
     image_ids = list(table["image_id"])
     labels = task.encode(paths.TRAIN_TABLE, table["label"])
-    images = _read_images(paths.TRAIN_IMAGES, len(image_ids), decoding)
+    images = _read_rows(paths.TRAIN_IMAGES, len(image_ids), decoding)
     test_ids = list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"])
-    test_images = _read_images(paths.TEST_IMAGES, len(test_ids), decoding)
+    test_images = _read_rows(paths.TEST_IMAGES, len(test_ids), decoding)
     scored, rows = _rows_of_fold(fold, image_ids, task, config)
 
     torch.manual_seed(config.seed)
     mean, std = mean_and_std(images, rows.training)
-    model = build_model(config.network, task, images.shape[1], list(mean), list(std))
+    model = build_model(config.network, task, decoding, list(mean), list(std))
     check_sizes(model, config.sizes_px)
-    compute = suit_network(compute, config.precision, model, images.shape[1])
+    compute = suit_network(compute, config.precision, model, decoding)
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
     key = hash_of_inputs(f"{fold} {compute.kind} {threads} {config.model_dump_json()}", inputs)
@@ -123,7 +124,7 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
     found, value = "accuracy", float(right.mean())
     if isinstance(task, Number):
         found, value = "squared error", float(task.losses(oof, labels[scored]).mean())
-    live.write(history, value)
+    live.write(history, (found.replace(" ", "_"), value))
     say(f"{name}: out-of-fold {found} {value:.4f} on {len(scored)} images")
 
 
@@ -131,8 +132,9 @@ class LiveTable:
     """live/MEMBER-foldFOLD.csv: the progress of a training, for `dvc plots` and `make run`.
 
     The columns of the history, and of the epochs that this process trained `seconds` and
-    `images_per_s`; at the end the last row has `out_of_fold_accuracy`. Its times are in no
-    output: the same inputs give the same bytes there.
+    `images_per_s`; at the end the last row has `out_of_fold_accuracy`, of numbers
+    `out_of_fold_squared_error`. Its times are in no output: the same inputs give the same bytes
+    there.
     """
 
     def __init__(self, path: Path, images: int) -> None:
@@ -143,29 +145,30 @@ class LiveTable:
         self._last = time.monotonic()
         path.unlink(missing_ok=True)
 
-    def write(self, history: History, out_of_fold_accuracy: float | None = None) -> None:
-        """Replace the table, after each epoch and once more with the out-of-fold accuracy."""
+    def write(self, history: History, out_of_fold: tuple[str, float] | None = None) -> None:
+        """Replace the table, after each epoch and once more with a score and its name."""
         now = time.monotonic()
-        if out_of_fold_accuracy is None:
+        if out_of_fold is None:
             self._seconds[history[-1]["epoch"]] = now - self._last
             self._last = now
         table = pd.DataFrame(history)
         seconds = table["epoch"].map(self._seconds)
         table["seconds"], table["images_per_s"] = seconds, self._images / seconds
-        if out_of_fold_accuracy is not None:
-            table.loc[table.index[-1], "out_of_fold_accuracy"] = out_of_fold_accuracy
+        if out_of_fold is not None:
+            name, value = out_of_fold
+            table.loc[table.index[-1], f"out_of_fold_{name}"] = value
         write_table(self._path, table)
 
 
-def _read_images(path: Path, rows: int, decoding: Decoding) -> Images:
-    images = read_array(path, rows)
+def _read_rows(path: Path, rows: int, decoding: Decoding) -> Packed:
+    packed = read_array(path, rows)
     expected = (rows, *decoding.shape)
-    if images.shape != expected or images.dtype != decoding.dtype:
+    if packed.shape != expected or packed.dtype != decoding.dtype:
         raise TableError(
-            f"{path}: expected {decoding.dtype} in the shape {expected}, found {images.dtype} in "
-            f"{images.shape}. Run: dvc repro --force prepare"
+            f"{path}: expected {decoding.dtype} in the shape {expected}, found {packed.dtype} in "
+            f"{packed.shape}. Run: dvc repro --force prepare"
         )
-    return images
+    return packed
 
 
 def _rows_of_fold(

@@ -1,4 +1,4 @@
-"""The place of the stored images while the batched engine trains, and the way to the device.
+"""The place of the stored rows while the batched engine trains, and the way to the device.
 
 On the CPU the memory-mapped array is read in place. A GPU gets the training rows once, as uint8,
 where they take less than half of its free memory: 22,063 images of 128 px are 1.1 GB. Where they
@@ -13,16 +13,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Num
 from numpy import ndarray
 from torch import Tensor
 
-from pipeline.core.shapes import Images
+from pipeline.core.shapes import Packed
 
 Residence = Literal["in place", "resident", "streamed"]
 StepRows = Int[ndarray, " batch"]
 """The row numbers of a step."""
-StepImages = UInt8[Tensor, "batch height width 3"]
+StepImages = Num[Tensor, "batch *axes channels"]
 
 _AHEAD = 4
 """Steps that the thread has ready."""
@@ -45,7 +45,7 @@ def choose_residence(wanted_bytes: int, device: torch.device) -> Residence:
 
 
 def read_steps(
-    images: Images,
+    images: Packed,
     steps: Iterable[StepRows],
     rows: Int[ndarray, " training"],
     device: torch.device,
@@ -81,9 +81,10 @@ def keep_freed_memory() -> None:
 
 
 def _read_resident(
-    images: Images, steps: Iterable[StepRows], rows: Int[ndarray, " training"], device: torch.device
+    images: Packed, steps: Iterable[StepRows], rows: Int[ndarray, " training"], device: torch.device
 ) -> Iterator[StepImages]:
-    resident = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, device=device)
+    dtype = torch.from_numpy(images[rows[:1]]).dtype
+    resident = torch.empty((len(rows), *images.shape[1:]), dtype=dtype, device=device)
     for start in range(0, len(rows), _CHUNK):
         chunk = torch.from_numpy(images[rows[start : start + _CHUNK]])
         resident[start : start + _CHUNK].copy_(chunk)
@@ -94,7 +95,7 @@ def _read_resident(
 
 
 def _read_streamed(
-    images: Images, steps: Iterable[StepRows], device: torch.device
+    images: Packed, steps: Iterable[StepRows], device: torch.device
 ) -> Iterator[StepImages]:
     def read(step: StepRows) -> StepImages:
         batch = torch.from_numpy(images[step])

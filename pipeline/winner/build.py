@@ -91,14 +91,14 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     name = config.ensemble.name
     unpack_commit(folder / CODE)
     write_text(folder / CODE / ".dvc" / "config.local", "[core]\n    no_scm = true\n")
-    for start in _starts(config):
-        _copy(start, folder / CODE / start)
+    for start in list_starts(config):
+        copy(start, folder / CODE / start)
     for file in weights:
-        _copy(file, folder / DEFAULTS.MODEL_DIR / file.relative_to("models"))
+        copy(file, folder / DEFAULTS.MODEL_DIR / file.relative_to("models"))
     for file in (paths.submission(name), paths.card(name)):
-        _copy(file, folder / DEFAULTS.SUBMISSION_DIR / file.name)
-    _copy(paths.REQUIREMENTS, folder / "requirements.txt")
-    _copy(LICENSE, folder / LICENSE.name)
+        copy(file, folder / DEFAULTS.SUBMISSION_DIR / file.name)
+    copy(paths.REQUIREMENTS, folder / "requirements.txt")
+    copy(LICENSE, folder / LICENSE.name)
     write_text(folder / SETTINGS, DEFAULTS.model_dump_json(indent=2) + "\n")
     for step in STEPS:
         write_text(folder / f"{step}.py", render("script.py", step=step))
@@ -116,7 +116,7 @@ def _fill(folder: Path, config: Config, weights: list[Path]) -> None:
     write_text(folder / STRUCTURE, list_structure([*_files(folder), STRUCTURE]))
 
 
-def _starts(config: Config) -> list[Path]:
+def list_starts(config: Config) -> list[Path]:
     """The files that trainings start from, which no commit needs to hold.
 
     Raises TrainError for one that is missing or another one, SubmissionError for one elsewhere.
@@ -187,6 +187,7 @@ def _files(folder: Path) -> list[str]:
     )
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
+    """Copy a file into a folder that need not be there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)

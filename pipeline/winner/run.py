@@ -36,7 +36,17 @@ SETTINGS = "SETTINGS.json"
 CODE = "code"
 WORK = "work"
 
-_NOT_LINKED = {".resume", "data", "ensemble", "folds", "live", "models", "reports", "submissions"}
+_NOT_LINKED = {
+    ".resume",
+    "data",
+    "ensemble",
+    "explain",
+    "folds",
+    "live",
+    "models",
+    "reports",
+    "submissions",
+}
 """What the stages write; `make run` in CODE makes these folders."""
 
 
@@ -78,13 +88,15 @@ def main(step: Step, root: Path, arguments: list[str]) -> int:
                 f"{raw}: expected the competition's files, found none. Put them there, or set "
                 f"RAW_DATA_DIR in {SETTINGS} to their folder (README.md: Data)"
             )
-        _enter(root, settings)
+        enter(root / CODE, root / WORK, settings)
         config = parse_config(paths.PARAMS)  # no stage here removes what the source of data names
         match step:
             case "prepare_data":
-                _prepare_data(config)
+                prepare_data(config)
             case "train":
-                _train(config, root / CODE)
+                train_networks(config)
+                submission = paths.submission(config.ensemble.name)
+                compare(submission, root / CODE / submission)
             case "predict":
                 _predict(config, source)
     except (PipelineError, OSError) as error:
@@ -122,9 +134,11 @@ def read_settings(path: Path) -> Settings:
     return Settings.model_validate({name: str(folder) for name, folder in folders.items()})
 
 
-def _enter(root: Path, settings: Settings) -> None:
-    """Make the working folder, or bring its links up to date, and go there."""
-    work = root / WORK
+def enter(code: Path, work: Path, settings: Settings) -> None:
+    """Make the working folder, or bring its links up to date, and go there.
+
+    code: the folder of pipeline/ and params.yaml. settings: absolute folders.
+    """
     links = {
         paths.STORE.parent: settings.CLEAN_DATA_DIR,
         paths.RAW: settings.RAW_DATA_DIR,  # in the one above
@@ -136,20 +150,21 @@ def _enter(root: Path, settings: Settings) -> None:
         if name != paths.RAW:
             Path(folder).mkdir(parents=True, exist_ok=True)
         _link(work / name, Path(folder))
-    for entry in (root / CODE).iterdir():
+    for entry in code.iterdir():
         if entry.name not in _NOT_LINKED:
             _link(work / entry.name, entry)
     os.chdir(work)
 
 
 def _link(link: Path, target: Path) -> None:
-    link.parent.mkdir(exist_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
     if link.is_symlink():
         link.unlink()
     link.symlink_to(target)
 
 
-def _prepare_data(config: Config) -> None:
+def prepare_data(config: Config) -> None:
+    """Stage `prepare`, as `python -m pipeline prepare` runs it."""
     from pipeline.prepare import stage as prepare
 
     if paths.STORE.exists() and not paths.COMPETITION.is_file():
@@ -161,7 +176,8 @@ def _prepare_data(config: Config) -> None:
     prepare.run(config.prepare, ensemble.metric, config.split, ensemble.choices)
 
 
-def _train(config: Config, code: Path) -> None:
+def train_networks(config: Config) -> None:
+    """The stages `split`, `train` and `ensemble`, as `python -m pipeline` runs them."""
     from pipeline.ensemble import stage as ensemble
     from pipeline.split import stage as split
     from pipeline.train import stage as train
@@ -171,8 +187,6 @@ def _train(config: Config, code: Path) -> None:
         for fold in config.train.folds:
             train.run(config.train, model, fold)
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
-    submission = paths.submission(config.ensemble.name)
-    _compare(submission, code / submission)
 
 
 def _predict(config: Config, source: Path | None) -> None:
@@ -184,7 +198,16 @@ def _predict(config: Config, source: Path | None) -> None:
         predict.run(config, source, made.with_name("predictions.csv").resolve())
         return
     again = made.with_name(f"{made.stem}.predicted.csv")
-    refuse_others(again)
+    predict_test(config, again)
+    compare(again, made)
+
+
+def predict_test(config: Config, output: Path) -> None:
+    """Score the test images in RAW_DATA_DIR, as its sample submission asks, with the networks in
+    MODEL_DIR. Raises ImageError where one of them cannot be read, OutputError for another file."""
+    from pipeline.predict import command as predict
+
+    refuse_others(output)
     ensemble = predict.load_ensemble(config)
     name = config.ensemble.metric
     with understand_test(paths.RAW, config.prepare, metric_named(name)) as (sample, test):
@@ -192,21 +215,19 @@ def _predict(config: Config, source: Path | None) -> None:
         asked = config.ensemble.form
         form = read_form(sample.place, metric, ensemble.task, asked, sample.table)
         pictures = [picture for picture in test.pictures if picture]
-        largest = config.prepare.max_side_px
-        found = predict.score(ensemble, test.images, pictures, test.row_ids, largest)
+        found = predict.score(ensemble, test.images, pictures, test.row_ids, config.prepare)
     if found.broken:
         raise ImageError(
             f"{test.place}: {found.broken[0].file}: {found.broken[0].reason}. A submission "
             "needs every test image: get the archive from its source again"
         )
     prediction = found.prediction
-    write_submission(again, form, found.image_ids, prediction.values, prediction.decided)
-    remember(again)
-    say(f"{again.resolve()}: {len(form.ids)} rows")
-    _compare(again, made)
+    write_submission(output, form, found.image_ids, prediction.values, prediction.decided)
+    remember(output)
+    say(f"{output.resolve()}: {len(form.ids)} rows")
 
 
-def _compare(found: Path, delivered: Path) -> None:
+def compare(found: Path, delivered: Path) -> None:
     """Say whether a submission is the one that was delivered."""
     place, other = found.resolve(), delivered.resolve()
     if found.read_bytes() == delivered.read_bytes():

@@ -1,29 +1,34 @@
 """Draws a malaria-cell competition in the layout of "Fighting Malaria with CNNs".
 
-The same config gives the same bytes in every file: each image has its own random stream, and
-the zips carry no times. (Bytes may differ between versions or builds of NumPy and OpenCV.)
-
 Parasites and artefacts share their colours and areas (`pipeline/download/drawn/marks.py`), and a
 patient's stain changes a cell's colour more than a parasite does: of 1,600 images, gradient
 boosting on colour histograms is right for 0.77 to 0.82, a VGG-like net at 48 px for 0.94 to 0.95.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 from numpy import ndarray
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.shapes import Image
 from pipeline.core.tables import write_table
-from pipeline.download.config import SyntheticSource
+from pipeline.download.config import DrawnCells
 from pipeline.download.drawn.cells import Stain, draw_cell, draw_stain
 from pipeline.download.drawn.files import write_images, write_tables
 from pipeline.download.drawn.marks import ARTEFACTS, PARASITES, Mark
+from pipeline.download.drawn.plan import (
+    choose_copies,
+    choose_halves,
+    count_images,
+    deal_groups,
+    draw_pngs,
+    stream,
+)
 
 TRUTH_COLUMNS = [
     "id", "split", "patient", "true_label", "label", "parasites", "artefacts", "duplicate_of",
@@ -42,7 +47,7 @@ _ARTEFACT_IF_HEALTHY, _ARTEFACT_IF_PARASITIZED = 0.68, 0.2
 that only sees whether there is one is right for 66 % of all cells."""
 
 _PLAN, _PATIENTS, _TRAIN_CELLS, _TEST_CELLS = range(4)
-"""Random streams, all from the config's seed: a draw from one changes no other."""
+"""Random streams, all from the config's seed."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +59,27 @@ class _Patient:
     stain: Stain
 
 
-def draw_competition(config: SyntheticSource, raw: Path, hidden: Path) -> None:
+def draw_competition(config: DrawnCells, raw: Path, hidden: Path) -> None:
     """Write to two empty folders. Raises ConfigError on too few images for patients or copies."""
     train, test, stains = _plan(config)
     splits = [(train, _TRAIN_CELLS, "train_data"), (test, _TEST_CELLS, "test_data")]
-    for rows, stream, name in splits:
-        pngs = _draw_pngs(rows, stains, config.seed, stream)
+    for rows, number, name in splits:
+        pngs = draw_pngs(rows, config.seed, number, partial(_draw_image, stains))
         write_images(raw / f"{name}.zip", list(rows["id"]), pngs, f"draw {name}")
-    # Public for a random half of the rows, rounded down; Private for the others.
-    usage = np.repeat(["Public", "Private"], [len(test) // 2, len(test) - len(test) // 2])
-    usage = _stream(config.seed, _TEST_CELLS).permutation(usage)
+    usage = choose_halves(stream(config.seed, _TEST_CELLS), len(test))
     solution = test[["id"]].assign(label=test["true_label"], Usage=usage)
-    write_tables(raw, hidden, train, solution)
+    write_tables(raw, hidden, train[["id", "label", "patient"]], solution)
     write_table(hidden / "truth.csv", pd.concat([train, test])[TRUTH_COLUMNS])
 
 
-def _plan(config: SyntheticSource) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Stain]]:
+def _plan(config: DrawnCells) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Stain]]:
     """What is decided before anything is drawn: the truth of train and test, and the stains."""
-    rng = _stream(config.seed, _PLAN)
+    rng = stream(config.seed, _PLAN)
     train_patients, test_patients = _draw_patients(config)
     train = _draw_rows(rng, "train", train_patients)
     test = _draw_rows(rng, "test", test_patients)
-    train["duplicate_of"] = _choose_copies(rng, train, round(config.duplicates * len(train)))
+    keys = list(zip(train["patient"], train["true_label"], strict=True))
+    train["duplicate_of"] = choose_copies(rng, config, list(train["id"]), keys, "patient and label")
     originals = train.set_index("id")
     for column in ("parasites", "artefacts"):
         drawn = originals.loc[train["duplicate_of"].where(train["duplicate_of"] != "", train["id"])]
@@ -88,31 +92,18 @@ def _plan(config: SyntheticSource) -> tuple[pd.DataFrame, pd.DataFrame, dict[str
     return train, test, stains
 
 
-def _draw_patients(config: SyntheticSource) -> tuple[list[_Patient], list[_Patient]]:
-    """The patients of train and of test, in proportion to the images."""
-    images = config.train_images + config.test_images
-    in_test = max(1, round(config.patients * config.test_images / images))
-    in_train = config.patients - in_test
-    splits = [("train", in_train, config.train_images), ("test", in_test, config.test_images)]
-    for split, patients, room in splits:
-        if patients > room:
-            raise ConfigError(
-                f"download.patients: {config.patients} patients put {patients} of them into "
-                f"{split}, where each needs an image, but download.{split}_images is {room}. "
-                "Use fewer patients or more images"
-            )
-    rng = _stream(config.seed, _PATIENTS)
-    names = [f"P{number:0{len(str(config.patients))}}" for number in range(config.patients)]
-    shuffled = [names[place] for place in rng.permutation(config.patients)]
+def _draw_patients(config: DrawnCells) -> tuple[list[_Patient], list[_Patient]]:
+    """The patients of train and of test."""
+    rng = stream(config.seed, _PATIENTS)
+    train, test = deal_groups(rng, config)
     return (
-        _draw_split_patients(rng, shuffled[:in_train], config.train_images),
-        _draw_split_patients(rng, shuffled[in_train:], config.test_images),
+        _draw_split_patients(rng, train, config.train_images),
+        _draw_split_patients(rng, test, config.test_images),
     )
 
 
 def _draw_split_patients(rng: np.random.Generator, names: list[str], images: int) -> list[_Patient]:
-    weights = rng.lognormal(0, 0.5, len(names))
-    counts = 1 + rng.multinomial(images - len(names), weights / weights.sum())
+    counts = count_images(rng, len(names), images)
     pulls = rng.lognormal(0, 0.5, len(names))
     pulls[: int(_HEALTHY_PATIENTS * len(names))] = 0
     return [
@@ -157,45 +148,12 @@ def _draw_names(rng: np.random.Generator, kinds: dict[str, tuple[Mark, float]]) 
     return "+".join(rng.choice(list(kinds), count, p=shares))
 
 
-def _choose_copies(rng: np.random.Generator, train: pd.DataFrame, count: int) -> list[str]:
-    """The id that each row copies, or none: of the same patient and true label, itself no copy."""
-    originals = {
-        key: list(rows) for key, rows in train.groupby(["patient", "true_label"]).groups.items()
-    }
-    room = sum(len(rows) - 1 for rows in originals.values())
-    if count > room:
-        raise ConfigError(
-            f"download.duplicates: {count} of the {len(train)} training images should copy another "
-            f"one of the same patient and label, but at most {room} can with this many patients. "
-            "Use fewer duplicates or patients"
-        )
-    keys = list(zip(train["patient"], train["true_label"], strict=True))
-    copies: list[int] = []
-    for row in rng.permutation(len(train)):
-        if len(copies) < count and len(originals[keys[row]]) > 1:
-            originals[keys[row]].remove(row)
-            copies.append(int(row))
-    copied = [""] * len(train)
-    for row in copies:
-        copied[row] = str(train["id"].iloc[rng.choice(originals[keys[row]])])
-    return copied
-
-
-def _draw_pngs(
-    rows: pd.DataFrame, stains: dict[str, Stain], seed: int, stream: int
-) -> Iterator[bytes]:
-    """Draw each row's image, in the order of the rows; a copy gets its original's bytes."""
-    places = {image_id: place for place, image_id in enumerate(rows["id"])}
-    for record in rows.to_dict("records"):
-        image = draw_cell(
-            _stream(seed, stream, places[record["duplicate_of"] or record["id"]]),
-            stains[record["patient"]],
-            [name for name in record["parasites"].split("+") if name],
-            [name for name in record["artefacts"].split("+") if name],
-        )
-        _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        yield png.tobytes()
-
-
-def _stream(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+def _draw_image(
+    stains: dict[str, Stain], rng: np.random.Generator, record: dict[Any, Any]
+) -> Image:
+    return draw_cell(
+        rng,
+        stains[record["patient"]],
+        [name for name in record["parasites"].split("+") if name],
+        [name for name in record["artefacts"].split("+") if name],
+    )

@@ -15,11 +15,13 @@ from pipeline.core.tables import write_table
 
 
 def write_tables(raw: Path, hidden: Path, train: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Write the CSVs. train: columns id, label, patient. test: id, label (the true one), Usage."""
-    write_table(raw / "train_labels.csv", train[["id", "label"]])
-    write_table(raw / "train_groups.csv", train[["id", "patient"]])
-    write_table(raw / "sample_submission.csv", test[["id"]].assign(label=0))
-    write_table(hidden / "solution.csv", test[["id", "label", "Usage"]])
+    """Write the CSVs. train: columns id, the label, the group. test: id, the label (the true one),
+    Usage."""
+    _, label, group = train.columns
+    write_table(raw / "train_labels.csv", train[["id", label]])
+    write_table(raw / "train_groups.csv", train[["id", group]])
+    write_table(raw / "sample_submission.csv", test[["id"]].assign(**{label: 0}))
+    write_table(hidden / "solution.csv", test[["id", label, "Usage"]])
 
 
 def write_images(path: Path, ids: list[str], pngs: Iterable[bytes], what: str) -> None:

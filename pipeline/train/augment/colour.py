@@ -17,22 +17,17 @@ from torch import Tensor
 from pipeline.train.augment.operation import (
     Drawn,
     Draws,
-    Number,
     PixelOperation,
     Pixels,
+    Plane,
     Range,
     a_range,
+    around_one,
     around_zero,
+    grey_of,
 )
 
-Plane = Float[Tensor, "batch 1 side side"]
-
-
-def _around_one(value: Number) -> Range:
-    return max(0, 1 - value), 1 + value
-
-
-_Factor = Annotated[Range, a_range(_around_one, 0)]
+_Factor = Annotated[Range, a_range(around_one, 0)]
 
 
 class ColorJitter(PixelOperation):
@@ -42,7 +37,8 @@ class ColorJitter(PixelOperation):
     commutes with what stretches and shifts all channels alike, and only the grey that
     saturation keeps, and the mean grey that contrast keeps, can be those before or after the turn.
     So all 24 orders are one formula with two switches. hue is a share of the whole circle; a
-    number alone means from its negative to it, and of a factor from 1 - it to 1 + it.
+    number alone means from its negative to it, and of a factor from 1 - it to 1 + it. Saturation
+    and hue change nothing in grey images.
     """
 
     brightness: _Factor = (0.8, 1.2)
@@ -67,10 +63,10 @@ class ColorJitter(PixelOperation):
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
         colour, grey, mean, saturation_after, contrast_after = drawn[:5, :, None, None, None]
-        before = after = _grey(images)
-        if self.hue != (0.0, 0.0):
+        before = after = grey_of(images)
+        if self.hue != (0.0, 0.0) and images.shape[1] == 3:
             images = _turn_hue(images, drawn[5:])
-            after = _grey(images)
+            after = grey_of(images)
         kept = torch.lerp(before, after, saturation_after)
         kept_mean = torch.lerp(_mean(before), _mean(after), contrast_after)
         base = (kept * grey).add_(mean * kept_mean)
@@ -142,12 +138,6 @@ def _turn_hue(images: Pixels, plan: Drawn) -> Pixels:
 def _pick_planes(images: Pixels, planes: Float[Tensor, "3 batch"]) -> Pixels:
     """New images made of the named channels of the whole batch."""
     return images.flatten(0, 1).index_select(0, planes.T.flatten().long()).view_as(images)
-
-
-def _grey(images: Pixels) -> Plane:
-    """ITU-R BT.601's luma, as OpenCV's grey."""
-    red, green, blue = images.unbind(1)
-    return torch.mul(red, 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
 
 
 def _mean(planes: Plane) -> Float[Tensor, "batch 1 1 1"]:

@@ -17,6 +17,7 @@ from pipeline.train.augment.operation import (
     Range,
     WholeRange,
     a_range,
+    grey_of,
     inside,
 )
 
@@ -78,7 +79,7 @@ class GaussNoise(PixelOperation):
     std_range: Annotated[Range, a_range(None, 0, 1)] = (0.2, 0.44)
     mean_range: Annotated[Range, a_range(None, -1, 1)] = (0.0, 0.0)
     per_channel: bool = True
-    """False draws one number for the three channels of a pixel."""
+    """False draws one number for all channels of a pixel."""
 
     def draw(self, rng: np.random.Generator, batch: int, _: int) -> Draws:
         """Deviation and mean, in grey levels."""
@@ -124,6 +125,7 @@ class CoarseDropout(PixelOperation):
 
     def apply(self, images: Pixels, drawn: Drawn, _: torch.Generator) -> Pixels:
         colour = drawn[:3].T[..., None, None]
+        colour = colour if images.shape[1] == 3 else grey_of(colour)
         edges = drawn[3:].view(-1, 4, len(images)).permute(1, 2, 0)
         hole = inside(edges, images.shape[-1]).any(1, keepdim=True)
         return torch.where(hole, colour, images)

@@ -175,7 +175,8 @@ class Geometry:
         if self._exact:
             position = (of_x * middles + (of_y * middles[:, None] + (side - 1))) / 2
             pixel = (position[:, :1] + side * position[:, 1:]).flatten(2).long()
-            return images.flatten(2).gather(2, pixel.expand(-1, 3, -1)).view_as(images)
+            pixel = pixel.expand(-1, images.shape[1], -1)
+            return images.flatten(2).gather(2, pixel).view_as(images)
         middles = middles / side
         # A plane of x and a plane of y: this sum and grid_sample are both fastest so.
         grid = of_x * middles + (of_y * middles[:, None] + shift)

@@ -2,8 +2,8 @@
 
 So that a wrong name in params.yaml is said by every command, and not by the first training.
 operations.json lists, for each operation of albumentations, the arguments that it has there and in
-the batched engine; null for one that holds other operations. tests/test_batched.py compares it with
-both.
+the batched engine; null for one that holds other operations. Those on signals stand there as of an
+engine of their own. tests/test_batched.py compares it with all three.
 """
 
 import json
@@ -25,28 +25,32 @@ def operations() -> dict[str, Arguments | None]:
 
 
 def find_fault(item: dict[str, Any], engine: str) -> str | None:
-    """What is wrong with the names in an item of `augment`, or None."""
+    """What is wrong with the names in an item of `augment`, or None.
+
+    engine: the model's, or `signals` for a network of signals.
+    """
     name, known = item["op"], operations()
+    lacks = "signals have no" if engine == "signals" else f"the {engine} engine has no"
     own = [other for other, arguments in known.items() if arguments and engine in arguments]
     if name not in known:
-        return f"the {engine} engine has no operation {name!r}; {_propose(name, own)}"
+        return f"{lacks} operation {name!r}; {_propose(name, own)}"
     by_engine = known[name]
     if by_engine is None:
         return (
             f"{name} holds other operations, and `augment` is one list of operations: write those "
             "of it one after the other, each with its own `p`"
         )
+    if (engine == "signals") != ("signals" in by_engine):
+        ours, theirs = ("signals", "images") if engine == "signals" else ("images", "signals")
+        return f"{name} is for {theirs}, and the network is for {ours}; {_propose(name, own)}"
     if engine not in by_engine:
-        return (
-            f"the {engine} engine has no operation {name!r} (it has {', '.join(own)}): "
-            "set engine: albumentations"
-        )
+        return f"{lacks} operation {name!r} (it has {', '.join(own)}): set engine: albumentations"
     for argument in item.keys() - {"op"} - set(by_engine[engine]):
-        lacks = f"{name}: the {engine} engine has no argument {argument!r}"
-        if argument in by_engine["albumentations"]:
+        fault = f"{name}: {lacks} argument {argument!r}"
+        if argument in by_engine.get("albumentations", []):
             has = ", ".join(by_engine[engine])
-            return f"{lacks} (it has {has}): set engine: albumentations"
-        return f"{lacks}; {_propose(argument, by_engine[engine])}"
+            return f"{fault} (it has {has}): set engine: albumentations"
+        return f"{fault}; {_propose(argument, by_engine[engine])}"
     return None
 
 

@@ -15,8 +15,10 @@ from numpy import ndarray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor
 
-Pixels = Float[Tensor, "batch 3 side side"]
-"""RGB, 0 to 255, not rounded."""
+Pixels = Float[Tensor, "batch channels side side"]
+"""RGB or grey, 0 to 255, not rounded."""
+
+Plane = Float[Tensor, "batch 1 height width"]
 
 Draws = Float[ndarray, "rows batch"]
 """The random numbers of a batch: each row is one number for every image, computed on the CPU."""
@@ -91,15 +93,33 @@ def constant(value: Number) -> Range:
     return value, value
 
 
+def around_one(value: Number) -> Range:
+    """A number that stands for all factors between 1 - it and 1 + it."""
+    return max(0, 1 - value), 1 + value
+
+
 def around_zero(value: Number) -> Range:
     """A number that stands for all between its negative and itself."""
     return -value, value
 
 
-def inside(edges: Float[Tensor, "4 *boxes"], side: int) -> Bool[Tensor, "*boxes side side"]:
-    """Which pixels of a picture lie in each box; edges: its left, top, right and bottom."""
-    left, top, right, bottom = edges[..., None]
-    pixel = torch.arange(side, device=edges.device)
-    columns, rows = (left <= pixel) & (pixel < right), (top <= pixel) & (pixel < bottom)
-    found: Tensor = rows[..., None] & columns[..., None, :]
+def grey_of(images: Float[Tensor, "batch channels height width"]) -> Plane:
+    """ITU-R BT.601's luma, as OpenCV's grey; grey is itself."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.unbind(1)
+    return torch.mul(red, 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
+
+
+def inside(edges: Float[Tensor, "edges *boxes"], side: int) -> Bool[Tensor, "..."]:
+    """Which pixels of a picture lie in each box; edges: its left, top, right and bottom.
+
+    Of a signal, which of its samples lie in each window; edges: its start and end.
+    """
+    place = torch.arange(side, device=edges.device)
+    lows, highs = edges[..., None].chunk(2)
+    along = (lows <= place) & (place < highs)
+    found: Tensor = along[0]
+    for rows in along[1:]:
+        found = rows[..., None] & found[..., None, :]
     return found

@@ -25,14 +25,15 @@ _PROBES = 3
 class Policy:
     """A sequence of albumentations, applied image by image."""
 
-    def __init__(self, items: list[dict[str, Any]], size_px: int) -> None:
+    def __init__(self, items: list[dict[str, Any]], shape: tuple[int, ...]) -> None:
         """items: as in `train.models.NAME.augment`: `{op: NAME, …arguments}`, names that exist.
+        shape: of a stored image.
 
         Raises TrainError for a value that albumentations refuses, an operation that fails, and
         operations that change the form of an image, be it with a small `p`.
         """
         self._compose = albumentations.Compose([_build(item) for item in items])
-        _probe(items, size_px)
+        _probe(items, shape)
 
     def apply(self, images: Images, seed: int) -> Images:
         """A new array with each image augmented; the same seed gives the same bytes.
@@ -48,13 +49,13 @@ class Policy:
         return augmented
 
 
-def _probe(items: list[dict[str, Any]], size_px: int) -> None:
+def _probe(items: list[dict[str, Any]], shape: tuple[int, ...]) -> None:
     """Try each operation on every form of image that the operations before it can leave.
 
     An operation may change the form where a later one, never left out, gives it back: a
     PadIfNeeded before a RandomCrop. What matters is the form at the end, whatever `p` leaves out.
     """
-    image = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     reached = {_form(image): (image, "")}  # by form: such an image, and what made it so
     for item in items:
         name, always = item["op"], albumentations.Compose([_build(item | {"p": 1.0})])
@@ -79,8 +80,10 @@ def _apply(compose: albumentations.Compose, image: Any, name: str) -> Any:
         raise
     except Exception as error:  # whatever the operations of a library of this size raise
         reason = " ".join(str(error).split())[:300]
+        grey = ". Leave it out, or set prepare.channels: 3" if image.shape[2:] == (1,) else ""
         raise TrainError(
-            f"augment: {name} fails on an image of {_form(image)}: {type(error).__name__}: {reason}"
+            f"augment: {name} fails on an image of {_form(image)}: {type(error).__name__}: "
+            f"{reason}{grey}"
         ) from error
 
 

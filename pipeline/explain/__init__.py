@@ -1,0 +1,1 @@
+"""What a trained network sees: pictures and figures of one network and its out-of-fold rows."""

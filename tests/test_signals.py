@@ -1,0 +1,320 @@
+"""Signals from the competition's files to the store and the folds."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+from project import COMPETITIONS, needs, prepare_config
+from pulses import (
+    CHUNKS,
+    CLASSES,
+    FORMS,
+    LENGTH,
+    RECORDINGS,
+    TEST_IDS,
+    TESTS,
+    as_table,
+    draw,
+    npy,
+    signals_config,
+    write,
+)
+from solving import reproduce
+from solving import write as change
+
+from pipeline.check import stage as check
+from pipeline.commands import new
+from pipeline.core import paths
+from pipeline.core.audit import Audit
+from pipeline.core.competition import SignalDecoding, read_decoding
+from pipeline.core.errors import CompetitionError, ImageError, PipelineError, TableError
+from pipeline.core.record import read_record
+from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_csv, read_table
+from pipeline.download import stage as download
+from pipeline.download.config import LocalSource
+from pipeline.ensemble import stage as ensemble
+from pipeline.params import read_config
+from pipeline.predict import command as predict
+from pipeline.prepare.stage import run
+from pipeline.report import stage as report
+from pipeline.split import stage as split
+from pipeline.split.config import SplitConfig
+from pipeline.train import stage as train
+from pipeline.train.config import ModelConfig
+
+ROWS = RECORDINGS * CHUNKS
+Change = Callable[[Path], None]
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def table_of(name: str) -> pd.DataFrame:
+    return read_table(getattr(paths, f"{name.upper()}_TABLE"), IMAGE_COLUMNS)
+
+
+def refused(**changes: Any) -> str:
+    with pytest.raises(PipelineError) as caught:
+        run(signals_config(**changes), "accuracy")
+    assert not paths.STORE.exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_is_stored_as_it_is_row_by_row(form: str, channels: int) -> None:
+    if form == "npz" and channels > 1:
+        pytest.skip("drawn with one channel")
+    of_train, of_test = write(Path("files"), form, channels)
+    download_files()
+    run(signals_config(), "accuracy")
+    assert read_decoding(paths.DECODING) == SignalDecoding(length=LENGTH, channels=channels)
+    for split_name, signals in (("train", of_train), ("test", of_test)):
+        stored = np.load(paths.STORE / f"{split_name}.npy")
+        assert stored.dtype == np.float32
+        assert np.array_equal(stored, signals)
+        table = table_of(split_name)
+        assert set(table["width"]) == {str(LENGTH)}
+        assert set(table["height"]) == {str(channels)}
+    drawn = draw(channels)[0]
+    assert list(table_of("train")["image_id"]) == list(drawn["id"])
+    assert list(table_of("train")["label"]) == list(drawn["state"])
+    assert list(table_of("train")["group"]) == list(drawn["recording"])
+    assert list(table_of("test")["image_id"]) == TEST_IDS
+
+
+def download_files() -> None:
+    for place in (paths.RAW, paths.HIDDEN):
+        place.mkdir(parents=True)
+    download.run(LocalSource(source="local", folder="files"))
+
+
+def test_folds_keep_the_chunks_of_a_recording_together() -> None:
+    write(paths.RAW, "tables")
+    config = SplitConfig(folds=3, seeds=[1], rare="stop")
+    run(signals_config(), "accuracy", config)
+    split.run(config)
+    folds = read_table(paths.FOLDS, FOLD_COLUMNS)
+    assert len(folds) == ROWS
+    assert (folds.groupby("group")["fold"].nunique() == 1).all()
+
+
+def test_the_rows_to_predict_are_those_of_the_test_table_where_no_sample_shows_them() -> None:
+    write(paths.RAW, "tables")
+    (paths.RAW / "sample_submission.csv").unlink()
+    run(signals_config(sample_submission="none", label_column="state"), "accuracy")
+    assert list(table_of("test")["image_id"]) == TEST_IDS
+
+
+def test_equal_signals_are_duplicates_and_scaled_or_shifted_copies_are_not() -> None:
+    write(paths.RAW, "arrays")
+    signals = np.load(paths.RAW / "X_train.npy")
+    signals[5], signals[6], signals[7] = signals[0], 2 * signals[0], np.roll(signals[0], 1, axis=0)
+    np.save(paths.RAW / "X_train.npy", signals)
+    test = np.load(paths.RAW / "X_test.npy")
+    test[2] = signals[0].T
+    np.save(paths.RAW / "X_test.npy", test)
+    run(signals_config(), "accuracy")
+    audit = read_record(paths.AUDIT, Audit, "prepare")
+    (cluster,) = audit.clusters
+    assert cluster.image_ids == ["a000", "a005", "b002"]
+    assert cluster.conflicting_labels
+    assert audit.train_test_duplicates.pairs[0].test == "b002"
+    assert "test signals are also in train" in audit.train_test_duplicates.sentence
+    assert "Training signals with the same samples" in audit.conflicts.sentence
+    assert {"aspect", "width", "height"} <= set(audit.leaks.constant)
+    run(signals_config(conflicts="exclude"), "accuracy")
+    left = [name for name in draw()[0]["id"] if name not in ("a000", "a005")]
+    assert list(table_of("train")["image_id"]) == left
+    assert len(np.load(paths.TRAIN_IMAGES)) == len(left)
+    with pytest.raises(CompetitionError, match="one label for signals with the same samples"):
+        run(signals_config(conflicts="stop"), "accuracy")
+
+
+LACKING, LARGE = "missing or NaN", "infinite, or too large for float32"
+BAD = {"": LACKING, "nan": LACKING, "NA": LACKING, "inf": LARGE, "-1e39": LARGE}
+
+
+@pytest.mark.parametrize("cell", BAD)
+def test_a_value_that_is_none_stops_or_leaves_the_signal_out_and_never_in_test(cell: str) -> None:
+    write(paths.RAW, "tables")
+    for name, row_id in (("train", "a003"), ("test", "b001")):
+        path = paths.RAW / f"{name}_signals.csv"
+        right = path.read_text()
+        line = re.search(f"^{row_id},.*", right, re.M)
+        assert line
+        cells = line[0].split(",")
+        path.write_text(right.replace(line[0], ",".join([*cells[:4], cell, *cells[5:]])))
+        if name == "train":
+            assert f"1 × a value that is {BAD[cell]} (first: a003)" in refused()
+            run(signals_config(unreadable="exclude"), "accuracy")
+            assert len(np.load(paths.TRAIN_IMAGES)) == ROWS - 1
+            assert "a003" not in set(table_of("train")["image_id"])
+            path.write_text(right)
+    with pytest.raises(ImageError, match="A test signal can never be left out"):
+        run(signals_config(unreadable="exclude"), "accuracy")
+
+
+def _shorter(raw: Path) -> None:
+    np.save(raw / "train/a007.npy", np.zeros(30, np.float32))
+
+
+def _square(raw: Path) -> None:
+    for path in raw.glob("train/*.npy"):
+        np.save(path, np.zeros((8, 8)))
+
+
+def _text(raw: Path) -> None:
+    (raw / "train/a007.npy").write_bytes(npy(np.array(["a", "b"])))
+
+
+def _gone(raw: Path) -> None:
+    (raw / "test/b002.npy").unlink()
+
+
+def _more(raw: Path) -> None:
+    (raw / "train/z.npy").write_bytes(npy(np.zeros(LENGTH)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_shorter, "expected signals of one length and as many channels each, found a007 (train/a007.npy) with 30 samples of 1 channel, expected 40 samples of 1 channel as the first one has"),
+        (_square, "expected signals of train, found none to read"),
+        (_text, "1 of 48 signals cannot be read: 1 × an array of '<U1', expected numbers (first: a007)"),
+        (_gone, "expected a signal for each id of sample_submission.csv, found 1 of 24 ids otherwise (first: b002)"),
+        (_more, "expected only signals of the ids in the tables, found 1 of 73 signals otherwise (first: train/z.npy). Add their rows, or set prepare.train_signals or prepare.test_signals"),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_fit_are_one_clear_error(damage: Change, message: str) -> None:
+    write(paths.RAW, "npy files")
+    damage(paths.RAW)
+    assert message in refused()
+
+
+def _ambiguous(raw: Path) -> None:
+    np.save(raw / "X_train.npy", np.zeros((ROWS, 9, 9)))
+
+
+def _fewer(raw: Path) -> None:
+    np.save(raw / "X_train.npy", np.zeros((ROWS - 1, LENGTH)))
+
+
+def _two(raw: Path) -> None:
+    np.save(raw / "train_2.npy", np.zeros((ROWS, LENGTH)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_ambiguous, "X_train.npy: an array of shape (9, 9): which axis is the channels?"),
+        (_fewer, "expected one array with the 48 rows of train_labels.csv, found 0 among 1 (first: X_train.npy: 47 × 40)"),
+        (_two, "found 2 among 2 (first: X_train.npy: 48 × 40 × 1, train_2.npy: 48 × 40). Set prepare.train_signals in params.yaml"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_are_one_clear_error(damage: Change, message: str) -> None:
+    write(paths.RAW, "arrays")
+    damage(paths.RAW)
+    assert message in refused()
+    if damage is _two:
+        run(signals_config(train_signals="X_train.npy"), "accuracy")
+
+
+def test_the_axis_of_the_channels_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    write(paths.RAW, "arrays", channels=3)
+    run(signals_config(), "accuracy")
+    said = capsys.readouterr().err
+    assert "X_train.npy: the last axis is the channels, since it is the shorter one" in said
+    assert "X_test.npy: the second axis is the channels" in said
+
+
+def test_rows_of_a_table_that_nothing_asks_for_stop_or_are_left_out() -> None:
+    write(paths.RAW, "tables")
+    path = paths.RAW / "train_signals.csv"
+    more = as_table(["z"], np.ones((1, LENGTH, 1), np.float32)).to_csv(index=False, header=False)
+    path.write_text(path.read_text() + more)
+    assert (
+        "only signals of the ids in the tables, found 1 of 73 signals otherwise (first: z of"
+        in (refused())
+    )
+    run(signals_config(unlabelled="leave_out"), "accuracy")
+    assert len(np.load(paths.TRAIN_IMAGES)) == ROWS
+
+
+def test_a_parameter_names_the_table_among_several() -> None:
+    signals, _ = write(paths.RAW, "tables")
+    other = as_table(list(draw()[0]["id"]), -signals)
+    other.to_csv(paths.RAW / "filtered.csv", index=False, float_format="%.9g")
+    run(signals_config(train_signals="filtered.csv"), "accuracy")
+    assert np.array_equal(np.load(paths.TRAIN_IMAGES), -signals)
+
+
+def test_signals_taken_for_images_are_refused_with_the_parameter_to_set() -> None:
+    table, signals, _ = draw()
+    write(paths.RAW, "tables")
+    wide = np.concatenate([signals, signals], axis=1)
+    as_table(list(table["id"]), wide).to_csv(paths.RAW / "train_signals.csv", index=False)
+    with pytest.raises(CompetitionError, match=r"prepare\.kind: signals"):
+        run(prepare_config(groups={"source": "none"}), "accuracy")
+
+
+def test_text_in_a_column_of_samples_is_refused_by_its_line() -> None:
+    write(paths.RAW, "tables")
+    path = paths.RAW / "test_signals.csv"
+    path.write_text(path.read_text().replace("\nb003,", "\nb003,x", 1))
+    with pytest.raises(TableError, match=r"test_signals\.csv: not a CSV file"):
+        run(signals_config(), "accuracy")
+
+
+@pytest.mark.skipif(
+    "signal" not in str(ModelConfig.model_fields["network"]).lower(),
+    reason="no network takes signals",
+)
+def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
+    """From the folder alone to a submission, its page and the predictions of new signals."""
+    write(Path("competitions/pulses"), "tables")
+    with patch.object(new, "reproduce", reproduce):
+        new.new("competitions/pulses", "tiny", None)
+    begun = read_config(paths.PARAMS)
+    assert begun.prepare == signals_config()
+    assert paths.PARAMS.with_name("reports").joinpath("sheet.png").is_file()
+    model = begun.train.models["convnet1d"].model_dump() | {"epochs": 6, "batch_size": 16}
+    change(train={"folds": [0, 1], "models": {"convnet1d": model}}, split={"folds": 2})
+    config = read_config(paths.PARAMS)
+    split.run(config.split)
+    for fold in config.train.folds:
+        train.run(config.train, "convnet1d", fold)
+    ensemble.run(config.ensemble, config.train.members, config.train.folds)
+    check.run(config.ensemble.name, config.ensemble.metric)
+    report.run(config.ensemble.name)
+    made = read_csv(paths.submission("tiny"))
+    kinds = np.arange(ROWS + TESTS) // CHUNKS % len(CLASSES)
+    assert (made["state"] == [CLASSES[kind] for kind in kinds[ROWS:]]).mean() > 0.9
+    assert "signals" in paths.REPORT.read_text()
+    np.save("new.npy", draw()[2])
+    for source in ("competitions/pulses/test_signals.csv", "new.npy"):
+        predict.run(config, Path(source), Path("new.csv"))
+        assert list(read_csv(Path("new.csv"))["state"]) == list(made["state"])
+
+
+@needs(COMPETITIONS / "seizure/train_signals.csv")
+@pytest.mark.slow
+def test_the_seizure_competition_is_stored_whole() -> None:
+    paths.RAW.parent.mkdir(parents=True)
+    paths.RAW.symlink_to(COMPETITIONS / "seizure")
+    run(signals_config(), "accuracy")
+    lines = (paths.RAW / "train_signals.csv").read_text().splitlines()
+    stored = np.load(paths.TRAIN_IMAGES)
+    assert stored.shape == (len(lines) - 1, 178, 1)
+    of_file = {line.partition(",")[0]: line.split(",")[1:] for line in lines[1:]}
+    for place, row_id in enumerate(table_of("train")["image_id"]):
+        assert np.array_equal(stored[place, :, 0], np.array(of_file[row_id], np.float32))
+    assert json.loads(paths.DECODING.read_text())["rows"]["kind"] == "signals"
