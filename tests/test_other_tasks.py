@@ -37,6 +37,7 @@ from pipeline.core.tables import (
 )
 from pipeline.core.task import AnyOf, Number
 from pipeline.ensemble import stage as ensemble
+from pipeline.explain import stage as explain
 from pipeline.notebook import look
 from pipeline.notebook.show import Drawing
 from pipeline.params import Config, read_config
@@ -186,6 +187,8 @@ def run_all(config: Config) -> None:
             train.run(config.train, member, fold)
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
     check.run("tiny", config.ensemble.metric)
+    for member in config.train.members:
+        explain.run(member, config.train.folds[0])
     report.run("tiny")
 
 

@@ -227,8 +227,10 @@ def test_colour_is_made_grey_for_networks_of_one_channel_and_said(tmp_path: Path
     files = {"a.png": png(1, (8, 8)), "b.png": png(2, (8, 8))}
     images = ImageFolder(fill(tmp_path / "colour", files))
     pictures = each_a_picture(images.members)
-    (batch,) = decode_batches(images, pictures, ["a", "b"], decoding_of(8, 1), 4096, 5)
-    (colour,) = decode_batches(images, pictures, ["a", "b"], decoding_of(8), 4096, 5)
+    (batch,) = decode_batches(
+        images, pictures, ["a", "b"], ImageDecoder(decoding_of(8, 1), 4096), 5
+    )
+    (colour,) = decode_batches(images, pictures, ["a", "b"], ImageDecoder(decoding_of(8), 4096), 5)
     assert batch.pixels.shape == (2, 8, 8, 1)
     luma = colour.pixels @ [0.299, 0.587, 0.114]
     assert np.abs(batch.pixels[..., 0] - luma).max() <= 0.51

@@ -38,6 +38,7 @@ from pipeline.core.tables import (
     write_table,
 )
 from pipeline.ensemble import stage as ensemble
+from pipeline.explain import stage as explain
 from pipeline.ledger.history import read_groups
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
@@ -134,6 +135,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
                         train.run(config.train, model, fold)
                 ensemble.run(config.ensemble, MODELS, FOLDS)
                 check.run("tiny", config.ensemble.metric)
+                for model in MODELS:
+                    explain.run(model, FOLDS[0])
                 report.run("tiny")
         return folders[views]
 

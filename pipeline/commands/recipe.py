@@ -135,7 +135,7 @@ def _convnet1d(length: int) -> str:
     return (
         f"{{family: signal, name: convnet1d, width: 16, stages: {stages}, step: 2, kernel: 7, "
         "activation: relu, pool: max, batch_norm: true, dropout: 0.1, "
-        "amplitude: linear}"
+        "differences: 0, amplitude: linear}"
     )
 
 
