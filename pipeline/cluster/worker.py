@@ -173,9 +173,10 @@ def _wait_for_an_earlier_one(lock: Path) -> None:
 
 
 def _run(order: TrainingOrder, folder: Path, tell: Callable[[str], None]) -> int:
-    """Train in the folder; the exit code. The process ends with this one, however that ends."""
+    """Train in the folder; the exit code. The process ends with this one, however that ends, and
+    with the node's raylet, which started this one: Ray has given the training to another node."""
     own = {"OMP_NUM_THREADS": str(order.threads), "PIPELINE_LEADER": str(os.getpid())}
-    shown = ""
+    raylet, shown = os.getppid(), ""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *order.arguments],
@@ -185,6 +186,8 @@ def _run(order: TrainingOrder, folder: Path, tell: Callable[[str], None]) -> int
         try:
             while process.poll() is None:
                 time.sleep(_TURN_S)
+                if os.getppid() != raylet:
+                    raise OSError("the node is lost")
                 live = folder / order.live
                 if live.exists() and (table := live.read_text(encoding="utf-8")) != shown:
                     tell(shown := table)
