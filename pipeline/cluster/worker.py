@@ -186,8 +186,9 @@ def _run(order: TrainingOrder, folder: Path, tell: Callable[[str], None]) -> int
         try:
             while process.poll() is None:
                 time.sleep(_TURN_S)
-                if os.getppid() != raylet:
-                    raise OSError("the node is lost")
+                if os.getppid() != raylet:  # Ray takes what this process returns, and must not
+                    os.killpg(process.pid, signal.SIGKILL)
+                    os._exit(1)
                 live = folder / order.live
                 if live.exists() and (table := live.read_text(encoding="utf-8")) != shown:
                     tell(shown := table)
