@@ -249,7 +249,7 @@ def test_code_that_is_in_no_commit_is_refused_by_name(long_project: Path, tmp_pa
         "from pathlib import Path; from pipeline.params import read_config\n"
         "from pipeline.cluster.order import pack; pack(read_config(Path('params.yaml')))",
     )  # fmt: skip
-    assert "found 2 files that differ from it (pipeline/train/fit.py, metrics/mine.py)" in (
+    assert "found 2 files that differ from it (first: pipeline/train/fit.py, metrics/mine.py)" in (
         done.stdout
     )
 
