@@ -94,7 +94,7 @@ class RayEngine(Engine):
             self._need = self._choose()
             self._blobs = self._send()
             here = NodeAffinitySchedulingStrategy(
-                ray.get_runtime_context().get_node_id(), soft=True
+                ray.get_runtime_context().get_node_id(), soft=False
             )
             self._mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         except BaseException:
