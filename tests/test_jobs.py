@@ -132,10 +132,10 @@ def test_progress_is_a_line_each_time_that_one_is_due(
     live_table(trainings[1], 2)
     live_table(trainings[2], 5)
     with Board() as shown:
-        shown.show(trainings, 4, 9)
+        shown.show(dict.fromkeys(trainings, ""), 4, 9)
         assert capsys.readouterr().err == ""
         monkeypatch.setattr(board, "_LINE_EVERY_S", 0.0)
-        shown.show(trainings, 4, 9)
+        shown.show(dict.fromkeys(trainings, ""), 4, 9)
     assert capsys.readouterr().err == (
         "4 of 9 done; vgg fold 0: epoch 0/500; "
         "vgg fold 1: epoch 2/500, loss 0.5000, accuracy 0.6000; "

@@ -69,10 +69,12 @@ class Board:
         if self._live:
             self._live.stop()
 
-    def show_begin(self, training: Training) -> None:
-        """A training has begun: a line where there is no table."""
+    def show_begin(self, training: Training, place: str) -> None:
+        """A training has begun, on another machine where `place` names it: a line where there is
+        no table."""
         if not self._live:
-            say(f"{training}: begins, log in {training.log}")
+            on = f" on {place}" if place else ""
+            say(f"{training}: begins{on}, log in {training.log}")
 
     def show_end(self, training: Training, how: str, count: str) -> None:
         """A training has ended: a line that stays, above the table where there is one."""
@@ -84,13 +86,17 @@ class Board:
         )
         say(f"{training}: {how}{found} ({count})")  # which Live prints above the table
 
-    def show(self, running: list[Training], done: int, of: int) -> None:
-        """Bring the table up to date, or say a line if it is time for one."""
+    def show(self, running: dict[Training, str], done: int, of: int) -> None:
+        """Bring the table up to date, or say a line if it is time for one.
+
+        running: with the machine of each, or "".
+        """
         count = f"{done} of {of} done"
         if self._live:
-            found = [_figures(training) for training in running]
-            rows = [[figures.get(column, "") for column in _COLUMNS] for figures in found]
-            self._live.update(make_table(_COLUMNS, rows, caption=count), refresh=True)
+            columns = [*_COLUMNS, "machine"] if any(running.values()) else _COLUMNS
+            found = [_figures(each) | {"machine": place} for each, place in running.items()]
+            rows = [[figures.get(column, "") for column in columns] for figures in found]
+            self._live.update(make_table(columns, rows, caption=count), refresh=True)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             say("; ".join([count, *(_sentence(training) for training in running)]))

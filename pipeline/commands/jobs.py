@@ -15,7 +15,9 @@ import os
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.commands import repro
@@ -32,12 +34,62 @@ _TRAINING_BYTES = 2 * 2**30
 """Memory of a training, measured at 64 px: 1.6 GB at its peak (`python -m benchmarks.train`)."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A training that has ended, and its exit code; place: the machine that ran it, or ""."""
+
+    training: Training
+    exit_code: int
+    place: str
+
+
+class Engine(ABC):
+    """Where trainings run. What one has trained is placed and recorded with DVC when it ends."""
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None:
+        """End all trainings that still run."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether another training can be started."""
+
+    @abstractmethod
+    def start(self, training: Training) -> None:
+        """Begin a training, or let it wait for its turn."""
+
+    @abstractmethod
+    def running(self) -> dict[Training, str]:
+        """Those at work, with the machine of each, or ""."""
+
+    @abstractmethod
+    def wait(self) -> list[Ended]:
+        """Wait a little; those that have ended since. Raises KeyboardInterrupt after Ctrl-C."""
+
+
 def run(config: TrainConfig, asked: int | None) -> None:
     """Train whatever is out of date, `asked` stages at a time; None: as many as pay here.
 
-    Raises TrainError that names each training that failed; the others are done. Ctrl-C, SIGTERM
-    and SIGHUP end all of them first.
+    Raises TrainError as train_all does.
     """
+    left = find_work(config)
+    if not left:
+        return
+    gpus, threads = find_gpus(config.device), config.threads
+    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_memory()), len(left))
+    shares = [share(gpus, threads, slot) for slot in range(jobs)]
+    text = f"{jobs} at a time, {threads} thread{'s' * (threads > 1)} each"
+    text += f", GPU {', '.join(sorted(gpus[:jobs]))}" if gpus else ""
+    say(f"{len(left)} of {count(config)} to train, {text}; logs in {LOGS}")
+    with LocalEngine(shares) as engine:
+        train_all(left, engine)
+
+
+def find_work(config: TrainConfig) -> list[Training]:
+    """The trainings that are out of date; what would stop each of them is raised here."""
     for member in config.members:
         network = config.models[member].network
         if network.weights is not None:
@@ -45,16 +97,46 @@ def run(config: TrainConfig, asked: int | None) -> None:
     left = find_stale(config)
     if not left:
         say("nothing to train: every model and fold is up to date")
-        return
     _check_augmentation(config, {training.model for training in left})
-    gpus, threads = find_gpus(config.device), config.threads
-    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_memory()), len(left))
-    shares = [share(gpus, threads, slot) for slot in range(jobs)]
-    text = f"{jobs} at a time, {threads} thread{'s' * (threads > 1)} each"
-    text += f", GPU {', '.join(sorted(gpus[:jobs]))}" if gpus else ""
-    of = len(config.members) * len(config.folds)
-    say(f"{len(left)} of {of} to train, {text}; logs in {LOGS}")
-    if failed := train_side_by_side(left, shares):
+    return left
+
+
+def count(config: TrainConfig) -> int:
+    """All trainings of the parameters."""
+    return len(config.members) * len(config.folds)
+
+
+def train_all(left: list[Training], engine: Engine) -> None:
+    """Run all trainings, and show how they get on.
+
+    Raises TrainError that names each one that failed; the others are done. Ctrl-C, SIGTERM and
+    SIGHUP end all of them first.
+    """
+    LOGS.mkdir(parents=True, exist_ok=True)
+    waiting, failed, ended = deque(left), list[Training](), 0
+    begun: dict[Training, float] = {}
+    with Board() as board:
+        while ended < len(left):
+            while waiting and engine.has_room():
+                training = waiting.popleft()
+                training.live.unlink(missing_ok=True)  # an earlier run's
+                engine.start(training)
+            for training, place in engine.running().items():
+                if training not in begun:
+                    begun[training] = time.monotonic()
+                    board.show_begin(training, place)
+            for one in engine.wait():
+                training = one.training
+                ended += 1
+                failed += [training] * (one.exit_code != 0)
+                seconds = time.monotonic() - begun.get(training, time.monotonic())
+                how = "done"
+                if one.exit_code:
+                    how = f"FAILED, exit code {one.exit_code}, log in {training.log}"
+                how += f", {seconds:.0f} s" + (f" on {one.place}" if one.place else "")
+                board.show_end(training, how, f"{ended} of {len(left)}")
+            board.show(engine.running(), ended, len(left))
+    if failed:
         reasons = "; ".join(f"{each} ({each.log}): {_reason(each.log)}" for each in failed)
         raise TrainError(
             f"{len(failed)} of {len(left)} trainings failed, the others are done: {reasons}. "
@@ -127,32 +209,42 @@ def share(gpus: list[str], threads: int, slot: int) -> dict[str, str]:
     return own | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
 
 
-def train_side_by_side(left: list[Training], shares: list[dict[str, str]]) -> list[Training]:
-    """Run all, one at a time in each slot, with its share as environment; those that failed."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    waiting, free = deque(left), deque(range(len(shares)))
-    running: dict[str, tuple[Training, int, float]] = {}
-    failed: list[Training] = []
-    ended = 0
-    with Processes() as processes, Board() as board:
-        while waiting or running:
-            while waiting and free:
-                training, slot = waiting.popleft(), free.popleft()
-                training.live.unlink(missing_ok=True)  # an earlier run's
-                command = [sys.executable, "-m", "pipeline", "repro", "-s", training.stage]
-                processes.start(str(training), command, shares[slot], training.log)
-                running[str(training)] = training, slot, time.monotonic()
-                board.show_begin(training)
-            for name, code in processes.wait().items():
-                training, slot, started = running.pop(name)
-                free.append(slot)
-                ended += 1
-                failed += [training] * (code != 0)
-                how = f"FAILED, exit code {code}, log in {training.log}" if code else "done"
-                how += f", {time.monotonic() - started:.0f} s"
-                board.show_end(training, how, f"{ended} of {len(left)}")
-            board.show([training for training, _, _ in running.values()], ended, len(left))
-    return failed
+class LocalEngine(Engine):
+    """The cores or GPUs of this machine, in so many slots."""
+
+    def __init__(self, shares: list[dict[str, str]]) -> None:
+        """shares: the environment of a job in each slot."""
+        self._shares = shares
+        self._free = deque(range(len(shares)))
+        self._processes = Processes()
+        self._slots: dict[str, tuple[Training, int]] = {}
+
+    def __enter__(self) -> "LocalEngine":
+        self._processes.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._processes.__exit__()
+
+    def has_room(self) -> bool:
+        return bool(self._free)
+
+    def start(self, training: Training) -> None:
+        slot = self._free.popleft()
+        self._slots[str(training)] = training, slot
+        command = [sys.executable, "-m", "pipeline", "repro", "-s", training.stage]
+        self._processes.start(str(training), command, self._shares[slot], training.log)
+
+    def running(self) -> dict[Training, str]:
+        return {training: "" for training, _ in self._slots.values()}
+
+    def wait(self) -> list[Ended]:
+        ended = []
+        for name, code in self._processes.wait().items():
+            training, slot = self._slots.pop(name)
+            self._free.append(slot)
+            ended.append(Ended(training, code, ""))
+        return ended
 
 
 def _reason(log: Path) -> str:

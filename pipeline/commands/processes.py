@@ -17,31 +17,52 @@ _GRACE_S = 20.0
 """How long a command may clean up after Ctrl-C; then it is killed."""
 
 
-class Processes:
-    """Commands at work. Each leads a process group, so that a signal reaches its children too.
-
-    A signal to this program is only noted when it comes, and raised by `wait`: it cannot interrupt
-    between the start of a command and its entry in `running`.
-    """
+class Signals:
+    """Signals that end a program, which are only noted when they come, and raised by `wait`: so
+    they cannot interrupt between a start and its entry in a list."""
 
     def __init__(self) -> None:
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-        """By name."""
-        self._received: list[int] = []
+        self.received: list[int] = []
         self._handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> "Processes":
+    def __enter__(self) -> "Signals":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a script's background
                 self._handlers[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def wait(self) -> None:
+        """Wait a little. Raises KeyboardInterrupt or SystemExit after a signal."""
+        time.sleep(_TURN_S)
+        if self.received:
+            number = self.received.pop()
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received.append(number)
+
+
+class Processes:
+    """Commands at work. Each leads a process group, so that a signal reaches its children too."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        """By name."""
+        self.signals = Signals()
+
+    def __enter__(self) -> "Processes":
+        self.signals.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         try:
             self._stop()
         finally:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
+            self.signals.__exit__()
 
     def start(
         self,
@@ -69,10 +90,7 @@ class Processes:
 
         Raises KeyboardInterrupt or SystemExit after a signal.
         """
-        time.sleep(_TURN_S)
-        if self._received:
-            number = self._received.pop()
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self.signals.wait()
         ended = {}
         for name, process in list(self.running.items()):
             if process.poll() is not None:
@@ -96,12 +114,9 @@ class Processes:
             while any(_signal(group, 0) for group in groups) and time.monotonic() < deadline:
                 for process in self.running.values():
                     process.poll()
-                if self._received and number == signal.SIGINT:
+                if self.signals.received and number == signal.SIGINT:
                     break
                 time.sleep(_TURN_S / 2)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self._received.append(number)
 
 
 def _signal(group: int, number: int) -> bool:

@@ -50,6 +50,11 @@ def reproduce(stages: list[str], single_item: bool = False) -> None:
         say("Data and pipelines are up to date.")
 
 
+def record(stage: str) -> None:
+    """Let DVC record and cache the outputs of a stage that lie in their place, as after its run."""
+    _with_dvc(lambda repo: repo.commit(stage, force=True))
+
+
 def find_stale(stage: str) -> set[str]:
     """Those of a stage, which needs the data, and the stages before it that would run or be
     restored."""

@@ -1,0 +1,100 @@
+"""What trainings take along: the commit's code, the parameters, and all inputs by their SHA-256."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cluster.worker import TrainingOrder
+from pipeline.commands.board import Training
+from pipeline.core import paths
+from pipeline.core.errors import TrainError, examples
+from pipeline.core.files import new_file, sha256_of
+from pipeline.ledger.git import find_changed, git, git_bytes
+from pipeline.params import Config
+
+CODE = ("pipeline", "metrics")
+"""The folders of code that stage `train` runs."""
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """Files by their SHA-256: those on this disk, and the code's archive."""
+
+    code: bytes
+    inputs: dict[str, str]
+    """The SHA-256 of each file by its path."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that a node without any of them has to get."""
+        return len(self.code) + sum(Path(path).stat().st_size for path in self.inputs)
+
+    def contents(self) -> dict[str, Path | bytes]:
+        """Each file, or its bytes, by SHA-256."""
+        files: dict[str, Path | bytes] = {sha: Path(path) for path, sha in self.inputs.items()}
+        return files | {_sha256(self.code): self.code}
+
+    def order(self, training: Training, config: Config, shared: Path | None) -> TrainingOrder:
+        """The order of a training."""
+        name = f"{training.model}-fold{training.fold}"
+        return TrainingOrder(
+            name=name,
+            arguments=["train", training.model, str(training.fold)],
+            output=str(paths.model_folder(training.model, training.fold)),
+            live=str(training.live),
+            lock=str(paths.RESUME / f"{name}.lock"),
+            threads=config.train.threads,
+            code=_sha256(self.code),
+            inputs=self.inputs,
+            shared=None if shared is None else str(shared),
+        )
+
+
+def pack(config: Config) -> Luggage:
+    """What every training of these parameters needs.
+
+    Raises TrainError where the code is not that of the last commit: a network of it could not be
+    made again.
+    """
+    changed = [path for path in find_changed() if path.split("/")[0] in CODE]
+    changed += git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()
+    if changed:
+        raise TrainError(
+            f"expected the code of the last commit, found {len(changed)} files that differ from it "
+            f"{examples(changed)}. Commit them: a cluster trains a commit"
+        )
+    present = [name for name in CODE if Path(name).is_dir()]
+    code = git_bytes("archive", "--format=tar", "HEAD", *present)
+    used = [paths.PARAMS, paths.FOLDS, *sorted(each for each in paths.STORE.rglob("*"))]
+    for member in config.train.members:
+        start = config.train.models[member].network.weights
+        used += [Path(start.file)] if start is not None else []
+    outside = [str(path) for path in used if path.is_absolute() or ".." in path.parts]
+    if outside:
+        raise TrainError(
+            f"expected weights files in this folder, found {examples(outside)}. Copy them to "
+            f"{paths.WEIGHTS}, and name them so in {paths.PARAMS}"
+        )
+    files = [path for path in used if path.is_file()]
+    return Luggage(code, {path.as_posix(): sha256_of(path) for path in files})
+
+
+def share(luggage: Luggage, folder: Path) -> None:
+    """Put everything into a folder that all nodes see, under its SHA-256, once.
+
+    Raises DiskError where it cannot be written.
+    """
+    for sha256, content in luggage.contents().items():
+        place = folder / "files" / sha256
+        if place.exists():
+            continue
+        with new_file(place) as partial:
+            if isinstance(content, bytes):
+                partial.write_bytes(content)
+            else:
+                shutil.copyfile(content, partial)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

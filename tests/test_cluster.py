@@ -1,0 +1,359 @@
+"""Trainings on a cluster: real nodes of Ray on this machine, real DVC, a small competition."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from project import (
+    PARAMS,
+    commit_all,
+    copy_project,
+    digests,
+    environment,
+    make_project,
+    run,
+    stage,
+)
+from ray.cluster_utils import Cluster
+
+from pipeline.cluster import worker
+from pipeline.cluster.nodes import Need, choose_nodes
+from pipeline.cluster.order import pack, share
+from pipeline.cluster.worker import NodeFacts, TrainingOrder
+from pipeline.commands.board import Training
+from pipeline.core.errors import TrainError
+from pipeline.params import Config, read_config
+
+THREE = PARAMS.replace("split: {folds: 2", "split: {folds: 3").replace(
+    "folds: [0, 1]", "folds: [0, 1, 2]"
+)
+LONG = PARAMS.replace("epochs: 2\n", "epochs: 150\n").replace("[one, two]", "[one]")
+RUINOUS = PARAMS.replace(
+    "two: {<<: *model, seed: 2,",
+    "two: {<<: *model, seed: 2, lr: 10, weight_decay: 1.0e+30, clip_norm: null, batch_size: 4,",
+)
+RESULTS = ["models/*/*/*", "dvc.lock", "folds/*"]
+GIB = 2**30
+
+
+class Nodes:
+    """A cluster on this machine; the node of its head runs no trainings."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="nodes"))  # short, for the names of sockets
+        os.environ |= {"RAY_TMPDIR": str(self.folder), "RAY_USAGE_STATS_ENABLED": "0"}
+        os.environ["TMPDIR"] = str(self.folder)
+        memory = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0} | memory)
+        self.address: str = self._cluster.address
+        self._memory = 80 * 2**20
+
+    def add(self) -> Any:
+        """One more node, of one CPU."""
+        return self._cluster.add_node(num_cpus=1, object_store_memory=self._memory)
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def trainings(self) -> list[psutil.Process]:
+        """The processes of trainings on all nodes."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            words, cwd = process.info["cmdline"] or [], process.info["cwd"] or ""
+            if "pipeline" in words and cwd.startswith(str(self.folder)):
+                found.append(process)
+        return found
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """Two nodes."""
+    before = {name: os.environ.get(name) for name in ("RAY_TMPDIR", "TMPDIR")}
+    made = Nodes()
+    try:
+        made.add()
+        made.add()
+        yield made
+        assert not made.trainings()
+    finally:
+        made.close()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def project_of(params: str, folder: Path) -> Path:
+    """A project up to the stage before its trainings, and its commit."""
+    project = make_project(folder, params)
+    done = stage(project, "repro", "split")
+    assert done.returncode == 0, done.stdout
+    commit_all(project, "split")
+    return project
+
+
+@pytest.fixture(scope="module")
+def long_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trainings of some seconds each."""
+    return project_of(LONG, tmp_path_factory.mktemp("long") / "project")
+
+
+def on(nodes: Nodes, *arguments: str) -> list[str]:
+    return ["jobs", "--cluster", nodes.address, *arguments]
+
+
+def wait_for(happens: Callable[[], Any], seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := happens():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nothing happened")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_and_three_nodes_give_the_bytes_of_dvc_repro_and_its_lock(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    serial = project_of(THREE, tmp_path / "serial")
+    projects = [copy_project(serial, tmp_path / name) for name in ("two", "three")]
+    assert stage(serial, "repro", "train").returncode == 0
+    expected = digests(serial, *RESULTS)
+    assert len([name for name in expected if name.endswith("weights.safetensors")]) == 6
+    for project in projects:
+        done = stage(project, *on(nodes))
+        assert done.returncode == 0, done.stdout
+        assert "6 of 6 to train on " in done.stdout
+        assert digests(project, *RESULTS) == expected
+        again = stage(project, *on(nodes))
+        assert again.stdout.endswith("nothing to train: every model and fold is up to date\n")
+        assert "up to date" in run(project, "dvc", "repro", "train").stdout
+        nodes.add()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_lost_node_costs_an_epoch_and_no_bits(
+    nodes: Nodes, long_project: Path, tmp_path: Path
+) -> None:
+    project = copy_project(long_project, tmp_path / "project")
+    shared = tmp_path / "shared"
+    live = project / "live/one-fold0.csv"
+    (project / "params.yaml").write_text(LONG.replace("folds: [0, 1]", "folds: [0]"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *on(nodes, "--shared", str(shared))], cwd=project,
+        env=environment(), stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        wait_for(live.exists)
+        (training,) = [each for each in nodes.trainings() if each.is_running()][:1]
+        raylet = next(each for each in training.parents() if "raylet" in each.name())
+        raylet.send_signal(signal.SIGKILL)
+        said = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 0, said
+    assert "going on after epoch" in (project / ".resume/logs/train@one-0.log").read_text()
+    alone = copy_project(long_project, tmp_path / "alone")
+    assert stage(alone, "train", "one", "0").returncode == 0
+    assert digests(project, "models/*/*/*") == digests(alone, "models/*/*/*")
+    nodes.add()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ctrl_c_ends_all_tasks_and_what_came_back_is_not_trained_again(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """The first model is soon done, the second one is not."""
+    params = LONG.replace("[one]", "[quick, one]").replace(
+        "    two: {<<: *model,", "    quick: {<<: *model, epochs: 1}\n    two: {<<: *model,"
+    )
+    project = project_of(params, tmp_path / "project")
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *on(nodes)], cwd=project, env=environment(),
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        wait_for(lambda: len([*project.glob("models/quick/*")]) == 2 and nodes.trainings())
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 130, said
+    assert time.monotonic() - started < 20
+    assert "Traceback" not in said
+    wait_for(lambda: not nodes.trainings(), 2)
+    (project / "params.yaml").write_text(params.replace("epochs: 150", "epochs: 2"))
+    done = stage(project, *on(nodes))
+    assert done.returncode == 0, done.stdout
+    assert "2 of 4 to train on " in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_killed_training_starts_again_where_it_was_as_often_as_asked(
+    nodes: Nodes, long_project: Path, tmp_path: Path
+) -> None:
+    project = copy_project(long_project, tmp_path / "project")
+    live = project / "live/one-fold0.csv"
+    (project / "params.yaml").write_text(LONG.replace("folds: [0, 1]", "folds: [0]"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *on(nodes, "--retries", "1")], cwd=project,
+        env=environment(), stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        wait_for(live.exists)
+        for training in nodes.trainings():
+            training.send_signal(signal.SIGKILL)
+        said = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 0, said
+    assert "one fold 0: failed on " in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_task_that_fails_is_named_and_the_others_go_on(nodes: Nodes, tmp_path: Path) -> None:
+    project = project_of(RUINOUS, tmp_path / "project")
+    done = stage(project, *on(nodes))
+    assert done.returncode == 1
+    assert "TrainError: 2 of 4 trainings failed, the others are done: " in done.stdout
+    assert "two fold 0 (.resume/logs/train@two-0.log): TrainError: params.yaml: " in done.stdout
+    assert len([*project.glob("models/one/*/weights.safetensors")]) == 2
+    (project / "params.yaml").write_text(RUINOUS.replace("threads: 1", "threads: 64"))
+    done = stage(project, *on(nodes))
+    assert done.returncode == 1
+    assert "no node of the cluster has 64 CPUs and 2 GiB of memory" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.slow
+def test_without_a_cluster_one_sentence_says_so(long_project: Path, tmp_path: Path) -> None:
+    project = copy_project(long_project, tmp_path / "project")
+    done = stage(project, "jobs", "--cluster", "127.0.0.1:9")
+    assert done.returncode == 1
+    assert "TrainError: --cluster 127.0.0.1:9: expected a running cluster of Ray " in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.slow
+def test_code_that_is_in_no_commit_is_refused_by_name(long_project: Path, tmp_path: Path) -> None:
+    project = copy_project(long_project, tmp_path / "project")
+    (project / "pipeline/train/fit.py").write_text("changed = True\n")
+    (project / "metrics/mine.py").write_text("new = True\n")
+    done = run(
+        project, sys.executable, "-c",
+        "from pathlib import Path; from pipeline.params import read_config\n"
+        "from pipeline.cluster.order import pack; pack(read_config(Path('params.yaml')))",
+    )  # fmt: skip
+    assert "found 2 files that differ from it (first: pipeline/train/fit.py, metrics/mine.py)" in (
+        done.stdout
+    )
+
+
+def node(name: str, **resources: float) -> dict[str, Any]:
+    return {"NodeID": name, "NodeManagerHostname": name, "Resources": resources}
+
+
+LARGE = {"CPU": 4, "memory": 8 * GIB}
+ONE = NodeFacts({"torch": "2.9"}, "AVX2")
+OTHER = NodeFacts({"torch": "2.8"}, "AVX2")
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "nodes", "cpus", "gpus"),
+    [
+        ("auto", 1.0, [node("a", **LARGE)], 2, 0),
+        ("auto", 0.5, [node("a", **LARGE), node("b", GPU=1, **LARGE)], 1, 0.5),
+        ("cuda", 1.0, [node("a", **LARGE)], 1, 1.0),
+        ("cpu", 1.0, [node("b", GPU=1, **LARGE)], 2, 0),
+    ],
+)
+def test_a_training_asks_for_a_gpu_or_for_its_threads(
+    device: str, share: float, nodes: list[dict[str, Any]], cpus: int, gpus: float
+) -> None:
+    need = Need.of(device, 2, share, nodes)
+    assert (need.cpus, need.gpus) == (cpus, gpus)
+
+
+def test_nodes_that_compute_other_bits_are_refused_or_recorded() -> None:
+    need = Need(1, 0, GIB)
+    nodes = [node("a", **LARGE), node("b", **LARGE), node("small", CPU=0.5)]
+    assert choose_nodes(need, nodes[:1], {"a": ONE}, ONE, mixed=False) == {}
+    facts = {"a": ONE, "b": OTHER}
+    with pytest.raises(TrainError, match=r"a: AVX2, torch 2\.9; b: AVX2, torch 2\.8|a: AVX2"):
+        choose_nodes(need, nodes, facts, ONE, mixed=False)
+    with pytest.raises(TrainError, match="this machine: AVX2, torch 2.9"):
+        choose_nodes(need, nodes[1:2], facts, ONE, mixed=False)
+    recorded = choose_nodes(need, nodes, facts, ONE, mixed=True)
+    assert recorded == {"a": "AVX2, torch 2.9", "b": "AVX2, torch 2.8"}
+
+
+def test_gpus_of_another_kind_are_refused() -> None:
+    nodes = [
+        node(name, GPU=1, **LARGE, **{f"accelerator_type:{kind}": 1})
+        for name, kind in (("a", "H100"), ("b", "A100"))
+    ]
+    with pytest.raises(TrainError, match="GPU H100"):
+        choose_nodes(Need(1, 1, GIB), nodes, {"a": ONE, "b": ONE}, OTHER, mixed=False)
+    assert choose_nodes(Need(1, 1, GIB), nodes[:1], {"a": ONE}, OTHER, mixed=False) == {}
+
+
+@pytest.fixture
+def order(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[TrainingOrder, dict[str, Any], Path]:
+    """A training of the trained project, its files, and an empty disk for the node."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "node"))
+    (tmp_path / "node").mkdir()
+    project = copy_project(trained, tmp_path / "project")
+    monkeypatch.chdir(project)
+    config: Config = read_config(Path("params.yaml"))
+    luggage = pack(config)
+    blobs = {
+        sha256: content if isinstance(content, bytes) else content.read_bytes()
+        for sha256, content in luggage.contents().items()
+    }
+    training = Training("one", 0, 2)
+    share(luggage, tmp_path / "shared")
+    return luggage.order(training, config, None), blobs, tmp_path / "shared"
+
+
+@pytest.mark.slow
+def test_a_node_trains_in_a_folder_of_its_own_what_dvc_repro_trains(
+    order: tuple[TrainingOrder, dict[str, Any], Path], trained: Path
+) -> None:
+    told: list[tuple[str, ...]] = []
+    for shared in (None, str(order[2])):
+        asked = TrainingOrder(**{**vars(order[0]), "shared": shared})
+        blobs = order[1] if shared is None else {}
+        done = worker.train(asked, blobs, lambda blob: blob, lambda *word: told.append(word))
+        assert done.exit_code == 0, done.log.decode()
+        expected = {
+            path.name: path.read_bytes() for path in (trained / "models/one/fold0").iterdir()
+        }
+        assert done.files == expected
+    assert told[0] == ("one-fold0", os.uname().nodename, "")
+    assert told[-1][2].startswith("epoch,")
+
+
+def test_a_damaged_file_and_a_full_disk_are_said_by_the_training_that_met_them(
+    order: tuple[TrainingOrder, dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(blob: bytes) -> bytes:
+        return blob[:-1] + b"x"
+
+    done = worker.train(order[0], order[1], damaged, lambda *_: None)
+    assert done.exit_code == 1
+    assert b"a file came with another SHA-256 than " in done.log
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    done = worker.train(order[0], order[1], lambda blob: blob, lambda *_: None)
+    assert (done.exit_code, done.files) == (1, {})
+    assert b"No space left on device" in done.log
