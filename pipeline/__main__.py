@@ -303,7 +303,11 @@ def jobs(
     """Train every model and fold that is out of date, several in parallel, through DVC."""
     config = _config()
     remove_leftovers(config)
+    if cluster is None and (shared or retries or mixed or gpu_share < 1):
+        raise typer.BadParameter("--shared, --gpu-share, --retries and --mixed need --cluster")
     if cluster is not None:
+        if count is not None:
+            raise typer.BadParameter("a cluster chooses how many at a time: leave out the number")
         from pipeline.cluster.run import run as run_on_cluster
 
         run_on_cluster(config, cluster, shared, gpu_share, retries, mixed)

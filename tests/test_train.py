@@ -459,8 +459,8 @@ def test_fewer_than_two_images_to_train_on_are_one_sentence(images: int) -> None
     with pytest.raises(TrainError) as caught:
         TrainingRows(np.arange(images), ALL_ROWS.inner)
     assert str(caught.value) == (
-        f"expected at least 2 images to train on, found {images}: batch normalisation has no "
-        "variance of one. Add images, or raise split.folds (and `folds` of `epoch: {rule: inner}`)"
+        f"expected at least 2 rows to train on, found {images}: batch normalisation has no "
+        "variance of one. Add some, or raise split.folds (and `folds` of `epoch: {rule: inner}`)"
         ", which leaves more to train on"
     )
 

@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster import worker
 from pipeline.cluster.nodes import Need, choose_nodes
-from pipeline.cluster.order import Luggage, share
+from pipeline.cluster.order import Luggage, require_same, share
 from pipeline.cluster.worker import NodeFacts, Outcome
 from pipeline.commands import repro
 from pipeline.commands.board import Training
@@ -107,7 +107,7 @@ class RayEngine(Engine):
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         need = Need.of(train.device, train.threads, options.gpu_share, nodes)
         facts = {node["NodeID"]: self._ask(node["NodeID"]) for node in nodes if need.fits(node)}
-        self.mixed = choose_nodes(need, nodes, facts, worker.describe_node(), options.mixed)
+        self._kinds = choose_nodes(need, nodes, facts, worker.describe_node(), options.mixed)
         return need
 
     def _ask(self, node: str) -> NodeFacts:
@@ -153,7 +153,8 @@ class RayEngine(Engine):
             def tell(*word: str) -> None:
                 mailbox.put.remote(*word)
 
-            return worker.train(order, blobs, ray.get, tell)
+            place = ray.get_runtime_context().get_node_id()
+            return place, worker.train(order, blobs, ray.get, tell)
 
         task = ray.remote(train).options(
             name=order.name, max_retries=_LOST, num_cpus=need.cpus, num_gpus=need.gpus,
@@ -191,11 +192,15 @@ class RayEngine(Engine):
 
     def _end(self, training: Training) -> Ended | None:
         """Place what a training has left, or start it again; None where it goes on."""
+        node, outcome = "", Outcome("", 1, b"")
         try:
-            outcome: Outcome = ray.get(self._tasks.pop(training))
+            node, outcome = ray.get(self._tasks.pop(training))
         except RayError as error:
             reason = error.cause if isinstance(error, RayTaskError) else error
             outcome = Outcome("", 1, f"{type(reason).__name__}: {reason}\n".encode())
+        if outcome.exit_code == 0 and node not in self._kinds:
+            later = b"TrainError: this node joined after the nodes were compared. Run the same command\n"
+            outcome = Outcome(outcome.node, 1, later)
         training.log.write_bytes(outcome.log)
         place = outcome.node or self._begun.get(training, "")
         if outcome.exit_code:
@@ -207,8 +212,9 @@ class RayEngine(Engine):
                 return None
             return Ended(training, outcome.exit_code, place)
         files = dict(outcome.files)
-        if self.mixed:
-            files["machine.txt"] = f"{self.mixed[outcome.node]}\n".encode()
+        if len(set(self._kinds.values())) > 1 or self._options.mixed:
+            files["machine.txt"] = f"{self._kinds[node]}\n".encode()
+        require_same(self._luggage)
         with new_folder(paths.model_folder(training.model, training.fold)) as folder:
             for name, content in files.items():
                 (folder / name).write_bytes(content)

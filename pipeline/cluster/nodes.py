@@ -47,7 +47,7 @@ def choose_nodes(
     here: NodeFacts,
     mixed: bool,
 ) -> dict[str, str]:
-    """Say which nodes train; where they differ and may, what each is, by its name.
+    """Say which nodes train; what each is, by its id.
 
     facts: of the nodes that fit. here: of this machine, whose `dvc repro` would give the bits.
     Raises TrainError where no node is large enough, or they differ and may not.
@@ -67,9 +67,7 @@ def choose_nodes(
     ours = None if need.gpus else _kind(need, {"Resources": {}}, here)
     found = sorted({*kinds.values()} | ({ours} if ours else set()))
     say(f"{plural(len(able), 'node')} of {len(nodes)} can train: {need} each; {'; '.join(found)}")
-    if len(found) == 1:
-        return {}
-    if not mixed:
+    if len(found) > 1 and not mixed:
         listed = [f"{names[node]}: {kind}" for node, kind in kinds.items()]
         listed += [f"this machine: {ours}"] if ours else []
         raise TrainError(
@@ -77,7 +75,7 @@ def choose_nodes(
             f"{examples(listed)}. Install the same requirements.lock and take one kind of machine, "
             "or allow it, and have each network's machine recorded: --mixed"
         )
-    return {names[node]: kind for node, kind in kinds.items()}
+    return kinds
 
 
 def _kind(need: Need, node: dict[str, Any], facts: NodeFacts) -> str:

@@ -24,6 +24,8 @@ class Luggage:
     code: bytes
     inputs: dict[str, str]
     """The SHA-256 of each file by its path."""
+    state: str
+    """What of the code and of the files tells that one has changed, as _state gives it."""
 
     @property
     def size(self) -> int:
@@ -57,9 +59,7 @@ def pack(config: Config) -> Luggage:
     Raises TrainError where the code is not that of the last commit: a network of it could not be
     made again.
     """
-    changed = [path for path in find_changed() if path.split("/")[0] in CODE]
-    changed += git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()
-    if changed:
+    if changed := _changed():
         raise TrainError(
             f"expected the code of the last commit, found {len(changed)} files that differ from it "
             f"{examples(changed)}. Commit them: a cluster trains a commit"
@@ -77,7 +77,29 @@ def pack(config: Config) -> Luggage:
             f"{paths.WEIGHTS}, and name them so in {paths.PARAMS}"
         )
     files = [path for path in used if path.is_file()]
-    return Luggage(code, {path.as_posix(): sha256_of(path) for path in files})
+    state = _state(files)
+    return Luggage(code, {path.as_posix(): sha256_of(path) for path in files}, state)
+
+
+def require_same(luggage: Luggage) -> None:
+    """Raise TrainError where what trains now is not what lies here: DVC would record the wrong one."""
+    if _changed() or _state([Path(path) for path in luggage.inputs]) != luggage.state:
+        raise TrainError(
+            "the code, params.yaml or an input was changed while the cluster trained: what came back "
+            "since is not placed. The same command trains what is here now"
+        )
+
+
+def _changed() -> list[str]:
+    """The files of code that are not those of the last commit."""
+    changed = [path for path in find_changed() if path.split("/")[0] in CODE]
+    return changed + git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()
+
+
+def _state(files: list[Path]) -> str:
+    trees = [git("rev-parse", f"HEAD:./{name}") for name in CODE if Path(name).is_dir()]
+    facts = [(each.stat().st_mtime_ns, each.stat().st_size) for each in files if each.exists()]
+    return repr((trees, facts))
 
 
 def share(luggage: Luggage, folder: Path) -> None:

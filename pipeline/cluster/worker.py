@@ -53,7 +53,8 @@ class TrainingOrder:
     @property
     def key(self) -> str:
         """The same for all trainings of the same code, parameters and data."""
-        return _sha256(repr((self.code, sorted(self.inputs.items()))).encode())[:16]
+        needed = repr((self.code, sorted(self.inputs.items())))
+        return hashlib.sha256(needed.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,12 @@ def train(
 def _workspace(order: TrainingOrder, blobs: dict[str, Any], get: Callable[[Any], bytes]) -> Path:
     """The order's folder, with code and inputs. A killed training's is used again."""
     scratch = Path(tempfile.gettempdir()) / f"kaggle-pipeline-{os.getuid()}"
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    facts = scratch.lstat()
+    if scratch.is_symlink() or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise OSError(f"{scratch}: expected a folder that this user alone may read")
     kept = scratch / "files"
-    kept.mkdir(parents=True, exist_ok=True)
+    kept.mkdir(exist_ok=True)
     _prune(scratch)
     folder = scratch / order.key / order.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,23 +145,20 @@ def _fetch(
 ) -> Path:
     """A file by its SHA-256, in the node's own folder."""
     path = kept / sha256
-    if not path.exists():
-        whole = bytes(get(blobs[sha256])) if sha256 in blobs else shared_file(shared, sha256)
-        if _sha256(whole) != sha256:
-            raise OSError(f"a file came with another SHA-256 than {sha256}")
+    if not path.exists() or _sha256_of(path) != sha256:
         partial = kept / f"{sha256}.{os.getpid()}.partial"
         try:
-            partial.write_bytes(whole)
+            if sha256 in blobs:
+                partial.write_bytes(get(blobs[sha256]))
+            else:
+                shutil.copyfile(Path(str(shared)) / "files" / sha256, partial)
+            if _sha256_of(partial) != sha256:
+                raise OSError(f"a file came with another SHA-256 than {sha256}")
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
     os.utime(path)
     return path
-
-
-def shared_file(shared: str | None, sha256: str) -> bytes:
-    """What the head has put into the shared folder."""
-    return (Path(str(shared)) / "files" / sha256).read_bytes()
 
 
 def _wait_for_an_earlier_one(lock: Path) -> None:
@@ -216,5 +218,6 @@ def _version(library: str) -> str:
         return ""
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

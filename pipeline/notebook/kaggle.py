@@ -54,7 +54,7 @@ def run(config: Config, output: Path, user: str, competition: str, trains: bool)
     """
     refuse_others(output, reserved=[*paths.OWN_FILES, *config.outputs()])
     name = config.ensemble.name
-    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:36]
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower())[:36].strip("-")
     published = Publication(
         user=user,
         kernel=f"{stem}-training" if trains else f"{stem}-submission",

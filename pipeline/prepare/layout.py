@@ -322,6 +322,12 @@ class _Reader:
             case GroupsFromColumn(column=column):
                 return groups.groups_from_column(rows, column)
             case GroupsFromName(pattern=pattern):
+                if not any(picture.files for found in train.pictures for picture in found):
+                    raise CompetitionError(
+                        f"{rows.place}: expected files whose names have the group, found rows of "
+                        "numbers. Set prepare.groups in params.yaml to {source: column, column: …} "
+                        "or {source: file, file: …}"
+                    )
                 named = [found[0].files[0] if found else "" for found in train.pictures]
                 return groups.groups_from_names(str(self.raw), pattern, rows.ids, named)
         return rows.ids

@@ -107,7 +107,8 @@ def _read_text(encoded: bytes) -> Num[ndarray, "length channels"]:
         lines = encoded.decode("utf-8-sig").splitlines()
         separator = max(SEPARATORS, key=lines[0].count)
         rows = [row for row in csv.reader(lines, delimiter=separator, strict=True) if row]
-        if not any(map(is_number, rows[0])):  # a line of names
+        counted = len(rows) > 1 < len(rows[0]) and rows[0] == [str(n) for n in range(len(rows[0]))]
+        if counted or not any(map(is_number, rows[0])):  # a line of names, or of pandas' numbers
             del rows[0]
         if len({len(row) for row in rows}) != 1:
             raise ValueError("lines of different lengths" if rows else "no line of numbers")

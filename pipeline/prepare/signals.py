@@ -47,6 +47,8 @@ class SignalFinder(RowFinder):
         super().__init__(raw, config, files, others, roles)
         self._read: dict[Path, set[str]] = {}
         """The ids of each table of signals, without those that were asked for."""
+        self._used: dict[Path, dict[str, SplitName]] = {}
+        """The split of each id that was asked for, by table."""
 
     def of_labelled(self, rows: LabelledRows) -> Found:
         if rows.pixels and not self.share(rows.keys):
@@ -84,6 +86,15 @@ class SignalFinder(RowFinder):
             for place, (table, name) in enumerate(columns)
         }
         if found := [key for key in sorted(shares) if shares[key] >= ENOUGH]:
+            first = columns[found[0][1]][0]
+            named = side(f"{without_suffix(first.name)}/x") == split
+            others = {columns[at][0].name for _, at in found} - {first.name}
+            if others and not named:
+                raise CompetitionError(
+                    f"{self._raw}: expected one table with the signals of {place.name}, found "
+                    f"{len(others) + 1}: {first.name}, {', '.join(sorted(others))}. "
+                    f"{self._remedy(split)}"
+                )
             return self._from_table(ids, *columns[found[0][1]], split)
         arrays = self._arrays(split)
         fitting = {name: array for name, array in arrays.items() if len(array) == len(ids)}
@@ -103,7 +114,15 @@ class SignalFinder(RowFinder):
         tables = self._roles.tables
         if value in tables:
             return [tables[value]]
-        return [one for one in self._roles.with_numbers() if value == "auto"]
+        if value != "auto":
+            return []
+        named = [(side(f"{without_suffix(one.name)}/x"), one) for one in self._roles.with_numbers()]
+        return [
+            table
+            for wanted in (split, None)  # one whose name says the other side is not of this one
+            for found, table in named
+            if found == wanted
+        ]
 
     def _arrays(self, split: SplitName) -> dict[str, ndarray]:
         """The arrays of several signals that may be of a split."""
@@ -123,10 +142,16 @@ class SignalFinder(RowFinder):
         return found
 
     def _from_table(self, ids: list[str], table: Table, column: str, split: SplitName) -> Found:
+        table.require_whole_channels()
         every = list(table.cells[column])
         remedy = "Keep one row an id"
         once = ("each id once", first_repeated(every), remedy)
         require(CompetitionError, table.place, f"{len(every)} rows", once)
+        used = self._used.setdefault(table.place, {})
+        both = [row_id for row_id in ids if used.get(row_id, split) != split]
+        apart = ("each signal in train or in test", both, self._remedy(split))
+        require(CompetitionError, table.place, f"{len(ids)} ids", apart)
+        used |= dict.fromkeys(ids, split)
         self._roles.taken[table.name] = SIGNALS
         self._read[table.place] = self._read.get(table.place, set(every)) - set(ids)
         line = {row_id: number for number, row_id in enumerate(every)}

@@ -27,7 +27,7 @@ import pandas as pd
 from jaxtyping import Num
 from numpy import ndarray
 
-from pipeline.core.errors import CompetitionError, TableError
+from pipeline.core.errors import CompetitionError, TableError, shown
 from pipeline.core.tables import Dialect, read_csv
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -42,7 +42,7 @@ _LINES = 20
 _IMAGE_KEYS = ("image_id", "imageId")
 _CATEGORY_KEYS = ("category_id", "label_id", "labelId")
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
-_PIXELS = re.compile(rf"(-?[0-9.eE+-]+[ ,]+){{{LEAST_PIXELS - 1},}}-?[0-9.eE+-]+ *")
+_PIXELS = re.compile(r"(-?[0-9.eE+-]+[ ,]+)+-?[0-9.eE+-]+ *")
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,34 @@ class Table:
     @cached_property
     def _blocks(self) -> list[list[str]]:
         """The same, those of one channel together."""
-        families: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for name in self.header:
-            numbered = _NUMBERED.fullmatch(name)
-            if numbered and name not in self.classes:
-                families[numbered[1]].append((int(numbered[2]), name))
+        families = self._families
         most = max(map(len, families.values()), default=0)
         if most < (LEAST_SAMPLES if self.signals else LEAST_PIXELS):
             return []
         largest = [family for family in families.values() if len(family) == most]
         blocks = [[name for _, name in sorted(family)] for family in largest]
-        return blocks if self.signals else blocks[:1]
+        # Sorted, channels have the same order in every table.
+        return sorted(blocks) if self.signals else blocks[:1]
+
+    @cached_property
+    def _families(self) -> dict[str, list[tuple[int, str]]]:
+        """The numbered columns, by what stands before the number."""
+        families: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for name in self.header:
+            numbered = _NUMBERED.fullmatch(name)
+            if numbered and name not in self.classes:
+                families[numbered[1]].append((int(numbered[2]), name))
+        return dict(families)
+
+    def require_whole_channels(self) -> None:
+        """Raise TableError where numbered columns may be a channel with fewer samples."""
+        most = len(self._blocks[0]) if self._blocks else 0
+        for name, family in self._families.items():
+            if LEAST_SAMPLES <= len(family) < most:
+                raise TableError(
+                    f"{self.place}: expected channels of {most} samples each, found {len(family)} "
+                    f"columns {name}… . Write as many for each channel, or leave these out"
+                )
 
     @cached_property
     def whole(self) -> pd.DataFrame:
@@ -113,9 +130,19 @@ class Table:
     def _parse(self, column: str) -> ndarray | None:
         """The pixels of a column of text, where it holds them. Raises TableError on other rows."""
         texts = self._all[column]
-        if not len(texts) or not _PIXELS.fullmatch(str(texts.iloc[0])):
+        least = LEAST_SAMPLES if self.signals else LEAST_PIXELS
+        first_text = str(texts.iloc[0]) if len(texts) else ""
+        if not _PIXELS.fullmatch(first_text) or len(first_text.replace(",", " ").split()) < least:
             return None
-        rows = [np.array(text.replace(",", " ").split(), np.float32) for text in texts]
+        rows = []
+        for number, text in enumerate(texts, 1):
+            try:
+                rows.append(np.array(text.replace(",", " ").split(), np.float32))
+            except ValueError as error:
+                raise TableError(
+                    f"{self.place}: expected numbers in each row of {column}, found "
+                    f"{shown(text, 40)} in row {number}"
+                ) from error
         sizes = Counter(map(len, rows))
         if len(sizes) > 1:
             usual = sizes.most_common(1)[0][0]

@@ -52,8 +52,8 @@ class TrainingRows:
     def __post_init__(self) -> None:
         if len(self.training) < 2:
             raise TrainError(
-                f"expected at least 2 images to train on, found {len(self.training)}: batch "
-                "normalisation has no variance of one. Add images, or raise split.folds (and "
+                f"expected at least 2 rows to train on, found {len(self.training)}: batch "
+                "normalisation has no variance of one. Add some, or raise split.folds (and "
                 "`folds` of `epoch: {rule: inner}`), which leaves more to train on"
             )
 

@@ -69,6 +69,8 @@ def measure_drift(
     if names != others:
         raise EnsembleError(f"drift: expected the features {names} in {test}, found {others}")
     group_of_row = group_of_row[chosen[0]]
+    if len(np.unique(group_of_row)) < LEAST_GROUPS:  # of those that were drawn
+        return None
     varies = np.concatenate([ours, theirs]).std(axis=0) > 0
     ours, theirs = ours[:, varies], theirs[:, varies]
     names = [name for name, keep in zip(names, varies, strict=True) if keep]

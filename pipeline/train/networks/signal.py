@@ -186,7 +186,7 @@ class _BandHead(nn.Sequential):
         )
 
     def forward(self, features: Float[Tensor, "batch channels length"]) -> Tensor:
-        pooled = [features.mean(2), features.amax(2), features.std(2)]
+        pooled = [features.mean(2), features.amax(2), features.std(2, correction=0)]
         return super().forward(torch.cat(pooled, dim=1))  # type: ignore[no-any-return, no-untyped-call]
 
 
