@@ -189,9 +189,8 @@ def test_the_recipe_suits_images_and_machine(
 
 def test_any_name_of_a_folder_gives_valid_params(tmp_path: Path) -> None:
     download = {"source": "local", "folder": 'a "b": {c} ü'}
-    text = write_params(
-        "x", download, {"kind": "images", "groups": {"source": "none"}}, "accuracy", Facts(**FACTS)
-    )  # type: ignore[arg-type]
+    prepare = {"kind": "images", "groups": {"source": "none"}}
+    text = write_params("x", download, prepare, "accuracy", Facts(**FACTS))  # type: ignore[arg-type]
     tree = parse_yaml("params.yaml", text.encode())
     assert isinstance(tree, dict)
     assert tree["download"] == download

@@ -817,6 +817,8 @@ def test_the_page_of_signals_draws_curves_and_calls_nothing_an_image() -> None:
     for part in ("train_test_duplicates", "conflicts"):  # whose words are those of `prepare`
         edit(paths.AUDIT, part, "sentence", value="")
     edit(paths.AUDIT, "leaks", "checks", value=[])
+    for record in Path("explain").glob("*/seen.json"):
+        edit(record, "kind", value="signals")
     page = build()
     assert re.search(r"\b240 training signals\b", page.text)
     assert "All signals of a group are in the same fold" in page.text

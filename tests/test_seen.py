@@ -534,8 +534,8 @@ def test_the_same_network_gives_the_same_bytes_and_a_page_that_fits_its_window(
         assert (done.returncode, said in done.stdout) == (1, True), done.stdout
     if program := find_browser():
         browser = Browser(program, tmp_path / "profile")
-        for width in (390, 1280):
-            browser.open(page, width)
+        for width, dark in ((390, True), (1280, False)):
+            browser.open(page, width, dark)
             wide = "document.documentElement.scrollWidth"
             assert browser.evaluate(wide) <= width
             assert browser.complaints() == []

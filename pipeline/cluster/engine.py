@@ -199,8 +199,8 @@ class RayEngine(Engine):
             reason = error.cause if isinstance(error, RayTaskError) else error
             outcome = Outcome("", 1, f"{type(reason).__name__}: {reason}\n".encode())
         if outcome.exit_code == 0 and node not in self._kinds:
-            later = b"TrainError: this node joined after the nodes were compared. Run the same command\n"
-            outcome = Outcome(outcome.node, 1, later)
+            later = "TrainError: this node joined after the nodes were compared"
+            outcome = Outcome(outcome.node, 1, f"{later}. Run the same command\n".encode())
         training.log.write_bytes(outcome.log)
         place = outcome.node or self._begun.get(training, "")
         if outcome.exit_code:

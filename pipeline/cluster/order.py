@@ -66,7 +66,7 @@ def pack(config: Config) -> Luggage:
         )
     present = [name for name in CODE if Path(name).is_dir()]
     code = git_bytes("archive", "--format=tar", "HEAD", *present)
-    used = [paths.PARAMS, paths.FOLDS, *sorted(each for each in paths.STORE.rglob("*"))]
+    used = [paths.PARAMS, paths.FOLDS, *sorted(paths.STORE.rglob("*"))]
     for member in config.train.members:
         start = config.train.models[member].network.weights
         used += [Path(start.file)] if start is not None else []
@@ -82,11 +82,11 @@ def pack(config: Config) -> Luggage:
 
 
 def require_same(luggage: Luggage) -> None:
-    """Raise TrainError where what trains now is not what lies here: DVC would record the wrong one."""
+    """Raise TrainError where what trains is no more what lies here, which DVC would record."""
     if _changed() or _state([Path(path) for path in luggage.inputs]) != luggage.state:
         raise TrainError(
-            "the code, params.yaml or an input was changed while the cluster trained: what came back "
-            "since is not placed. The same command trains what is here now"
+            "the code, params.yaml or an input was changed while the cluster trained: what came "
+            "back since is not placed. The same command trains what is here now"
         )
 
 

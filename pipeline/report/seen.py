@@ -114,7 +114,8 @@ def draw_points(
     x, y = _axis(points.x, "first axis"), _axis(points.y, "second axis")
     what = f"{len(points.x)} points, {title}: {', '.join(styles)}"
     chart = Chart(what, x, y, 300.0, 24.0)
-    for style in sorted(set(styles.values()), key=lambda style: style != "rest"):  # these below
+    order = sorted(set(styles.values()), key=lambda style: (style != "rest", style))
+    for style in order:  # the rest below the others
         own = [
             (across, up)
             for across, up, name in zip(points.x, points.y, names, strict=True)
