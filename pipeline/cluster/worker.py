@@ -35,7 +35,7 @@ class TrainingOrder:
 
     name: str
     arguments: list[str]
-    """Of `python -m pipeline`."""
+    """What follows `python -m pipeline`."""
     output: str
     """The folder that it makes, relative to the repository's root like all paths here."""
     live: str
@@ -73,7 +73,7 @@ class NodeFacts:
     """A node as a training sees it."""
 
     versions: dict[str, str]
-    """Of LIBRARIES; "" for one that is missing."""
+    """The version of each of LIBRARIES; "" for one that is missing."""
     instructions: str
     """The vector instructions that PyTorch uses on its CPU."""
 

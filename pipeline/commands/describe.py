@@ -19,7 +19,7 @@ from pipeline.train.networks.config import Network, OwnNetwork, SignalNetwork, T
 from pipeline.train.networks.named import NAMED
 
 _LENGTH, _SIDE_PX = 4096, 224
-"""Of signals, and of images, where nothing says it."""
+"""The length of signals and the side of images, where nothing says it."""
 
 
 def run(config: Config, model: str, size_px: int | None, length: int | None, as_json: bool) -> None:

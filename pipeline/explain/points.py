@@ -18,7 +18,7 @@ Features = Float[Tensor, "rows features"]
 
 
 def spread(places: Int[ndarray, " all"], most: int = MOST) -> Int[ndarray, " some"]:
-    """At most so many of the places, evenly spread."""
+    """The places, or so many of them, evenly spread."""
     if len(places) <= most:
         return places
     return places[np.linspace(0, len(places) - 1, most).round().astype(np.int64)]

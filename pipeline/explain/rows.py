@@ -33,7 +33,7 @@ class Predicted:
 
     image_ids: list[str]
     places: Int[ndarray, " rows"]
-    """Of each row in `images`."""
+    """The place of each row in `images`."""
     images: ndarray
     """All that are stored, memory-mapped."""
     values: Outputs
@@ -59,9 +59,9 @@ class Trained:
     known: Int[ndarray, " training"]
     """The rows of train that it was not scored on."""
     labels: Labels
-    """Of all rows of train."""
+    """Those of all rows of train."""
     image_ids: list[str]
-    """Of all rows of train."""
+    """Those of all rows of train."""
 
     @property
     def decoding(self) -> ImageDecoding | SignalDecoding:

@@ -37,10 +37,10 @@ from pipeline.train.batches import make_policy
 from pipeline.train.config import ModelConfig
 
 MOST_PICTURES = 16
-"""Of a kind: a picture of pure noise has 37 kB."""
+"""Pictures of a kind: one of pure noise has 37 kB."""
 
 MOST_ROWS = 50
-"""Of a table."""
+"""Rows of a table."""
 
 
 @dataclass(frozen=True)

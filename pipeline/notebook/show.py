@@ -17,14 +17,14 @@ from pipeline.core.terminal import printable
 from pipeline.report import svg
 
 SIDE_PX = 88
-"""Of a picture's tile."""
+"""The side of a picture's tile."""
 
 _PAGE_PX = 640
 
 _GAP_PX = 12
 _LINE_PX = 13
 _LETTER_PX = 6
-"""Of a caption's line below a tile."""
+"""The height of a caption's line below a tile, and the width of a letter."""
 
 
 @dataclass(frozen=True)

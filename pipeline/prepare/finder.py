@@ -39,7 +39,7 @@ class RowFinder(ABC):
     """
 
     suffixes: tuple[str, ...]
-    """Of the files that are looked for, for messages."""
+    """The suffixes of the files that are looked for, for messages."""
 
     def __init__(
         self, raw: Path, config: PrepareConfig, files: ImageFiles, others: list[str], roles: Roles

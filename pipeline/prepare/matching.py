@@ -26,7 +26,7 @@ ENOUGH = 0.5
 """The share of keys that mean a file; where fewer do, they are no names of files."""
 
 ROW_SUFFIXES = (*IMAGE_SUFFIXES, ".csv", ".tsv")
-"""Of files that are an image or a signal."""
+"""The suffixes of files that are an image or a signal."""
 
 _ARRAYS = (".npy", ".dcm", ".dicom")
 _SEPARATOR = re.compile(r"[_\-. ]")

@@ -33,7 +33,7 @@ class SignalDecoder(Decoder):
         return _require_shape(read_signal(encoded[0]), self.decoding)
 
     def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
-        """Of two axes the first is the length."""
+        """The first of two axes is the length."""
         return _require_shape(make_signal(values, values.dtype.name), self.decoding)
 
 
@@ -45,7 +45,7 @@ class AnyShape(Decoder):
         return read_signal(encoded[0])
 
     def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
-        """Of two axes the first is the length."""
+        """The first of two axes is the length."""
         return make_signal(values, values.dtype.name)
 
 

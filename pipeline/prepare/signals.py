@@ -33,7 +33,7 @@ _LONG = 4
 """A signal has so many times more samples than channels, where nobody says what it is."""
 
 SIGNAL_SUFFIXES = (ARRAY, ".csv", ".tsv")
-"""Of files that signals lie in."""
+"""The suffixes of files that signals lie in."""
 
 
 class SignalFinder(RowFinder):

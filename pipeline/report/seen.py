@@ -15,10 +15,10 @@ from pipeline.scoring.card import Card
 from pipeline.scoring.seen import Explanation, Pictures, PointMap, read_explanation
 
 LIKE_SHUFFLED = 0.5
-"""From this correlation on, a map hardly changes when the weights are shuffled."""
+"""A map with this correlation or more hardly changes when the weights are shuffled."""
 
 MOST_BYTES = 1_500_000
-"""Of the pictures in the report; the networks for which there is no place left are named."""
+"""All pictures of the report; the networks for which there is no place left are named."""
 
 _OTHER = "others"
 _MOST_COLOURS = 6
@@ -60,7 +60,7 @@ class SeenNetwork:
 
 
 def read_seen(card: Card) -> tuple[list[SeenNetwork], list[tuple[str, int]]]:
-    """Of each model of a submission the network that stage `explain` looked at; and the models and
+    """The network of each model of a submission that stage `explain` looked at; and the models and
     folds of those whose pictures find no place on the page.
 
     Raises TableError where a record is missing, or of another network than the submission's.

@@ -52,7 +52,7 @@ class FirstWeights(Record):
     count: Some
     """How many the layer has; the picture may have fewer."""
     names: list[str]
-    """Of the outputs, where the layer is all that the network has; else none."""
+    """The outputs' names, where the layer is all that the network has; else empty."""
     curves: list[str]
     """What each curve of a signal's weights meets, in the order of their colours; else none."""
     picture: Drawn
@@ -120,7 +120,7 @@ class ShownRow(Record):
     value: Figure
     """Its value in the model's table of predictions."""
     picture: Drawn
-    """With the boxes of `maps`."""
+    """The row with the boxes of `maps`."""
     maps: list[LayerMaps]
     cam: Heat | None
     """None where the network has no maps."""

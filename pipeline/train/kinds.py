@@ -40,7 +40,7 @@ class ImageKind(Kind):
         return [*turned, *(view.flip(3) for view in turned)]
 
     def mean_and_std(self, packed: Images, rows: Int[ndarray, " rows"]) -> Levels:
-        """In grey levels, from how often there is each; the deviation is at least 1."""
+        """The levels of grey, from how often there is each; the deviation is at least 1."""
         channels = packed.shape[-1]
         counts = np.zeros((channels, 256), np.int64)
         for start in range(0, len(rows), _AT_ONCE):
@@ -63,7 +63,7 @@ class SignalKind(Kind):
         return [shift(batch, torch.full((len(batch),), by * step)) for by in (0, -2, -1, 1, 2)]
 
     def mean_and_std(self, packed: Signals, rows: Int[ndarray, " rows"]) -> Levels:
-        """In two passes, in float64; the deviation of a channel that never changes is 1."""
+        """Two passes in float64; the deviation of a channel that never changes is 1."""
         chunks = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
         count = len(rows) * packed.shape[1]
         mean = sum(packed[chunk].sum((0, 1), dtype=np.float64) for chunk in chunks) / count

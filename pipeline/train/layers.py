@@ -64,7 +64,7 @@ class LayerTable(Record):
     network: str
     size_px: int | None
     length: int | None
-    """Of a signal, in samples."""
+    """The length of a signal, in samples."""
     outputs: int
     layers: list[Layer]
     parameters: int

@@ -61,7 +61,7 @@ class Outline:
     aspect: float
     """Short over long axis."""
     angle: float
-    """Of the long axis, in radians."""
+    """The direction of the long axis, in radians."""
     waves: Complex[ndarray, " orders"]
     """Depth, relative to the radius, and phase of those in _ORDERS."""
 

@@ -29,7 +29,7 @@ _FOLDS = 3
 LEAST_GROUPS = 2 * _FOLDS
 
 _LEAST_ROWS = 2 * _FOLDS
-"""Of test: fewer tell no drift."""
+"""Fewer rows of test tell no drift."""
 
 _CHUNK = 256
 _CLIP = 10.0

@@ -108,7 +108,8 @@ class SignalNetwork(OwnNetwork):
     """Samples that a convolution sees, an odd number; of filterbank1d each filter."""
     activation: Activation
     pool: Pool
-    """In resnet1d after the first convolution; its blocks step by themselves."""
+    """What shortens a signal; in resnet1d after the first convolution alone, as its blocks step by
+    themselves."""
     batch_norm: bool
     dropout: Dropout
     """The share of the features before the classifier that each training step sets to 0."""

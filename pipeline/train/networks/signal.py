@@ -23,10 +23,10 @@ from pipeline.train.networks.parts import (
 )
 
 _BAND_STEP, _LATER_KERNEL, _HIDDEN = 4, 7, 64
-"""Of filterbank1d."""
+"""The step of filterbank1d's windows, the kernel of its later stages, its hidden layer."""
 
 _MOST_VALUES = 2**22
-"""Of which the scales of an input are taken."""
+"""As many values tell the scales of an input."""
 
 
 def build_signal(config: SignalNetwork, outputs: int, decoding: SignalDecoding) -> nn.Module:
@@ -79,7 +79,7 @@ class SignalInput(nn.Module):
         return (self._bend(self._differ(signals)) - self.mean) / self.std
 
     def _differ(self, signals: Tensor) -> Tensor:
-        """With the differences; the last one is 0, so that all are as long."""
+        """The signals and their differences, whose last one is 0, so that all are as long."""
         orders = [signals]
         for _ in range(self._differences):
             orders.append(functional.pad(orders[-1].diff(), (0, 1)))
