@@ -69,6 +69,8 @@ class Layout:
     prepare: dict[str, Any] = field(default_factory=dict)
     """What a person has to say in params.yaml."""
     epochs: int = 8
+    seed: int = 1
+    """Decides the network's first weights."""
 
     @property
     def sample(self) -> str:

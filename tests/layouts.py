@@ -199,7 +199,7 @@ OTHERS = {
                 "sample_submission.csv": "Id=id, Pawpularity=?45.12|60.3"},
     ),
     "digit-recognizer": Layout(
-        "accuracy", 1.0, "{n1}", "", "", classes=list("0123456789"), grey=True, epochs=16,
+        "accuracy", 1.0, "{n1}", "", "", classes=list("0123456789"), grey=True, epochs=16, seed=2,
         tables={"train.csv": "label=label, pixel[0-783]=pixels", "test.csv": "pixel[0-783]=pixels",
                 "sample_submission.csv": "ImageId=id, Label=0"},
     ),
@@ -339,7 +339,7 @@ UNSEEN = {
                 "sample_submission.csv.zip": "sample_submission.csv"},
     ),
     "kannada-mnist": Layout(
-        "accuracy", 1.0, "{n}", "", "", classes=list("0123456789"), grey=True, epochs=16,
+        "accuracy", 1.0, "{n}", "", "", classes=list("0123456789"), grey=True, epochs=16, seed=2,
         tables={"train.csv": "label=label, pixel[0-783]=pixels",
                 "test.csv": "id=id, pixel[0-783]=pixels",
                 "Dig-MNIST.csv": "label=label, pixel[0-783]=pixels",

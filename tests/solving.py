@@ -23,6 +23,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.yaml import parse_yaml
 from pipeline.download import stage as download
 from pipeline.ensemble import stage as ensemble
+from pipeline.explain import stage as explain
 from pipeline.params import read_config
 from pipeline.prepare import stage as prepare
 from pipeline.report import stage as report
@@ -107,7 +108,8 @@ def solve(layout: Layout, project: Path, written: Sequence[str] = ()) -> float:
     drawn = Drawn(layout)
     with begun(layout, drawn, project):
         model = read_config(paths.PARAMS).train.models["vgg"].model_dump() | TINY
-        model |= {"epochs": layout.epochs, "batch_size": 8 if len(layout.classes) < 20 else 20}
+        model |= {"epochs": layout.epochs, "seed": layout.seed}
+        model["batch_size"] = 8 if len(layout.classes) < 20 else 20
         write(train={"folds": [0, 1], "models": {"vgg": model}}, split={"folds": 2})
         config = read_config(paths.PARAMS)
         split.run(config.split)
@@ -115,6 +117,7 @@ def solve(layout: Layout, project: Path, written: Sequence[str] = ()) -> float:
             train.run(config.train, "vgg", fold)
         ensemble.run(config.ensemble, config.train.members, config.train.folds)
         check.run(config.ensemble.name, config.ensemble.metric)
+        explain.run("vgg", config.train.folds[0])
         report.run(config.ensemble.name)
         assert not re.search(r">[^<]*\bnan\b", paths.REPORT.read_text())
         with paths.submission(config.ensemble.name).open(newline="") as file:
