@@ -419,7 +419,7 @@ def write_a_ledger(project: Path) -> None:
 
 
 USED = (
-    "data", "folds", "models", "submissions", "ensemble", "reports", "live",
+    "data", "folds", "models", "submissions", "ensemble", "explain", "reports", "live",
     "params.yaml", "dvc.lock", "dvc.yaml",
 )  # fmt: skip
 

@@ -350,7 +350,7 @@ def full_project(trained: Path, folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "command"),
-    [("submissions/tiny.json", "summary"), ("data/store/train.npy", "report"), ("params.yaml", "split")],
+    [("submissions/tiny.json", "summary"), ("data/store/train.npy", "report"), ("folds/folds.csv", "ensemble")],
 )  # fmt: skip
 def test_a_real_process_says_the_sentence_alone(
     trained: Path, tmp_path: Path, name: str, command: str

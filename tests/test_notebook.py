@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from html.parser import HTMLParser
@@ -355,8 +356,7 @@ def on_kaggle(
                 archive.extractall(inputs / file.stem)
         else:
             shutil.copy(file, inputs)
-    for each in ("working", "temporary"):
-        (folder / each).mkdir()
+    working.mkdir()
     (source,) = (made / "kernel").glob("*.ipynb")
     notebook = nbformat.read(source, 4)
     first = LACKING.replace("LACKED", repr(lacked))
@@ -364,11 +364,12 @@ def on_kaggle(
     file = folder / "a.ipynb"
     file.write_text(to_text(notebook))
     before = digests(folder / "input", "**/*")
-    variables = {
-        "KAGGLE_INPUT_DIR": str(folder / "input"), "KAGGLE_WORKING_DIR": str(working),
-        "TMPDIR": str(folder / "temporary"), "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
-    ran = run_cells(file, working, variables)
+    with tempfile.TemporaryDirectory() as temporary:  # short, for the names of sockets
+        variables = {
+            "KAGGLE_INPUT_DIR": str(folder / "input"), "KAGGLE_WORKING_DIR": str(working),
+            "TMPDIR": temporary, "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
+        ran = run_cells(file, working, variables)
     assert digests(folder / "input", "**/*") == before
     return working, ran
 

@@ -35,6 +35,7 @@ from pipeline.core.task import OneOf, Task
 from pipeline.ensemble import stage as ensemble
 from pipeline.ensemble.config import ExternalMember
 from pipeline.ensemble.members import PredictedImages, covered_images, read_external
+from pipeline.explain import stage as explain
 from pipeline.params import Config, read_config
 from pipeline.predict import command as predict
 from pipeline.prepare import stage as prepare
@@ -411,6 +412,8 @@ def make(
             train.run(config.train, member, fold)
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
     check.run("tiny", metric)
+    for member in config.train.members:
+        explain.run(member, config.train.folds[0])
     report.run("tiny")
     captured = say.readouterr()
     return Made(folder, config, labels, captured.out + captured.err)
