@@ -197,12 +197,13 @@ def read_page(_: Path) -> str:
     from pipeline.report.facts import list_figures, read_facts
     from pipeline.report.gallery import show_galleries
     from pipeline.report.page import render_page
+    from pipeline.report.seen import read_seen
 
     facts = read_facts("tiny")
     ids = list(read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)["image_id"])
     images = read_array(paths.TRAIN_IMAGES, len(ids))
     rows = {name: row for row, name in enumerate(ids)}
-    page = render_page(facts, show_galleries(facts, images, rows))
+    page = render_page(facts, show_galleries(facts, images, rows), *read_seen(facts.card))
     page.encode()
     list_figures(facts)
     return page
