@@ -252,6 +252,33 @@ def test_rows_of_a_table_that_nothing_asks_for_stop_or_are_left_out() -> None:
     assert len(np.load(paths.TRAIN_IMAGES)) == ROWS
 
 
+def write_tables(**names: float) -> None:
+    """Tables of eight signals each, all with the ids 0 to 7 and one value for all samples."""
+    raw = paths.RAW
+    raw.mkdir(parents=True)
+    ids = [str(number) for number in range(8)]
+    for name, value in names.items():
+        samples = {f"s{number}": [value] * 8 for number in range(16)}
+        pd.DataFrame({"id": ids} | samples).to_csv(raw / f"{name}.csv", index=False)
+    labels = pd.DataFrame({"id": ids, "state": ["a", "b"] * 4})
+    labels.to_csv(raw / "train_labels.csv", index=False)
+    labels.assign(state="a").to_csv(raw / "sample_submission.csv", index=False)
+
+
+def test_tables_with_the_same_ids_are_of_the_side_that_their_names_say() -> None:
+    write_tables(X_test=2.5, X_train=1.5)
+    run(signals_config(groups={"source": "none"}), "accuracy")
+    assert (np.load(paths.TRAIN_IMAGES) == 1.5).all()
+    assert (np.load(paths.TEST_IMAGES) == 2.5).all()
+
+
+def test_no_table_is_guessed_and_no_signal_is_in_train_and_in_test() -> None:
+    write_tables(filtered=1.5, raw=2.5)
+    assert "found 2: filtered.csv, raw.csv" in refused(groups={"source": "none"})
+    (paths.RAW / "filtered.csv").unlink()
+    assert "each signal in train or in test" in refused(groups={"source": "none"})
+
+
 def test_a_parameter_names_the_table_among_several() -> None:
     signals, _ = write(paths.RAW, "tables")
     other = as_table(list(draw()[0]["id"]), -signals)
