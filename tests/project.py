@@ -35,6 +35,8 @@ split: {folds: 2, seeds: [1], rare: stop}
 train:
   device: cpu
   threads: 1
+  world: 1
+  sync_batch_norm: false
   members: [one, two]
   folds: [0, 1]
   models:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from project import (
     PARAMS,
+    ROOT,
     commit_all,
     copy_project,
     digests,
@@ -41,6 +42,7 @@ RUINOUS = PARAMS.replace(
     "two: {<<: *model, seed: 2,",
     "two: {<<: *model, seed: 2, lr: 10, weight_decay: 1.0e+30, clip_norm: null, batch_size: 4,",
 )
+SECTION = read_config(ROOT / "params.yaml").train
 RESULTS = ["models/*/*/*", "dvc.lock", "folds/*"]
 GIB = 2**30
 
@@ -264,19 +266,28 @@ OTHER = NodeFacts({"torch": "2.8"}, "AVX2")
 
 
 @pytest.mark.parametrize(
-    ("device", "share", "nodes", "cpus", "gpus"),
+    ("device", "world", "share", "nodes", "cpus", "gpus"),
     [
-        ("auto", 1.0, [node("a", **LARGE)], 2, 0),
-        ("auto", 0.5, [node("a", **LARGE), node("b", GPU=1, **LARGE)], 1, 0.5),
-        ("cuda", 1.0, [node("a", **LARGE)], 1, 1.0),
-        ("cpu", 1.0, [node("b", GPU=1, **LARGE)], 2, 0),
+        ("auto", 1, 1.0, [node("a", **LARGE)], 2, 0),
+        ("auto", 1, 0.5, [node("a", **LARGE), node("b", GPU=1, **LARGE)], 1, 0.5),
+        ("cuda", 1, 1.0, [node("a", **LARGE)], 1, 1.0),
+        ("cpu", 1, 1.0, [node("b", GPU=1, **LARGE)], 2, 0),
+        ("cpu", 3, 1.0, [node("a", **LARGE)], 6, 0),
+        ("cuda", 3, 1.0, [node("b", GPU=4, **LARGE)], 3, 3.0),
     ],
 )
-def test_a_training_asks_for_a_gpu_or_for_its_threads(
-    device: str, share: float, nodes: list[dict[str, Any]], cpus: int, gpus: float
+def test_each_process_of_a_training_asks_for_a_gpu_or_for_its_threads(
+    device: str, world: int, share: float, nodes: list[dict[str, Any]], cpus: int, gpus: float
 ) -> None:
-    need = Need.of(device, 2, share, nodes)
-    assert (need.cpus, need.gpus) == (cpus, gpus)
+    train = SECTION.model_copy(update={"device": device, "threads": 2, "world": world})
+    need = Need.of(train, share, nodes)
+    assert (need.cpus, need.gpus, need.memory) == (cpus, gpus, 2 * GIB * world)
+
+
+def test_processes_that_train_one_network_share_no_gpu() -> None:
+    train = SECTION.model_copy(update={"device": "cuda", "world": 2})
+    with pytest.raises(TrainError, match=r"--gpu-share: expected 1 with train\.world: 2"):
+        Need.of(train, 0.5, [node("b", GPU=4, **LARGE)])
 
 
 def test_nodes_that_compute_other_bits_are_refused_or_recorded() -> None:

@@ -99,6 +99,8 @@ def test_one_model_of_train_depends_on_its_own_parameters_only() -> None:
     assert STAGES["train"]["params"] == [
         "train.device",
         "train.threads",
+        "train.world",
+        "train.sync_batch_norm",
         "train.models.${item.member}",
     ]
 

@@ -59,7 +59,7 @@ GIB = 2**30
 def test_each_job_gets_the_threads_of_params_yaml_and_gpus_by_turns(
     gpus: list[str], names: list[str | None]
 ) -> None:
-    shares = [share(gpus, 3, slot) for slot in range(len(names))]
+    shares = [share(gpus, 3, 1, slot) for slot in range(len(names))]
     assert [own["OMP_NUM_THREADS"] for own in shares] == ["3"] * len(names)
     assert [own.get("CUDA_VISIBLE_DEVICES") for own in shares] == list(names)
 
@@ -86,22 +86,26 @@ def test_only_the_gpus_that_the_user_left_are_used(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "threads", "cores", "free_bytes", "jobs"),
+    ("gpus", "threads", "world", "cores", "free_bytes", "jobs"),
     [
-        ([], 1, 2, 24 * GIB, 2),
-        ([], 2, 2, 24 * GIB, 1),
-        ([], 8, 2, 24 * GIB, 1),
-        ([], 3, 16, 64 * GIB, 5),
-        ([], 1, 16, 9 * GIB, 4),
-        ([], 1, 16, GIB, 1),
-        (["0"], 1, 16, 64 * GIB, 1),
-        (["0", "1", "2"], 8, 16, 64 * GIB, 3),
+        ([], 1, 1, 2, 24 * GIB, 2),
+        ([], 2, 1, 2, 24 * GIB, 1),
+        ([], 8, 1, 2, 24 * GIB, 1),
+        ([], 3, 1, 16, 64 * GIB, 5),
+        ([], 3, 2, 16, 64 * GIB, 2),
+        ([], 1, 1, 16, 9 * GIB, 4),
+        ([], 1, 2, 16, 9 * GIB, 2),
+        ([], 1, 1, 16, GIB, 1),
+        (["0"], 1, 1, 16, 64 * GIB, 1),
+        (["0"], 1, 2, 16, 64 * GIB, 1),
+        (["0", "1", "2"], 8, 1, 16, 64 * GIB, 3),
+        (["0", "1", "2", "3"], 8, 2, 16, 64 * GIB, 2),
     ],
 )
 def test_as_many_jobs_as_find_cores_and_memory(
-    gpus: list[str], threads: int, cores: int, free_bytes: int, jobs: int
+    gpus: list[str], threads: int, world: int, cores: int, free_bytes: int, jobs: int
 ) -> None:
-    assert choose_jobs(gpus, threads, cores, free_bytes) == jobs
+    assert choose_jobs(gpus, threads, world, cores, free_bytes) == jobs
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", []), ("mps", ["0"])])

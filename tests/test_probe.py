@@ -57,6 +57,8 @@ def section(weights: Path, **changes: Any) -> TrainConfig:
         {
             "device": "cpu",
             "threads": 1,
+            "world": 1,
+            "sync_batch_norm": False,
             "members": ["p"],
             "folds": [0, 1, 2],
             "models": {"p": model},

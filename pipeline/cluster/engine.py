@@ -105,7 +105,7 @@ class RayEngine(Engine):
         """What a training asks for, on nodes that give the same bits; they are said."""
         options, train = self._options, self._config.train
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        need = Need.of(train.device, train.threads, options.gpu_share, nodes)
+        need = Need.of(train, options.gpu_share, nodes)
         facts = {node["NodeID"]: self._ask(node["NodeID"]) for node in nodes if need.fits(node)}
         self._kinds = choose_nodes(need, nodes, facts, worker.describe_node(), options.mixed)
         return need

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.cluster.worker import NodeFacts
 from pipeline.core.errors import TrainError, examples, plural
 from pipeline.core.progress import say
+from pipeline.train.config import TrainConfig
 
 TRAINING_BYTES = 2 * 2**30
 """Memory of a training, as pipeline/commands/jobs.py states it."""
@@ -22,12 +23,21 @@ class Need:
     memory: int
 
     @classmethod
-    def of(cls, device: str, threads: int, gpu_share: float, nodes: list[dict[str, Any]]) -> "Need":
-        """device: as train.device; `auto` takes GPUs where a node has one."""
+    def of(cls, train: TrainConfig, gpu_share: float, nodes: list[dict[str, Any]]) -> "Need":
+        """All processes of a training; `device: auto` takes GPUs where a node has one.
+
+        Raises TrainError where processes of one network would share a GPU.
+        """
+        device, world = train.device, train.world
         has_gpu = any(node["Resources"].get("GPU", 0) > 0 for node in nodes)
         if device == "cuda" or (device == "auto" and has_gpu):
-            return cls(1, gpu_share, TRAINING_BYTES)
-        return cls(threads, 0, TRAINING_BYTES)
+            if world > 1 and gpu_share < 1:
+                raise TrainError(
+                    f"--gpu-share: expected 1 with train.world: {world}, whose processes each "
+                    f"have a GPU of their own, found {gpu_share:g}"
+                )
+            return cls(world, gpu_share * world, world * TRAINING_BYTES)
+        return cls(world * train.threads, 0, world * TRAINING_BYTES)
 
     def fits(self, node: dict[str, Any]) -> bool:
         """Whether a node, when idle, has all of it."""
@@ -60,7 +70,7 @@ def choose_nodes(
             f"no node of the cluster has {need}, which one training takes; of "
             f"{plural(len(nodes), 'node')} the largest has {has.get('GPU', 0):g} GPU, "
             f"{has.get('CPU', 0):g} CPUs and {has.get('memory', 0) / 2**30:.1f} GiB. Lower "
-            "train.threads or --gpu-share, or add a node"
+            "train.threads, train.world or --gpu-share, or add a node"
         )
     kinds = {node["NodeID"]: _kind(need, node, facts[node["NodeID"]]) for node in able}
     names = {node["NodeID"]: node["NodeManagerHostname"] for node in able}

@@ -25,7 +25,7 @@ from pipeline.commands.board import LOGS, Board, Training
 from pipeline.commands.processes import Processes
 from pipeline.core import paths
 from pipeline.core.competition import read_decoding
-from pipeline.core.errors import TrainError
+from pipeline.core.errors import TrainError, plural
 from pipeline.core.machine import cores, free_memory
 from pipeline.core.progress import say
 from pipeline.train.config import ModelConfig, TrainConfig
@@ -78,11 +78,12 @@ def run(config: TrainConfig, asked: int | None) -> None:
     left = find_work(config)
     if not left:
         return
-    gpus, threads = find_gpus(config.device), config.threads
-    jobs = min(asked or choose_jobs(gpus, threads, cores(), free_memory()), len(left))
-    shares = [share(gpus, threads, slot) for slot in range(jobs)]
-    text = f"{jobs} at a time, {threads} thread{'s' * (threads > 1)} each"
-    text += f", GPU {', '.join(sorted(gpus[:jobs]))}" if gpus else ""
+    gpus, threads, world = find_gpus(config.device), config.threads, config.world
+    jobs = min(asked or choose_jobs(gpus, threads, world, cores(), free_memory()), len(left))
+    shares = [share(gpus, threads, world, slot) for slot in range(jobs)]
+    text = f"{jobs} at a time, {plural(threads, 'thread')} each"
+    text += f" of {world} processes" if world > 1 else ""
+    text += f", GPU {', '.join(sorted(gpus[: jobs * world]))}" if gpus else ""
     say(f"{len(left)} of {count(config)} to train, {text}; logs in {LOGS}")
     with LocalEngine(shares) as engine:
         train_all(left, engine)
@@ -193,20 +194,25 @@ def find_gpus(device: str) -> list[str]:
     return chosen[:count] if chosen != [""] else [str(number) for number in range(count)]
 
 
-def choose_jobs(gpus: list[str], threads: int, core_count: int, free_bytes: int) -> int:
-    """The number of trainings side by side: one a GPU; on the CPU as cores and memory allow.
+def choose_jobs(gpus: list[str], threads: int, world: int, core_count: int, free_bytes: int) -> int:
+    """The number of trainings side by side: as GPUs, or on the CPU cores and memory, allow.
 
-    free_bytes: memory that programs can still have. On two cores, two trainings with one thread
-    each took 0.68 of the time of one after the other with both threads
-    (`python -m benchmarks.jobs --images 1000 --epochs 6`).
+    world: processes of each, with `threads` and a GPU each. free_bytes: memory that programs can
+    still have. On two cores, two trainings with one thread each took 0.68 of the time of one after
+    the other with both threads (`python -m benchmarks.jobs --images 1000 --epochs 6`).
     """
-    return len(gpus) or max(1, min(core_count // threads, free_bytes // _TRAINING_BYTES))
+    if gpus:
+        return max(1, len(gpus) // world)
+    return max(1, min(core_count // threads, free_bytes // _TRAINING_BYTES) // world)
 
 
-def share(gpus: list[str], threads: int, slot: int) -> dict[str, str]:
-    """The environment of the job in a slot, from 0: its threads, and one GPU by turns."""
+def share(gpus: list[str], threads: int, world: int, slot: int) -> dict[str, str]:
+    """The environment of the job in a slot, from 0: its threads, and `world` GPUs by turns."""
     own = {"OMP_NUM_THREADS": str(threads)}
-    return own | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
+    if not gpus:
+        return own
+    chosen = dict.fromkeys(gpus[(slot * world + rank) % len(gpus)] for rank in range(world))
+    return own | {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
 
 
 class LocalEngine(Engine):

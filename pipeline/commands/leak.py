@@ -105,7 +105,8 @@ def _train(
 
     train, chosen = config.train, config.train.models[model]
     compute = choose_compute(train.device, chosen.precision)
-    text = f"{compute.kind} {train.threads} {chosen.model_dump_json()} {tables['by_row'].to_csv()}"
+    machine = f"{compute.kind} {train.threads} {train.world} {train.sync_batch_norm}"
+    text = f"{machine} {chosen.model_dump_json()} {tables['by_row'].to_csv()}"
     inputs = [path for path in sorted(paths.STORE.iterdir()) if path.is_file()]
     work = WORK / hash_of_inputs(text, [*inputs, paths.FOLDS])
     up_to_date = _trained_before(config, model)
@@ -129,8 +130,9 @@ def _train(
 def _train_side_by_side(
     config: Config, model: str, work: Path, left: deque[tuple[str, Path, int]]
 ) -> None:
-    gpus, threads = jobs.find_gpus(config.train.device), config.train.threads
-    count = min(jobs.choose_jobs(gpus, threads, cores(), free_memory()), len(left))
+    train, gpus = config.train, jobs.find_gpus(config.train.device)
+    most = jobs.choose_jobs(gpus, train.threads, train.world, cores(), free_memory())
+    count = min(most, len(left))
     say(f"{plural(len(left), 'training')}, {count} at a time; logs in {work}")
     free = deque(range(count))
     running: dict[str, tuple[int, Path]] = {}
@@ -141,7 +143,7 @@ def _train_side_by_side(
                 name, slot = f"{model} fold {fold} {kind.replace('_', ' ')}", free.popleft()
                 log = work / f"{kind}-{model}-{fold}.log"
                 command = [sys.executable, "-m", "pipeline", "train", model, str(fold)]
-                share = jobs.share(gpus, threads, slot)
+                share = jobs.share(gpus, train.threads, train.world, slot)
                 processes.start(name, command, share, log, folder=root)
                 running[name] = slot, log
             for name, code in processes.wait().items():

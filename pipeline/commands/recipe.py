@@ -80,6 +80,8 @@ split:
 train:
   device: auto
   threads: 1
+  world: 1
+  sync_batch_norm: false
   members: [{model}]
   folds: {list(range(facts.folds))}
   models:

@@ -5,7 +5,8 @@ model's seed alone. So a run that was killed goes on with the batches that it wo
 and the workers that prepare them start once, not once an epoch.
 
 The model's `engine` augments: albumentations in worker processes, or whole batches on the device.
-Both see the same rows in the same order.
+Both see the same rows in the same order. Where several processes train one network, each has its
+part of every batch.
 """
 
 import multiprocessing.queues
@@ -35,6 +36,7 @@ from pipeline.train.augment.mix import mix
 from pipeline.train.config import ModelConfig
 from pipeline.train.objective import Targets
 from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
+from pipeline.train.world import World
 
 if TYPE_CHECKING:
     from pipeline.train.augment.per_image import Policy
@@ -53,6 +55,7 @@ class Feed:
         rows: Int[ndarray, " training"],
         config: ModelConfig,
         device: torch.device,
+        world: World,
     ) -> None:
         """images, labels: all that are stored, memory-mapped; rows: those to train on.
 
@@ -63,12 +66,17 @@ class Feed:
         self._rows = rows
         self._config = config
         self._device = device
-        self._steps = Steps(rows, config)
+        self._world = world
+        self._steps = Steps(rows, config, world)
         self.steps_per_epoch = self._steps.per_epoch
         self._policy = make_policy(config, images.shape[1:])
 
     def __len__(self) -> int:
         return len(self._steps)
+
+    def size_of(self, step: int) -> int:
+        """The number of images of a step, of all processes."""
+        return self._steps.size_of(step)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """The batches from `first_step` to the end, in order."""
@@ -89,7 +97,7 @@ class Feed:
             if targets.ndim == 1:
                 classes = torch.arange(int(self._labels.max()) + 1, device=self._device)
                 targets = (targets[:, None] == classes).float()
-            images, targets = mix(images, targets, config.mix, self._steps.seed(2, step))
+            images, targets = mix(images, targets, config.mix, self._steps.own_seed(2, step))
         side = side_of_epoch(config, epoch)
         if side is not None and side < images.shape[-1]:
             images = shrink(images, side)
@@ -102,13 +110,13 @@ class Feed:
         steps = (self._steps[step] for step in range(first_step, len(self)))
         found = read_steps(self._images, steps, self._rows, self._device, residence)
         for step, stored in enumerate(found, first_step):
-            augmented = policy.apply(stored.movedim(-1, 1), self._steps.seed(1, step))
+            augmented = policy.apply(stored.movedim(-1, 1), self._steps.own_seed(1, step))
             yield augmented, send(self._labels[self._steps[step]], self._device)
 
     def _by_workers(self, policy: "Policy", first_step: int) -> Iterator[Batch]:
-        pin = self._device.type == "cuda"
+        pin, workers = self._device.type == "cuda", worker_count(self._device, self._world.size)
         batches = Batches(self._images, self._labels, self._steps, policy.apply)
-        for images, labels in load(batches, first_step, worker_count(self._device), pin):
+        for images, labels in load(batches, first_step, workers, pin):
             images = images.to(self._device, non_blocking=True)
             yield images.movedim(-1, 1), labels.to(self._device, non_blocking=True)
 
@@ -143,16 +151,20 @@ def make_policy(config: ModelConfig, shape: tuple[int, ...]) -> "BatchedPolicy |
 
 
 class Steps:
-    """Item i is the rows of step i."""
+    """Item i is the rows of step i, of them this process's part."""
 
-    def __init__(self, rows: Int[ndarray, " training"], config: ModelConfig) -> None:
+    def __init__(self, rows: Int[ndarray, " training"], config: ModelConfig, world: World) -> None:
         """rows: those to train on, each once an epoch."""
         self._rows = rows
         self._config = config
+        self._world = world
         self._shuffled: tuple[int, list[ndarray]] = (-1, [])
-        self.per_epoch = min(-(-len(rows) // config.batch_size), max(1, len(rows) // 2))
+        self.per_epoch = min(
+            -(-len(rows) // config.batch_size), max(1, len(rows) // (2 * world.size))
+        )
         """Batches of nearly equal size, none above batch_size; no image is left out, and none is
-        alone, where batch normalisation has no variance: with batches of two, one has three."""
+        alone in a part, where batch normalisation has no variance: with batches of two, one has
+        three."""
 
     def __len__(self) -> int:
         return self._config.epochs * self.per_epoch
@@ -162,12 +174,21 @@ class Steps:
         if self._shuffled[0] != epoch:
             order = np.random.default_rng(self.seed(0, epoch)).permutation(self._rows)
             self._shuffled = (epoch, np.array_split(order, self.per_epoch))
-        return self._shuffled[1][position]
+        return self._world.part(self._shuffled[1][position])
+
+    def size_of(self, step: int) -> int:
+        """The number of rows of a step, of all processes."""
+        smallest, larger = divmod(len(self._rows), self.per_epoch)
+        return smallest + (step % self.per_epoch < larger)
 
     def seed(self, purpose: int, number: int) -> int:
-        """The seed of an epoch's or a step's random numbers, another one for each purpose."""
+        """The seed of an epoch's or a part's random numbers, another one for each purpose."""
         parts = (self._config.seed, purpose, number)
         return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+    def own_seed(self, purpose: int, step: int) -> int:
+        """The seed of this process's part of a step."""
+        return self.seed(purpose, step * self._world.size + self._world.rank)
 
 
 @dataclass(frozen=True)
@@ -185,7 +206,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rows = self.steps[step]
-        augmented = self.augment(self.images[rows], self.steps.seed(1, step))
+        augmented = self.augment(self.images[rows], self.steps.own_seed(1, step))
         found = torch.from_numpy(augmented), torch.from_numpy(self.labels[rows])
         for tensor in found:
             tensor.share_memory_()  # type: ignore[no-untyped-call]  # here an error is raised in the main process
@@ -231,9 +252,12 @@ def _start(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, 
         sys.unraisablehook = hook
 
 
-def worker_count(device: torch.device) -> int:
-    """Loader processes: one beside a network on the CPU, up to eight beside a GPU."""
-    return 1 if device.type == "cpu" else max(1, min(8, cores() - 1))
+def worker_count(device: torch.device, trainings: int = 1) -> int:
+    """Loader processes: one beside a network on the CPU, up to eight beside a GPU.
+
+    trainings: processes like this one on this machine.
+    """
+    return 1 if device.type == "cpu" else max(1, min(8, cores() // trainings - 1))
 
 
 def _start_worker(_: int) -> None:

@@ -299,6 +299,14 @@ class TrainConfig(Section):
     """CPU threads of one training. Their number decides the last bits of the weights, so it is a
     parameter. `make run` trains as many folds side by side as there are cores for it: the cores
     divided by the number of folds is a good choice, 1 on a laptop."""
+    world: Annotated[int, Field(ge=1, le=64)]
+    """Processes that train one network together, each on a GPU of its own, or on the CPU with
+    `threads`. Each takes a part of every batch, so that their number decides the weights, and is a
+    parameter like `threads`. 1 for a network that one GPU trains soon enough: several folds side by
+    side lose nothing."""
+    sync_batch_norm: bool
+    """Whether batch normalisation sees the whole batch where `world` is above 1, and not the part
+    of its process: for parts of few images."""
     members: Annotated[list[Name], Field(min_length=1)]
     """The models that are trained and enter the ensemble: keys of `models`."""
     folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -314,4 +322,22 @@ class TrainConfig(Section):
         unknown = [member for member in self.members if member not in self.models]
         if unknown:
             raise ValueError(f"member {unknown[0]!r} is not among the models {sorted(self.models)}")
+        return self
+
+    @model_validator(mode="after")
+    def _each_process_has_a_part(self) -> Self:
+        for name in self.members:
+            model = self.models[name]
+            if self.world == 1 or not isinstance(model, ModelConfig):
+                continue
+            if model.batch_size < 2 * self.world:
+                raise ValueError(
+                    f"expected a batch_size of member {name!r} of at least {2 * self.world}, two "
+                    f"images for each process of `world: {self.world}`, found {model.batch_size}"
+                )
+            if model.compiled and self.sync_batch_norm:
+                raise ValueError(
+                    f"expected `compiled: false` of member {name!r} with `sync_batch_norm: true`, "
+                    "which waits for other processes within a step, found true"
+                )
         return self

@@ -30,8 +30,10 @@ from pipeline.train.device import Compute
 from pipeline.train.head import freeze_body
 from pipeline.train.infer import predict
 from pipeline.train.models import Classifier
+from pipeline.train.normalise import synchronise
 from pipeline.train.objective import RawOutputs, Targets, count_right, loss_of, targets_of
 from pipeline.train.optim import MovingAverage, build_optimizers, learning_rate
+from pipeline.train.world import ALONE, World
 
 EpochRow = dict[str, int | float]
 History = list[EpochRow]
@@ -67,18 +69,29 @@ def fit(
     compute: Compute,
     checkpoint: Checkpoint,
     on_epoch: Callable[[History], None],
+    world: World = ALONE,
+    sync_batch_norm: bool = False,
 ) -> tuple[Classifier, History]:
     """Train `model` on `rows.training` and return the network that predicts, and its history.
 
     images, labels: all that are stored, be they signals; only `rows` are read. on_epoch is called
-    with the history after each epoch. Raises TrainError where the loss is no finite number.
+    with the history after each epoch. world: the processes that train it, each of which calls this
+    and gets the same network; the one that leads keeps the checkpoint. Raises TrainError where the
+    loss is no finite number, or there are too few rows for all processes.
     """
+    if len(rows.training) < 2 * world.size:
+        raise TrainError(
+            f"expected at least two training rows for each of {world.size} processes, found "
+            f"{len(rows.training)}. Lower train.world"
+        )
     model.set_scale(labels[rows.training])
     model.set_input(images, rows.training)
     targets = targets_of(model.task.learn(labels), model.offset, model.spread)
-    feed = Feed(images, targets, rows.training, config, compute.device)
+    feed = Feed(images, targets, rows.training, config, compute.device, world)
+    if sync_batch_norm and world.size > 1:
+        synchronise(model, world)
     model = model.to(compute.device).to(memory_format=torch.channels_last)
-    state = _State(model, config, compute)
+    state = _State(model, config, compute, world)
     if saved := checkpoint.load(compute.device):
         try:
             state.restore(saved)
@@ -95,15 +108,17 @@ def fit(
         if _has_waited(state.history, config.epoch):
             say(f"ends after epoch {epoch} of {config.epochs}: patience is over")
             break
-        torch.manual_seed(config.seed * 100_003 + epoch)  # dropout draws from the global generator
-        row = _train_epoch(state, batches, epoch, feed.steps_per_epoch, config, compute)
+        # Dropout draws from the global generator.
+        torch.manual_seed((config.seed * 100_003 + epoch) * world.size + world.rank)
+        row = _train_epoch(state, feed, batches, epoch, config, compute)
         if isinstance(config.epoch, InnerEpoch):
-            row |= _score_inner(state.average, images, labels, rows.inner, compute)
+            row |= _score_inner(state.average, images, labels, rows.inner, compute, world)
             if all(row["inner_loss"] < before["inner_loss"] for before in state.history):
                 state.best = copy.deepcopy(state.average.state_dict())
         state.history.append(row)
-        checkpoint.save(state.dump())
-        on_epoch(state.history)
+        if world.leads:
+            checkpoint.save(state.dump())
+            on_epoch(state.history)
     if state.best is not None:
         state.average.load_state_dict(state.best)
     return state.average, state.history
@@ -122,8 +137,11 @@ class _State:
 
     _STATEFUL = ("model", "average", "scaler")
 
-    def __init__(self, model: Classifier, config: ModelConfig, compute: Compute) -> None:
+    def __init__(
+        self, model: Classifier, config: ModelConfig, compute: Compute, world: World
+    ) -> None:
         self.model = model
+        self.world = world
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.moving_average = MovingAverage(model, self.average, config.ema)
         self.forward = _compile(score_batch, compute) if config.compiled else score_batch
@@ -151,16 +169,16 @@ class _State:
 
 def _train_epoch(
     state: _State,
+    feed: Feed,
     batches: Iterator[Batch],
     epoch: int,
-    steps: int,
     config: ModelConfig,
     compute: Compute,
 ) -> EpochRow:
     state.model.train()
     if config.freeze_epochs:
         freeze_body(state.model.network, frozen=epoch < config.freeze_epochs)
-    device, task = compute.device, state.model.task
+    device, task, steps = compute.device, state.model.task, feed.steps_per_epoch
     total_loss = torch.zeros((), device=device)
     correct = torch.zeros((), device=device)
     seen = 0
@@ -171,19 +189,23 @@ def _train_epoch(
         for group in chain.from_iterable(each.param_groups for each in state.optimizers):
             group["lr"] = rate * group.get("lr_scale", 1.0)
         loss, outputs = state.forward(state.model, images, targets, config.label_smoothing, compute)
-        _update_weights(state, loss, config)
+        _update_weights(state, state.world.weigh(loss, len(targets), feed.size_of(step)), config)
         state.moving_average.update(step + 1)
         total_loss += loss.detach() * len(targets)
         correct += count_right(outputs, targets, task)
         seen += len(targets)
-    mean_loss = float(total_loss) / seen
+    sums = torch.stack([total_loss, correct, total_loss.new_tensor(seen)])
+    total_loss, correct, images_seen = state.world.add(sums)
+    mean_loss = float(total_loss) / float(images_seen)
     if not math.isfinite(mean_loss):
         raise TrainError(
             f"the loss is {mean_loss} in epoch {epoch + 1} of {config.epochs}: expected a finite "
             f"number. Lower lr (now {config.lr}), or set precision: float32, or clip_norm: 1.0"
         )
     row: EpochRow = {"epoch": epoch + 1, "lr": rate, "loss": mean_loss}
-    return row if isinstance(task, Number) else row | {"accuracy": float(correct) / seen}
+    return (
+        row if isinstance(task, Number) else row | {"accuracy": float(correct) / float(images_seen)}
+    )
 
 
 def score_batch(
@@ -230,6 +252,7 @@ def _update_weights(state: _State, loss: Tensor, config: ModelConfig) -> None:
     if config.l1:
         loss = loss + config.l1 * mean_size(state.decaying)
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    state.world.combine(state.model)
     if config.clip_norm is not None:
         for optimizer in state.optimizers:
             state.scaler.unscale_(optimizer)
@@ -254,9 +277,10 @@ def _score_inner(
     labels: Labels,
     inner: Int[ndarray, " inner"],
     compute: Compute,
+    world: World,
 ) -> EpochRow:
     task, truth = model.task, labels[inner]
-    values = predict(model, images, inner, compute, tta=False)
+    values = predict(model, images, inner, compute, tta=False, world=world)
     row: EpochRow = {"inner_loss": float(task.losses(values, truth).mean())}
     right = task.right(task.decide(values, None), truth)
     return row if isinstance(task, Number) else row | {"inner_accuracy": float(right.mean())}

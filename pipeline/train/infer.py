@@ -13,6 +13,7 @@ from pipeline.core.shapes import Outputs, Packed
 from pipeline.train.device import Compute, choose_compute, suit_network
 from pipeline.train.kinds import kind_of
 from pipeline.train.models import Classifier, Description, load_model
+from pipeline.train.world import ALONE, World
 
 BATCH = 256
 """Images or signals that are predicted at a time. In batches of another size convolutions may round
@@ -40,16 +41,20 @@ def predict(
     rows: Int[ndarray, " rows"],
     compute: Compute,
     tta: bool,
+    world: World = ALONE,
 ) -> Outputs:
-    """The predictions of the images or signals at `rows`, in that order, in batches of BATCH."""
+    """The predictions of the images or signals at `rows`, in that order, in batches of BATCH.
+
+    world: the processes that share the batches; each returns all predictions.
+    """
     model.eval()
+
+    def work(chunks: list[ndarray]) -> list[Outputs]:
+        said = track(chunks, "predicting", len(chunks))
+        return [predict_batch(model, packed[chunk], compute, tta) for chunk in said]
+
     chunks = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    return np.concatenate(
-        [
-            predict_batch(model, packed[chunk], compute, tta)
-            for chunk in track(chunks, "predicting", len(chunks))
-        ]
-    )
+    return np.concatenate(world.share_out(chunks, work))
 
 
 @dataclass(frozen=True)

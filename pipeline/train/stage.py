@@ -43,32 +43,44 @@ from pipeline.train.kinds import mean_and_std
 from pipeline.train.linear import compute_features, fit_probe, predict_features
 from pipeline.train.models import build_model, check_sizes, describe, save_model
 from pipeline.train.shortage import describe_shortage
+from pipeline.train.world import ALONE, World, launch
 
 
 def run(section: TrainConfig, member: str, fold: int) -> None:
     """Write models/MEMBER/foldFOLD: weights, out-of-fold and test predictions, history.
 
-    Only the device, the threads and the member's model of the section are used: the rest may
-    change and this training stays up to date. Raises TrainError, which names the member and fold,
-    where the training cannot go on.
+    Only the device, the threads, the processes and the member's model of the section are used: the
+    rest may change and this training stays up to date. Raises TrainError, which names the member
+    and fold, where the training cannot go on.
     """
-    config, place = section.models[member], f"params.yaml: train.models.{member} (fold {fold})"
+    place = f"params.yaml: train.models.{member} (fold {fold})"
     try:
         with hold_lock(paths.RESUME / f"{member}-fold{fold}.lock"):
-            _train(section.device, section.threads, member, config, fold)
+            if section.world == 1 or isinstance(section.models[member], ProbeConfig):
+                _train_in(section, member, fold, ALONE)
+            else:
+                launch(_train_in, section.device, section.world, section, member, fold)
     except TrainError as error:
         raise TrainError(f"{place}: {error}") from error
+
+
+def _train_in(section: TrainConfig, member: str, fold: int, world: World) -> None:
+    """Train in one process of `world`."""
+    config = section.models[member]
+    try:
+        _train(section, member, config, fold, world)
     except (ImportError, MemoryError, OSError, RuntimeError) as error:
         said = describe_shortage(error, config) or describe_indeterminism(error)
         if said is None:
             raise
-        raise TrainError(f"{place}: {said}") from error
+        raise TrainError(said) from error
 
 
-def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) -> None:
-    name = f"{member} fold {fold}"
+def _train(section: TrainConfig, member: str, config: AnyModel, fold: int, world: World) -> None:
+    name, threads = f"{member} fold {fold}", section.threads
     deterministic(threads)
-    compute = choose_compute(device, config.precision)
+    compute = choose_compute(section.device, config.precision)
+    world.join(compute.device)
     task = read_competition(paths.COMPETITION).task
     decoding = read_decoding(paths.DECODING)
     table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
@@ -86,7 +98,8 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
     compute = suit_network(compute, config.precision, model, decoding)
     say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
-    key = hash_of_inputs(f"{fold} {compute.kind} {threads} {config.model_dump_json()}", inputs)
+    machine = f"{compute.kind} {threads} {world.size} {section.sync_batch_norm}"
+    key = hash_of_inputs(f"{fold} {machine} {config.model_dump_json()}", inputs)
     checkpoint = Checkpoint(paths.RESUME / key)
     live = LiveTable(paths.live_table(member, fold), len(rows.training))
 
@@ -104,9 +117,14 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
         oof = predict_features(model, features.train[torch.from_numpy(scored)], compute)
         test = predict_features(model, features.test, compute)
     else:
-        model, history = fit(model, images, labels, rows, config, compute, checkpoint, show)
-        oof = predict(model, images, scored, compute, config.tta)
-        test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta)
+        model, history = fit(
+            model, images, labels, rows, config, compute, checkpoint, show,
+            world, section.sync_batch_norm,
+        )  # fmt: skip
+        oof = predict(model, images, scored, compute, config.tta, world)
+        test = predict(model, test_images, np.arange(len(test_ids)), compute, config.tta, world)
+    if not world.leads:
+        return
 
     with new_folder(paths.model_folder(member, fold)) as folder:
         description = describe(config, task, decoding, threads)
