@@ -4,6 +4,7 @@ The measuring process must stay small and import no torch: at its start a child 
 memory of the process that starts it.
 """
 
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from threading import Event, Thread
 from typing import TypeVar
+
+from pipeline.core.leader import end_with
 
 Result = TypeVar("Result")
 
@@ -27,6 +30,7 @@ def _run_as_started_by_hand(work: Callable[[], Result]) -> Result:
     # A spawned process would spawn its loader workers too, seconds an epoch for the peer; one
     # that is started by hand starts them as the system does by default.
     set_start_method(None, force=True)
+    end_with(os.getppid())
     return work()
 
 

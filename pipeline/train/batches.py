@@ -36,7 +36,7 @@ from pipeline.train.augment.mix import mix
 from pipeline.train.config import ModelConfig
 from pipeline.train.objective import Targets
 from pipeline.train.transfer import choose_residence, keep_freed_memory, read_steps, send
-from pipeline.train.world import World
+from pipeline.train.world import ALONE, World
 
 if TYPE_CHECKING:
     from pipeline.train.augment.per_image import Policy
@@ -55,7 +55,7 @@ class Feed:
         rows: Int[ndarray, " training"],
         config: ModelConfig,
         device: torch.device,
-        world: World,
+        world: World = ALONE,
     ) -> None:
         """images, labels: all that are stored, memory-mapped; rows: those to train on.
 
@@ -153,7 +153,9 @@ def make_policy(config: ModelConfig, shape: tuple[int, ...]) -> "BatchedPolicy |
 class Steps:
     """Item i is the rows of step i, of them this process's part."""
 
-    def __init__(self, rows: Int[ndarray, " training"], config: ModelConfig, world: World) -> None:
+    def __init__(
+        self, rows: Int[ndarray, " training"], config: ModelConfig, world: World = ALONE
+    ) -> None:
         """rows: those to train on, each once an epoch."""
         self._rows = rows
         self._config = config
