@@ -162,11 +162,13 @@ def test_parts_of_unequal_size_give_the_gradients_of_the_whole_batch(tmp_path: P
 def test_the_error_is_that_of_the_process_that_failed_first(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(FoldError, match=r"^fold 7: no rows$"):
         in_world(2, fail_later, folder=tmp_path)
     with pytest.raises(RuntimeError, match=r"KeyError: 'a mistake of ours'"):
         in_world(2, break_down, folder=tmp_path)
     assert not capfd.readouterr().err.strip()
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.fixture(scope="module")
