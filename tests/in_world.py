@@ -38,7 +38,7 @@ LENET = {
         "family": "classic", "name": "lenet5", "activation": "tanh", "pool": "average",
         "batch_norm": False,
     },
-    "augment": [], "batch_size": 27, "lr": 1e-3,
+    "augment": [], "batch_size": 5, "lr": 1e-3,
 }  # fmt: skip
 
 
