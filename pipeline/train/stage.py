@@ -84,7 +84,7 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
     model = build_model(config.network, task, decoding, list(mean), list(std))
     check_sizes(model, config.sizes_px)
     compute = suit_network(compute, config.precision, model, decoding)
-    say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
+    say(f"{name}: {len(rows.training)} {decoding.kind} on {compute.device.type}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
     key = hash_of_inputs(f"{fold} {compute.kind} {threads} {config.model_dump_json()}", inputs)
     checkpoint = Checkpoint(paths.RESUME / key)
@@ -125,7 +125,7 @@ def _train(device: str, threads: int, member: str, config: AnyModel, fold: int) 
     if isinstance(task, Number):
         found, value = "squared error", float(task.losses(oof, labels[scored]).mean())
     live.write(history, (found.replace(" ", "_"), value))
-    say(f"{name}: out-of-fold {found} {value:.4f} on {len(scored)} images")
+    say(f"{name}: out-of-fold {found} {value:.4f} on {len(scored)} {decoding.kind}")
 
 
 class LiveTable:
