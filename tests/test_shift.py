@@ -17,9 +17,9 @@ from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast import shift as asking
 from pipeline.ensemble.forecast.averaging import Noise
 from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast
-from pipeline.ensemble.forecast.shift import measure_shift
+from pipeline.ensemble.forecast.shift import Fall, measure_shift
 from pipeline.ledger.explain import explain_score
-from pipeline.scoring.card import Card, Forecast, Rise, Shift
+from pipeline.scoring.card import Card, Drift, Forecast, Rise, Shift
 from pipeline.scoring.metrics import METRICS, metric_named
 
 WORLD = replace(MALARIA, train=40, test=12, sizes=(8, 10, 12, 20, 45))
@@ -122,6 +122,51 @@ def test_folds_that_disagree_more_than_they_can_be_right_are_flagged() -> None:
     assert found.rises["disagreement"].by == pytest.approx(0.25, abs=0.05)
     assert abs(found.rises["confidence"].by) < 1e-9
     assert found.is_other
+
+
+@pytest.mark.unchecked
+def test_what_weighted_groups_show_of_a_fall_is_not_counted_twice() -> None:
+    """A fifth of the known patients are as hard as all of test, and drift weighs them."""
+    found_by_drift = Drift(
+        auc=0.9, band=(0.4, 0.6), p=0.01, splits=99, strongest=["mean of channel 0"], weighted=True
+    )
+    metric, off, held, falls = METRICS["accuracy"], [], [], []
+    for seed in range(10):
+        rows = drawn(seed)[0]
+        hard = draw_competition(replace(HARDER, train=10, test=40), seed + 1000)
+        both = OutOfFoldRows(
+            TASK,
+            [f"{row:05}" for row in range(len(rows.groups) + len(hard.groups))],
+            most_probable(np.concatenate([rows.prediction.values, hard.probabilities])),
+            np.concatenate([rows.labels, hard.labels]),
+            [*rows.groups, *(f"hard {group}" for group in hard.groups)],
+        )
+        weight_of = {group: 4.6 if group.startswith("hard") else 0.1 for group in both.groups}
+        tests = [most_probable(table) for table in hard.test_by_fold]
+        mean, config = averaged(tests), configure(200, seed, 0.5)
+        found = build_forecast(metric, both, mean, tests, (found_by_drift, weight_of), config)
+        assert flagged(found.shift)
+        assert found.shift is not None
+        assert found.shift.falls is not None
+        score = metric.score(mean.values, mean.decided, hard.test_labels)
+        off.append(found.mean - score)
+        falls.append(found.shift.falls[0])
+        held.append(found.private[0] <= score <= found.private[1])
+    assert np.mean(falls) < -0.04
+    assert abs(np.mean(off)) < 0.5 * abs(np.mean(falls))
+    assert sum(held) >= 8
+
+
+@pytest.mark.parametrize("worse", [-1, 1])
+def test_of_two_estimates_of_one_change_the_worse_counts(worse: int) -> None:
+    fall = Fall(worse * np.linspace(0, 0.4, len(asking._STEPS)))
+    for counted, change, left in (
+        (0.01, 0.03, 0.02),  # the networks say more than the weights
+        (0.03, 0.01, 0.0),
+        (-0.02, 0.03, 0.05),  # by the weights test is easier
+    ):
+        found = fall.beyond(worse * counted, worse * change)
+        assert found == pytest.approx(worse * left)
 
 
 @pytest.mark.parametrize("folds", [1, 2, 5])

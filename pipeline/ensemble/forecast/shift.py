@@ -108,6 +108,14 @@ class Fall:
         """The change that one such population in twenty exceeds."""
         return float(self._at(np.array([1.645]))[0])
 
+    def beyond(
+        self, counted: float, change: Float[ndarray, " count"] | float
+    ) -> Float[ndarray, "*count"]:
+        """What is left of a change where another estimate of the same one is counted already: the
+        worse of both is expected, and not their sum."""
+        worse = np.sign(self.changes[-1])
+        return np.asarray(worse * np.maximum(worse * (change - counted), 0))
+
     def _at(self, normal: Float[ndarray, " count"]) -> Float[ndarray, " count"]:
         rise = _FACTOR * np.exp(_LOG_SD * normal)
         return np.asarray(np.interp(rise, _STEPS, self.changes))
