@@ -19,8 +19,8 @@ from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.bootstrap import interval_of, keep_defined
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import AveragingGain
+from pipeline.ensemble.forecast.fall import Fall
 from pipeline.ensemble.forecast.groups import redraw_train
-from pipeline.ensemble.forecast.shift import Fall
 from pipeline.scoring.card import Halves
 from pipeline.scoring.metric import Scorer
 
