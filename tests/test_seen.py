@@ -26,7 +26,8 @@ from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import TableError, TrainError
 from pipeline.core.task import Task
 from pipeline.explain import cam, draw, points
-from pipeline.explain.build import IN_REPORT, explain, look_at
+from pipeline.explain.build import explain
+from pipeline.explain.look import IN_REPORT, look_at
 from pipeline.explain.network import (
     as_tensor,
     field_box,
