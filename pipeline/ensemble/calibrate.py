@@ -104,9 +104,11 @@ def _sharpen(probabilities: Outputs, temperature: float) -> Outputs:
 
 
 def _soften(logits: Outputs, temperature: float) -> Outputs:
-    logits = logits / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    powers = logits / temperature
+    powers -= powers.max(axis=1, keepdims=True)  # in place: new tables of thousands of classes
+    np.exp(powers, out=powers)  # take longer than what is computed
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def _pairs(values: Outputs) -> Float[ndarray, "events 2"]:
