@@ -70,6 +70,26 @@ def test_chance_may_put_all_rows_of_a_split_into_one_fold(
     assert measure_drift(*places, tables[0], few, list(map(str, range(train))), 60, 3) is None
 
 
+@pytest.mark.parametrize(("rows", "measured"), [(20_000, False), (2_300, True)])
+def test_a_group_that_has_nearly_all_rows_is_measured_where_six_others_are_drawn(
+    tmp_path: Path, rows: int, measured: bool
+) -> None:
+    """Of 2,000 drawn rows it may be the only group, and then nothing can be held back."""
+    rng = np.random.default_rng(1)
+    groups = ["large"] * rows + [f"small {number}" for number in range(20)]
+    tables = []
+    for name, count in (("train", len(groups)), ("test", 300)):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(count, 4, 1)).astype(np.float32))
+        tables.append(pd.DataFrame(index=range(count)))
+    places = tmp_path / "train.npy", tmp_path / "test.npy"
+    found = measure_drift(*places, *tables, groups, 19, 1)
+    assert (found is not None) == measured
+    if found is not None:
+        assert set(found[1]) == set(groups)
+        assert np.isfinite(list(found[1].values())).all()
+        assert not found[0].weighted
+
+
 def test_other_patients_alone_are_no_drift(tmp_path: Path) -> None:
     """Without the band, an AUC above 0.6 would be called drift in 3 or more of 8 draws."""
     found = []

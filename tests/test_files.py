@@ -10,7 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.core.files import new_file, new_folder, remove_abandoned, sha256_of, write_text
+from pipeline.core.files import (
+    keep_newest,
+    new_file,
+    new_folder,
+    remove_abandoned,
+    sha256_of,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside(tmp_path: Path) -> None:
@@ -124,6 +131,22 @@ def test_a_file_that_the_disk_cannot_hold_is_one_sentence(tmp_path: Path) -> Non
     assert "MiB free there). Nothing half-written was left" in done.stderr
     assert list(tmp_path.iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+def test_the_folders_that_were_touched_last_stay_and_what_links_lead_to(tmp_path: Path) -> None:
+    for name in ("project", "old", "older", "new", "newer"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    project = (tmp_path / "work" / "project").rename(tmp_path / "project")
+    (project / "mine").write_text("mine")
+    work = tmp_path / "work"
+    (work / "older" / "data").symlink_to(project)
+    (work / "link").symlink_to(project)
+    (work / "log").write_text("")
+    for time_, name in enumerate(("older", "old", "new", "newer")):
+        os.utime(work / name, (time_, time_))
+    keep_newest(work, 2)
+    assert {each.name for each in work.iterdir()} == {"new", "newer", "link", "log"}
+    assert (project / "mine").read_text() == "mine"
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

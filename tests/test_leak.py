@@ -103,6 +103,27 @@ def test_parameters_that_are_edited_meanwhile_change_no_training() -> None:
     assert (root / "data").resolve() == Path("data").resolve()
 
 
+def test_the_trainings_that_were_used_last_stay_and_the_project_whole(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five splits three folders stay, and one that is used again is among them."""
+    write_text(paths.TRAIN_TABLE, "mine")
+    write_text(paths.FOLDS, "mine")
+    monkeypatch.setattr(leak, "_trained_before", lambda *_: set())
+    monkeypatch.setattr(leak, "_train_side_by_side", lambda *_: None)
+    tables = [
+        {"by_row": make_folds(draw_images(grouped=True), one_of(2), 2, [seed]).astype(str)}
+        for seed in range(5)
+    ]
+    used = []
+    for place in (0, 1, 2, 0, 3, 4):
+        folders = leak._train(config, "one", {"by_group": tables[0]["by_row"], **tables[place]})
+        used.append(folders["by_row"][0].parents[3].name)
+    assert {each.name for each in leak.WORK.iterdir()} == {used[0], used[4], used[5]}
+    assert len(set(used)) == 5
+    assert paths.TRAIN_TABLE.read_text() == paths.FOLDS.read_text() == "mine"
+
+
 def test_without_groups_there_is_nothing_to_show(config: Config) -> None:
     write_table(paths.TRAIN_TABLE, draw_images(grouped=False))
     with pytest.raises(FoldError, match=r"there is no leak to show\. If .* prepare\.groups in"):

@@ -26,7 +26,8 @@ from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import TableError, TrainError
 from pipeline.core.task import Task
 from pipeline.explain import cam, draw, points
-from pipeline.explain.build import IN_REPORT, explain, look_at
+from pipeline.explain.build import explain
+from pipeline.explain.look import IN_REPORT, look_at
 from pipeline.explain.network import (
     as_tensor,
     field_box,
@@ -479,8 +480,11 @@ def test_only_rows_that_the_network_has_not_seen_are_shown(
     assert find_row(trained, "img_03") == (trained.scored, 3)
     with pytest.raises(TableError, match="python -m pipeline explain one 1 img_30"):
         find_row(trained, "img_30")
-    with pytest.raises(TableError, match="img_3: expected the id .* did you mean img_1?"):
+    with pytest.raises(TableError, match="img_3: expected an id .* did you mean img_1?"):
         find_row(trained, "img_3")
+    signals = make_trained(network=OF_SIGNALS[0], signals=WAVES)
+    with pytest.raises(TableError, match=r"img_3: expected an id of the signals of train or test"):
+        find_row(signals, "img_3")
 
 
 def test_a_picture_that_hardly_changes_is_flagged_and_ids_are_text() -> None:
@@ -528,7 +532,7 @@ def test_the_same_network_gives_the_same_bytes_and_a_page_that_fits_its_window(
     assert all(image_id in page.read_text() for image_id in asked)
     for wrong, said in (
         (["explain", "one", "7"], "no fold 7; known: [0, 1]"),
-        (["explain", "one", "0", "nobody"], "nobody: expected the id of an image"),
+        (["explain", "one", "0", "nobody"], "nobody: expected an id of the images"),
     ):
         done = stage(project, *wrong)
         assert (done.returncode, said in done.stdout) == (1, True), done.stdout

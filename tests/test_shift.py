@@ -12,14 +12,16 @@ from benchmarks.calibration import MALARIA, configure, most_probable
 from benchmarks.patients import TASK, draw_competition
 from benchmarks.shift import DAMAGES, draw_trial, print_line
 from pipeline.core.task import AnyOf, Number, OneOf, Task
+from pipeline.ensemble import calibrate
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast import shift as asking
 from pipeline.ensemble.forecast.averaging import Noise
 from pipeline.ensemble.forecast.build import OutOfFoldRows, build_forecast
+from pipeline.ensemble.forecast.fall import _FACTOR, _STEPS, Fall, _Flattened
 from pipeline.ensemble.forecast.shift import measure_shift
 from pipeline.ledger.explain import explain_score
-from pipeline.scoring.card import Card, Forecast, Rise, Shift
+from pipeline.scoring.card import Card, Drift, Forecast, Rise, Shift
 from pipeline.scoring.metrics import METRICS, metric_named
 
 WORLD = replace(MALARIA, train=40, test=12, sizes=(8, 10, 12, 20, 45))
@@ -122,6 +124,51 @@ def test_folds_that_disagree_more_than_they_can_be_right_are_flagged() -> None:
     assert found.rises["disagreement"].by == pytest.approx(0.25, abs=0.05)
     assert abs(found.rises["confidence"].by) < 1e-9
     assert found.is_other
+
+
+@pytest.mark.unchecked
+def test_what_weighted_groups_show_of_a_fall_is_not_counted_twice() -> None:
+    """A fifth of the known patients are as hard as all of test, and drift weighs them."""
+    found_by_drift = Drift(
+        auc=0.9, band=(0.4, 0.6), p=0.01, splits=99, strongest=["mean of channel 0"], weighted=True
+    )
+    metric, off, held, falls = METRICS["accuracy"], [], [], []
+    for seed in range(10):
+        rows = drawn(seed)[0]
+        hard = draw_competition(replace(HARDER, train=10, test=40), seed + 1000)
+        both = OutOfFoldRows(
+            TASK,
+            [f"{row:05}" for row in range(len(rows.groups) + len(hard.groups))],
+            most_probable(np.concatenate([rows.prediction.values, hard.probabilities])),
+            np.concatenate([rows.labels, hard.labels]),
+            [*rows.groups, *(f"hard {group}" for group in hard.groups)],
+        )
+        weight_of = {group: 4.6 if group.startswith("hard") else 0.1 for group in both.groups}
+        tests = [most_probable(table) for table in hard.test_by_fold]
+        mean, config = averaged(tests), configure(200, seed, 0.5)
+        found = build_forecast(metric, both, mean, tests, (found_by_drift, weight_of), config)
+        assert flagged(found.shift)
+        assert found.shift is not None
+        assert found.shift.falls is not None
+        score = metric.score(mean.values, mean.decided, hard.test_labels)
+        off.append(found.mean - score)
+        falls.append(found.shift.falls[0])
+        held.append(found.private[0] <= score <= found.private[1])
+    assert np.mean(falls) < -0.04
+    assert abs(np.mean(off)) < 0.5 * abs(np.mean(falls))
+    assert sum(held) >= 8
+
+
+@pytest.mark.parametrize("worse", [-1, 1])
+def test_of_two_estimates_of_one_change_the_worse_counts(worse: int) -> None:
+    fall = Fall(worse * np.linspace(0, 0.4, len(_STEPS)))
+    for counted, change, left in (
+        (0.01, 0.03, 0.02),  # the networks say more than the weights
+        (0.03, 0.01, 0.0),
+        (-0.02, 0.03, 0.05),  # by the weights test is easier
+    ):
+        found = fall.beyond(worse * counted, worse * change)
+        assert found == pytest.approx(worse * left)
 
 
 @pytest.mark.parametrize("folds", [1, 2, 5])
@@ -253,7 +300,7 @@ def test_the_accuracy_falls_by_the_rise_of_the_error() -> None:
     assert found.shift.falls is not None
     rise = found.shift.rises[found.shift.strongest]
     beyond = rise.by - rise.band[1]
-    assert found.shift.falls[0] == pytest.approx(-asking._FACTOR * beyond, abs=0.02)
+    assert found.shift.falls[0] == pytest.approx(-_FACTOR * beyond, abs=0.02)
 
 
 def test_no_set_of_groups_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,6 +354,49 @@ def test_of_three_classes_the_share_of_each_counts() -> None:
     assert found is not None
     assert found.rises["decided labels"].by == pytest.approx(1 / 3, abs=0.06)
     assert found.is_other
+
+
+@pytest.mark.parametrize("classes", [2, 3, 700])
+def test_labels_are_drawn_by_the_ladder_of_the_probabilities(classes: int) -> None:
+    """Found by halves, they are those of the definition; a class without probability is never."""
+    rng, task = (
+        np.random.default_rng(1),
+        OneOf(classes=[f"c{place:03}" for place in range(classes)]),
+    )
+    values = rng.dirichlet(np.full(classes, 0.1), 300)
+    values[:, 1] = 0
+    noise = Noise(1.0, np.empty((0, classes)), (0.0, 1.0))
+    drawn = list(noise.draw(task, values, np.random.default_rng(2), 3))
+    again, ladder = np.random.default_rng(2), np.cumsum(values, axis=1)
+    for labels in drawn:
+        heights = again.random(300)[:, None] * ladder[:, -1:]
+        assert np.array_equal(labels, (heights > ladder).sum(axis=1))
+        assert (labels != 1).all()
+
+
+@pytest.mark.parametrize("of_one", [True, False])
+def test_flattened_predictions_are_wrong_as_often_as_asked(
+    of_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit those of a search that sharpens all of them at each step."""
+    monkeypatch.setattr(calibrate, "_MOST_AT_ONCE", 500)
+    rng, classes = np.random.default_rng(1), ["a", "b", "c", "d"]
+    task: Task = OneOf(classes=classes) if of_one else AnyOf(classes=classes)
+    values = rng.dirichlet(np.full(4, 0.3), 400)
+    test = Prediction(values, task.decide(values, None))
+    flattened = _Flattened(task, test)
+    for level in (0.02, 0.1, 0.2, 0.9):
+        low, high = 1 / 20, 1000.0
+        for _ in range(14):
+            middle = float(np.sqrt(low * high))
+            found = calibrate.sharpen(task, values, middle)
+            right = (
+                found[np.arange(400), test.decided] if of_one else np.abs(1 - test.decided - found)
+            )
+            low, high = (middle, high) if 1 - right.mean() < level else (low, middle)
+        assert np.array_equal(flattened.at(level), found)
+        if level < 0.5:
+            assert 1 - right.mean() == pytest.approx(level, abs=0.002)
 
 
 @pytest.mark.unchecked

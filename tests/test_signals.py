@@ -44,6 +44,8 @@ from pipeline.explain import stage as explain
 from pipeline.notebook import look
 from pipeline.params import read_config
 from pipeline.predict import command as predict
+from pipeline.predict.images import open_rows
+from pipeline.prepare.signal_files import read_signal
 from pipeline.prepare.stage import run
 from pipeline.report import stage as report
 from pipeline.report.facts import read_facts
@@ -239,6 +241,110 @@ def test_the_axis_of_the_channels_is_said(capsys: pytest.CaptureFixture[str]) ->
     assert "X_test.npy: the second axis is the channels" in said
 
 
+Columns = dict[str, str | None]
+"""New names of columns; None for one that is removed."""
+
+WITHOUT_GAP = "expected the columns of a channel to be numbered without a gap, found"
+SHORT = "expected channels of 40 samples each, found 39 columns ch3_… . Write as many for each"
+
+
+@pytest.mark.parametrize(
+    ("form", "channels", "columns", "message"),
+    [
+        ("tables", 3, {"ch3_39": None}, SHORT),
+        ("one table", 3, {"ch3_0": None}, SHORT),
+        ("tables", 1, {"x2": None}, f"{WITHOUT_GAP} x3 after x1"),
+        ("one table", 1, {"x39": "x40"}, f"{WITHOUT_GAP} x40 after x38"),
+        ("tables", 1, {"x39": "x038"}, f"{WITHOUT_GAP} x38 after x038"),
+        ("tables", 3, {f"ch{n}_1": None for n in (1, 2, 3)}, f"{WITHOUT_GAP} ch1_2 after ch1_0"),
+    ],
+)  # fmt: skip
+def test_columns_of_samples_that_are_missing_are_one_clear_error(
+    form: str, channels: int, columns: Columns, message: str
+) -> None:
+    """In a table of signals, in one that has the labels as well, and in one that is predicted."""
+    write(paths.RAW, form, channels)
+    path = paths.RAW / ("train_signals.csv" if form == "tables" else "train_labels.csv")
+    change_columns(path, columns)
+    assert f"{path}: {message}" in refused()
+    of_test = paths.RAW / ("test_signals.csv" if form == "tables" else "test.csv")
+    change_columns(of_test, columns)
+    decoding = SignalDecoding(length=LENGTH, channels=channels)
+    with pytest.raises(TableError, match=re.escape(f"{of_test}: {message}")):
+        open_rows(of_test, decoding, "id", False).__enter__()
+
+
+def change_columns(path: Path, columns: Columns) -> None:
+    table = pd.read_csv(path, dtype=str)
+    left = table.drop(columns=[name for name, new in columns.items() if new is None])
+    named = {name: new for name, new in columns.items() if new is not None}
+    left.rename(columns=named).to_csv(path, index=False)
+
+
+def test_samples_that_are_numbered_by_their_times_have_no_gap() -> None:
+    of_train, _ = write(paths.RAW, "tables")
+    for name in ("train", "test"):
+        times = {f"x{place}": f"t{round(place * 1000 / 240)}" for place in range(LENGTH)}
+        change_columns(paths.RAW / f"{name}_signals.csv", dict(times))
+    run(signals_config(), "accuracy")
+    assert np.array_equal(np.load(paths.TRAIN_IMAGES), of_train)
+
+
+def test_cells_of_channels_that_have_different_lengths_are_one_clear_error() -> None:
+    write(paths.RAW, "tables", 2)
+    table = pd.read_csv(paths.RAW / "train_signals.csv", dtype=str)
+    cells = {
+        f"lead {channel}": table[[f"ch{channel}_{place}" for place in range(length)]].agg(
+            " ".join, 1
+        )
+        for channel, length in ((1, LENGTH), (2, LENGTH - 1))
+    }
+    pd.DataFrame({"id": table["id"]} | cells).to_csv(paths.RAW / "train_signals.csv", index=False)
+    assert (
+        "train_signals.csv: expected channels of one length, found columns of 40, 39" in refused()
+    )
+
+
+@pytest.mark.parametrize("index", ["none", "ids", "lines"])
+def test_a_table_that_pandas_wrote_with_numbers_above_is_read_as_its_values(index: str) -> None:
+    of_train, of_test = write(paths.RAW, "tables")
+    for name in ("train", "test"):
+        path = paths.RAW / f"{name}_signals.csv"
+        table = pd.read_csv(path, dtype=str)
+        table = table.rename(columns={f"x{place}": str(place) for place in range(LENGTH)})
+        if index == "ids":
+            table = table.set_index("id")
+            table.index.name = None
+        table.to_csv(path, index=index != "none")
+    run(signals_config(), "accuracy")
+    assert np.array_equal(np.load(paths.TRAIN_IMAGES), of_train)
+    assert np.array_equal(np.load(paths.TEST_IMAGES), of_test)
+
+
+@pytest.mark.parametrize("start", [None, 0, 100], ids=["no index", "index", "index from 100"])
+@pytest.mark.parametrize("names", ["numbers", "words"])
+@pytest.mark.parametrize("shape", [(LENGTH, 3), (LENGTH, 1), (1, LENGTH)])
+def test_a_signals_file_that_pandas_wrote_is_read_as_its_values(
+    shape: tuple[int, int], names: str, start: int | None
+) -> None:
+    """Neither the line above nor the column of the index is a sample or a channel."""
+    if shape[1] == 1 and names == "numbers" and start is None:
+        pytest.skip("0 and then the samples: 0 is taken for the first of them")
+    values = np.random.default_rng(1).normal(size=shape)
+    table = pd.DataFrame(values)
+    if names == "words":
+        table.columns = [f"lead {place}" for place in range(shape[1])]
+    if start is not None:
+        table.index = table.index + start
+    found = read_signal(table.to_csv(index=start is not None).encode()).pixels
+    assert np.array_equal(found, (values.T if shape[0] == 1 else values).astype(np.float32))
+
+
+def test_a_first_column_that_has_a_name_is_a_channel() -> None:
+    found = read_signal(b"time,lead\n0,0.5\n1,0.25\n2,0.125\n").pixels
+    assert found.tolist() == [[0, 0.5], [1, 0.25], [2, 0.125]]
+
+
 def test_rows_of_a_table_that_nothing_asks_for_stop_or_are_left_out() -> None:
     write(paths.RAW, "tables")
     path = paths.RAW / "train_signals.csv"
@@ -304,7 +410,9 @@ def test_text_in_a_column_of_samples_is_refused_by_its_line() -> None:
         run(signals_config(), "accuracy")
 
 
-def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
+def test_new_begins_and_the_stages_solve_a_competition_of_signals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """From the folder alone to a submission, its page and the predictions of new signals."""
     write(Path("competitions/pulses"), "tables")
     with patch.object(new, "reproduce", reproduce):
@@ -316,8 +424,12 @@ def test_new_begins_and_the_stages_solve_a_competition_of_signals() -> None:
     change(train={"folds": [0, 1], "models": {"convnet1d": model}}, split={"folds": 2})
     config = read_config(paths.PARAMS)
     split.run(config.split)
+    capsys.readouterr()
     for fold in config.train.folds:
         train.run(config.train, "convnet1d", fold)
+    said = capsys.readouterr().err
+    assert "convnet1d fold 0: 24 signals on cpu" in said
+    assert "image" not in said
     ensemble.run(config.ensemble, config.train.members, config.train.folds)
     check.run(config.ensemble.name, config.ensemble.metric)
     explain.run("convnet1d", 0)

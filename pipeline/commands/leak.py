@@ -3,7 +3,7 @@
 The model is trained on all folds by the competition's groups and by row, with everything else
 equal, and both are scored on the same rows. The stage `train` runs as it is, in folders of links of
 its own under .resume/leak, so that neither DVC nor any output sees it. A folder is named by a hash
-of all that decides its networks: what is trained there is not trained again.
+of all that decides its networks: what is trained there is not trained again. The last few stay.
 """
 
 import sys
@@ -18,7 +18,7 @@ from pipeline.commands.processes import Processes
 from pipeline.core import paths
 from pipeline.core.competition import read_competition
 from pipeline.core.errors import FoldError, TableError, TrainError, plural
-from pipeline.core.files import sha256_of, write_text
+from pipeline.core.files import keep_newest, sha256_of, write_text
 from pipeline.core.fold_summary import OnlyTrained
 from pipeline.core.machine import cores, free_memory
 from pipeline.core.ours import refuse_others, remember
@@ -46,6 +46,8 @@ from pipeline.scoring.plan import plan
 from pipeline.split.folds import make_folds
 
 WORK = paths.RESUME / "leak"
+_KEPT = 3
+"""The folders in it that stay: those that were used last."""
 
 _MADE_THERE = {
     paths.FOLDS.parent, Path("models"), paths.LIVE, paths.RESUME, paths.REPORT.parent,
@@ -122,8 +124,10 @@ def _train(
             folders[kind][fold] = own if shared else root / own
             if not folders[kind][fold].is_dir():
                 left.append((kind, root, fold))
+    work.touch()
     if left:
         _train_side_by_side(config, model, work, left)
+    keep_newest(WORK, _KEPT)
     return folders
 
 

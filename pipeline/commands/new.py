@@ -14,22 +14,19 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import pandas as pd
-from numpy import ndarray
 
+from pipeline.commands.decide import Decided, Line, choose_folds, decide
 from pipeline.commands.profiles import require_kept
 from pipeline.commands.recipe import FOLDS, Facts, choose_size, write_params
 from pipeline.commands.repro import reproduce
+from pipeline.commands.sheet import SHEET, draw_sheet
 from pipeline.core import paths
-from pipeline.core.arrays import read_array
 from pipeline.core.competition import ImageDecoding
 from pipeline.core.errors import (
     CompetitionError,
     ConfigError,
     EnsembleError,
-    FoldError,
     ImageError,
     SubmissionError,
     plural,
@@ -38,8 +35,6 @@ from pipeline.core.files import new_file, write_text
 from pipeline.core.machine import cores
 from pipeline.core.ours import remember
 from pipeline.core.progress import say
-from pipeline.core.tables import IMAGE_COLUMNS, read_table
-from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
@@ -53,31 +48,13 @@ from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
 from pipeline.scoring.metrics import metric_named
 from pipeline.scoring.plan import Choices, plan
-from pipeline.split.folds import make_folds
 
-SHEET = Path("reports/sheet.png")
-
-_NEGATIVE = re.compile(
-    r"(?i)(no|not|non|none|normal|healthy|negative|benign|background|absent|false|real|uninfected)"
-    r"([^a-z].*)?"
-)
-"""A word for what is not looked for."""
-
-_PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|user")
-_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _LOOKED_AT = 60
 _MOST_SIDE_PX = 2**14
 _QUICK = ImageDecoder(
     ImageDecoding(size_px=8, channels=3, fit="stretch", black_white=(0.0, 1.0)), _MOST_SIDE_PX
 )
 """Only the originals' sizes are wanted."""
-
-_SEED = 1
-_SHEET_ROWS, _SHEET_COLUMNS, _SHEET_PX = 8, 8, 64
-
-
-Line = tuple[str, str, str]
-"""A line of the table that is printed: what, what it is, and why."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +67,6 @@ class Looked:
     layout: Layout
     row: str
     side_px: int
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What was decided for params.yaml, and the lines that say so. classes: of section prepare."""
-
-    metric: str
-    groups: dict[str, Any]
-    classes: dict[str, Any]
-    lines: list[Line]
 
 
 def new(source: str, name: str | None, metric: str | None) -> None:
@@ -121,13 +88,13 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     prepare, files = _list_files()
     _write(write_params(name, download, alone | prepare, first, facts))
     looked = _look(prepare, first)
-    choices = _decide(looked.layout, metric)
+    choices = decide(looked.layout, metric)
     prepare |= {"groups": choices.groups} | choices.classes
     looked = _look(prepare, choices.metric)
     if choices.groups["source"] == "none" and (grouped := _look_for_groups(prepare, choices)):
         looked, choices = grouped
         prepare |= {"groups": choices.groups}
-    folds, rare = _choose_folds(looked.layout)
+    folds, rare = choose_folds(looked.layout)
     facts = replace(
         facts,
         images=len(looked.layout.train.image_ids),
@@ -140,7 +107,7 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     _write(write_params(name, download, prepare, choices.metric, facts))
     _print(files, looked, choices, facts)
     reproduce(["split"])
-    _draw_sheet()
+    draw_sheet()
     say(
         f"{paths.PARAMS} is written; {SHEET} shows some {looked.row}s of each class. Next: make run"
     )
@@ -224,76 +191,6 @@ def _look_for_groups(prepare: dict[str, Any], decided: Decided) -> tuple[Looked,
     return looked, replace(decided, groups=groups, lines=[*others, ("groups", name, why)])
 
 
-def _decide(layout: Layout, metric: str | None) -> Decided:
-    task, columns = layout.competition.task, len(layout.sample.label_columns)
-    chosen = metric or _choose_metric(task, layout)
-    why = "as you said" if metric else "only the competition's page tells: look there (--metric)"
-    lines = [("metric", chosen, why)]
-    classes: dict[str, Any] = {}
-    if isinstance(task, OneOf) and _needs_positive(task, chosen, columns):
-        ordered = sorted(task.classes, key=lambda word: not _NEGATIVE.fullmatch(word))
-        classes = {"classes": ordered}
-        why = f"only the page tells which is counted as 1; the other is {ordered[0]}"
-        lines.append(("positive class", ordered[1], f"{why} (prepare.classes)"))
-    groups, line = _choose_groups(layout)
-    return Decided(chosen, groups, classes, [*lines, line])
-
-
-def _choose_folds(layout: Layout) -> tuple[int, str]:
-    """As many folds as have each class, up to FOLDS; and split.rare where two have not."""
-    train, task = layout.train, layout.competition.task
-    ids = train.image_ids
-    images = pd.DataFrame(
-        {"image_id": ids, "row_id": train.row_ids, "label": train.labels, "group": train.groups,
-         "duplicate": ids, "pixels": ids}
-    )  # fmt: skip
-    for folds in range(FOLDS, 1, -1):
-        with suppress(FoldError):
-            make_folds(images, task, folds, [_SEED])
-            return folds, "stop"
-    return FOLDS, "train_only"
-
-
-def _needs_positive(task: OneOf, metric_name: str, columns: int) -> bool:
-    metric = metric_named(metric_name)
-    asked = metric.uses_order or (
-        columns == 1 and metric.needs == "predictions" and not metric.best
-    )
-    return asked and not task.ordered and len(task.classes) == 2
-
-
-def _choose_metric(task: Task, layout: Layout) -> str:
-    sample = layout.sample
-    if isinstance(task, Number):
-        return "rmse"
-    if isinstance(task, AnyOf):
-        return "samples_f1" if len(sample.label_columns) == 1 else "macro_roc_auc"
-    if len(sample.label_columns) > 1:
-        return "log_loss"
-    fractions = any(map(_FRACTION.fullmatch, sample.values))
-    if fractions:
-        return "roc_auc" if len(task.classes) == 2 else "rmse"
-    if all(_FRACTION.fullmatch(name) for name in task.classes):
-        return "rmse"
-    listed = Counter(len(value.split()) for value in sample.values).most_common(1)[0][0]
-    if listed > 1 and not any(" " in name for name in task.classes):
-        return f"map_at_{listed}"
-    return "accuracy"
-
-
-def _choose_groups(layout: Layout) -> tuple[dict[str, Any], Line]:
-    """Patients and the like, where a column has enough of them; other columns are only named."""
-    possible = layout.possible_groups
-    people = [n for n, count in possible.items() if _PEOPLE.search(n) and count >= 2]
-    if people:
-        name = people[0]
-        why = f"a column with {possible[name]} values; folds keep its images together"
-        return {"source": "column", "column": name}, ("groups", name, why)
-    named = ", ".join(f"{name} ({count})" for name, count in possible.items())
-    why = f"columns that may be groups: {named}" if named else "no column looks like a grouping"
-    return {"source": "none"}, ("groups", "each row its own", why)
-
-
 def _sides(layout: Layout, decoder: Decoder) -> list[int]:
     """The shorter sides of some of the training images; the lengths of signals."""
     pictures = [picture for picture in layout.train.pictures if picture]
@@ -352,33 +249,3 @@ def _submission(layout: Layout, metric: str) -> list[Line]:
 def _several(split: Split) -> str:
     rows = len(set(split.row_ids))
     return f"of {plural(rows, 'row')}" if rows < len(split.image_ids) else "one for each row"
-
-
-def _draw_small(row: ndarray, side: int) -> ndarray:
-    """An image as it is, a signal's first channel as a curve."""
-    if row.dtype == np.uint8:
-        return cv2.resize(row, (side, side)).reshape(side, side, -1)
-    samples = row[:, 0] - row[:, 0].min()
-    heights = side - 2 - samples * ((side - 4) / (samples.max() or 1))
-    points = np.stack([np.linspace(1, side - 2, len(row)), heights], axis=1)
-    drawn = np.full((side, side, 3), 255, np.uint8)
-    return cv2.polylines(drawn, [points.round().astype(np.int32)], False, (60, 60, 60))
-
-
-def _draw_sheet() -> None:
-    """Some images or signals for each of the most frequent labels, a line a label."""
-    table = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS)
-    images = read_array(paths.TRAIN_IMAGES, len(table))
-    sheet = np.full((_SHEET_ROWS * _SHEET_PX, _SHEET_COLUMNS * _SHEET_PX, 3), 255, np.uint8)
-    labels = list(table["label"].value_counts().index[:_SHEET_ROWS])
-    for row, label in enumerate(labels):
-        places = np.flatnonzero(table["label"] == label)
-        step = max(1, len(places) // _SHEET_COLUMNS)
-        for column, place in enumerate(places[::step][:_SHEET_COLUMNS]):
-            small = _draw_small(images[place], _SHEET_PX - 2)
-            top, left = row * _SHEET_PX + 1, column * _SHEET_PX + 1
-            sheet[top : top + _SHEET_PX - 2, left : left + _SHEET_PX - 2] = small
-    drawn = sheet[: max(1, len(labels)) * _SHEET_PX]
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    with new_file(SHEET) as partial:
-        partial.write_bytes(encoded.tobytes())

@@ -98,6 +98,14 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
             partial.unlink(missing_ok=True)
 
 
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove the folders in a folder, but for those that were touched last. What their links lead
+    to stays."""
+    folders = [each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()]
+    for old in sorted(folders, key=lambda each: each.stat().st_mtime_ns)[:-count]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with new_file(path) as partial:

@@ -42,6 +42,29 @@ def sharpen(task: Task, values: Outputs, temperature: float) -> Outputs:
     return sharpened
 
 
+class Confidences:
+    """How sure predictions of one class are of some labels, at any temperature.
+
+    They are those of `sharpen`, to the bit, without its table and its logarithms each time.
+    """
+
+    def __init__(self, values: Outputs, labels: Labels) -> None:
+        self._logits = log_probabilities(values)
+        self._largest = self._logits.max(axis=1)
+        self._labels = labels
+
+    def at(self, temperature: float) -> Float[ndarray, " rows"]:
+        """Each row's."""
+        found = np.empty(len(self._labels), self._logits.dtype)
+        for part in _parts(self._logits):
+            powers = self._logits[part] / temperature
+            powers -= (self._largest[part] / temperature)[:, None]
+            np.exp(powers, out=powers)
+            labels = self._labels[part]
+            found[part] = powers[np.arange(len(labels)), labels] / powers.sum(axis=1)
+        return found
+
+
 def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
     """The temperature in [1/20, 20] of the smallest log loss (Guo et al. 2017, section 4.2).
 
@@ -54,8 +77,8 @@ def fit_temperature(task: Task, values: Outputs, labels: Labels) -> float:
     def slope(sharpness: float) -> float:
         mean_logit = np.empty(len(values))
         for part in _parts(values):
-            expected = _sharpen(values[part], 1 / sharpness) * log_probabilities(values[part])
-            mean_logit[part] = expected.sum(1)
+            logits = log_probabilities(values[part])
+            mean_logit[part] = (_soften(logits, 1 / sharpness) * logits).sum(1)
         return float((mean_logit - of_label).mean())
 
     low, high = 1 / 20, 20.0
@@ -77,9 +100,15 @@ def _parts(values: Outputs) -> list[slice]:
 
 
 def _sharpen(probabilities: Outputs, temperature: float) -> Outputs:
-    logits = log_probabilities(probabilities) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return _soften(log_probabilities(probabilities), temperature)
+
+
+def _soften(logits: Outputs, temperature: float) -> Outputs:
+    powers = logits / temperature
+    powers -= powers.max(axis=1, keepdims=True)  # in place: new tables of thousands of classes
+    np.exp(powers, out=powers)  # take longer than what is computed
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def _pairs(values: Outputs) -> Float[ndarray, "events 2"]:

@@ -7,7 +7,8 @@ import torch
 from pipeline.core import paths
 from pipeline.core.files import write_text
 from pipeline.core.progress import say
-from pipeline.explain.build import ALONE, explain, look_at
+from pipeline.explain.build import explain
+from pipeline.explain.look import ALONE, look_at
 from pipeline.explain.rows import find_row, read_trained
 from pipeline.report.page import render_seen
 from pipeline.report.seen import show

@@ -205,4 +205,5 @@ def find_row(trained: Trained, image_id: str) -> tuple[Predicted, int]:
         )
     near = difflib.get_close_matches(image_id, trained.scored.image_ids + trained.test.image_ids)
     hint = f"did you mean {', '.join(near)}?" if near else f"try {trained.scored.image_ids[0]}"
-    raise TableError(f"{image_id}: expected the id of an image of train or test; {hint}")
+    kind = trained.decoding.kind
+    raise TableError(f"{image_id}: expected an id of the {kind} of train or test; {hint}")

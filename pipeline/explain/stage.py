@@ -10,7 +10,8 @@ from pipeline.core import paths
 from pipeline.core.files import new_folder
 from pipeline.core.progress import say
 from pipeline.core.record import write_record
-from pipeline.explain.build import IN_REPORT, explain, look_at
+from pipeline.explain.build import explain
+from pipeline.explain.look import IN_REPORT, look_at
 from pipeline.explain.rows import read_trained
 from pipeline.scoring.seen import SEEN
 

@@ -135,7 +135,7 @@ def load_ensemble(config: Config) -> Ensemble:
             )
         if other.decoding != decoding:
             raise EnsembleError(
-                f"models: expected networks of the same images, found {decoding} and "
+                f"models: expected networks of the same {decoding.kind}, found {decoding} and "
                 f"{other.decoding}. Run: dvc repro"
             )
     blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks), task)

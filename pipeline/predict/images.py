@@ -143,7 +143,6 @@ def _read_whole(source: Path, id_column: str) -> NewRows:
                 f"{source}: expected a column for each sample, found {examples(table.columns)}. "
                 "Name a table with a signal in each row, or a folder with a file for each"
             )
-        table.require_whole_channels()
         names = [id_column] if id_column in table.columns else table.columns
         ids = list(table.cells[names[0]]) if len(names) == 1 else []
         if names != [id_column] and first_repeated(ids):  # labels, say

@@ -137,7 +137,7 @@ class Roles:
     def with_numbers(self) -> list[Table]:
         """The tables that hold signals, and are nothing else."""
         of_signals = {n: self.tables[n] for n, role in self.taken.items() if role == SIGNALS}
-        return [table for table in (self._rest() | of_signals).values() if table.pixels]
+        return [table for table in (self._rest() | of_signals).values() if table.holds_numbers]
 
     def pixels_of_test(self, count: int) -> Table | None:
         """The only table with pixels and as many rows as the sample submission."""

@@ -37,7 +37,7 @@ class LabelledRows:
 
     place: where they stand, for messages. ids: of the rows, several times where several images
     have a line each. keys: what names the images of each. table: their columns. pixels: the images,
-    where the table holds them, one array a channel.
+    where the table holds them and no file is named, one array a channel.
     """
 
     place: Path
@@ -74,16 +74,17 @@ def rows_of_table(
     labels, task = read_labels(place, cells, columns, sample, kind, config.classes)
     ids = [every[row] for row in np.flatnonzero(keep)]
     key_column = _key_column(cells, place, columns, id_column, ids, config, share)
+    keys = ids if key_column is None else join(place, cells, key_column)
     return LabelledRows(
         place=place,
         id_column=id_column or "",
         label_column=columns[0],
         ids=ids,
-        keys=ids if key_column is None else join(place, cells, key_column),
+        keys=keys,
         labels=labels,
         task=task,
         table=cells,
-        pixels=[channel[keep] for channel in table.pixels],
+        pixels=[] if share(keys) else [channel[keep] for channel in table.pixels],
         unlabelled=[every[row] for row in np.flatnonzero(~keep)],
     )
 
@@ -196,7 +197,7 @@ def _id_column(
     if naming := _naming_images(table.cells, labels, share):
         return naming
     others = [name for name in table.columns if name not in labels]
-    if table.pixels:
+    if table.holds_numbers:
         return None
     if len(others) == 1:
         return others[0]

@@ -107,8 +107,11 @@ def _read_text(encoded: bytes) -> Num[ndarray, "length channels"]:
         lines = encoded.decode("utf-8-sig").splitlines()
         separator = max(SEPARATORS, key=lines[0].count)
         rows = [row for row in csv.reader(lines, delimiter=separator, strict=True) if row]
-        counted = len(rows) > 1 < len(rows[0]) and rows[0] == [str(n) for n in range(len(rows[0]))]
-        if counted or not any(map(is_number, rows[0])):  # a line of names, or of pandas' numbers
+        if indexed := _has_index(rows):
+            rows = [row[1:] for row in rows]
+        names, sure = rows[0], indexed or len(rows[0]) > 1
+        counted = len(rows) > 1 and sure and names == [str(n) for n in range(len(names))]
+        if counted or not any(map(is_number, names)):  # a line of names, or of pandas' numbers
             del rows[0]
         if len({len(row) for row in rows}) != 1:
             raise ValueError("lines of different lengths" if rows else "no line of numbers")
@@ -117,6 +120,14 @@ def _read_text(encoded: bytes) -> Num[ndarray, "length channels"]:
         reason = shown(" ".join(str(error).split()), 60)
         raise ImageError(f"not a table of numbers ({reason})") from error
     return values.T if len(values) == 1 else values
+
+
+def _has_index(rows: list[list[str]]) -> bool:
+    """Whether the first column is the one that pandas writes unasked: without a name, it counts the
+    lines."""
+    first = [row[0] for row in rows[1:]]
+    counts = bool(first) and first[0].isdecimal() and not rows[0][0].strip()
+    return counts and first == [str(int(first[0]) + line) for line in range(len(first))]
 
 
 def is_number(field: str) -> bool:

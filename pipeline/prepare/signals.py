@@ -51,7 +51,7 @@ class SignalFinder(RowFinder):
         """The split of each id that was asked for, by table."""
 
     def of_labelled(self, rows: LabelledRows) -> Found:
-        if rows.pixels and not self.share(rows.keys):
+        if rows.pixels:
             return self._from_numbers(rows.ids, rows.pixels, "train", rows.place)
         return self._of_ids(rows.ids, rows.id_column, "train", rows.place)
 
@@ -142,7 +142,6 @@ class SignalFinder(RowFinder):
         return found
 
     def _from_table(self, ids: list[str], table: Table, column: str, split: SplitName) -> Found:
-        table.require_whole_channels()
         every = list(table.cells[column])
         remedy = "Keep one row an id"
         once = ("each id once", first_repeated(every), remedy)

@@ -18,8 +18,9 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ import pandas as pd
 from jaxtyping import Num
 from numpy import ndarray
 
-from pipeline.core.errors import CompetitionError, TableError, shown
+from pipeline.core.errors import CompetitionError, TableError, short_list, shown
 from pipeline.core.tables import Dialect, read_csv
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -74,7 +75,17 @@ class Table:
     @cached_property
     def pixels(self) -> list[Num[ndarray, "rows numbers"]]:
         """The images or signals that the rows hold, one array for each channel; empty where there
-        is none."""
+        is none. Raises TableError where channels have different lengths, or one has a gap."""
+        self._require_whole_channels()
+        return self._numbers
+
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether there are pixels or samples, whole or not."""
+        return bool(self._numbers)
+
+    @cached_property
+    def _numbers(self) -> list[Num[ndarray, "rows numbers"]]:
         if self.pixel_columns:
             return [_narrow(self._all[names].to_numpy(np.float32)) for names in self._blocks]
         arrays = (self._parse(name) for name in self._all.columns)
@@ -107,14 +118,28 @@ class Table:
                 families[numbered[1]].append((int(numbered[2]), name))
         return dict(families)
 
-    def require_whole_channels(self) -> None:
-        """Raise TableError where numbered columns may be a channel with fewer samples."""
-        most = len(self._blocks[0]) if self._blocks else 0
+    def _require_whole_channels(self) -> None:
+        lengths = [array.shape[1] for array in self._numbers]
+        if len(set(lengths)) > 1:
+            raise TableError(
+                f"{self.place}: expected channels of one length, found columns of "
+                f"{short_list([str(length) for length in lengths])} numbers a row. Write as many "
+                "for each channel"
+            )
+        if not self.signals or not self.pixel_columns:
+            return
         for name, family in self._families.items():
-            if LEAST_SAMPLES <= len(family) < most:
+            if LEAST_SAMPLES <= len(family) < lengths[0]:
                 raise TableError(
-                    f"{self.place}: expected channels of {most} samples each, found {len(family)} "
-                    f"columns {name}… . Write as many for each channel, or leave these out"
+                    f"{self.place}: expected channels of {lengths[0]} samples each, found "
+                    f"{len(family)} columns {name}… . Write as many for each channel, or leave "
+                    "these out"
+                )
+            if len(family) == lengths[0] and (gap := _gap(family)):
+                raise TableError(
+                    f"{self.place}: expected the columns of a channel to be numbered without a "
+                    f"gap, found {gap[1]} after {gap[0]}. Write what is missing, or, where nothing "
+                    "is, number the columns anew"
                 )
 
     @cached_property
@@ -202,6 +227,16 @@ class Table:
                     f"{self.place}: expected a CSV, found an invalid line: {error}. "
                     "Repair the file or remove it from the folder"
                 ) from error
+
+
+def _gap(family: list[tuple[int, str]]) -> tuple[str, str] | None:
+    """Two neighbours of a numbered family between which a column is missing, or which have the
+    same number. Where most numbers are not consecutive, they are something else, such as times."""
+    pairs = list(pairwise(sorted(family)))
+    if mode(after - before for (before, _), (after, _) in pairs) != 1:
+        return None
+    apart = (pair for pair in pairs if pair[1][0] - pair[0][0] != 1)
+    return next(((before, after) for (_, before), (_, after) in apart), None)
 
 
 def _narrow(values: ndarray) -> ndarray:

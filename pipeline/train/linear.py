@@ -6,7 +6,6 @@ of everything that decides them, whole or not at all.
 """
 
 import math
-import shutil
 import warnings
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from pipeline.core import paths
 from pipeline.core.errors import TrainError
+from pipeline.core.files import keep_newest
 from pipeline.core.progress import say, track
 from pipeline.core.shapes import Images, Labels, Outputs
 from pipeline.core.task import AnyOf, Number, Task
@@ -81,9 +81,7 @@ def compute_features(
                 "precision: float32"
             )
         cache.save({"train": features.train, "test": features.test})
-        folders = [each for each in FEATURES.iterdir() if each.is_dir()]
-        for old in sorted(folders, key=lambda each: each.stat().st_mtime)[:-_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+        keep_newest(FEATURES, _KEPT)
         return features
     finally:
         lock.release()

@@ -96,7 +96,7 @@ def _train(section: TrainConfig, member: str, config: AnyModel, fold: int, world
     model = build_model(config.network, task, decoding, list(mean), list(std))
     check_sizes(model, config.sizes_px)
     compute = suit_network(compute, config.precision, model, decoding)
-    say(f"{name}: {len(rows.training)} images on {compute.device.type}, {compute.dtype}")
+    say(f"{name}: {len(rows.training)} {decoding.kind} on {compute.device.type}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
     machine = f"{compute.kind} {threads} {world.size} {section.sync_batch_norm}"
     key = hash_of_inputs(f"{fold} {machine} {config.model_dump_json()}", inputs)
@@ -143,7 +143,7 @@ def _train(section: TrainConfig, member: str, config: AnyModel, fold: int, world
     if isinstance(task, Number):
         found, value = "squared error", float(task.losses(oof, labels[scored]).mean())
     live.write(history, (found.replace(" ", "_"), value))
-    say(f"{name}: out-of-fold {found} {value:.4f} on {len(scored)} images")
+    say(f"{name}: out-of-fold {found} {value:.4f} on {len(scored)} {decoding.kind}")
 
 
 class LiveTable:

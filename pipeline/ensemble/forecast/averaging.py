@@ -10,9 +10,12 @@ this finds only a part of the gain: in simulated competitions the true one is 1.
 large (docs/FORECAST.md). The spread is therefore set as large as the gain.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
 
 from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels, Outputs
@@ -58,16 +61,20 @@ class Noise:
         none = np.empty((0, len(task.classes)))
         return cls(fit_temperature(task, values, labels), none, (0.0, 1.0))
 
-    def draw(self, task: Task, values: Outputs, generator: np.random.Generator) -> Labels:
-        """Labels that such predictions could have."""
-        if isinstance(task, Number):
-            drawn = self.errors[generator.integers(len(self.errors), size=len(values))]
-            return np.asarray(np.clip(values - drawn, *self.bounds))
-        if isinstance(task, AnyOf):
-            return np.asarray(generator.random(values.shape) < values)
-        ladder = np.cumsum(values, axis=1)
-        heights = generator.random(len(ladder))[:, None] * ladder[:, -1:]
-        return np.asarray((heights > ladder).sum(axis=1))
+    def draw(
+        self, task: Task, values: Outputs, generator: np.random.Generator, times: int
+    ) -> Iterator[Labels]:
+        """Labels that such predictions could have, several times."""
+        if isinstance(task, OneOf):
+            ladder = np.cumsum(values, axis=1)
+        for _ in range(times):
+            if isinstance(task, Number):
+                drawn = self.errors[generator.integers(len(self.errors), size=len(values))]
+                yield np.asarray(np.clip(values - drawn, *self.bounds))
+            elif isinstance(task, AnyOf):
+                yield np.asarray(generator.random(values.shape) < values)
+            else:
+                yield _steps_below(ladder, generator.random(len(ladder)) * ladder[:, -1])
 
 
 def estimate_gain(
@@ -101,14 +108,26 @@ def estimate_gain(
     else:
         generator = np.random.default_rng(seed)
         gains = []
-        for _ in range(_LABELLINGS):
-            labels = noise.draw(task, expected, generator)
+        for labels in noise.draw(task, expected, generator, _LABELLINGS):
             single = np.mean([score_drawn(metric, fold, labels) for fold in test_by_fold])
             gains.append(score_drawn(metric, test, labels) - single)
         # 0 where the metric is not defined on any of them
         gained = float(np.nanmean(gains)) if not np.isnan(gains).all() else 0.0
     differ = [~task.right(fold.decided, test.decided) for fold in test_by_fold]
     return AveragingGain(gained, abs(gained), float(np.mean(differ)))
+
+
+def _steps_below(
+    ladder: Float[ndarray, "rows classes"], heights: Float[ndarray, " rows"]
+) -> Int[ndarray, " rows"]:
+    """How many steps of each row, which rise, are below its height; the last one never is."""
+    rows = np.arange(len(ladder))
+    low, high = np.zeros(len(ladder), np.int64), np.full(len(ladder), ladder.shape[1] - 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        below = ladder[rows, middle] < heights
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return low
 
 
 def score_drawn(metric: Metric, fold: Prediction, labels: Labels) -> float:

@@ -13,8 +13,9 @@ from pipeline.core.task import Number, Task
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import Noise, estimate_gain
+from pipeline.ensemble.forecast.fall import expect_fall
 from pipeline.ensemble.forecast.intervals import LEVELS, forecast
-from pipeline.ensemble.forecast.shift import expect_fall, measure_shift
+from pipeline.ensemble.forecast.shift import measure_shift
 from pipeline.scoring.card import CorrectRows, Drift, Forecast, Gain, Halves, Quantiles, Shift
 from pipeline.scoring.metric import Metric
 

@@ -19,8 +19,8 @@ from pipeline.core.errors import EnsembleError
 from pipeline.ensemble.bootstrap import interval_of, keep_defined
 from pipeline.ensemble.config import ForecastConfig
 from pipeline.ensemble.forecast.averaging import AveragingGain
+from pipeline.ensemble.forecast.fall import Fall
 from pipeline.ensemble.forecast.groups import redraw_train
-from pipeline.ensemble.forecast.shift import Fall
 from pipeline.scoring.card import Halves
 from pipeline.scoring.metric import Scorer
 
@@ -35,7 +35,7 @@ class PredictedScores:
     score: float
     """The out-of-fold score; with drift that of weighted rows."""
     mean: float
-    """The score to expect: `score`, the gain from averaging, and the fall of a shift."""
+    """The score to expect: `score`, the gain from averaging, and what a shift costs beyond it."""
     public: tuple[float, float]
     private: tuple[float, float]
     test: tuple[float, float]
@@ -63,10 +63,10 @@ def forecast(
     scorer: the score of the out-of-fold rows by their weights. groups: each row's; all different
     where rows are independent. weights: how much likelier each row is in test than in train
     (drift), averaged over its group; None: all alike. bounds: the metric's. fall: what another
-    population costs, if test is one. The sizes of the test groups are not known: groups of the
-    training groups' sizes are drawn until the rows are full. Raises EnsembleError for fewer than
-    two groups, or where the score is not defined
-    on more than one draw in twenty.
+    population costs, if test is one; with weights only what it costs beyond them. The sizes of the
+    test groups are not known: groups of the training groups' sizes are drawn until the rows are
+    full. Raises EnsembleError for fewer than two groups, or where the score is not defined on more
+    than one draw in twenty.
     """
     population = _Population(groups, weights)
     resamples, generator = config.resamples, np.random.default_rng(config.seed)
@@ -83,9 +83,13 @@ def forecast(
     widened = train.stretch[:, None] * (test - score - train.off[:, None])
     shift = gain.mean + gain.spread * generator.standard_normal(resamples)
     expected = score + gain.mean
-    if fall is not None:
+    if fall is not None and weights is None:
         shift += fall.draw(resamples, config.seed)
         expected += fall.expected
+    elif fall is not None:  # it is of all rows as they are, and the weights show a part of it
+        counted = score - scorer(np.ones(len(groups)))
+        shift += fall.beyond(counted, fall.draw(resamples, config.seed))
+        expected += float(fall.beyond(counted, fall.expected))
     scores = np.clip(score + widened + shift[:, None], *bounds)
     drawn = f"drawn competitions of {len(population.names)} groups have a half without"
     scores = keep_defined(scores, "forecast", drawn)

@@ -1,4 +1,4 @@
-"""Do the networks take test for another population, and how far may the score fall.
+"""Do the networks take test for another population.
 
 A classifier on pooled pixels (drift.py) sees little of what makes a network wrong. So the networks
 are asked, without labels, for the error on test in four ways. How much less confident they are
@@ -8,42 +8,28 @@ how much the labels that they decide are distributed differently, which are erro
 classes of train (Lipton et al. 2018, arXiv:1802.03916). And the error that the folds' disagreement
 proves: of two that differ one at least is wrong. Numbers have the last two. Each rise of the error
 is held against the same figure for random whole training groups; only beyond their range is test
-another population.
-
-Such estimates may be too large, or too small where networks are confidently wrong. By how much was
-measured on known shifts (docs/FORECAST.md), and the interval gets longer by it.
+another population. What that costs is in fall.py.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from pipeline.core.shapes import Labels, Outputs
+from pipeline.core.shapes import Labels
 from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.ensemble.blend import Prediction
 from pipeline.ensemble.calibrate import sharpen
-from pipeline.ensemble.forecast.averaging import Noise, score_drawn
+from pipeline.ensemble.forecast.averaging import Noise
 from pipeline.ensemble.forecast.drift import LEAST_GROUPS, choose_groups
 from pipeline.scoring.card import Rise, Shift
-from pipeline.scoring.metric import Metric
 
 _SPLITS = 199
 """Random sets of training groups that make the bands."""
 
 _MATERIAL = 0.01
 """Test is another population if chance alone gives such figures at most this often."""
-
-_FACTOR, _LOG_SD = 0.8, 1.0
-"""The true rise of the error, over the largest estimate's part beyond its band, on known shifts:
-median, and the standard deviation of the logarithm (python -m benchmarks.shift)."""
-
-_STEPS = np.array([0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
-"""Multiples of the estimated rise at which the metric is scored; between them it is a line."""
-
-_LABELLINGS = 20
-"""How many sets of labels are drawn for each."""
 
 
 @dataclass(frozen=True)
@@ -85,32 +71,6 @@ class Asked:
         if isinstance(self.task, Number):
             return float((off**2).mean())
         return float(np.abs(off).sum() / 2 if isinstance(self.task, OneOf) else np.abs(off).mean())
-
-
-@dataclass(frozen=True)
-class Fall:
-    """How the score changes where the error rises, in the metric's units."""
-
-    changes: Float[ndarray, " steps"]
-    """At _STEPS."""
-
-    def draw(self, count: int, seed: int) -> Float[ndarray, " count"]:
-        """Changes as uncertain as the estimate of the rise is."""
-        return self._at(np.random.default_rng([seed, _SPLITS]).standard_normal(count))
-
-    @property
-    def expected(self) -> float:
-        """The median change."""
-        return float(self._at(np.zeros(1))[0])
-
-    @property
-    def most(self) -> float:
-        """The change that one such population in twenty exceeds."""
-        return float(self._at(np.array([1.645]))[0])
-
-    def _at(self, normal: Float[ndarray, " count"]) -> Float[ndarray, " count"]:
-        rise = _FACTOR * np.exp(_LOG_SD * normal)
-        return np.asarray(np.interp(rise, _STEPS, self.changes))
 
 
 def measure_shift(
@@ -168,34 +128,6 @@ def measure_shift(
         is_other=p <= _MATERIAL and max(rise.beyond for rise in rises.values()) > 0,
         falls=None,
     )
-
-
-def expect_fall(
-    task: Task, metric: Metric, shift: Shift, test: Prediction, noise: Noise, seed: int
-) -> Fall:
-    """How the submission's score changes where the error on test rises as the networks say.
-
-    Only what is beyond the band counts, so that a false alarm costs little. test: the submission.
-    Labels are drawn from its predictions, flattened (of numbers with larger errors) until they are
-    wrong as often as that, and scored.
-    """
-    beyond = shift.rises[shift.strongest].beyond
-    scores = []
-    for step in _STEPS:
-        level = shift.error + step * beyond
-        values, scaled = test.values, noise
-        if isinstance(task, Number):
-            factor = np.sqrt(level / max(shift.error, 1e-12))
-            scaled = replace(noise, errors=noise.errors * factor)
-        else:
-            values = _flatten(task, test, level)
-        generator = np.random.default_rng(seed)  # the same draws at each level
-        drawn = [scaled.draw(task, values, generator) for _ in range(_LABELLINGS)]
-        found = np.array([score_drawn(metric, test, labels) for labels in drawn])
-        scores.append(
-            float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else np.nan
-        )
-    return Fall(np.nan_to_num(np.array(scores) - scores[0]))  # 0 where it is not defined
 
 
 def _few_groups(group_of_row: Int[ndarray, " rows"]) -> float:
@@ -262,17 +194,3 @@ def _rises(
     if proven is not None:
         found["disagreement"] = proven - error
     return found
-
-
-def _flatten(task: Task, test: Prediction, level: float) -> Outputs:
-    """The predictions, at the temperature at which the decided labels are wrong that often."""
-    low, high = 1 / 20, 1000.0
-    for _ in range(14):
-        middle = float(np.sqrt(low * high))
-        values = sharpen(task, test.values, middle)
-        if isinstance(task, AnyOf):
-            wrong = np.where(test.decided, 1 - values, values).mean()
-        else:
-            wrong = 1 - values[np.arange(len(values)), test.decided].mean()
-        low, high = (middle, high) if wrong < level else (low, middle)
-    return values
