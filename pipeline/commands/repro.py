@@ -50,9 +50,27 @@ def reproduce(stages: list[str], single_item: bool = False) -> None:
         say("Data and pipelines are up to date.")
 
 
-def record(stage: str) -> None:
-    """Let DVC record and cache the outputs of a stage that lie in their place, as after its run."""
-    _with_dvc(lambda repo: repo.commit(stage, force=True))
+def record(stages: list[str]) -> None:
+    """Let DVC record and cache the outputs of stages that lie in their place, as after their runs.
+
+    All at once: DVC reads and writes the whole of dvc.lock for each record, however many stages
+    are in it. Where one fails, none is recorded.
+    """
+    _with_dvc(lambda repo: _commit(repo, stages))
+
+
+def _commit(repo: "Repo", stages: list[str]) -> None:
+    """What `dvc commit --force` does, which takes one stage at a time."""
+    from dvc.dvcfile import PROJECT_FILE, load_file
+    from dvc.repo import lock_repo
+
+    with lock_repo(repo):
+        file = load_file(repo, PROJECT_FILE)
+        found = [file.stages[name] for name in stages]
+        for stage in found:
+            stage.save()
+            stage.commit()
+        file.dump_stages(found, update_pipeline=False)
 
 
 def find_stale(stage: str) -> set[str]:
