@@ -129,7 +129,7 @@ def main(
         commit = clone(base)
         shrink(base, images, folds, epochs, size_px=48)
         print(f"a clone of {commit}: {folds} trainings, {images} images × {epochs}", flush=True)
-        call(base, [sys.executable, "-m", "pipeline", "repro", "split"])
+        call(base, ["dvc", "repro", "--quiet", "split"])
         nodes = Nodes(folder)
         try:
             idle_mb = nodes.memory_mb()

@@ -1,11 +1,12 @@
-"""Seconds of the head of a cluster for each result: placing it and having DVC record it.
+"""What each result costs the head of a cluster: placing it and having DVC record it.
 
 DVC reads and writes the whole of dvc.lock for each record, and asks every stage whether it is out
 of date before any is trained. So both are measured in a clone of this repository's last commit,
 with the graph of the real one and 10, 100 and 1,000 stages train@MODEL-FOLD, all of which are
 recorded: one result that comes back, and ten at once, as pipeline/cluster/engine.py places and
-records them. The results are files of random bytes. The last lines are least squares, which
-`python -m benchmarks.cluster` takes.
+records them. The results are files of random bytes, the models of params.yaml differ in nothing.
+Seconds are those of CPU, since one thread does it all. The last lines are least squares of what a
+stage and a result add, which `python -m benchmarks.cluster` takes.
 """
 
 import os
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import Annotated
 
 import numpy as np
@@ -46,8 +47,8 @@ def main(
         place = Path(name) / "clone"
         commit = clone(place)
         shrink(place, images=60, folds=_FOLDS, epochs=1)
-        call(place, ["python", "-m", "pipeline", "repro", "split"])
-        print(f"a clone of {commit}: seconds, medians of {rounds}")
+        call(place, ["dvc", "repro", "--quiet", "split"])
+        print(f"a clone of {commit}: seconds of CPU, medians of {rounds}")
         print(
             f"{'stages':>6}  {'dvc status':>10}  " + "  ".join(f"{k:>3} results" for k in AT_ONCE)
         )
@@ -75,7 +76,7 @@ def place_again(results: Mapping[str, Path], rounds: int) -> list[float]:
             folder: {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
             for folder in results.values()
         }
-        started = perf_counter()
+        started = process_time()
         for folder, contents in files.items():
             last = max(contents)
             contents[last] = bytes([number]) + contents[last][1:]
@@ -83,7 +84,7 @@ def place_again(results: Mapping[str, Path], rounds: int) -> list[float]:
                 for name, content in contents.items():
                     (partial_folder / name).write_bytes(content)
         repro.record([*results])
-        found.append(perf_counter() - started)
+        found.append(process_time() - started)
     return found
 
 
@@ -102,9 +103,9 @@ def _measure(
         (folder / "weights.safetensors").write_bytes(random.bytes(round(result_mb * 1e6)))
         (folder / "oof.csv").write_bytes(random.bytes(_TABLE_BYTES))
     repro.record([*folders])
-    started = perf_counter()
+    started = process_time()
     stale = repro.find_stale("train") & {*folders}
-    status_s = perf_counter() - started
+    status_s = process_time() - started
     if stale:
         raise RuntimeError(f"expected all stages recorded, found {len(stale)} out of date")
     at_once = {k: dict([*folders.items()][:k]) for k in AT_ONCE if k <= count}

@@ -130,18 +130,16 @@ def unrecorded(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 TWO = ["train@one-0", "train@two-1"]
 
 
-def test_stages_that_are_recorded_together_are_as_dvc_repro_records_them(
-    unrecorded: Path, trained: Path
-) -> None:
+@pytest.mark.usefixtures("unrecorded")
+def test_stages_that_are_recorded_together_are_as_dvc_repro_records_them(trained: Path) -> None:
     assert repro.find_stale("train") == {*TWO}
     repro.record(TWO[::-1])
     assert Path("dvc.lock").read_bytes() == (trained / "dvc.lock").read_bytes()
     assert not repro.find_stale("train")
 
 
-def test_where_one_of_several_cannot_be_recorded_none_is_and_all_are_trained_again(
-    unrecorded: Path,
-) -> None:
+@pytest.mark.usefixtures("unrecorded")
+def test_where_one_of_several_cannot_be_recorded_none_is_and_all_are_trained_again() -> None:
     before = Path("dvc.lock").read_bytes()
     shutil.rmtree("models/two/fold1")
     with pytest.raises(PipelineError, match="models/two/fold1"):
