@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ from pipeline.core import paths
 GOAL = 1.15
 STORE_BYTES = 150 * 2**20
 """Of each node's object store, as tests/test_cluster.py has it, but for larger inputs."""
+
+_AGENTS_S = 10.0
+"""Until each node's agents are there, too."""
 
 _LOOK_S = 2.0
 _MODEL = "vgg"
@@ -132,6 +136,7 @@ def main(
         call(base, ["dvc", "repro", "--quiet", "split"])
         nodes = Nodes(folder)
         try:
+            time.sleep(_AGENTS_S)
             idle_mb = nodes.memory_mb()
             found = take_turns(
                 {
