@@ -15,6 +15,8 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -85,12 +87,14 @@ def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
     from dvc.exceptions import DvcException  # 1 s
     from dvc.lock import LockError
     from dvc.repo import Repo
-    from dvc.utils.serialize import _common
+    from dvc.utils import strictyaml
+    from dvc.utils.serialize import _common, _yaml
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
     for runs in ("dvc.stage.run", "dvc.stage.cache"):  # "Running stage …", "… is cached"
         logging.getLogger(runs).setLevel(logging.INFO)
     _common._dump_data = _dump_whole
+    _yaml.parse_yaml = strictyaml.parse_yaml = _parse_once
     try:
         with Repo(_wait_for_lock=True) as repo:
             locks = Path(str(repo.tmp_dir))
@@ -176,3 +180,20 @@ def _dump_whole(path: str, data: Any, dumper: Callable[..., Any], **arguments: A
         data["stages"] = dict(sorted(data["stages"].items()))
     with new_file(Path(path)) as partial, partial.open("w", encoding="utf-8") as file:
         dumper(data, file, **arguments)
+
+
+def _parse_once(text: str, path: str, typ: str = "safe") -> Any:
+    """Read YAML for DVC, which asks for the whole of params.yaml three times for each stage: the
+    same text is parsed once, and whoever asks has a copy of his own."""
+    if typ == "safe":
+        return deepcopy(_parse(text, path))
+    from dvc.utils.serialize import parse_yaml
+
+    return parse_yaml(text, path, typ)
+
+
+@lru_cache(maxsize=4)
+def _parse(text: str, path: str) -> Any:
+    from dvc.utils.serialize import parse_yaml
+
+    return parse_yaml(text, path)
