@@ -8,11 +8,12 @@ all, DVC is asked what is out of date. A node that trains is lost after a time t
 and comes back empty after a pause; its training begins again on the next free node, with
 checkpoints at its last whole epoch.
 
-The times of training are lognormal. The seconds of the head are those of `python -m
-benchmarks.record`. The ideal is the larger of all training shared evenly and the longest one.
-What the makespan would be without one of the costs says what that one takes: the largest is the
-bottleneck. Not simulated: Ray's own scheduling, and nodes that pass inputs on to each other, as
-Ray lets them. Nothing is measured here: the same arguments give the same bytes.
+The times of training are lognormal. The seconds of the head are by default those that `python -m
+benchmarks.record` gave, which measures up to 1,000 stages. The ideal is the larger of all training
+shared evenly and the longest one. What the makespan would be without one of the costs says what
+that one takes: the largest is the bottleneck. Not simulated: Ray's own scheduling, and nodes that
+pass inputs on to each other, as Ray lets them. Nothing is measured here: the same arguments give
+the same bytes.
 """
 
 import heapq
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -44,13 +45,12 @@ class Costs:
     head_mb_s: float = _NEVER
     shared_mb_s: float | None = None
     """Of the shared folder; None: inputs go through the head's link."""
-    status_s: float = 0.0
-    status_stage_s: float = 0.0
-    """Of asking what is out of date, once: a base, and for each stage of dvc.lock."""
-    record_s: float = 0.0
-    record_stage_s: float = 0.0
-    record_result_s: float = 0.0
-    """Of a record: a base, for each stage of dvc.lock, and for each result in it."""
+    status: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Seconds of asking what is out of date, once: a base, for each stage of dvc.lock, and for
+    each square of these."""
+    record: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Seconds of a record: a base, for each stage of dvc.lock, for each result in it, and for each
+    result and stage."""
     at_once: bool = True
     """Whether results that have come back are recorded together."""
     mean_life_s: float = _NEVER
@@ -59,11 +59,11 @@ class Costs:
     checkpoints: bool = False
 
 
-PARTS: dict[str, dict[str, float]] = {
+PARTS: dict[str, dict[str, Any]] = {
     "inputs": {"input_mb": 0.0},
     "results": {"result_mb": 0.0},
-    "recording": {"record_s": 0.0, "record_stage_s": 0.0, "record_result_s": 0.0},
-    "asking DVC": {"status_s": 0.0, "status_stage_s": 0.0},
+    "recording": {"record": Costs.record},
+    "asking DVC": {"status": Costs.status},
     "lost nodes": {"mean_life_s": _NEVER},
 }
 """What may be the bottleneck, and the costs without it."""
@@ -111,7 +111,8 @@ class _Run:
         self._free = deque(range(nodes))
         self._has_inputs: set[int] = set()
         self._returned, self._recording = 0, False
-        self._now_s = costs.status_s + costs.status_stage_s * len(train_s)
+        base, stage, square = costs.status
+        self._now_s = base + len(train_s) * (stage + len(train_s) * square)
         self._recorded_s, self._busy_s, self._lost_s = 0.0, self._now_s, 0.0
 
     def run(self) -> Simulated:
@@ -171,8 +172,9 @@ class _Run:
         if self._recording:
             costs = self._costs
             results = self._returned if costs.at_once else 1
-            seconds = costs.record_s + costs.record_stage_s * len(self._train_s)
-            seconds += costs.record_result_s * results
+            base, stage, result, both = costs.record
+            seconds = base + stage * len(self._train_s)
+            seconds += results * (result + both * len(self._train_s))
             self._returned -= results
             self._busy_s += seconds
             self._at(self._now_s + seconds, self._record)
@@ -215,7 +217,7 @@ def main(
     spread: Annotated[float, typer.Option(help="Of the logarithm of these.")] = 0.1,
     epochs: Annotated[int, typer.Option(help="Of each, for checkpoints.", min=1)] = 12,
     input_mb: Annotated[float, typer.Option(help="What a node fetches once.")] = 345.0,
-    result_mb: Annotated[float, typer.Option(help="Network and tables of a training.")] = 6.0,
+    result_mb: Annotated[float, typer.Option(help="Network and tables of a training.")] = 1.2,
     head_mb_s: Annotated[float, typer.Option(help="The head's link.")] = 118.0,
     shared_mb_s: Annotated[
         float | None, typer.Option(help="A shared folder's link, for the inputs.")
@@ -225,20 +227,22 @@ def main(
     ] = None,
     pause_s: Annotated[float, typer.Option(help="Until a lost node is replaced.")] = 300.0,
     checkpoints: Annotated[bool, typer.Option(help="On a shared folder.")] = False,
-    record: Annotated[
-        tuple[float, float, float],
-        typer.Option(help="Seconds of a record, for each stage, for each result in it."),
-    ] = (0.1, 0.01, 0.01),
     status: Annotated[
-        tuple[float, float], typer.Option(help="Seconds of asking DVC, and for each stage.")
-    ] = (0.1, 0.01),
+        tuple[float, float, float],
+        typer.Option(help="Seconds of asking DVC: a base, for each stage, each of these squared."),
+    ] = (0.35, 0.0169, 7.9e-5),
+    record: Annotated[
+        tuple[float, float, float, float],
+        typer.Option(
+            help="Seconds of a record: a base, for each stage, each result, each of both."
+        ),
+    ] = (0.22, 0.0241, 0.0421, 2.5e-5),
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:
     """Print how long trainings take on a cluster, and from what size something limits them."""
     costs = Costs(
         input_mb=input_mb, result_mb=result_mb, head_mb_s=head_mb_s, shared_mb_s=shared_mb_s,
-        status_s=status[0], status_stage_s=status[1],
-        record_s=record[0], record_stage_s=record[1], record_result_s=record[2],
+        status=status, record=record,
         mean_life_s=_NEVER if life_h is None else life_h * 3600, pause_s=pause_s,
         checkpoints=checkpoints,
     )  # fmt: skip

@@ -5,8 +5,8 @@ of date before any is trained. So both are measured in a clone of this repositor
 with the graph of the real one and 10, 100 and 1,000 stages train@MODEL-FOLD, all of which are
 recorded: one result that comes back, and ten at once, as pipeline/cluster/engine.py places and
 records them. The results are files of random bytes, the models of params.yaml differ in nothing.
-Seconds are those of CPU, since one thread does it all. The last lines are least squares of what a
-stage and a result add, which `python -m benchmarks.cluster` takes.
+Seconds are those of CPU, since one thread does it all. The last lines are least squares of what
+stages and results add, which `python -m benchmarks.cluster` takes.
 """
 
 import os
@@ -58,11 +58,11 @@ def main(
             records += [(count, k, seconds) for k, seconds in record_s.items()]
             columns = "  ".join(f"{seconds:>11.2f}" for seconds in record_s.values())
             print(f"{count:>6,}  {status_s:>10.2f}  {columns}", flush=True)
-    if len(counts) > 1:
-        base, stage, result = _fit([(1.0, n, k) for n, k, _ in records], [s for *_, s in records])
-        print(f"a record: {base:.3f} s + {stage:.5f} s a stage + {result:.4f} s a result")
-        base, stage = _fit([(1.0, n) for n, _ in asked], [s for _, s in asked])
-        print(f"what is out of date: {base:.3f} s + {stage:.5f} s a stage")
+    if len(counts) > 2:
+        found = _fit([(1, n, k, k * n) for n, k, _ in records], [s for *_, s in records])
+        print(f"a record: {_terms(found, ['', 'stages', 'results', 'results × stages'])}")
+        found = _fit([(1, n, n * n) for n, _ in asked], [s for _, s in asked])
+        print(f"what is out of date: {_terms(found, ['', 'stages', 'stages²'])}")
 
 
 def place_again(results: Mapping[str, Path], rounds: int) -> list[float]:
@@ -129,9 +129,16 @@ def _name_models(count: int) -> dict[str, Path]:
     }
 
 
-def _fit(rows: list[tuple[float, ...]], seconds: list[float]) -> list[float]:
-    found: list[float] = np.linalg.lstsq(np.array(rows), np.array(seconds), rcond=None)[0].tolist()
+def _fit(rows: list[tuple[int, ...]], seconds: list[float]) -> list[float]:
+    """Least squares of what differs by the same factor at each size."""
+    weights = 1 / np.array(seconds)
+    scaled = np.array(rows) * weights[:, None]
+    found: list[float] = np.linalg.lstsq(scaled, np.ones(len(rows)), rcond=None)[0].tolist()
     return found
+
+
+def _terms(factors: list[float], names: list[str]) -> str:
+    return " + ".join(f"{f:.2e} {name}".strip() for f, name in zip(factors, names, strict=True))
 
 
 if __name__ == "__main__":

@@ -24,13 +24,14 @@ EQUAL = [100.0] * 40
         (TIMES, 40, Costs(), max(TIMES)),
         (TIMES, 500, Costs(), max(TIMES)),
         (EQUAL, 10, Costs(), 400.0),
-        (EQUAL, 40, Costs(record_s=200.0, at_once=False), 100 + 40 * 200),
-        (EQUAL, 40, Costs(record_stage_s=5.0, record_result_s=2.0), 100 + 2 * (200 + 2) + 38 * 2),
+        (EQUAL, 40, Costs(record=(200.0, 0, 0, 0), at_once=False), 100 + 40 * 200),
+        (EQUAL, 40, Costs(record=(0, 5.0, 2.0, 0)), 100 + 2 * (200 + 2) + 38 * 2),
+        (EQUAL, 40, Costs(record=(0, 0, 0, 0.1)), 100 + 40 * 40 * 0.1),
         (EQUAL, 40, Costs(input_mb=10.0, head_mb_s=2.0), 40 * 5 + 100),
         (EQUAL, 10, Costs(input_mb=10.0, head_mb_s=2.0), 10 * 5 + 400),
         (EQUAL, 40, Costs(result_mb=10.0, head_mb_s=2.0), 100 + 40 * 5),
         (EQUAL, 40, Costs(input_mb=8.0, head_mb_s=2.0, shared_mb_s=4.0), 40 * 2 + 100),
-        (EQUAL, 40, Costs(status_s=3.0, status_stage_s=0.5), 3 + 20 + 100),
+        (EQUAL, 40, Costs(status=(3.0, 0.5, 0.01)), 3 + 20 + 16 + 100),
     ],
 )  # fmt: skip
 def test_without_losses_the_makespan_is_that_of_a_sum(
@@ -78,11 +79,11 @@ def test_a_lost_node_comes_back_after_a_pause() -> None:
 @pytest.mark.parametrize(
     ("name", "costs"),
     [
-        ("recording", Costs(record_s=10.0, at_once=False, input_mb=1.0, head_mb_s=1.0)),
-        ("inputs", Costs(record_s=1.0, input_mb=10.0, head_mb_s=1.0)),
-        ("results", Costs(record_s=1.0, result_mb=10.0, head_mb_s=1.0)),
-        ("asking DVC", Costs(status_s=1000.0, result_mb=1.0, head_mb_s=1.0)),
-        ("lost nodes", Costs(record_s=1.0, mean_life_s=50.0)),
+        ("recording", Costs(record=(10.0, 0, 0, 0), at_once=False, input_mb=1.0, head_mb_s=1.0)),
+        ("inputs", Costs(record=(1.0, 0, 0, 0), input_mb=10.0, head_mb_s=1.0)),
+        ("results", Costs(record=(1.0, 0, 0, 0), result_mb=10.0, head_mb_s=1.0)),
+        ("asking DVC", Costs(status=(1000.0, 0, 0), result_mb=1.0, head_mb_s=1.0)),
+        ("lost nodes", Costs(record=(1.0, 0, 0, 0), mean_life_s=50.0)),
         (cluster.UNEVEN, Costs()),
     ],
 )
@@ -94,7 +95,7 @@ def test_the_bottleneck_has_its_name(name: str, costs: Costs) -> None:
 
 
 def test_recording_what_has_come_back_together_takes_the_head_off_the_way() -> None:
-    costs = Costs(record_s=30.0)
+    costs = Costs(record=(30.0, 0, 0, 0))
     train_s = draw(400, 100.0, 0.1, seed=1)
     together = simulate(train_s, 1, 40, costs, seed=1).makespan_s
     single = simulate(train_s, 1, 40, replace(costs, at_once=False), seed=1).makespan_s
