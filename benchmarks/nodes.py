@@ -207,7 +207,7 @@ def _watch(command: int, nodes: Nodes | None, watched: Watched) -> Iterator[None
 
 
 def _record(base: Path, last: Path) -> float:
-    """Seconds to place and record one result in a project that has the others recorded."""
+    """Seconds of CPU to place and record one result in a project that has the others recorded."""
     os.environ |= surroundings(base)
     os.chdir(last)
     return median(place_again({f"train@{_MODEL}-0": paths.model_folder(_MODEL, 0)}, rounds=3))
@@ -231,7 +231,7 @@ def _report(
         max(one.watched.command_mb for one in found[name]) for name in (_CLUSTER, _LOCAL)
     )
     print(f"peak memory of the command: {command:.0f} MB; of the local engine's: {local:.0f} MB")
-    print(f"placing and recording one result: {record_s:.2f} s")
+    print(f"placing and recording one result: {record_s:.2f} s of CPU")
     for place in idle_mb:
         _print_memory(f"Ray's own memory, {place}, idle", idle_mb[place])
         _print_memory(f"Ray's own memory, {place}, training", runs[-1].watched.ray_mb[place])

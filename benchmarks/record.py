@@ -66,7 +66,7 @@ def main(
 
 
 def place_again(results: Mapping[str, Path], rounds: int) -> list[float]:
-    """Seconds to place and record results by stage, each with other bytes in its last file."""
+    """Seconds of CPU to place and record results by stage, each with other bytes in its last file."""
     from pipeline.commands import repro
     from pipeline.core.files import new_folder
 
@@ -91,7 +91,7 @@ def place_again(results: Mapping[str, Path], rounds: int) -> list[float]:
 def _measure(
     place: Path, count: int, result_mb: float, rounds: int
 ) -> tuple[float, dict[int, float]]:
-    """Seconds to ask what is out of date, and to record so many results at once."""
+    """Seconds of CPU to ask what is out of date, and to record so many results at once."""
     os.environ |= surroundings(place)
     os.chdir(place)
     from pipeline.commands import repro
