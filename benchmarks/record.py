@@ -66,7 +66,7 @@ def main(
 
 
 def place_again(results: Mapping[str, Path], rounds: int) -> list[float]:
-    """Seconds of CPU to place and record results by stage, each with other bytes in its last file."""
+    """Seconds of CPU to place and record results by stage; in each a file has other bytes."""
     from pipeline.commands import repro
     from pipeline.core.files import new_folder
 

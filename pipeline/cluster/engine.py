@@ -107,8 +107,9 @@ class RayEngine(Engine):
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         need = Need.of(train.device, train.threads, options.gpu_share, nodes)
         asked = {node["NodeID"]: self._ask(node["NodeID"]) for node in nodes if need.fits(node)}
+        here = worker.describe_node()  # at the same time
         facts: dict[str, NodeFacts] = dict(zip(asked, ray.get([*asked.values()]), strict=True))
-        self._kinds = choose_nodes(need, nodes, facts, worker.describe_node(), options.mixed)
+        self._kinds = choose_nodes(need, nodes, facts, here, options.mixed)
         return need
 
     def _ask(self, node: str) -> Any:
