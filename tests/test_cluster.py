@@ -26,11 +26,12 @@ from project import (
 )
 from ray.cluster_utils import Cluster
 
-from pipeline.cluster import worker
+from pipeline.cluster import engine, worker
 from pipeline.cluster.nodes import Need, choose_nodes
 from pipeline.cluster.order import pack, share
 from pipeline.cluster.worker import NodeFacts, TrainingOrder
-from pipeline.commands.board import Training
+from pipeline.commands.board import LOGS, Training
+from pipeline.commands.processes import Signals
 from pipeline.core.errors import TrainError
 from pipeline.params import Config, read_config
 
@@ -412,6 +413,55 @@ def test_a_damaged_file_and_a_full_disk_are_said_by_the_training_that_met_them(
     done = worker.train(order[0], order[1], lambda blob: blob, lambda *_: None)
     assert (done.exit_code, done.files) == (1, {})
     assert b"No space left on device" in done.log
+
+
+@pytest.fixture
+def came_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> engine.RayEngine:
+    """An engine to which two trainings have come back since it looked, without Ray and DVC."""
+    monkeypatch.chdir(tmp_path)
+    LOGS.mkdir(parents=True)
+    made: Any = object.__new__(engine.RayEngine)
+    made._tasks = {Training("one", fold, 2): fold for fold in (0, 1)}
+    made._begun, made._tries, made._kinds, made._luggage = {}, {}, {"id": "AVX2"}, None
+    made._options = engine.Options("auto", None, 1.0, 0, mixed=False)
+    made._signals, made._hear = Signals(), lambda: None
+    monkeypatch.setattr(engine.ray, "wait", lambda tasks, **_: (tasks, []))
+    outcome = worker.Outcome("host", 0, b"log", {"weights.safetensors": b"w"})
+    monkeypatch.setattr(engine.ray, "get", lambda _: ("id", outcome))
+    found: engine.RayEngine = made
+    return found
+
+
+PLACED = ["models/one/fold0/weights.safetensors", "models/one/fold1/weights.safetensors"]
+
+
+def test_all_that_have_come_back_are_recorded_at_once_when_they_are_placed(
+    came_back: engine.RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[tuple[list[str], list[str]]] = []
+
+    def record(stages: list[str]) -> None:
+        recorded.append((stages, sorted(map(str, Path().glob("models/*/*/*")))))
+
+    monkeypatch.setattr(engine, "require_same", lambda _: None)
+    monkeypatch.setattr(engine.repro, "record", record)
+    assert [one.exit_code for one in came_back.wait()] == [0, 0]
+    assert recorded == [(["train@one-0", "train@one-1"], PLACED)]
+
+
+def test_nothing_is_recorded_where_an_input_changed_after_it_was_placed(
+    came_back: engine.RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would record the new input as that of the network."""
+
+    def require_same(_: object) -> None:
+        if Path(PLACED[1]).exists():
+            raise TrainError("changed")
+
+    monkeypatch.setattr(engine, "require_same", require_same)
+    monkeypatch.setattr(engine.repro, "record", lambda _: pytest.fail("recorded"))
+    with pytest.raises(TrainError, match="changed"):
+        came_back.wait()
 
 
 NOTHING = TrainingOrder("one-fold0", ["train"], "models", "live", "lock", 1, "0" * 64, {}, None)
