@@ -63,11 +63,11 @@ def record(stages: list[str]) -> None:
 
 def _commit(repo: "Repo", stages: list[str]) -> None:
     """What `dvc commit --force` does, which takes one stage at a time."""
-    from dvc.dvcfile import PROJECT_FILE, load_file
+    from dvc.dvcfile import PROJECT_FILE, ProjectFile
     from dvc.repo import lock_repo
 
     with lock_repo(repo):
-        file = load_file(repo, PROJECT_FILE)
+        file = ProjectFile(repo, PROJECT_FILE)
         found = [file.stages[name] for name in stages]
         for stage in found:
             stage.save()
