@@ -75,6 +75,7 @@ benchmarks: .venv/.installed ## Print the ratios of docs/PERFORMANCE.md
 	python -m benchmarks.startup
 	python -m benchmarks.noop
 	python -m benchmarks.jobs
+	python -m benchmarks.nodes
 	python -m benchmarks.peers
 	python -m benchmarks.peers --network vgg
 	python -m benchmarks.calibration

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from project import (
 )
 from ray.cluster_utils import Cluster
 
-from pipeline.cluster import worker
+from pipeline.cluster import engine, worker
 from pipeline.cluster.nodes import Need, choose_nodes
 from pipeline.cluster.order import pack, share
 from pipeline.cluster.worker import NodeFacts, TrainingOrder
-from pipeline.commands.board import Training
+from pipeline.commands.board import LOGS, Training
+from pipeline.commands.processes import Signals
 from pipeline.core.errors import TrainError
 from pipeline.params import Config, read_config
 
@@ -77,20 +79,26 @@ class Nodes:
         return found
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    """Two nodes."""
+@contextmanager
+def running(count: int) -> Iterator[Nodes]:
+    """So many nodes."""
     before = {name: os.environ.get(name) for name in ("RAY_TMPDIR", "TMPDIR")}
     made = Nodes()
     try:
-        made.add()
-        made.add()
+        for _ in range(count):
+            made.add()
         yield made
         assert not made.trainings()
     finally:
         made.close()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with running(2) as made:
+        yield made
 
 
 def project_of(params: str, folder: Path) -> Path:
@@ -233,6 +241,52 @@ def test_a_task_that_fails_is_named_and_the_others_go_on(nodes: Nodes, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_inputs_that_change_while_a_cluster_trains_stop_it_and_nothing_more_is_placed(
+    nodes: Nodes, long_project: Path, tmp_path: Path
+) -> None:
+    project = copy_project(long_project, tmp_path / "project")
+    lock = (project / "dvc.lock").read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *on(nodes)], cwd=project, env=environment(),
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        wait_for((project / "live/one-fold0.csv").exists)
+        (project / "params.yaml").write_text(LONG.replace("lr: 0.01", "lr: 0.02"))
+        said = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 1, said
+    assert "TrainError: the code, params.yaml or an input was changed while the cluster" in said
+    assert "Traceback" not in said
+    assert not [*project.glob("models/one/*/*")]
+    assert (project / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_a_node_that_joined_later_trains_is_refused_and_the_same_command_then_works(
+    long_project: Path, tmp_path: Path
+) -> None:
+    project = copy_project(long_project, tmp_path / "project")
+    with running(1) as one:
+        command = [sys.executable, "-m", "pipeline", *on(one)]
+        with subprocess.Popen(
+            command, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_for(lambda: [*project.glob("live/*.csv")])
+            one.add()
+            said = process.stderr.read() if process.stderr else ""
+        assert process.returncode == 1, said
+        assert "TrainError: this node joined after the nodes were compared. Run the same" in said
+        assert "1 of 2 trainings failed, the others are done: " in said
+        assert len([*project.glob("models/one/*/weights.safetensors")]) == 1
+        done = run(project, *command)
+    assert done.returncode == 0, done.stdout
+    assert "2 nodes of 3 can train" in done.stdout
+    assert "1 of 2 to train on " in done.stdout
+    assert len([*project.glob("models/one/*/weights.safetensors")]) == 2
+
+
+@pytest.mark.slow
 def test_without_a_cluster_one_sentence_says_so(long_project: Path, tmp_path: Path) -> None:
     project = copy_project(long_project, tmp_path / "project")
     done = stage(project, "jobs", "--cluster", "127.0.0.1:9")
@@ -370,3 +424,93 @@ def test_a_damaged_file_and_a_full_disk_are_said_by_the_training_that_met_them(
     done = worker.train(order[0], order[1], lambda blob: blob, lambda *_: None)
     assert (done.exit_code, done.files) == (1, {})
     assert b"No space left on device" in done.log
+
+
+@pytest.fixture
+def came_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> engine.RayEngine:
+    """An engine to which two trainings have come back since it looked, without Ray and DVC."""
+    monkeypatch.chdir(tmp_path)
+    LOGS.mkdir(parents=True)
+    made: Any = object.__new__(engine.RayEngine)
+    made._tasks = {Training("one", fold, 2): fold for fold in (0, 1)}
+    made._begun, made._tries, made._kinds, made._luggage = {}, {}, {"id": "AVX2"}, None
+    made._options = engine.Options("auto", None, 1.0, 0, mixed=False)
+    made._signals, made._hear = Signals(), lambda: None
+    monkeypatch.setattr(engine.ray, "wait", lambda tasks, **_: (tasks, []))
+    outcome = worker.Outcome("host", 0, b"log", {"weights.safetensors": b"w"})
+    monkeypatch.setattr(engine.ray, "get", lambda _: ("id", outcome))
+    found: engine.RayEngine = made
+    return found
+
+
+PLACED = ["models/one/fold0/weights.safetensors", "models/one/fold1/weights.safetensors"]
+
+
+def test_all_that_have_come_back_are_recorded_at_once_when_they_are_placed(
+    came_back: engine.RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[tuple[list[str], list[str]]] = []
+
+    def record(stages: list[str]) -> None:
+        recorded.append((stages, sorted(map(str, Path().glob("models/*/*/*")))))
+
+    monkeypatch.setattr(engine, "require_same", lambda _: None)
+    monkeypatch.setattr(engine.repro, "record", record)
+    assert [one.exit_code for one in came_back.wait()] == [0, 0]
+    assert recorded == [(["train@one-0", "train@one-1"], PLACED)]
+
+
+def test_nothing_is_recorded_where_an_input_changed_after_it_was_placed(
+    came_back: engine.RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would record the new input as that of the network."""
+
+    def require_same(_: object) -> None:
+        if Path(PLACED[1]).exists():
+            raise TrainError("changed")
+
+    monkeypatch.setattr(engine, "require_same", require_same)
+    monkeypatch.setattr(engine.repro, "record", lambda _: pytest.fail("recorded"))
+    with pytest.raises(TrainError, match="changed"):
+        came_back.wait()
+
+
+NOTHING = TrainingOrder("one-fold0", ["train"], "models", "live", "lock", 1, "0" * 64, {}, None)
+
+
+def linked(scratch: Path) -> None:
+    (scratch.parent / "elsewhere").mkdir(mode=0o700)
+    scratch.symlink_to("elsewhere")
+
+
+def open_to_others(scratch: Path) -> None:
+    scratch.mkdir()
+    scratch.chmod(0o750)
+
+
+@pytest.mark.parametrize("prepare", [linked, open_to_others])
+def test_a_scratch_folder_that_others_could_have_filled_is_refused(
+    prepare: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    scratch = tmp_path / f"kaggle-pipeline-{os.getuid()}"
+    prepare(scratch)
+    refused(scratch, tmp_path)
+
+
+def test_a_scratch_folder_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    another = os.getuid() + 1
+    scratch = tmp_path / f"kaggle-pipeline-{another}"
+    scratch.mkdir(mode=0o700)
+    monkeypatch.setattr(worker.os, "getuid", lambda: another)
+    refused(scratch, tmp_path)
+
+
+def refused(scratch: Path, folder: Path) -> None:
+    done = worker.train(NOTHING, {}, lambda blob: blob, lambda *_: None)
+    assert (done.exit_code, done.files) == (1, {})
+    assert f"{scratch}: expected a folder that this user alone may read" in done.log.decode()
+    assert not [*folder.rglob("files")]

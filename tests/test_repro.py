@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from project import ROOT, environment, make_project, processes_with
+from project import ROOT, copy_project, environment, make_project, processes_with
 from ruamel.yaml import YAML
 
 from pipeline.commands import repro
+from pipeline.core.errors import PipelineError
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)", "train@one-0"]
 
@@ -109,6 +112,50 @@ def test_dvc_lock_is_replaced_whole_with_its_stages_by_name(tmp_path: Path) -> N
     assert found == data
     assert list(found["stages"]) == ["a", "b"]
     assert list(found["stages"]["b"]) == ["cmd", "a"]
+
+
+@pytest.fixture
+def unrecorded(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The trained project, whose dvc.lock knows three of its networks no more."""
+    project = copy_project(trained, tmp_path / "project")
+    monkeypatch.chdir(project)
+    lock = Path("dvc.lock")
+    parts = re.split(r"^(?=  \S)", lock.read_text(), flags=re.MULTILINE)
+    kept = [part for part in parts if not part.startswith(tuple(f"  {name}:" for name in SOME))]
+    assert len(parts) - len(kept) == len(SOME)
+    lock.write_text("".join(kept))
+    return project
+
+
+SOME = ["train@one-0", "train@one-1", "train@two-1"]
+
+
+@pytest.mark.usefixtures("unrecorded")
+def test_stages_that_are_recorded_together_are_as_dvc_repro_records_them(trained: Path) -> None:
+    assert repro.find_stale("train") == {*SOME}
+    repro.record(SOME[::-1])
+    assert Path("dvc.lock").read_bytes() == (trained / "dvc.lock").read_bytes()
+    assert not repro.find_stale("train")
+
+
+@pytest.mark.usefixtures("unrecorded")
+def test_where_one_of_several_cannot_be_recorded_none_is_and_all_are_trained_again() -> None:
+    before = Path("dvc.lock").read_bytes()
+    shutil.rmtree("models/two/fold1")
+    with pytest.raises(PipelineError, match="models/two/fold1"):
+        repro.record(SOME)
+    assert Path("dvc.lock").read_bytes() == before
+    assert repro.find_stale("train") == {*SOME}
+
+
+def test_the_same_yaml_is_parsed_once_and_each_reader_has_a_copy_of_his_own() -> None:
+    repro._parse.cache_clear()
+    for _ in range(3):
+        found = repro._parse_once("a: [1]", "params.yaml")
+        assert found == {"a": [1]}
+        found["a"].append(2)
+    assert repro._parse.cache_info().misses == 1
+    assert repro._parse_once("a: [3]", "params.yaml") == {"a": [3]}
 
 
 FOLLOWER = """

@@ -106,15 +106,17 @@ class RayEngine(Engine):
         options, train = self._options, self._config.train
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         need = Need.of(train, options.gpu_share, nodes)
-        facts = {node["NodeID"]: self._ask(node["NodeID"]) for node in nodes if need.fits(node)}
-        self._kinds = choose_nodes(need, nodes, facts, worker.describe_node(), options.mixed)
+        asked = {node["NodeID"]: self._ask(node["NodeID"]) for node in nodes if need.fits(node)}
+        here = worker.describe_node()  # at the same time
+        facts: dict[str, NodeFacts] = dict(zip(asked, ray.get([*asked.values()]), strict=True))
+        self._kinds = choose_nodes(need, nodes, facts, here, options.mixed)
         return need
 
-    def _ask(self, node: str) -> NodeFacts:
+    def _ask(self, node: str) -> Any:
+        """A node's facts, when it has found them: all nodes are asked at the same time."""
         task = ray.remote(num_cpus=0)(worker.describe_node)
         where = NodeAffinitySchedulingStrategy(node, soft=False)
-        found: NodeFacts = ray.get(task.options(scheduling_strategy=where).remote())
-        return found
+        return task.options(scheduling_strategy=where).remote()
 
     def _send(self) -> dict[str, Any]:
         """Give the inputs to the shared folder, or to Ray; what Ray has, by SHA-256."""
@@ -171,8 +173,12 @@ class RayEngine(Engine):
         self._signals.wait()
         self._hear()
         done, _ = ray.wait([*self._tasks.values()], num_returns=len(self._tasks), timeout=0)
-        ended = [self._end(training) for training, task in [*self._tasks.items()] if task in done]
-        return [one for one in ended if one is not None]
+        found = [self._end(training) for training, task in [*self._tasks.items()] if task in done]
+        ended = [one for one in found if one is not None]
+        if placed := [one.training.stage for one in ended if one.exit_code == 0]:
+            require_same(self._luggage)
+            repro.record(placed)
+        return ended
 
     def _hear(self) -> None:
         """Note where trainings have begun, and put their tables where ours would be."""
@@ -191,7 +197,8 @@ class RayEngine(Engine):
                     write_text(training.live, table)
 
     def _end(self, training: Training) -> Ended | None:
-        """Place what a training has left, or start it again; None where it goes on."""
+        """Place what a training has left, for `wait` to record, or start it again; None where it
+        goes on."""
         node, outcome = "", Outcome("", 1, b"")
         try:
             node, outcome = ray.get(self._tasks.pop(training))
@@ -218,7 +225,6 @@ class RayEngine(Engine):
         with new_folder(paths.model_folder(training.model, training.fold)) as folder:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
-        repro.record(training.stage)
         return Ended(training, 0, place)
 
 

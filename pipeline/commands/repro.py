@@ -15,6 +15,8 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,9 +52,27 @@ def reproduce(stages: list[str], single_item: bool = False) -> None:
         say("Data and pipelines are up to date.")
 
 
-def record(stage: str) -> None:
-    """Let DVC record and cache the outputs of a stage that lie in their place, as after its run."""
-    _with_dvc(lambda repo: repo.commit(stage, force=True))
+def record(stages: list[str]) -> None:
+    """Let DVC record and cache the outputs of stages that lie in their place, as after their runs.
+
+    All at once: DVC reads and writes the whole of dvc.lock for each record, however many stages
+    are in it. Where one fails, none is recorded.
+    """
+    _with_dvc(lambda repo: _commit(repo, stages))
+
+
+def _commit(repo: "Repo", stages: list[str]) -> None:
+    """What `dvc commit --force` does, which takes one stage at a time."""
+    from dvc.dvcfile import PROJECT_FILE, ProjectFile
+    from dvc.repo import lock_repo
+
+    with lock_repo(repo):
+        file = ProjectFile(repo, PROJECT_FILE)
+        found = [file.stages[name] for name in stages]
+        for stage in found:
+            stage.save()
+            stage.commit()
+        file.dump_stages(found, update_pipeline=False)
 
 
 def find_stale(stage: str) -> set[str]:
@@ -67,12 +87,14 @@ def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
     from dvc.exceptions import DvcException  # 1 s
     from dvc.lock import LockError
     from dvc.repo import Repo
-    from dvc.utils.serialize import _common
+    from dvc.utils import strictyaml
+    from dvc.utils.serialize import _common, _yaml
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
     for runs in ("dvc.stage.run", "dvc.stage.cache"):  # "Running stage …", "… is cached"
         logging.getLogger(runs).setLevel(logging.INFO)
     _common._dump_data = _dump_whole
+    _yaml.parse_yaml = strictyaml.parse_yaml = _parse_once
     try:
         with Repo(_wait_for_lock=True) as repo:
             locks = Path(str(repo.tmp_dir))
@@ -158,3 +180,20 @@ def _dump_whole(path: str, data: Any, dumper: Callable[..., Any], **arguments: A
         data["stages"] = dict(sorted(data["stages"].items()))
     with new_file(Path(path)) as partial, partial.open("w", encoding="utf-8") as file:
         dumper(data, file, **arguments)
+
+
+def _parse_once(text: str, path: str, typ: str = "safe") -> Any:
+    """Read YAML for DVC, which asks for the whole of params.yaml three times for each stage: the
+    same text is parsed once, and whoever asks has a copy of his own."""
+    if typ == "safe":
+        return deepcopy(_parse(text, path))
+    from dvc.utils.serialize import parse_yaml
+
+    return parse_yaml(text, path, typ)
+
+
+@lru_cache(maxsize=4)
+def _parse(text: str, path: str) -> Any:
+    from dvc.utils.serialize import parse_yaml
+
+    return parse_yaml(text, path)
