@@ -334,6 +334,24 @@ def repro(
 
 
 @app.command(rich_help_panel=OUTSIDE)
+def push() -> None:
+    """Send what dvc.lock names, and earlier trainings, to DVC's default remote."""
+    from pipeline.commands import sync
+
+    _config()
+    sync.push()
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def pull() -> None:
+    """Fetch what dvc.lock names, and earlier trainings, from DVC's default remote."""
+    from pipeline.commands import sync
+
+    _config()
+    sync.pull()
+
+
+@app.command(rich_help_panel=OUTSIDE)
 def predict(
     source: Annotated[
         Path,

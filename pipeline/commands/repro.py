@@ -45,25 +45,28 @@ def reproduce(stages: list[str], single_item: bool = False) -> None:
     """
     if not single_item and (changes := find_changes(read_config(paths.PARAMS).download)):
         say(f"{changes}: `download` runs again")
-        _with_dvc(lambda repo: repo.reproduce(["download"], force=True))
-    if not _with_dvc(lambda repo: repo.reproduce(stages or None, single_item=single_item)):
+        with_dvc(lambda repo: repo.reproduce(["download"], force=True))
+    if not with_dvc(lambda repo: repo.reproduce(stages or None, single_item=single_item)):
         say("Data and pipelines are up to date.")
 
 
 def record(stage: str) -> None:
     """Let DVC record and cache the outputs of a stage that lie in their place, as after its run."""
-    _with_dvc(lambda repo: repo.commit(stage, force=True))
+    with_dvc(lambda repo: repo.commit(stage, force=True))
 
 
 def find_stale(stage: str) -> set[str]:
     """Those of a stage, which needs the data, and the stages before it that would run or be
     restored."""
-    stale = set(_with_dvc(lambda repo: repo.status(targets=[stage], with_deps=True)))
+    stale = set(with_dvc(lambda repo: repo.status(targets=[stage], with_deps=True)))
     return stale | ({"download"} if find_changes(read_config(paths.PARAMS).download) else set())
 
 
-def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
-    """Do something with DVC, after others that use the same files."""
+def with_dvc(work: Callable[["Repo"], Result], command: str = "repro") -> Result:
+    """Do something with DVC, after others that use the same files.
+
+    command: the one of ours that fails where DVC does, with PipelineError.
+    """
     from dvc.exceptions import DvcException  # 1 s
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -89,7 +92,7 @@ def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
         if cause.endswith(("exited with 130", f"exited with {-signal.SIGINT}")):  # Ctrl-C
             raise SystemExit(130) from error
         explain_refusal(error)
-        raise PipelineError(f"dvc repro: {error}{cause and ': '}{cause}") from error
+        raise PipelineError(f"dvc {command}: {error}{cause and ': '}{cause}") from error
 
 
 def _wait_for_others(locks: Path) -> None:
