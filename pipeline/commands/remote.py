@@ -6,7 +6,9 @@ list of files (.dir) follows the files that it names, so that what a list in the
 there.
 """
 
+import contextlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -95,12 +97,11 @@ class Remote:
 
 
 def _connect(remote: Any) -> None:
-    """Raise OSError where no server answers, which HTTP's `exists` keeps to itself."""
-    try:
+    """Raise an error where no server answers, which HTTP's `exists` keeps to itself."""
+    from aiohttp import ClientResponseError
+
+    with contextlib.suppress(FileNotFoundError, ClientResponseError):  # it answers something
         remote.fs.fs.cat_file(remote.path)
-    except Exception as error:  # what a server answers to the folder's own name does not matter
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            raise
 
 
 class Runs:
@@ -151,7 +152,7 @@ def find_trainings(repo: Any) -> dict[str, Made]:
 
 def explain(error: BaseException) -> str:
     """A foreign error in one line, without secrets."""
-    text = one_line(scrub(str(error), [])).rstrip(".")
+    text = re.sub(r"[^\s/]+:[^\s/]+@", "***@", one_line(scrub(str(error), []))).rstrip(".")
     return text if isinstance(error, PipelineError) else f"{type(error).__name__}: {text}"
 
 
