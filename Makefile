@@ -29,7 +29,7 @@ test: .venv/.installed ## Format, lint, types and all tests
 	$(PYTEST) -m slow $$(grep -l mark.slow tests/test_*.py)
 
 train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says, or on a cluster: CLUSTER=auto
-	@$(LED) python -m pipeline jobs $(JOBS) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(SHARED),--shared "$(SHARED)")
+	@$(LED) python -m pipeline jobs $(JOBS) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(SHARED),--shared "$(SHARED)") $(if $(REMOTE),--remote)
 
 push: .venv/.installed ## Send what dvc.lock names, and earlier trainings, to DVC's default remote
 	@$(LED) python -m pipeline push

@@ -1,13 +1,16 @@
 """A DVC remote with colleagues: real git, real DVC, a folder as the remote."""
 
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import test_cluster
 from dvc_objects.fs.local import FsspecLocalFileSystem
 from project import (
+    PARAMS,
     commit_all,
     copy_project,
     digests,
@@ -16,9 +19,11 @@ from project import (
     run,
     stage,
 )
+from test_cluster import RESULTS, Nodes, on, project_of
 
+from pipeline.cluster.stored import send_store
 from pipeline.commands import sync
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import PipelineError, TrainError
 
 SMALL = """\
 stages:
@@ -32,12 +37,15 @@ stages:
     deps: [data/store]
     outs: ["models/one/fold${item.fold}"]
 """
+CONFIG = "[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = {}\n"
+STORED = {"data/store/a": "first", "data/store/deep/b": "b\n"}
 MADE = ["data/store/*", "data/store/deep/*", "models/one/*/*"]
 EVERYTHING = [
     "data/raw/*", "data/hidden/*", "data/store/*", "data/audit.json", "folds/*", "models/*/*/*",
     "ensemble/*", "submissions/*", "explain/*/*", "reports/*", "dvc.lock", "params.yaml",
 ]  # fmt: skip
 Said = Callable[[], str]
+nodes = test_cluster.nodes
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +88,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 def use_remote(project: Path, url: Path | str) -> None:
-    config = project / ".dvc/config"
-    config.write_text(f"[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = {url}\n")
+    (project / ".dvc/config").write_text(CONFIG.format(url))
     commit_all(project, "remote")
 
 
@@ -286,6 +293,69 @@ def test_what_ctrl_c_stopped_goes_on_with_the_same_command(
     monkeypatch.chdir(other)
     sync.pull()
     assert digests(other, *MADE) == digests(project, *MADE)
+
+
+def test_the_store_is_sent_once_for_the_nodes_of_a_cluster_by_its_files(
+    project: Path, tmp_path: Path, said: Said
+) -> None:
+    sent = send_store()
+    assert {path: object_of(tmp_path / "shelf", text) for path, text in STORED.items()} == {
+        path: tmp_path / "shelf/files/md5" / md5[:2] / md5[2:] for path, md5 in sent.items()
+    }
+    assert ": 3 files, 0.0 MB; nodes fetch 2 files from there" in said()
+    assert send_store() == sent
+    assert ": 0 files, 0.0 MB; nodes fetch 2 files from there" in said()
+    object_of(project / ".dvc/cache", "b\n").unlink()
+    with pytest.raises(TrainError, match="data/store is not whole in DVC's cache. Run: dvc commit"):
+        send_store()
+
+
+@pytest.mark.parametrize(
+    ("committed", "present", "found"),
+    [
+        ("../shelf", "../shelf", "at an address that each node can use, found '/"),
+        ("", "", "at an address that each node can use, found none. Run: dvc remote add --force"),
+        ("/a/shelf", "/b/shelf", ".dvc/config goes to the nodes, and is not as in the last commit"),
+    ],
+)
+def test_a_remote_that_nodes_would_not_find_is_refused(
+    project: Path, tmp_path: Path, committed: str, present: str, found: str
+) -> None:
+    """config.local, which names it here, stays here."""
+    use_remote(project, committed) if committed else None
+    config = project / ".dvc/config"
+    (project / ".dvc/config.local").write_text(CONFIG.format(tmp_path / "shelf"))
+    config.write_text(CONFIG.format(present) if present else "")
+    with pytest.raises(TrainError, match=re.escape(found)):
+        send_store()
+    assert not (tmp_path / "shelf").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nodes_fetch_the_store_from_the_remote_or_say_that_they_cannot(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """They have another way to it than this machine, and at first a wrong one."""
+    serial = project_of(PARAMS.replace("[one, two]", "[one]"), tmp_path / "serial")
+    project = copy_project(serial, tmp_path / "project")
+    assert stage(serial, "repro", "train").returncode == 0
+    use_remote(project, "/nowhere/shelf")
+    own = project / ".dvc/config.local"
+    own.write_text(CONFIG.format(tmp_path / "shelf"))
+    done = stage(project, *on(nodes, "--remote"))
+    assert done.returncode == 1
+    assert "2 of 2 trainings failed" in done.stdout
+    assert "one fold 0 (.resume/logs/train@one-0.log): OSError: DVC's remote gave this node no" in (
+        done.stdout
+    )
+    assert "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/shelf/" in done.stdout
+    assert "Traceback" not in done.stdout
+    own.unlink()
+    use_remote(project, tmp_path / "shelf")
+    done = stage(project, *on(nodes, "--remote"))
+    assert done.returncode == 0, done.stdout
+    assert digests(project, *RESULTS) == digests(serial, *RESULTS)
 
 
 def run_all(project: Path) -> str:

@@ -205,7 +205,7 @@ def _examine_dvc(root: Path, environ: Mapping[str, str]) -> Finding:
 
 def _examine_remote(root: Path, environ: Mapping[str, str]) -> Finding:
     """Whether the default remote answers, in a process that ends where it does not."""
-    code = "from pipeline.commands.remote import examine; examine()"
+    code = "from pipeline.commands.sync import examine; examine()"
     own = {**environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     found, text = _ask(root, own, sys.executable, "-c", code, timeout_s=REMOTE_TIMEOUT_S)
     if not found:

@@ -7,9 +7,7 @@ there.
 """
 
 import contextlib
-import json
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import PipelineError, TableError, examples, plural
 from pipeline.core.progress import say
-from pipeline.core.terminal import print_line
 from pipeline.core.yaml import parse_yaml
 from pipeline.kaggle.scrub import one_line, scrub
 from pipeline.ledger.stages import LockedStage
@@ -156,20 +153,27 @@ def explain(error: BaseException) -> str:
     return text if isinstance(error, PipelineError) else f"{type(error).__name__}: {text}"
 
 
-def contents_of(cache: Any, made: Made) -> frozenset[str]:
-    """All objects of it, lists and files; none where a list is missing in the cache."""
+def files_in(cache: Any, root: str) -> dict[str, str] | None:
+    """The MD5 of each file of a folder, by its path there; None where its list is missing."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
     from dvc_objects.errors import ObjectFormatError
 
+    try:
+        tree = Tree.load(cache, HashInfo("md5", root))
+    except (FileNotFoundError, ObjectFormatError):
+        return None
+    return {"/".join(path): str(info.value) for path, _, info in tree}
+
+
+def contents_of(cache: Any, made: Made) -> frozenset[str]:
+    """All objects of it, lists and files; none where a list is missing in the cache."""
     oids = set(made.roots)
     for root in made.roots:
         if root.endswith(LIST):
-            try:
-                tree = Tree.load(cache, HashInfo("md5", root))
-            except (FileNotFoundError, ObjectFormatError):
+            if (files := files_in(cache, root)) is None:
                 return frozenset()
-            oids |= {str(info.value) for _, _, info in tree}
+            oids |= set(files.values())
     return frozenset(oids)
 
 
@@ -207,6 +211,15 @@ def copy(source: Any, target: Any, oids: frozenset[str], what: str) -> Moved:
     return Moved(oids, size)
 
 
+def send(cache: Any, remote: Remote, oids: frozenset[str]) -> Moved:
+    """Copy objects of the cache, lists after all files. Raises as copy."""
+    lists = frozenset(oid for oid in oids if oid.endswith(LIST))
+    what = f"{remote.command}: {remote.place}"
+    files = copy(cache, remote.objects, oids - lists, what)
+    listed = copy(cache, remote.objects, lists, what)
+    return Moved(oids, files.bytes + listed.bytes)
+
+
 def copy_runs(source: Runs, target: Runs, keys: Iterable[str] | None, what: str) -> int:
     """Copy runs that the target does not have from anyone; how many. Raises as copy.
 
@@ -227,37 +240,3 @@ def copy_runs(source: Runs, target: Runs, keys: Iterable[str] | None, what: str)
             f"{what}: DVC's cache of runs could not be copied: {explain(error)}"
         ) from error
     return len(new)
-
-
-def examine() -> None:
-    """Print, as JSON, what `doctor` says of the default remote: ok, note or problem, and a text.
-
-    In a process of its own, which `doctor` ends where a remote does not answer. Nothing is hashed.
-    """
-    from dvc.repo import Repo
-
-    print_line(json.dumps(_examine(Repo())))
-
-
-def _examine(repo: Any) -> tuple[str, str]:
-    try:
-        remote = Remote(repo, "dvc")
-    except PipelineError as error:
-        return "problem", str(error).removeprefix("dvc: ")
-    text, state = f"{remote.place} answers", "ok"
-    if remote.is_folder:
-        try:
-            folder = Path(remote.path) if remote.exists else Path(remote.path).parent
-            tempfile.TemporaryFile(dir=folder).close()
-            text = f"{remote.place} can be read and written"
-        except OSError as error:
-            text, state = f"{remote.place} can be read, not written: {error.strerror}", "note"
-    networks = [made for made in find_outputs(repo) if made.stage.startswith("train@")]
-    absent = [made for made in networks if not all(map(remote.objects.exists, made.roots))]
-    if absent:
-        text += (
-            f"; {len(absent)} of {plural(len(networks), 'network')} of dvc.lock "
-            f"{'is' if len(absent) == 1 else 'are'} not in it yet. Run: make push"
-        )
-        state = "note"
-    return state, text

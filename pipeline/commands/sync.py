@@ -5,7 +5,10 @@ that made it. What arrives is compared with its hash, and a file of the user's o
 replaced.
 """
 
+import json
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from pipeline.commands.remote import (
@@ -19,10 +22,12 @@ from pipeline.commands.remote import (
     find_outputs,
     find_trainings,
     is_whole,
+    send,
 )
 from pipeline.commands.repro import with_dvc
 from pipeline.core.errors import PipelineError, examples, plural
 from pipeline.core.progress import say
+from pipeline.core.terminal import print_line
 from pipeline.ledger.git import git_bytes
 
 
@@ -54,15 +59,11 @@ def _push(repo: Any) -> None:
     there = remote.has(oids)
     here = frozenset(cache.oids_exist(oids - there))
     lacking = {made: contents for made, contents in wanted.items() if contents - there - here}
-    held_back = frozenset[str]().union(*(made.roots for made in lacking))
-    lists = frozenset(oid for oid in here if oid.endswith(LIST))
-    what = f"push: {remote.place}"
-    files = copy(cache, remote.objects, here - lists, what)
-    listed = copy(cache, remote.objects, lists - held_back, what)
+    held_back = {root for made in lacking for root in made.roots if root.endswith(LIST)}
+    sent = send(cache, remote, here - held_back)
     runs = Runs(cache.fs, repo.stage_cache.cache_dir)
     keys = [key for key, made in earlier.items() if made in whole]
-    added = copy_runs(runs, remote.runs, keys, what)
-    sent = Moved(files.oids | listed.oids, files.bytes + listed.bytes)
+    added = copy_runs(runs, remote.runs, keys, f"push: {remote.place}")
     say(
         f"sent to {remote.place}: {sent}; {len(there):,} were there. Of DVC's cache of runs "
         f"{plural(added, 'training')} more"
@@ -142,3 +143,37 @@ def _say_what_stays(repo: Any) -> None:
             f"{plural(len(stale), 'stage')} out of date {examples(stale)}: what dvc.lock names is "
             "sent, not what make run would make"
         )
+
+
+def examine() -> None:
+    """Print, as JSON, what `doctor` says of the default remote: ok, note or problem, and a text.
+
+    In a process of its own, which `doctor` ends where a remote does not answer. Nothing is hashed.
+    """
+    from dvc.repo import Repo
+
+    print_line(json.dumps(_examine(Repo())))
+
+
+def _examine(repo: Any) -> tuple[str, str]:
+    try:
+        remote = Remote(repo, "dvc")
+    except PipelineError as error:
+        return "problem", str(error).removeprefix("dvc: ")
+    text, state = f"{remote.place} answers", "ok"
+    if remote.is_folder:
+        try:
+            folder = Path(remote.path) if remote.exists else Path(remote.path).parent
+            tempfile.TemporaryFile(dir=folder).close()
+            text = f"{remote.place} can be read and written"
+        except OSError as error:
+            text, state = f"{remote.place} can be read, not written: {error.strerror}", "note"
+    networks = [made for made in find_outputs(repo) if made.stage.startswith("train@")]
+    absent = [made for made in networks if not all(map(remote.objects.exists, made.roots))]
+    if absent:
+        text += (
+            f"; {len(absent)} of {plural(len(networks), 'network')} of dvc.lock "
+            f"{'is' if len(absent) == 1 else 'are'} not in it yet. Run: make push"
+        )
+        state = "note"
+    return state, text
