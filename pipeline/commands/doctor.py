@@ -4,7 +4,6 @@ Nothing is changed. The only requests are those to DVC's default remote, one to 
 those of the sign-in and of the day's limit that the caller passes.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import requests
 from packaging.requirements import InvalidRequirement, Requirement
@@ -211,8 +210,8 @@ def _examine_remote(root: Path, environ: Mapping[str, str]) -> Finding:
     if not found:
         reason = (text.splitlines() or ["no reason given"])[-1].rstrip(".")
         return "problem", f"the default remote was not examined: {reason}. Run: dvc status --cloud"
-    state, text = json.loads(text)
-    return state, text
+    state, _, text = text.partition(" ")
+    return cast(State, state), text
 
 
 def _ask(

@@ -5,7 +5,6 @@ that made it. What arrives is compared with its hash, and a file of the user's o
 replaced.
 """
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -79,6 +78,11 @@ def _push(repo: Any) -> None:
 
 def _pull(repo: Any) -> None:
     remote, cache = Remote(repo, "pull"), repo.cache.local
+    if remote.is_folder and not remote.exists:
+        raise PipelineError(
+            f"pull: {remote.place}: no such folder. Nobody has run make push yet, or its disk is "
+            "not mounted"
+        )
     now = find_outputs(repo)
     runs = Runs(cache.fs, repo.stage_cache.cache_dir)
     added = copy_runs(remote.runs, runs, None, f"pull: {remote.place}")
@@ -146,13 +150,13 @@ def _say_what_stays(repo: Any) -> None:
 
 
 def examine() -> None:
-    """Print, as JSON, what `doctor` says of the default remote: ok, note or problem, and a text.
+    """Print what `doctor` says of the default remote: ok, note or problem, and a text.
 
     In a process of its own, which `doctor` ends where a remote does not answer. Nothing is hashed.
     """
     from dvc.repo import Repo
 
-    print_line(json.dumps(_examine(Repo())))
+    print_line(" ".join(_examine(Repo())))
 
 
 def _examine(repo: Any) -> tuple[str, str]:
