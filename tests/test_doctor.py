@@ -260,10 +260,11 @@ def test_networks_that_the_remote_lacks_are_counted_and_nothing_is_left_in_it(
 def test_a_remote_that_does_not_answer_is_a_problem_in_one_sentence(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_remote(repository, "/nowhere/deep/shelf")
+    shelf = repository / "no/such/shelf"
+    add_remote(repository, str(shelf))
     state, text = doctor._examine_remote(repository, environment(repository.parent))
     assert state == "problem"
-    assert text.startswith("remote shelf (/nowhere/deep/shelf) cannot be reached: no such folder")
+    assert text.startswith(f"remote shelf ({shelf}) cannot be reached: no such folder")
     monkeypatch.setattr(doctor, "REMOTE_TIMEOUT_S", 0.1)
     assert doctor._examine_remote(repository, environment(repository.parent)) == (
         "problem",

@@ -148,16 +148,16 @@ def test_without_a_default_remote_the_command_that_adds_one_is_named(
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("/nowhere/deep/shelf", "no such folder, nor the one that it would be in. Mount the disk"),
+        ("{}/no/such/shelf", "no such folder, nor the one that it would be in. Mount the disk"),
         ("s3://shelf/deep", "requires 'dvc-s3' to be installed. Check .dvc/config"),
         ("http://127.0.0.1:1/shelf", "ClientConnectorError: "),
         ("remote://gone/x", "remote 'gone' doesn't exist. Check .dvc/config"),
     ],
 )
 def test_a_remote_that_cannot_be_reached_is_one_sentence(
-    project: Path, command: Callable[[], None], url: str, reason: str
+    project: Path, tmp_path: Path, command: Callable[[], None], url: str, reason: str
 ) -> None:
-    use_remote(project, url)
+    use_remote(project, url.format(tmp_path))
     message = error_of(command)
     assert message.startswith(f"{command.__name__}: remote shelf ")
     assert reason in message
@@ -363,7 +363,7 @@ def test_nodes_fetch_the_store_from_the_remote_or_say_that_they_cannot(
     serial = project_of(params, tmp_path / "serial")
     project = copy_project(serial, tmp_path / "project")
     assert stage(serial, "repro", "train").returncode == 0
-    use_remote(project, "/nowhere/shelf")
+    use_remote(project, tmp_path / "nowhere")
     own = project / ".dvc/config.local"
     own.write_text(CONFIG.format(tmp_path / "shelf"))
     done = stage(project, *on(nodes, "--remote"))
@@ -372,7 +372,7 @@ def test_nodes_fetch_the_store_from_the_remote_or_say_that_they_cannot(
     assert "one fold 0 (.resume/logs/train@one-0.log): OSError: DVC's remote gave this node no" in (
         done.stdout
     )
-    assert "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/shelf/" in done.stdout
+    assert f"No such file or directory: '{tmp_path}/nowhere/files/" in done.stdout
     assert "Traceback" not in done.stdout
     own.unlink()
     use_remote(project, tmp_path / "shelf")
