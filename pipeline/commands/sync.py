@@ -64,7 +64,7 @@ def _push(repo: Any) -> None:
     keys = [key for key, made in earlier.items() if made in whole]
     added = copy_runs(runs, remote.runs, keys, f"push: {remote.place}")
     say(
-        f"sent to {remote.place}: {sent}; {len(there):,} were there. Of DVC's cache of runs "
+        f"sent to {remote.place}: {sent}; {len(there):,} were there. Its cache of runs has "
         f"{plural(added, 'training')} more"
     )
     if lacking:
@@ -96,7 +96,7 @@ def _pull(repo: Any) -> None:
     placed = _place(repo, whole) if whole else 0
     say(
         f"fetched from {remote.place}: {came}. Placed: {plural(placed, 'file')} of "
-        f"{plural(len(whole), 'stage')}. Of DVC's cache of runs {plural(added, 'training')} more"
+        f"{plural(len(whole), 'stage')}. The cache of runs has {plural(added, 'training')} more"
     )
     if lacking := [made.stage for made in now if made.stage not in whole]:
         broken = [remote.objects.oid_to_path(oid) for oid in damaged]
