@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help run test train notebook doctor submit scores test-fast lock profiles new use weights format benchmarks clean
+.PHONY: help run test train push pull notebook doctor submit scores test-fast lock profiles new use weights format benchmarks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +29,13 @@ test: .venv/.installed ## Format, lint, types and all tests
 	$(PYTEST) -m slow $$(grep -l mark.slow tests/test_*.py)
 
 train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says, or on a cluster: CLUSTER=auto
-	@$(LED) python -m pipeline jobs $(JOBS) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(SHARED),--shared "$(SHARED)")
+	@$(LED) python -m pipeline jobs $(JOBS) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(SHARED),--shared "$(SHARED)") $(if $(REMOTE),--remote)
+
+push: .venv/.installed ## Send what dvc.lock names, and earlier trainings, to DVC's default remote
+	@$(LED) python -m pipeline push
+
+pull: .venv/.installed ## Fetch what dvc.lock names, and earlier trainings, from DVC's default remote
+	@$(LED) python -m pipeline pull
 
 test-fast: .venv/.installed ## The tests that take seconds
 	$(PYTEST) -q -m "not slow"

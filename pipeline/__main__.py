@@ -292,6 +292,9 @@ def jobs(
     shared: Annotated[
         Path | None, typer.Option(help="A folder that all nodes see, for data and resuming.")
     ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Nodes fetch the data from DVC's default remote.")
+    ] = False,
     gpu_share: Annotated[
         float, typer.Option(help="The part of a GPU that one training takes.", min=0.01, max=1)
     ] = 1.0,
@@ -303,14 +306,16 @@ def jobs(
     """Train every model and fold that is out of date, several in parallel, through DVC."""
     config = _config()
     remove_leftovers(config)
-    if cluster is None and (shared or retries or mixed or gpu_share < 1):
-        raise typer.BadParameter("--shared, --gpu-share, --retries and --mixed need --cluster")
+    if cluster is None and (shared or remote or retries or mixed or gpu_share < 1):
+        raise typer.BadParameter(
+            "--shared, --remote, --gpu-share, --retries and --mixed need --cluster"
+        )
     if cluster is not None:
         if count is not None:
             raise typer.BadParameter("a cluster chooses how many at a time: leave out the number")
         from pipeline.cluster.run import run as run_on_cluster
 
-        run_on_cluster(config, cluster, shared, gpu_share, retries, mixed)
+        run_on_cluster(config, cluster, shared, remote, gpu_share, retries, mixed)
         return
     from pipeline.commands import jobs
 
@@ -331,6 +336,24 @@ def repro(
 
     _config()
     reproduce(stages or [], single_item)
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def push() -> None:
+    """Send what dvc.lock names, and earlier trainings, to DVC's default remote."""
+    from pipeline.commands import sync
+
+    _config()
+    sync.push()
+
+
+@app.command(rich_help_panel=OUTSIDE)
+def pull() -> None:
+    """Fetch what dvc.lock names, and earlier trainings, from DVC's default remote."""
+    from pipeline.commands import sync
+
+    _config()
+    sync.pull()
 
 
 @app.command(rich_help_panel=OUTSIDE)

@@ -214,6 +214,64 @@ def ask_in(root: Path) -> tuple[Finding, Finding]:
     return doctor._examine_git(root, environ), doctor._examine_dvc(root, environ)
 
 
+def add_remote(repository: Path, url: str) -> None:
+    text = f"[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = {url}\n"
+    (repository / ".dvc/config").write_text(text)
+
+
+NETWORKS = """\
+stages:
+  train:
+    matrix: {member: [one], fold: [0, 1]}
+    cmd: train
+    outs: ["models/one/fold${item.fold}"]
+"""
+LOCK = """\
+schema: '2.0'
+stages:
+  train@one-0:
+    cmd: train
+    outs: [{path: models/one/fold0, hash: md5, md5: 0a000000000000000000000000000000.dir}]
+  train@one-1:
+    cmd: train
+    outs: [{path: models/one/fold1, hash: md5, md5: 1a000000000000000000000000000000.dir}]
+"""
+
+
+def test_networks_that_the_remote_lacks_are_counted_and_nothing_is_left_in_it(
+    repository: Path,
+) -> None:
+    (repository / "dvc.yaml").write_text(NETWORKS)
+    (repository / "dvc.lock").write_text(LOCK)
+    shelf = repository.parent / "shelf"
+    shelf.mkdir()
+    add_remote(repository, str(shelf))
+    environ = environment(repository.parent)
+    place, hint = f"remote shelf ({shelf}) can be read and written", ". Run: make push"
+    both = f"{place}; 2 of 2 networks of dvc.lock are not in it yet{hint}"
+    assert doctor._examine_remote(repository, environ) == ("note", both)
+    assert list(shelf.iterdir()) == []
+    (shelf / "files/md5/0a").mkdir(parents=True)
+    (shelf / "files/md5/0a/000000000000000000000000000000.dir").write_text("[]")
+    one = f"{place}; 1 of 2 networks of dvc.lock is not in it yet{hint}"
+    assert doctor._examine_remote(repository, environ) == ("note", one)
+
+
+def test_a_remote_that_does_not_answer_is_a_problem_in_one_sentence(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = repository / "no/such/shelf"
+    add_remote(repository, str(shelf))
+    state, text = doctor._examine_remote(repository, environment(repository.parent))
+    assert state == "problem"
+    assert text.startswith(f"remote shelf ({shelf}) cannot be reached: no such folder")
+    monkeypatch.setattr(doctor, "REMOTE_TIMEOUT_S", 0.1)
+    assert doctor._examine_remote(repository, environment(repository.parent)) == (
+        "problem",
+        "the default remote was not examined: no answer within 0.1 s. Run: dvc status --cloud",
+    )
+
+
 def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
     git, dvc = ask_in(repository)
     assert git[0] == "ok"
@@ -223,10 +281,11 @@ def test_a_clean_repository_and_its_remotes(repository: Path) -> None:
         "no default remote: the networks are on this disk only, and without them a later "
         "reproduce must train again. Run: dvc remote add --default NAME URL",
     )
-    url = "https://example.org/shelf"
-    run(repository, sys.executable, "-m", "dvc", "remote", "add", "--default", "shelf", url)
+    shelf = repository.parent / "shelf"
+    add_remote(repository, str(shelf))
     git, dvc = ask_in(repository)
-    assert dvc == ("ok", "remote shelf https://example.org/shelf (default)")
+    assert dvc == ("ok", f"remote shelf ({shelf}) can be read and written")
+    assert not shelf.exists()
     assert git[1].endswith(
         ", files not committed: 1 (first: .dvc/config); a score that is sent now cannot be "
         "reproduced from a commit. Run: git status"
@@ -434,7 +493,8 @@ def test_no_secret_is_printed(
     shown = capsys.readouterr().out + repr(lines)
     assert "SECRET" not in shown
     assert "through the proxy http://***@127.0.0.1:1" in shown
-    assert "remote x https://***@example.org/x (default)" in shown
+    (dvc,) = [line.text for line in lines if line.name == "dvc"]
+    assert dvc.startswith("remote x cannot be reached: ")
 
 
 def test_the_report_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,8 @@ class RayEngine(Engine):
         if options.shared is None and luggage.size > MOST_IN_MEMORY:
             raise TrainError(
                 f"the data are {luggage.size / 1e9:.1f} GB, more than goes through Ray's memory: "
-                "name a folder that all nodes see at the same path: --shared FOLDER"
+                "name a folder that all nodes see at the same path: --shared FOLDER, or let nodes "
+                "fetch them from DVC's default remote: --remote"
             )
         self._options, self._config, self._luggage = options, config, luggage
         self._signals = Signals()

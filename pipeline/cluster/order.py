@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cluster.stored import DVC_CONFIG, send_store
 from pipeline.cluster.worker import TrainingOrder
 from pipeline.commands.board import Training
 from pipeline.core import paths
@@ -26,15 +27,20 @@ class Luggage:
     """The SHA-256 of each file by its path."""
     state: str
     """What of the code and of the files tells that one has changed, as _state gives it."""
+    remote: dict[str, str]
+    """The MD5, by SHA-256, of the files that nodes fetch from DVC's default remote."""
 
     @property
     def size(self) -> int:
-        """Bytes that a node without any of them has to get."""
-        return len(self.code) + sum(Path(path).stat().st_size for path in self.inputs)
+        """Bytes that go to a node, without what it fetches from the remote."""
+        files = [each for each in self.contents().values() if isinstance(each, Path)]
+        return len(self.code) + sum(file.stat().st_size for file in files)
 
     def contents(self) -> dict[str, Path | bytes]:
-        """Each file, or its bytes, by SHA-256."""
-        files: dict[str, Path | bytes] = {sha: Path(path) for path, sha in self.inputs.items()}
+        """Each file, or its bytes, by SHA-256, but those in the remote."""
+        files: dict[str, Path | bytes] = {
+            sha: Path(path) for path, sha in self.inputs.items() if sha not in self.remote
+        }
         return files | {_sha256(self.code): self.code}
 
     def order(self, training: Training, config: Config, shared: Path | None) -> TrainingOrder:
@@ -50,14 +56,16 @@ class Luggage:
             code=_sha256(self.code),
             inputs=self.inputs,
             shared=None if shared is None else str(shared),
+            remote=self.remote,
         )
 
 
-def pack(config: Config) -> Luggage:
+def pack(config: Config, through_remote: bool = False) -> Luggage:
     """What every training of these parameters needs.
 
+    through_remote: send the store to DVC's default remote, from which nodes fetch it.
     Raises TrainError where the code is not that of the last commit: a network of it could not be
-    made again.
+    made again; PipelineError where the remote cannot take the store or nodes not find it.
     """
     if changed := _changed():
         raise TrainError(
@@ -66,7 +74,9 @@ def pack(config: Config) -> Luggage:
         )
     present = [name for name in CODE if Path(name).is_dir()]
     code = git_bytes("archive", "--format=tar", "HEAD", *present)
-    used = [paths.PARAMS, paths.FOLDS, *sorted(paths.STORE.rglob("*"))]
+    stored = send_store() if through_remote else {}
+    first = [DVC_CONFIG] if through_remote else []  # before what is fetched with it
+    used = [*first, paths.PARAMS, paths.FOLDS, *sorted(paths.STORE.rglob("*"))]
     for member in config.train.members:
         start = config.train.models[member].network.weights
         used += [Path(start.file)] if start is not None else []
@@ -78,7 +88,9 @@ def pack(config: Config) -> Luggage:
         )
     files = [path for path in used if path.is_file()]
     state = _state(files)
-    return Luggage(code, {path.as_posix(): sha256_of(path) for path in files}, state)
+    inputs = {path.as_posix(): sha256_of(path) for path in files}
+    remote = {inputs[path]: md5 for path, md5 in stored.items()}
+    return Luggage(code, inputs, state, remote)
 
 
 def require_same(luggage: Luggage) -> None:

@@ -11,9 +11,15 @@ from pipeline.params import Config
 
 
 def run(
-    config: Config, address: str, shared: Path | None, gpu_share: float, retries: int, mixed: bool
+    config: Config,
+    address: str,
+    shared: Path | None,
+    remote: bool,
+    gpu_share: float,
+    retries: int,
+    mixed: bool,
 ) -> None:
-    """Train; engine.Options says what the arguments are.
+    """Train; engine.Options says what the arguments are. remote: the store goes through DVC's.
 
     Raises TrainError where Ray is missing, or as pack, RayEngine and train_all do.
     """
@@ -27,7 +33,7 @@ def run(
     left = find_work(config.train)
     if not left:
         return
-    luggage = pack(config)
+    luggage = pack(config, remote)
     options = Options(address, shared and shared.absolute(), gpu_share, retries, mixed)
     say(f"{len(left)} of {count(config.train)} to train on {address}; logs in {LOGS}")
     with RayEngine(options, config, luggage) as engine:

@@ -24,6 +24,18 @@ from typing import Any
 LIBRARIES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy", "scikit-learn")
 """Those that decide the bits of a network."""
 
+_FROM_REMOTE = """
+import sys
+from dvc.config import Config
+from dvc.fs import get_cloud_fs
+
+config = Config(".dvc")
+system, options, path = get_cloud_fs(config, name=config["core"]["remote"])
+files = system(**options)
+md5, to = sys.argv[1:]
+files.get_file(files.join(path, "files", "md5", md5[:2], md5[2:]), to)
+"""
+
 _TURN_S = 0.5
 _KEPT_S = 7 * 24 * 3600
 """How long a node keeps files that no training has used."""
@@ -49,6 +61,9 @@ class TrainingOrder:
     """The SHA-256 of each file by its path."""
     shared: str | None
     """A folder that every node sees, for inputs and half-trained networks."""
+    remote: dict[str, str]
+    """The MD5, by SHA-256, of inputs that are in DVC's default remote, to which a node needs access
+    of its own; inputs with its `.dvc/config`."""
 
     @property
     def key(self) -> str:
@@ -124,14 +139,23 @@ def _workspace(order: TrainingOrder, blobs: dict[str, Any], get: Callable[[Any],
     _prune(scratch)
     folder = scratch / order.key / order.name
     folder.mkdir(parents=True, exist_ok=True)
-    code = _fetch(kept, order.code, blobs, get, order.shared).read_bytes()
+
+    def fetch(sha256: str, partial: Path) -> None:
+        if sha256 in order.remote:
+            _copy_from_remote(folder, order.remote[sha256], partial)
+        elif sha256 in blobs:
+            partial.write_bytes(get(blobs[sha256]))
+        else:
+            shutil.copyfile(Path(str(order.shared)) / "files" / sha256, partial)
+
+    code = _keep(kept, order.code, fetch).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(code)) as archive:
         archive.extractall(folder, filter="data")
     for path, sha256 in order.inputs.items():
         link = folder / path
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(_fetch(kept, sha256, blobs, get, order.shared))
+        link.symlink_to(_keep(kept, sha256, fetch))
     if order.shared is not None:
         resume = Path(order.shared) / "resume" / order.key
         resume.mkdir(parents=True, exist_ok=True)
@@ -140,18 +164,13 @@ def _workspace(order: TrainingOrder, blobs: dict[str, Any], get: Callable[[Any],
     return folder
 
 
-def _fetch(
-    kept: Path, sha256: str, blobs: dict[str, Any], get: Callable[[Any], bytes], shared: str | None
-) -> Path:
-    """A file by its SHA-256, in the node's own folder."""
+def _keep(kept: Path, sha256: str, fetch: Callable[[str, Path], None]) -> Path:
+    """A file by its SHA-256, in the node's own folder; `fetch` writes one that is not there."""
     path = kept / sha256
     if not path.exists() or _sha256_of(path) != sha256:
         partial = kept / f"{sha256}.{os.getpid()}.partial"
         try:
-            if sha256 in blobs:
-                partial.write_bytes(get(blobs[sha256]))
-            else:
-                shutil.copyfile(Path(str(shared)) / "files" / sha256, partial)
+            fetch(sha256, partial)
             if _sha256_of(partial) != sha256:
                 raise OSError(f"a file came with another SHA-256 than {sha256}")
             partial.replace(path)
@@ -159,6 +178,21 @@ def _fetch(
             partial.unlink(missing_ok=True)
     os.utime(path)
     return path
+
+
+def _copy_from_remote(folder: Path, md5: str, to: Path) -> None:
+    """Copy a file from the default remote of a folder's `.dvc/config`, with this node's access."""
+    asked = subprocess.run(
+        [sys.executable, "-c", _FROM_REMOTE, md5, str(to)], cwd=folder,
+        env=os.environ | {"DVC_NO_ANALYTICS": "1"}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    if asked.returncode:
+        reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise OSError(
+            f"DVC's remote gave this node no file {md5}: {reason}. Each node needs access of its "
+            "own to the remote (docs/CLUSTER.md)"
+        )
 
 
 def _wait_for_an_earlier_one(lock: Path) -> None:

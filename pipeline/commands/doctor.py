@@ -1,7 +1,7 @@
 """What this machine has and lacks for a run from the data to Kaggle, one line per finding.
 
-Nothing is changed. The only requests are one to Kaggle's host, and those of the sign-in and of the
-day's limit that the caller passes.
+Nothing is changed. The only requests are those to DVC's default remote, one to Kaggle's host, and
+those of the sign-in and of the day's limit that the caller passes.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import requests
 from packaging.requirements import InvalidRequirement, Requirement
@@ -37,6 +37,7 @@ SHOWN = ["torch", "kaggle", "dvc", "albumentations", "timm", "opencv-python-head
 """The packages whose versions are printed."""
 
 REACH_TIMEOUT_S = 5.0
+REMOTE_TIMEOUT_S = 20.0
 LEAST_FREE_GB = 2.0
 """A network's copies and the packed images need about as much."""
 
@@ -198,16 +199,33 @@ def _examine_dvc(root: Path, environ: Mapping[str, str]) -> Finding:
             "no default remote: the networks are on this disk only, and without them a later "
             "reproduce must train again. Run: dvc remote add --default NAME URL"
         )
-    return "ok", f"remote {'; '.join(' '.join(line.split()) for line in text.splitlines())}"
+    return _examine_remote(root, environ)
 
 
-def _ask(root: Path, environ: Mapping[str, str], *command: str) -> tuple[bool, str]:
+def _examine_remote(root: Path, environ: Mapping[str, str]) -> Finding:
+    """Whether the default remote answers, in a process that ends where it does not."""
+    code = "from pipeline.commands.sync import examine; examine()"
+    own = {**environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found, text = _ask(root, own, sys.executable, "-c", code, timeout_s=REMOTE_TIMEOUT_S)
+    if not found:
+        reason = (text.splitlines() or ["no reason given"])[-1].rstrip(".")
+        return "problem", f"the default remote was not examined: {reason}. Run: dvc status --cloud"
+    state, _, text = text.partition(" ")
+    return cast(State, state), text
+
+
+def _ask(
+    root: Path, environ: Mapping[str, str], *command: str, timeout_s: float | None = None
+) -> tuple[bool, str]:
     """Whether a command succeeds in `root`, and its output, or its errors if it fails."""
     environ = {**environ, "DVC_NO_ANALYTICS": "1", "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            command, cwd=root, env=environ, capture_output=True, text=True, check=True
-        )
+            command, cwd=root, env=environ, capture_output=True, text=True, check=True,
+            stdin=subprocess.DEVNULL, timeout=timeout_s,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False, f"no answer within {timeout_s:g} s"
     except subprocess.CalledProcessError as error:
         return False, str(error.stderr).rstrip()
     except OSError as error:

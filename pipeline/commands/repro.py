@@ -47,8 +47,8 @@ def reproduce(stages: list[str], single_item: bool = False) -> None:
     """
     if not single_item and (changes := find_changes(read_config(paths.PARAMS).download)):
         say(f"{changes}: `download` runs again")
-        _with_dvc(lambda repo: repo.reproduce(["download"], force=True))
-    if not _with_dvc(lambda repo: repo.reproduce(stages or None, single_item=single_item)):
+        with_dvc(lambda repo: repo.reproduce(["download"], force=True))
+    if not with_dvc(lambda repo: repo.reproduce(stages or None, single_item=single_item)):
         say("Data and pipelines are up to date.")
 
 
@@ -58,7 +58,7 @@ def record(stages: list[str]) -> None:
     All at once: DVC reads and writes the whole of dvc.lock for each record, however many stages
     are in it. Where one fails, none is recorded.
     """
-    _with_dvc(lambda repo: _commit(repo, stages))
+    with_dvc(lambda repo: _commit(repo, stages))
 
 
 def _commit(repo: "Repo", stages: list[str]) -> None:
@@ -78,12 +78,15 @@ def _commit(repo: "Repo", stages: list[str]) -> None:
 def find_stale(stage: str) -> set[str]:
     """Those of a stage, which needs the data, and the stages before it that would run or be
     restored."""
-    stale = set(_with_dvc(lambda repo: repo.status(targets=[stage], with_deps=True)))
+    stale = set(with_dvc(lambda repo: repo.status(targets=[stage], with_deps=True)))
     return stale | ({"download"} if find_changes(read_config(paths.PARAMS).download) else set())
 
 
-def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
-    """Do something with DVC, after others that use the same files."""
+def with_dvc(work: Callable[["Repo"], Result], command: str = "repro") -> Result:
+    """Do something with DVC, after others that use the same files.
+
+    command: the one of ours that fails where DVC does, with PipelineError.
+    """
     from dvc.exceptions import DvcException  # 1 s
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -111,7 +114,7 @@ def _with_dvc(work: Callable[["Repo"], Result]) -> Result:
         if cause.endswith(("exited with 130", f"exited with {-signal.SIGINT}")):  # Ctrl-C
             raise SystemExit(130) from error
         explain_refusal(error)
-        raise PipelineError(f"dvc repro: {error}{cause and ': '}{cause}") from error
+        raise PipelineError(f"dvc {command}: {error}{cause and ': '}{cause}") from error
 
 
 def _wait_for_others(locks: Path) -> None:
