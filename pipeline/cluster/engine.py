@@ -98,6 +98,7 @@ class RayEngine(Engine):
                 ray.get_runtime_context().get_node_id(), soft=False
             )
             self._mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+            self._task = self._make_task()
         except BaseException:
             ray.shutdown()
             raise
@@ -150,6 +151,10 @@ class RayEngine(Engine):
 
     def start(self, training: Training) -> None:
         order = self._luggage.order(training, self._config, self._options.shared)
+        self._tasks[training] = self._task.options(name=order.name).remote(order, self._blobs)
+
+    def _make_task(self) -> Any:
+        """What runs on a node: one function for all trainings, which Ray sends there once."""
         mailbox, need = self._mailbox, self._need
 
         def train(order: Any, blobs: dict[str, Any]) -> Any:
@@ -159,11 +164,9 @@ class RayEngine(Engine):
             place = ray.get_runtime_context().get_node_id()
             return place, worker.train(order, blobs, ray.get, tell)
 
-        task = ray.remote(train).options(
-            name=order.name, max_retries=_LOST, num_cpus=need.cpus, num_gpus=need.gpus,
-            memory=need.memory,
-        )  # fmt: skip
-        self._tasks[training] = task.remote(order, self._blobs)
+        return ray.remote(
+            max_retries=_LOST, num_cpus=need.cpus, num_gpus=need.gpus, memory=need.memory
+        )(train)
 
     def running(self) -> dict[Training, str]:
         return {
