@@ -96,7 +96,8 @@ def _train(section: TrainConfig, member: str, config: AnyModel, fold: int, world
     model = build_model(config.network, task, decoding, list(mean), list(std))
     check_sizes(model, config.sizes_px)
     compute = suit_network(compute, config.precision, model, decoding)
-    say(f"{name}: {len(rows.training)} {decoding.kind} on {compute.device.type}, {compute.dtype}")
+    place = compute.device.type if world.size == 1 else f"{world.size} × {compute.device.type}"
+    say(f"{name}: {len(rows.training)} {decoding.kind} on {place}, {compute.dtype}")
     inputs = [paths.TRAIN_IMAGES, paths.TRAIN_TABLE, paths.FOLDS]
     machine = f"{compute.kind} {threads} {world.size} {section.sync_batch_norm}"
     key = hash_of_inputs(f"{fold} {machine} {config.model_dump_json()}", inputs)
