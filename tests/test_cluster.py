@@ -475,7 +475,7 @@ def test_nothing_is_recorded_where_an_input_changed_after_it_was_placed(
         came_back.wait()
 
 
-NOTHING = TrainingOrder("one-fold0", ["train"], "models", "live", "lock", 1, "0" * 64, {}, None)
+NOTHING = TrainingOrder("one-fold0", ["train"], "models", "live", "lock", 1, "0" * 64, {}, None, {})
 
 
 def linked(scratch: Path) -> None:
