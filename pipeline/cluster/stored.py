@@ -49,8 +49,8 @@ def _require_found_elsewhere(repo: Any, name: str) -> None:
     if own["core"].get("remote") != name or not url or isinstance(url, RelPath):
         raise TrainError(
             f"{_COMMAND}: expected in {DVC_CONFIG} the default remote, at an address that each "
-            f"node can use, found {shown(scrub(str(url), [])) if url else 'none'}. Run: dvc remote add "
-            f"--force --default {name} URL (of a folder its absolute path), and commit it"
+            f"node can use, found {shown(scrub(str(url), [])) if url else 'none'}. Run: dvc remote "
+            f"add --force --default {name} URL (of a folder its absolute path), and commit it"
         )
     if file_at("HEAD", DVC_CONFIG) != DVC_CONFIG.read_bytes():
         raise TrainError(
