@@ -1,8 +1,10 @@
 """What processes that train one network do in tests/test_world.py: each of them imports this."""
 
+import atexit
 import os
 import pickle
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,22 @@ def fail_later(world: World) -> None:
     if world.rank == 1:
         raise FoldError("fold 7: no rows")
     world.add(torch.zeros(1))
+
+
+def fail_slowly(world: World) -> None:
+    """The one that fails takes longer to end than the one that loses it."""
+    if world.rank == 1:
+        atexit.register(time.sleep, 2)
+        raise FoldError("fold 7: no rows")
+    world.add(torch.zeros(1))
+
+
+def fail_as_others_lose_it(world: World) -> None:
+    """Both end at the same moment, the one that fails writes its error first."""
+    if world.rank == 1:
+        raise FoldError("fold 7: no rows")
+    time.sleep(0.05)
+    raise RuntimeError("Connection closed by peer")
 
 
 def break_down(_: World) -> None:

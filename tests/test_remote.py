@@ -342,6 +342,33 @@ def test_a_remote_that_nodes_would_not_find_is_refused(
     assert not (tmp_path / "shelf").exists()
 
 
+def test_a_password_in_an_address_is_not_shown(project: Path, tmp_path: Path) -> None:
+    url = "https://me:SECRET@example.org/shelf"
+    (project / ".dvc/config").write_text(CONFIG.format(url).replace("remote = shelf", ""))
+    (project / ".dvc/config.local").write_text(CONFIG.format(tmp_path / "shelf"))
+    message = error_of(lambda: [send_store()].clear())
+    assert "found 'https://***@example.org/shelf'. Run: dvc remote add --force" in message
+
+
+def test_files_that_are_no_runs_stop_neither_push_nor_pull(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    """As file managers leave them, and a copy that was interrupted."""
+    sync.push()
+    runs = tmp_path / "shelf/runs"
+    first = min(runs.glob("*/*/*"))
+    first.rename(first.with_name(".half.tmp"))
+    for place in (runs, first.parent.parent):
+        (place / ".DS_Store").write_text("")
+    sync.push()
+    assert "Its cache of runs has 1 training more" in said()
+    assert first.is_file()
+    monkeypatch.chdir(clone(project, tmp_path / "clone"))
+    sync.pull()
+    assert "The cache of runs has 2 trainings more" in said()
+    sync.pull()
+
+
 def test_what_nodes_fetch_from_the_remote_goes_no_other_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

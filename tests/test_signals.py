@@ -32,7 +32,7 @@ from pipeline.check import stage as check
 from pipeline.commands import new
 from pipeline.core import paths
 from pipeline.core.audit import Audit
-from pipeline.core.competition import SignalDecoding, read_decoding
+from pipeline.core.competition import SignalDecoding, read_competition, read_decoding
 from pipeline.core.errors import CompetitionError, ImageError, PipelineError, TableError
 from pipeline.core.record import read_record
 from pipeline.core.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_csv, read_table
@@ -279,6 +279,23 @@ def change_columns(path: Path, columns: Columns) -> None:
     left = table.drop(columns=[name for name, new in columns.items() if new is None])
     named = {name: new for name, new in columns.items() if new is not None}
     left.rename(columns=named).to_csv(path, index=False)
+
+
+def test_numbered_labels_beside_the_samples_are_no_channel() -> None:
+    rng, labels = np.random.default_rng(1), [f"finding{place}" for place in range(9)]
+    samples = [f"x{place}" for place in range(LENGTH)]
+    paths.RAW.mkdir(parents=True)
+    for name, columns in (
+        ("train", samples + labels),
+        ("test", samples),
+        ("sample_submission", labels),
+    ):
+        values = {column: rng.integers(2, size=60) for column in columns}
+        ids = [f"{name[:2]}{row}" if name == "train" else f"te{row}" for row in range(60)]
+        pd.DataFrame({"id": ids} | values).to_csv(paths.RAW / f"{name}.csv", index=False)
+    run(signals_config(groups={"source": "none"}), "macro_roc_auc")
+    assert np.load(paths.TRAIN_IMAGES).shape == (60, LENGTH, 1)
+    assert read_competition(paths.COMPETITION).task.outputs == labels
 
 
 def test_samples_that_are_numbered_by_their_times_have_no_gap() -> None:

@@ -20,7 +20,9 @@ from in_world import (
     LENET,
     break_down,
     config_of,
+    fail_as_others_lose_it,
     fail_later,
+    fail_slowly,
     learn,
     learn_in_turns,
     normalise,
@@ -163,8 +165,9 @@ def test_the_error_is_that_of_the_process_that_failed_first(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(FoldError, match=r"^fold 7: no rows$"):
-        in_world(2, fail_later, folder=tmp_path)
+    for failing in (fail_later, fail_slowly, fail_as_others_lose_it):
+        with pytest.raises(FoldError, match=r"^fold 7: no rows$"):
+            in_world(2, failing, folder=tmp_path)
     with pytest.raises(RuntimeError, match=r"KeyError: 'a mistake of ours'"):
         in_world(2, break_down, folder=tmp_path)
     assert not capfd.readouterr().err.strip()
@@ -214,30 +217,28 @@ def test_a_network_that_no_process_can_train_is_one_sentence(project: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("how", ["interrupted", "one killed", "all killed"])
+@pytest.mark.parametrize(
+    "how", ["interrupted", "interrupted at once", "one killed", "all killed", "killed at once"]
+)
 def test_no_process_outlives_a_training_however_it_ends(project: Path, how: str) -> None:
-    (project / "params.yaml").write_text(LONG)
     mark = f"world-{os.getpid()}-{how.replace(' ', '-')}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "train", "one", "0"], cwd=project, text=True,
-        env=environment() | {"MARK": mark}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    process = start_long(project, mark, signal.SIGINT, signal.default_int_handler)
     live, deadline = project / "live/one-fold0.csv", time.monotonic() + 60
-    while not live.exists() and time.monotonic() < deadline:
+    ranks: list[psutil.Process] = []
+    while len(ranks) < 2 or not (live.exists() or how.endswith("at once")):
+        assert time.monotonic() < deadline
+        children = psutil.Process(process.pid).children(recursive=True)
+        ranks = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         time.sleep(0.1)
-    children = psutil.Process(process.pid).children(recursive=True)
-    ranks = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-    assert len(ranks) == 2
-    if how == "interrupted":
+    if how.startswith("interrupted"):
         os.killpg(process.pid, signal.SIGINT)
     elif how == "one killed":
         ranks[1].kill()
     else:
         process.kill()
     said = process.communicate(timeout=30)[0]
-    expected = {"interrupted": 130, "one killed": 1, "all killed": -signal.SIGKILL}
-    assert process.returncode == expected[how], said
+    expected = {"interrupted": 130, "interrupted at once": 130, "one killed": 1}
+    assert process.returncode == expected.get(how, -signal.SIGKILL), said
     assert "Traceback" not in said
     if how == "one killed":
         assert "process 1 of the training ended: Signal 9 (SIGKILL)" in said.splitlines()[-1]
@@ -246,3 +247,37 @@ def test_no_process_outlives_a_training_however_it_ends(project: Path, how: str)
     assert not processes_with(mark)
     with suppress(FileNotFoundError):
         live.unlink()
+
+
+@pytest.mark.slow
+def test_a_signal_that_nohup_ignores_ends_no_training(project: Path) -> None:
+    mark, live = f"world-{os.getpid()}-nohup", project / "live/one-fold0.csv"
+    live.unlink(missing_ok=True)
+    process = start_long(project, mark, signal.SIGHUP, signal.SIG_IGN)
+    deadline = time.monotonic() + 60
+    try:
+        while not live.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGHUP)
+        begun = live.read_bytes()
+        time.sleep(1)
+        while live.read_bytes() == begun and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert process.poll() is None
+        assert live.read_bytes() != begun
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+    while processes_with(mark) and time.monotonic() < deadline + 60:
+        time.sleep(0.2)
+    live.unlink()
+
+
+def start_long(project: Path, mark: str, number: int, handler: Any) -> "subprocess.Popen[str]":
+    """Start a training that takes minutes, with another handler of a signal."""
+    (project / "params.yaml").write_text(LONG)
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", "one", "0"], cwd=project, text=True,
+        env=environment() | {"MARK": mark}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True, preexec_fn=lambda: signal.signal(number, handler),
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from pipeline.commands.repro import with_dvc
 from pipeline.core import paths
 from pipeline.core.errors import TrainError, plural, shown
 from pipeline.core.progress import say
+from pipeline.kaggle.scrub import scrub
 from pipeline.ledger.git import file_at
 
 DVC_CONFIG = Path(".dvc/config")
@@ -48,8 +49,8 @@ def _require_found_elsewhere(repo: Any, name: str) -> None:
     if own["core"].get("remote") != name or not url or isinstance(url, RelPath):
         raise TrainError(
             f"{_COMMAND}: expected in {DVC_CONFIG} the default remote, at an address that each "
-            f"node can use, found {shown(str(url)) if url else 'none'}. Run: dvc remote add "
-            f"--force --default {name} URL (of a folder its absolute path), and commit it"
+            f"node can use, found {shown(scrub(str(url), [])) if url else 'none'}. Run: dvc remote "
+            f"add --force --default {name} URL (of a folder its absolute path), and commit it"
         )
     if file_at("HEAD", DVC_CONFIG) != DVC_CONFIG.read_bytes():
         raise TrainError(

@@ -25,6 +25,7 @@ LIST = ".dir"
 """Ends the hash of a folder, whose object lists the folder's files."""
 
 _NETWORKS = Path("models")
+_VALUE = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,15 @@ class Runs:
         self.can_list = fs.protocol not in ("http", "https")
 
     def find(self) -> dict[str, tuple[str, ...]]:
-        """The last parts of the files' paths, by KEY, which says what the run was made from."""
+        """The parts of the files' paths, by KEY, which says what the run was made from.
+
+        What else lies there (.DS_Store, a copy that was interrupted) is no run.
+        """
         if not self.fs.exists(self.folder):
             return {}
-        found = [self.fs.parts(file)[-3:] for file in self.fs.find(self.folder)]
-        return {parts[1]: parts for parts in sorted(found)}
+        found = [self.fs.relparts(file, self.folder) for file in self.fs.find(self.folder)]
+        runs = [parts for parts in found if len(parts) == 3 and _VALUE.fullmatch(parts[2])]
+        return {parts[1]: parts for parts in sorted(runs)}
 
     def join(self, parts: tuple[str, ...]) -> str:
         return str(self.fs.join(self.folder, *parts))

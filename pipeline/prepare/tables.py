@@ -149,8 +149,9 @@ class Table:
 
     def with_classes(self, classes: list[str]) -> "Table":
         """The same table, where these columns hold labels, however they are numbered."""
-        known = frozenset(classes)
-        return self if known.isdisjoint(self.pixel_columns) else replace(self, classes=known)
+        known, families = frozenset(classes), self._families.values()
+        numbered = {name for family in families for _, name in family}
+        return self if known.isdisjoint(numbered) else replace(self, classes=known)
 
     def _parse(self, column: str) -> ndarray | None:
         """The pixels of a column of text, where it holds them. Raises TableError on other rows."""

@@ -7,14 +7,19 @@ resumption. PyTorch's DistributedDataParallel arranges its sums anew after the f
 process, from three processes on in another order than that of a training that was not interrupted.
 """
 
+import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,8 +37,8 @@ from pipeline.train.device import choose_compute
 
 Item = TypeVar("Item")
 
-_GRACE_S = 10
-"""How long processes have to end after Ctrl-C or another one's failure."""
+_GRACE_S = 2
+"""How long processes have to end after Ctrl-C: those that still import PyTorch do not hear it."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ class World:
 ALONE = World(1, 0)
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""The signals on which PyTorch's launcher ends the processes."""
+"""The signals on which PyTorch's launcher ends the processes, but for those that are ignored here:
+`nohup` and a script's background do that."""
 
 
 def launch(work: Callable[..., None], device: str, size: int, *arguments: Any) -> None:
@@ -122,39 +128,60 @@ def launch(work: Callable[..., None], device: str, size: int, *arguments: Any) -
     _check_gpus(choose_compute(device, "float32").device, size)
     with tempfile.TemporaryDirectory() as logs:
         others_write = dict.fromkeys(range(1, size), Std.ALL)
+        handlers = {each: signal.getsignal(each) for each in _HANDLED}
+        heard = [each.name for each in _HANDLED if handlers[each] is not signal.SIG_IGN]
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=size, run_id="train", max_restarts=0,
             rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1",
             logs_specs=DefaultLogsSpecs(logs, redirects=others_write), shutdown_timeout=_GRACE_S,
+            signals_to_handle=",".join(heard),
         )  # fmt: skip
-        handlers = {each: signal.getsignal(each) for each in _HANDLED}
         logging.disable(logging.CRITICAL)  # the launcher's own words, which errors here say better
         try:
-            elastic_launch(config, _enter)(work, *arguments)
+            with _interrupts_for_this_process():
+                elastic_launch(config, _enter)(work, *arguments)
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from error
             raise SystemExit(128 + error.sigval) from error
         except ChildFailedError as error:
-            raise _reason(error.failures) from error
+            raise _reason(error.get_first_failure()[1], Path(logs)) from error
         finally:
             logging.disable(logging.NOTSET)
             for number, handler in handlers.items():  # the launcher leaves its own
                 signal.signal(number, handler)
 
 
+@contextmanager
+def _interrupts_for_this_process() -> Iterator[None]:
+    """Ctrl-C reaches this process, by a thread, and not those that it starts until they ask for it:
+    each would print a traceback while it imports PyTorch."""
+    resource_tracker.ensure_running()  # its start would unblock it here
+    over = Event()
+    Thread(target=over.wait, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        over.set()
+
+
 def _enter(work: Callable[..., None], *arguments: Any) -> None:
     """The life of one process."""
-    end_with(os.getppid())
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    launcher = multiprocessing.parent_process()  # os.getppid() is another one's if it has ended
+    end_with(launcher.pid if launcher and launcher.pid else os.getppid())
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for network in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(network, "lo0" if sys.platform == "darwin" else "lo")
     world = World(int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]))
-    try:
-        work(*arguments, world)
-    finally:
-        with suppress(RuntimeError, ValueError):
-            dist.destroy_process_group()
+    work(*arguments, world)
+    # Not after an error: the others notice when this one has written it and ends, and NCCL's would
+    # wait for them, who wait for this one.
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _check_gpus(device: torch.device, size: int) -> None:
@@ -169,21 +196,25 @@ def _check_gpus(device: torch.device, size: int) -> None:
         )
 
 
-def _reason(failures: dict[int, Any]) -> Exception:
+def _reason(ended: Any, logs: Path) -> Exception:
     """The error of the process that failed first.
 
-    Other processes lose it in the middle of a sum, often within the same second.
+    Others lose it in the middle of a sum, and may end before it. ended: the first that PyTorch's
+    launcher found so. logs: where each has written its error.
     """
-    for failure in sorted(failures.values(), key=lambda each: each.timestamp):
-        if isinstance(failure.message, dict):
-            kind, _, text = failure.message["message"].partition(": ")
-            if kind in vars(errors):
-                error: PipelineError = vars(errors)[kind](text)
-                return error
-    first = min(failures.values(), key=lambda each: (each.exitcode >= 0, each.timestamp))
-    if isinstance(first.message, dict):
-        return RuntimeError(first.message["extraInfo"]["py_callstack"])
+    written = sorted(logs.rglob("error.json"), key=lambda each: each.stat().st_mtime_ns)
+    messages = []
+    for file in written:
+        with suppress(ValueError):  # of a process that was ended while it wrote
+            messages.append(json.loads(file.read_bytes())["message"])
+    for message in messages:
+        kind, _, text = message["message"].partition(": ")
+        if kind in vars(errors):
+            error: PipelineError = vars(errors)[kind](text)
+            return error
+    if messages and ended.exitcode >= 0:
+        return RuntimeError(messages[0]["extraInfo"]["py_callstack"])
     return TrainError(
-        f"process {first.local_rank} of the training ended: {first.message}. It may have been "
+        f"process {ended.local_rank} of the training ended: {ended.message}. It may have been "
         "killed because memory ran out. The same command goes on where it was"
     )
