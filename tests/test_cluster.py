@@ -33,7 +33,8 @@ from pipeline.cluster.order import pack, share
 from pipeline.cluster.worker import NodeFacts, TrainingOrder
 from pipeline.commands.board import LOGS, Training
 from pipeline.commands.processes import Signals
-from pipeline.core.errors import TrainError
+from pipeline.core import files
+from pipeline.core.errors import DiskError, TrainError
 from pipeline.params import Config, read_config
 
 THREE = PARAMS.replace("split: {folds: 2", "split: {folds: 3").replace(
@@ -458,6 +459,24 @@ def test_all_that_have_come_back_are_recorded_at_once_when_they_are_placed(
     monkeypatch.setattr(engine.repro, "record", record)
     assert [one.exit_code for one in came_back.wait()] == [0, 0]
     assert recorded == [(["train@one-0", "train@one-1"], PLACED)]
+
+
+def test_what_is_placed_is_recorded_also_where_the_next_one_finds_no_room(
+    came_back: engine.RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[list[str]] = []
+
+    def new_folder(folder: Path) -> Any:
+        if folder.name == "fold1":
+            raise DiskError("no space left")
+        return files.new_folder(folder)
+
+    monkeypatch.setattr(engine, "require_same", lambda _: None)
+    monkeypatch.setattr(engine.repro, "record", recorded.append)
+    monkeypatch.setattr(engine, "new_folder", new_folder)
+    with pytest.raises(DiskError):
+        came_back.wait()
+    assert recorded == [["train@one-0"]]
 
 
 def test_nothing_is_recorded_where_an_input_changed_after_it_was_placed(

@@ -177,11 +177,15 @@ class RayEngine(Engine):
         self._signals.wait()
         self._hear()
         done, _ = ray.wait([*self._tasks.values()], num_returns=len(self._tasks), timeout=0)
-        found = [self._end(training) for training, task in [*self._tasks.items()] if task in done]
-        ended = [one for one in found if one is not None]
-        if placed := [one.training.stage for one in ended if one.exit_code == 0]:
-            require_same(self._luggage)
-            repro.record(placed)
+        ended = list[Ended]()
+        try:
+            for training in [each for each, task in self._tasks.items() if task in done]:
+                if one := self._end(training):
+                    ended.append(one)
+        finally:  # what is placed already is whole, also where the next one finds a full disk
+            if placed := [one.training.stage for one in ended if one.exit_code == 0]:
+                require_same(self._luggage)
+                repro.record(placed)
         return ended
 
     def _hear(self) -> None:
