@@ -198,7 +198,6 @@ def copy(source: Any, target: Any, oids: frozenset[str], what: str) -> Moved:
         return Moved(oids, 0)
     failed, ordered = dict[str, BaseException](), sorted(oids)
     try:
-        size = sum(source.fs.size(source.oid_to_path(oid)) for oid in ordered)
         with TqdmCallback(desc=what, unit="file") as callback:
             target.add(
                 [source.oid_to_path(oid) for oid in ordered], source.fs, ordered,
@@ -213,7 +212,9 @@ def copy(source: Any, target: Any, oids: frozenset[str], what: str) -> Moved:
             f"{explain(next(iter(failed.values())))}. What was copied stays: the same command goes "
             "on from there"
         )
-    return Moved(oids, size)
+    here = source if source.fs.protocol == "local" else target  # not a request for each file
+    files = [Path(here.oid_to_path(oid)) for oid in ordered]
+    return Moved(oids, sum(file.stat().st_size for file in files if file.is_file()))
 
 
 def send(cache: Any, remote: Remote, oids: frozenset[str]) -> Moved:

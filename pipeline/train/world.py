@@ -7,7 +7,6 @@ resumption. PyTorch's DistributedDataParallel arranges its sums anew after the f
 process, from three processes on in another order than that of a training that was not interrupted.
 """
 
-import json
 import logging
 import multiprocessing
 import os
@@ -202,11 +201,13 @@ def _reason(ended: Any, logs: Path) -> Exception:
     Others lose it in the middle of a sum, and may end before it. ended: the first that PyTorch's
     launcher found so. logs: where each has written its error.
     """
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
     written = sorted(logs.rglob("error.json"), key=lambda each: each.stat().st_mtime_ns)
-    messages = []
+    messages: list[Any] = []
     for file in written:
         with suppress(ValueError):  # of a process that was ended while it wrote
-            messages.append(json.loads(file.read_bytes())["message"])
+            messages.append(ProcessFailure(0, 0, 1, str(file)).message)
     for message in messages:
         kind, _, text = message["message"].partition(": ")
         if kind in vars(errors):
