@@ -44,7 +44,7 @@ class Costs:
     result_mb: float = 0.0
     head_mb_s: float = _NEVER
     shared_mb_s: float | None = None
-    """Of the shared folder; None: inputs go through the head's link."""
+    """The speed of the shared folder; None: inputs go through the head's link."""
     status: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Seconds of asking what is out of date, once: a base, for each stage of dvc.lock, and for
     each square of these."""
@@ -54,7 +54,7 @@ class Costs:
     at_once: bool = True
     """Whether results that have come back are recorded together."""
     mean_life_s: float = _NEVER
-    """Of a node that trains."""
+    """How long a node that trains lives on average."""
     pause_s: float = 0.0
     checkpoints: bool = False
 

@@ -40,7 +40,7 @@ from pipeline.core import paths
 
 GOAL = 1.15
 STORE_BYTES = 150 * 2**20
-"""Of each node's object store, as tests/test_cluster.py has it, but for larger inputs."""
+"""The size of each node's object store, as tests/test_cluster.py has it, but for larger inputs."""
 
 _AGENTS_S = 10.0
 """Until each node's agents are there, too."""
@@ -100,7 +100,7 @@ class Nodes:
         self._cluster.shutdown()
 
     def memory_mb(self) -> dict[str, Counter[str]]:
-        """Of Ray's own processes at this moment."""
+        """What Ray's own processes have at this moment."""
         found = {name: Counter[str]() for name in self.places.values()}
         for child in psutil.Process().children():
             self._add(child, "head", found)
