@@ -106,7 +106,7 @@ def test_parameters_that_are_edited_meanwhile_change_no_training() -> None:
 def test_the_trainings_that_were_used_last_stay_and_the_project_whole(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of five splits three folders stay, and one that is used again is among them."""
+    """After five splits three folders are left, and one that is used again is among them."""
     write_text(paths.TRAIN_TABLE, "mine")
     write_text(paths.FOLDS, "mine")
     monkeypatch.setattr(leak, "_trained_before", lambda *_: set())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import test_cluster
 from dvc_objects.fs.local import FsspecLocalFileSystem
+from dvc_objects.fs.utils import tmp_fname
 from project import (
     PARAMS,
     commit_all,
@@ -278,6 +279,23 @@ def test_pull_never_replaces_a_file_of_the_users_own(
     (other / "models/one/fold1/w").unlink()
     sync.pull()
     assert digests(other, *MADE) == digests(project, *MADE)
+
+
+def test_what_a_killed_pull_has_half_placed_does_not_stop_the_next_one(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync.push()
+    other = clone(project, tmp_path / "clone")
+    monkeypatch.chdir(other)
+    half, own = (other / "data/store/deep" / name for name in (tmp_fname(), ".mine.tmp"))
+    half.parent.mkdir(parents=True)
+    for file in (half, own):
+        file.write_text("half")
+    assert "(first: data/store/deep/.mine.tmp)" in error_of(sync.pull)
+    own.unlink()
+    sync.pull()
+    assert digests(other, *MADE) == digests(project, *MADE)
+    assert not half.exists()
 
 
 @pytest.mark.parametrize("command", ["push", "pull"])

@@ -51,7 +51,7 @@ class Remote:
     """The default remote of DVC."""
 
     def __init__(self, repo: Any, command: str) -> None:
-        """Open it. Raises PipelineError where there is none, or it does not answer."""
+        """Raises PipelineError where there is no default remote, or it does not answer."""
         self.command = command
         self.name: str = repo.config["core"].get("remote") or ""
         if not self.name:

@@ -6,6 +6,7 @@ replaced.
 """
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from pipeline.core.errors import PipelineError, examples, plural
 from pipeline.core.progress import say
 from pipeline.core.terminal import print_line
 from pipeline.ledger.git import git_bytes
+
+_HALF_PLACED = re.compile(r"\.[\w-]{22}\.tmp", re.ASCII)
+"""The name under which DVC writes a file before it has its own (dvc_objects' tmp_fname)."""
 
 
 def push() -> None:
@@ -118,6 +122,7 @@ def _place(repo: Any, stages: list[str]) -> int:
     """Put the outputs of stages, which are in the cache, in their place; how many files changed."""
     from dvc.exceptions import DvcException
 
+    _remove_half_placed(repo)
     try:
         stats: dict[str, int] = repo.checkout(targets=stages)["stats"]
     except DvcException as error:
@@ -132,6 +137,14 @@ def _place(repo: Any, stages: list[str]) -> int:
             "same command"
         ) from error
     return stats["added"] + stats["modified"]
+
+
+def _remove_half_placed(repo: Any) -> None:
+    """Remove what a killed `pull` left among the outputs: DVC takes it for the user's own."""
+    for place in {Path(out.fs_path) for stage in repo.index.stages for out in stage.outs}:
+        for file in place.rglob(".*.tmp"):
+            if _HALF_PLACED.fullmatch(file.name):
+                file.unlink()
 
 
 def _say_what_stays(repo: Any) -> None:
