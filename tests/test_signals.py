@@ -262,7 +262,7 @@ SHORT = "expected channels of 40 samples each, found 39 columns ch3_… . Write 
 def test_columns_of_samples_that_are_missing_are_one_clear_error(
     form: str, channels: int, columns: Columns, message: str
 ) -> None:
-    """In a table of signals, in one that has the labels as well, and in one that is predicted."""
+    """For a table of signals alone, for one with labels too, and for one to be predicted."""
     write(paths.RAW, form, channels)
     path = paths.RAW / ("train_signals.csv" if form == "tables" else "train_labels.csv")
     change_columns(path, columns)
