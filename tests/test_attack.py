@@ -293,7 +293,8 @@ def read_answers(_: Path) -> object:
     from pipeline.core import paths
     from pipeline.core.competition import read_competition
     from pipeline.scoring.metrics import METRICS
-    from pipeline.scoring.submission import check_submission, read_form
+    from pipeline.scoring.submission import check_submission
+    from pipeline.scoring.which_form import read_form
 
     competition = read_competition(paths.COMPETITION)
     metric = METRICS["accuracy"]

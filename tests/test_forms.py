@@ -10,13 +10,8 @@ from pipeline.check.score import score_submission
 from pipeline.core.errors import SubmissionError, TableError
 from pipeline.core.task import AnyOf, Number, Task
 from pipeline.scoring.metrics import METRICS, metric_named
-from pipeline.scoring.submission import (
-    check_submission,
-    read_form,
-    read_submission,
-    require_order,
-    write_submission,
-)
+from pipeline.scoring.submission import check_submission, read_submission, write_submission
+from pipeline.scoring.which_form import read_form, require_order
 
 IDS = [f"i{row}" for row in range(40)]
 THREE = one_of(["cat", "dog", "owl"])

@@ -51,7 +51,8 @@ from pipeline.report.gallery import picture
 from pipeline.scoring.card import Card, read_card
 from pipeline.scoring.leaderboard import read_leaderboard
 from pipeline.scoring.metrics import metric_for
-from pipeline.scoring.submission import read_form, write_submission
+from pipeline.scoring.submission import write_submission
+from pipeline.scoring.which_form import read_form
 from pipeline.split import stage as split
 from pipeline.train import stage as train
 from pipeline.train.stage import _rows_of_fold

@@ -15,15 +15,11 @@ from pipeline.core import paths
 from pipeline.core.competition import Competition
 from pipeline.core.errors import SubmissionError, TableError
 from pipeline.core.record import write_record
+from pipeline.scoring.forms import Form
 from pipeline.scoring.leaderboard import ExpectedScore, read_leaderboard
 from pipeline.scoring.metrics import METRICS
-from pipeline.scoring.submission import (
-    Form,
-    check_submission,
-    read_form,
-    read_submission,
-    write_submission,
-)
+from pipeline.scoring.submission import check_submission, read_submission, write_submission
+from pipeline.scoring.which_form import read_form
 
 TWO = ["0", "1"]
 THREE = ["cat", "dog", "owl"]

@@ -12,16 +12,11 @@ from pipeline.core.errors import EnsembleError, TableError, named
 from pipeline.core.shapes import Labels
 from pipeline.core.tables import check_ids, read_csv
 from pipeline.core.task import AnyOf, Number, OneOf
+from pipeline.scoring.forms import FlagsForm, Form, LabelsForm, NumbersForm
 from pipeline.scoring.leaderboard import HalfScores, SolutionScores
 from pipeline.scoring.metric import Metric
 from pipeline.scoring.metrics import METRICS
-from pipeline.scoring.submission import (
-    FlagsForm,
-    Form,
-    LabelsForm,
-    NumbersForm,
-    read_submission,
-)
+from pipeline.scoring.submission import read_submission
 
 
 def score_submission(

@@ -13,7 +13,8 @@ from pipeline.scoring.card import read_card
 from pipeline.scoring.leaderboard import ExpectedScore, Leaderboard
 from pipeline.scoring.metrics import metric_for
 from pipeline.scoring.names import Asked
-from pipeline.scoring.submission import check_submission, read_form
+from pipeline.scoring.submission import check_submission
+from pipeline.scoring.which_form import read_form
 
 
 def run(name: str, metric_name: str, asked: Asked = "auto") -> None:

@@ -47,11 +47,15 @@ class ImageDecoding(Record):
 
 
 class SignalDecoding(Record):
-    """How a signal becomes a row of the store's arrays: (length, channels), float32, as it is."""
+    """How a signal becomes a row of the store's arrays: (length, channels), float32, as it is.
+
+    rate_hz: samples a second, where the files say it.
+    """
 
     kind: Literal["signals"] = "signals"
     length: int
     channels: int
+    rate_hz: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

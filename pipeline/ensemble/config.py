@@ -64,7 +64,7 @@ class EnsembleConfig(Section):
     metric: str
     """The competition's, one of pipeline/scoring/metrics.py, or NAME:FUNCTION of metrics/NAME.py
     (scoring/own.py): what blends are chosen by, what is reported, and whether labels or
-    probabilities are submitted (scoring/submission.py has the rule). roc_auc and f1 are for two
+    probabilities are submitted (scoring/forms.py has the rule). roc_auc and f1 are for two
     classes, the second being the positive one."""
     form: Asked = "auto"
     """What a row of the submission holds; auto is what the sample submission and the metric ask

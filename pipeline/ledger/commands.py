@@ -29,7 +29,8 @@ from pipeline.ledger.submit import Order
 from pipeline.ledger.submit import submit as submit_order
 from pipeline.scoring.metrics import metric_for, metric_named
 from pipeline.scoring.names import Asked
-from pipeline.scoring.submission import check_submission, read_form
+from pipeline.scoring.submission import check_submission
+from pipeline.scoring.which_form import read_form
 
 _MOST = 20
 """Characters of a score in a table."""

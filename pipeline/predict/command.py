@@ -141,7 +141,7 @@ def load_ensemble(config: Config) -> Ensemble:
     blend = read_fitted(paths.card(config.ensemble.name), card.blend.fitted, len(networks), task)
     made = paths.submission(config.ensemble.name)
     submission = read_csv(made)
-    has_ids = len(submission.columns) > 1  # as scoring/submission.py has it
+    has_ids = len(submission.columns) > 1  # as scoring/forms.py has it
     id_column = submission.columns[0] if has_ids else "image_id"
     label_column = "label"
     if card.test.holds == "labels":

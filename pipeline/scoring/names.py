@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 Holds = Literal["labels", "flags", "probability", "probabilities", "chances", "best", "numbers"]
-"""What a row of a submission holds: scoring/submission.py has the list."""
+"""What a row of a submission holds: scoring/forms.py has the list."""
 
 Asked = Literal["auto"] | Holds
 """ensemble.form: what a row shall hold; auto: what the metric and the sample submission ask for."""

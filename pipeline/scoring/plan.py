@@ -14,10 +14,11 @@ import pandas as pd
 from pipeline.core.errors import EnsembleError
 from pipeline.core.shapes import Labels
 from pipeline.core.task import Number, OneOf, Task
+from pipeline.scoring.forms import Form
 from pipeline.scoring.metric import Metric
 from pipeline.scoring.metrics import metric_for
 from pipeline.scoring.names import Asked
-from pipeline.scoring.submission import Form, read_form, require_order
+from pipeline.scoring.which_form import read_form, require_order
 
 _MOST_TRIED = 5_000_000
 """Predictions that a metric is tried on."""

@@ -22,7 +22,8 @@ from pipeline.core.tables import read_csv
 from pipeline.params import Config, parse_config
 from pipeline.prepare.layout import understand_test
 from pipeline.scoring.metrics import metric_for, metric_named
-from pipeline.scoring.submission import read_form, write_submission
+from pipeline.scoring.submission import write_submission
+from pipeline.scoring.which_form import read_form
 
 Step = Literal["prepare_data", "train", "predict"]
 Folder = Annotated[str, pydantic.Field(min_length=1)]
