@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help run test train push pull notebook doctor submit scores test-fast lock profiles new use weights format benchmarks clean
+.PHONY: help run test train push pull notebook doctor submit scores test-slow lock profiles new use weights format benchmarks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,11 +21,13 @@ run: .venv/.installed ## Rebuild whatever is out of date of the pipeline, and sh
 # A process takes whole files, those that take longest first.
 PYTEST := pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-test: .venv/.installed ## Format, lint, types and all tests
+test: .venv/.installed ## Format, lint, types and the tests that take seconds
 	ruff format --check .
 	ruff check .
 	mypy
 	$(PYTEST) -m "not slow"
+
+test-slow: .venv/.installed ## The others: whole pipelines, kills, servers, nodes (about 20 minutes)
 	$(PYTEST) -m slow $$(grep -l mark.slow tests/test_*.py)
 
 train: .venv/.installed ## Train what is out of date, several models and folds at a time; as many as make train JOBS=2 says, or on a cluster: CLUSTER=auto
@@ -36,9 +38,6 @@ push: .venv/.installed ## Send what dvc.lock names, and earlier trainings, to DV
 
 pull: .venv/.installed ## Fetch what dvc.lock names, and earlier trainings, from DVC's default remote
 	@$(LED) python -m pipeline pull
-
-test-fast: .venv/.installed ## The tests that take seconds
-	$(PYTEST) -q -m "not slow"
 
 notebook: .venv/.installed ## Write the result as a notebook: notebooks/NAME.ipynb
 	@$(LED) python -m pipeline notebook
