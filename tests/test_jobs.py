@@ -86,26 +86,36 @@ def test_only_the_gpus_that_the_user_left_are_used(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "threads", "world", "cores", "free_bytes", "jobs"),
+    ("gpus", "threads", "world", "cores", "free_bytes", "left", "jobs"),
     [
-        ([], 1, 1, 2, 24 * GIB, 2),
-        ([], 2, 1, 2, 24 * GIB, 1),
-        ([], 8, 1, 2, 24 * GIB, 1),
-        ([], 3, 1, 16, 64 * GIB, 5),
-        ([], 3, 2, 16, 64 * GIB, 2),
-        ([], 1, 1, 16, 9 * GIB, 4),
-        ([], 1, 2, 16, 9 * GIB, 2),
-        ([], 1, 1, 16, GIB, 1),
-        (["0"], 1, 1, 16, 64 * GIB, 1),
-        (["0"], 1, 2, 16, 64 * GIB, 1),
-        (["0", "1", "2"], 8, 1, 16, 64 * GIB, 3),
-        (["0", "1", "2", "3"], 8, 2, 16, 64 * GIB, 2),
+        ([], 1, 1, 2, 24 * GIB, 6, 2),
+        ([], 1, 1, 2, 24 * GIB, 1, 1),
+        ([], 2, 1, 2, 24 * GIB, 5, 1),
+        ([], 8, 1, 2, 24 * GIB, 5, 1),
+        ([], 3, 1, 16, 64 * GIB, 20, 5),
+        ([], 3, 2, 16, 64 * GIB, 20, 2),
+        ([], 1, 1, 16, 9 * GIB, 20, 4),
+        ([], 1, 2, 16, 9 * GIB, 20, 2),
+        ([], 1, 1, 16, GIB, 20, 1),
+        (["0"], 1, 1, 16, 64 * GIB, 5, 1),
+        (["0"], 1, 2, 16, 64 * GIB, 5, 1),
+        (["0", "1", "2"], 8, 1, 16, 64 * GIB, 5, 3),
+        (["0", "1", "2", "3"], 8, 2, 16, 64 * GIB, 5, 2),
     ],
 )
 def test_as_many_jobs_as_find_cores_and_memory(
-    gpus: list[str], threads: int, world: int, cores: int, free_bytes: int, jobs: int
+    gpus: list[str], threads: int, world: int, cores: int, free_bytes: int, left: int, jobs: int
 ) -> None:
-    assert choose_jobs(gpus, threads, world, cores, free_bytes) == jobs
+    assert choose_jobs(gpus, threads, world, cores, free_bytes, left) == jobs
+
+
+@pytest.mark.parametrize(
+    ("cores", "left", "jobs"), [(2, 5, 3), (2, 7, 4), (3, 5, 5), (4, 5, 5), (4, 8, 4), (16, 50, 17)]
+)
+def test_no_core_is_idle_at_the_end_where_one_more_training_at_a_time_prevents_it(
+    cores: int, left: int, jobs: int
+) -> None:
+    assert choose_jobs([], 1, 1, cores, 99 * GIB, left) == jobs
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", []), ("mps", ["0"])])

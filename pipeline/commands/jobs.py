@@ -8,7 +8,8 @@ that the same command, or `dvc repro`, goes on from there.
 Each computes with `train.threads`, whatever runs beside it: on a CPU the number of threads decides
 the last bits of the weights, so any number of jobs gives the bytes of `dvc repro` alone. More
 threads than cores wait for each other, up to fifty times slower than alone (docs/PERFORMANCE.md):
-by default there are as many jobs as cores and memory allow, or, on GPUs, one each.
+by default there are as many jobs as cores and memory allow, or a few more of one thread each where
+the last ones would leave cores idle; on GPUs, one each.
 """
 
 import os
@@ -79,7 +80,8 @@ def run(config: TrainConfig, asked: int | None) -> None:
     if not left:
         return
     gpus, threads, world = find_gpus(config.device), config.threads, config.world
-    jobs = min(asked or choose_jobs(gpus, threads, world, cores(), free_memory()), len(left))
+    most = choose_jobs(gpus, threads, world, cores(), free_memory(), len(left))
+    jobs = min(asked or most, len(left))
     shares = [share(gpus, threads, world, slot) for slot in range(jobs)]
     text = f"{jobs} at a time, {plural(threads, 'thread')} each"
     text += f" of {world} processes" if world > 1 else ""
@@ -194,16 +196,32 @@ def find_gpus(device: str) -> list[str]:
     return chosen[:count] if chosen != [""] else [str(number) for number in range(count)]
 
 
-def choose_jobs(gpus: list[str], threads: int, world: int, core_count: int, free_bytes: int) -> int:
-    """The number of trainings side by side: as GPUs, or on the CPU cores and memory, allow.
+def choose_jobs(
+    gpus: list[str], threads: int, world: int, core_count: int, free_bytes: int, left: int
+) -> int:
+    """How many of `left` trainings run side by side: as GPUs, or CPU cores and memory, allow.
 
     world: processes of each, with `threads` and a GPU each. free_bytes: memory that programs can
     still have. On two cores, two trainings with one thread each took 0.68 of the time of one after
-    the other with both threads (`python -m benchmarks.jobs --images 1000 --epochs 6`).
+    the other with both threads (`python -m benchmarks.jobs --images 1000 --epochs 6`). Trainings of
+    one thread share cores without waiting for each other: there are more of them than cores where
+    that leaves fewer cores idle at the end.
     """
     if gpus:
-        return max(1, len(gpus) // world)
-    return max(1, min(core_count // threads, free_bytes // _TRAINING_BYTES) // world)
+        return max(1, min(left, len(gpus) // world))
+    fitting = free_bytes // _TRAINING_BYTES // world
+    fewest = max(1, min(left, core_count // (threads * world), fitting))
+    most = min(left, fitting) if threads * world == 1 else fewest
+    return min(
+        range(fewest, max(fewest, most) + 1), key=lambda jobs: _turns(left, jobs, core_count)
+    )
+
+
+def _turns(left: int, jobs: int, core_count: int) -> float:
+    """How long `left` trainings take, `jobs` at a time, in times of one that has a core alone."""
+    rounds, rest = divmod(left, jobs)
+    last = max(1.0, rest / core_count) if rest else 0.0
+    return rounds * max(1.0, jobs / core_count) + last
 
 
 def share(gpus: list[str], threads: int, world: int, slot: int) -> dict[str, str]:

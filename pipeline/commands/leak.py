@@ -135,8 +135,8 @@ def _train_side_by_side(
     config: Config, model: str, work: Path, left: deque[tuple[str, Path, int]]
 ) -> None:
     train, gpus = config.train, jobs.find_gpus(config.train.device)
-    most = jobs.choose_jobs(gpus, train.threads, train.world, cores(), free_memory())
-    count = min(most, len(left))
+    machine = cores(), free_memory()
+    count = jobs.choose_jobs(gpus, train.threads, train.world, *machine, len(left))
     say(f"{plural(len(left), 'training')}, {count} at a time; logs in {work}")
     free = deque(range(count))
     running: dict[str, tuple[int, Path]] = {}

@@ -6,6 +6,7 @@ differ between versions or builds of NumPy and OpenCV.)
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -15,8 +16,12 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.machine import cores
 from pipeline.core.shapes import Image
 from pipeline.download.config import DrawnCells, DrawnNuclei
+
+_AT_ONCE = 64
+"""Images that wait for threads: few, so that Ctrl-C waits for few."""
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
@@ -101,11 +106,18 @@ def draw_pngs(
 ) -> Iterator[bytes]:
     """Draw each row's image, in the order of the rows; a copy gets its original's bytes.
 
-    rows: columns id, duplicate_of, and what `draw` needs. split: the number of its streams.
+    rows: columns id, duplicate_of, and what `draw` needs. split: the number of its streams. Each
+    image has a stream of its own, so that threads draw the same ones in any order.
     """
     places = {image_id: place for place, image_id in enumerate(rows["id"])}
-    for record in rows.to_dict("records"):
+
+    def draw_png(record: dict[Any, Any]) -> bytes:
         place = places[record["duplicate_of"] or record["id"]]
         image = draw(stream(seed, split, place), record)
         _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        yield png.tobytes()
+        return png.tobytes()
+
+    records = rows.to_dict("records")
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(records), _AT_ONCE):
+            yield from pool.map(draw_png, records[start : start + _AT_ONCE])
