@@ -51,7 +51,7 @@ class Decided:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class RowShape:
     """What was decided so that all signals become rows of one shape, and the lines that say so.
 
     prepare: for that section. length: of each row.
@@ -93,12 +93,12 @@ def choose_folds(layout: Layout) -> tuple[int, str]:
     return FOLDS, "train_only"
 
 
-def fit_signals(found: Survey) -> Fitted:
+def fit_signals(found: Survey) -> RowShape:
     """The rate, the channels and the length, where the signals have several."""
     prepare: dict[str, Any] = {}
     lines: list[Line] = []
     if not found.signals:  # `prepare` says why
-        return Fitted(prepare, LEAST_SAMPLES, lines)
+        return RowShape(prepare, LEAST_SAMPLES, lines)
     rate_hz, channels = found.usual_rate, max(found.channels)
     if len(found.rates) > 1 and None not in found.rates:
         prepare["rate_hz"] = rate_hz
@@ -119,7 +119,7 @@ def fit_signals(found: Survey) -> Fitted:
         why += "; longer ones are cut to their middle, shorter ones padded (prepare.length)"
         prepare["length"] = length
         lines.append(("length", plural(length, "sample"), why))
-    return Fitted(prepare, length, lines)
+    return RowShape(prepare, length, lines)
 
 
 def _needs_positive(task: OneOf, metric_name: str, columns: int) -> bool:
