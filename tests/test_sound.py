@@ -41,6 +41,7 @@ from pipeline.core.tables import IMAGE_COLUMNS, read_csv, read_table
 from pipeline.params import read_config
 from pipeline.predict.images import decode_batches, open_rows
 from pipeline.prepare.config import SignalsConfig
+from pipeline.prepare.mp3_files import frame_bytes
 from pipeline.prepare.signal_files import SignalDecoder, read_signal
 from pipeline.prepare.stage import run as prepare
 
@@ -107,6 +108,37 @@ def test_a_file_that_is_cut_anywhere_is_unreadable_and_never_shorter(suffix: str
             assert str(caught.value).startswith(FORMATS[suffix][0])
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("rate_hz", [8000, 24_000, 44_100])  # MPEG 2.5, 2 and 1
+def test_all_of_an_mp3_that_does_not_say_its_length_is_read(
+    rate_hz: int, mode: str, channels: int
+) -> None:
+    """libsndfile alone would estimate it: a third of one whose second half is quiet."""
+    rng, count = np.random.default_rng(1), 2 * rate_hz
+    loud = np.where(np.arange(count) < rate_hz, 0.5, 0.001)[:, None]
+    samples = np.clip(rng.normal(0, 0.2, (count, channels)) * loud, -1, 1)
+    soundfile.write(
+        file := io.BytesIO(), samples, rate_hz, format="MP3", subtype="MPEG_LAYER_III",
+        bitrate_mode=mode, compression_level=0.3,
+    )  # fmt: skip
+    said = file.getvalue()
+    second = frame_bytes(said[:4])  # the first frame says it
+    tag = b"ID3\x03\x00\x00\x00\x00\x04\x00" + bytes([0xFF, 0xFB]) * 256
+    bare = tag + said[second:] + b"TAG" + bytes(125)
+    whole, found = read_signal(said).pixels, read_signal(bare).pixels
+    assert len(whole) == count
+    delay = 576  # of the encoder, which only the first frame says
+    assert len(found) >= count + delay
+    assert np.abs(found[delay : count + delay] - whole)[1000:].max() < 1e-6
+    for cut in (len(bare) // 3, len(bare) - 129):
+        with pytest.raises(ImageError, match="MP3 cut short, or damaged"):
+            read_signal(bare[:cut])
+    place = len(tag) + frame_bytes(said[second : second + 4])
+    with pytest.raises(ImageError, match="MP3 cut short, or damaged"):
+        read_signal(bare[:place] + b"xx" + bare[place + 2 :])
+
+
 Damage = Callable[[bytes], bytes]
 
 
@@ -170,7 +202,9 @@ def test_a_sample_that_is_no_number_is_refused() -> None:
 )
 def test_sounds_of_one_shape_are_stored_as_they_are(form: str, suffix: str) -> None:
     train, test = write(paths.RAW, form, suffix)
-    prepare(sound_config(), "accuracy")
+    speaker = {"source": "name", "pattern": "([0-9a-f]+)_nohash"}
+    groups = speaker if form == "folders" else {"source": "none"}
+    prepare(sound_config(groups=groups), "accuracy")
     decoding = SignalDecoding(length=LENGTH, channels=1, rate_hz=RATE_HZ)
     assert read_decoding(paths.DECODING) == decoding
     assert "fitted" not in paths.DECODING.read_text()
@@ -185,6 +219,7 @@ def test_sounds_of_one_shape_are_stored_as_they_are(form: str, suffix: str) -> N
     assert set(table["mode"]) == {f"{FORMATS[suffix][1]} {RATE_HZ} Hz"}
     if form == "folders":
         assert table["image_id"][0] == "high/00000000_nohash_0"
+        assert set(table["group"].value_counts()) == {3}
     assert list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"]) == [
         f"clip_{row:04}.{suffix}" for row in range(TESTS)
     ]

@@ -3,8 +3,9 @@
 libsndfile gives what is left of a file that was cut, as if it were all. So the sizes that WAV and
 AIFF say are compared with the bytes that are there, an OGG must have all its pages, each with the
 right checksum, up to the one that ends it, and of each file as many samples must come out as it
-says; the checksums of FLAC libsndfile compares. What nothing shows is the end of an MP3 that does
-not say its length, and damage inside an MP3, a WAV or an AIFF.
+says, or as an MP3 has frames; the checksums of FLAC libsndfile compares. What nothing shows is that
+an MP3 that does not say its length was cut between two frames, and damage inside an MP3, a WAV or
+an AIFF.
 """
 
 import io
@@ -19,6 +20,7 @@ from numpy import ndarray
 
 from pipeline.core.errors import ImageError
 from pipeline.prepare.config import MOST_RATE_HZ, MOST_SAMPLES
+from pipeline.prepare.mp3_files import with_length
 
 _MP3_STARTS = (b"ID3", *(bytes([0xFF, second]) for second in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB)))
 """A tag, or the first frame of layer III, with a checksum or without. Text in UTF-16 begins with
@@ -65,7 +67,7 @@ def read_samples(encoded: bytes) -> tuple[SoundHeader, Float32[ndarray, "length 
         header = _header(encoded, file)
         try:
             samples = file.read(dtype="float32", always_2d=True)
-        except Exception as error:  # of libsndfile, whose texts depend on other threads
+        except Exception as error:
             raise ImageError(f"{header.name} {_CUT}") from error
     if len(samples) != header.length:
         raise ImageError(f"{header.name} {_CUT}: fewer samples than it says")
@@ -86,10 +88,12 @@ def _name(encoded: bytes) -> str:
 
 
 def _open(encoded: bytes) -> soundfile.SoundFile:
+    name = _name(encoded)
+    readable = with_length(encoded) if name == "MP3" else encoded
     try:
-        return soundfile.SoundFile(_Bytes(encoded))
-    except Exception as error:
-        raise ImageError(f"{_name(encoded)} {_CUT}") from error
+        return soundfile.SoundFile(_Bytes(readable))
+    except Exception as error:  # of libsndfile, whose texts depend on other threads
+        raise ImageError(f"{name} {_CUT}") from error
 
 
 def _header(encoded: bytes, file: soundfile.SoundFile) -> SoundHeader:
