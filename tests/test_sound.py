@@ -186,6 +186,24 @@ def test_a_damaged_file_is_unreadable_with_a_reason(
     assert str(caught.value).startswith(reason)
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_with_any_other_bytes_becomes_a_row_or_has_a_reason(suffix: str) -> None:
+    whole, rng = encode(tone("low", 1, 4000, 16_000), suffix, 16_000), np.random.default_rng(1)
+    decoding = SignalDecoding(
+        length=900, channels=1, rate_hz=16_000, fitted=("rate", "channels", "length")
+    )
+    for number in range(60):
+        damaged = bytearray(whole)
+        for place in rng.integers((200, len(whole))[number % 2], size=2):
+            damaged[place] = rng.integers(256)
+        try:
+            row = SignalDecoder(decoding).from_files([bytes(damaged)]).pixels
+        except ImageError:
+            continue
+        assert row.shape == (900, 1)
+        assert np.isfinite(row).all()
+
+
 def test_a_sample_that_is_no_number_is_refused() -> None:
     samples = np.array([0.0, np.nan, 0.5])
     soundfile.write(file := io.BytesIO(), samples, 8000, format="WAV", subtype="FLOAT")
