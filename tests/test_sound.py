@@ -21,6 +21,7 @@ from solving import reproduce
 from sounds import (
     FORMATS,
     LENGTH,
+    PITCHES_HZ,
     RATE_HZ,
     TESTS,
     TRAIN,
@@ -577,8 +578,9 @@ def test_a_competition_of_sounds_is_begun_and_solved_by_dvc(tmp_path: Path) -> N
     project = make_project(tmp_path / "project")
     run(project, "git", "commit", "-qam", "before")
     write(tmp_path / "tones", "folders")
-    path = tmp_path / "tones/train/audio/low/00000000_nohash_0.wav"
-    path.write_bytes(encode(tone("low", 1, 300)))
+    for name, length in (("train/audio/low/00000000_nohash_0", 300), ("test/audio/clip_0003", 500)):
+        path = tmp_path / f"tones/{name}.wav"
+        path.write_bytes(encode(tone("low", 1, length)))
     done = stage(project, "new", str(tmp_path / "tones"), "--name", "tones")
     assert done.returncode == 0, done.stdout
     params = (project / "params.yaml").read_text()
@@ -597,6 +599,10 @@ def test_a_competition_of_sounds_is_begun_and_solved_by_dvc(tmp_path: Path) -> N
     found = read_csv(project / "predictions.csv")
     assert list(found["fname"]) == list(made["fname"])
     assert list(found["label"]) == list(made["label"])
+    folds = [read_csv(project / f"models/convnet1d/fold{fold}/test.csv") for fold in (0, 1)]
+    for name in PITCHES_HZ:  # of the rows of the store
+        stored = np.mean([fold[f"p_{name}"].astype(float) for fold in folds], axis=0)
+        assert np.abs(found[f"p_{name}"].astype(float) - stored).max() < 1e-6
     assert json.loads((project / "data/store/decoding.json").read_text())["rows"]["fitted"] == [
         "length"
     ]
