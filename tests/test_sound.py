@@ -394,7 +394,11 @@ def _at(samples: np.ndarray, rate_hz: int) -> np.ndarray:
 def test_arrays_among_sounds_have_no_rate_and_are_refused() -> None:
     np.save(file := io.BytesIO(), tone("low", 1))
     write_of(file.getvalue(), suffix="npy")
-    assert "found 47 of 4000 Hz, 1 of no rate; the first that differs is a1.wav" in refused()
+    message = refused()
+    assert "found 47 of 4000 Hz, 1 of no rate; the first that differs is a1.wav" in message
+    assert message.endswith(
+        "Write those that say no rate as files of sound, as WAV, or all as .npy"
+    )
     assert "that say their rate, as sound does, found 47 of" in refused(rate_hz=RATE_HZ)
 
 
@@ -542,6 +546,7 @@ def test_new_leaves_alike_sounds_as_they_are_and_keeps_to_the_disk(
 ) -> None:
     write(Path("competitions/tones"), "table")
     assert begin("competitions/tones") == sound_config()
+    assert not list(paths.RAW.rglob("*.wav"))  # they are referred to
     assert "length 400" not in " ".join(capsys.readouterr().out.split())
     longer = Path("competitions/tones/train/audio/a0.wav")
     longer.write_bytes(encode(tone("low", 1, 500)))
@@ -550,6 +555,15 @@ def test_new_leaves_alike_sounds_as_they_are_and_keeps_to_the_disk(
         assert begin("competitions/tones").length == 100
     said = " ".join(capsys.readouterr().out.split())
     assert "length 100 samples a quarter of the free disk has room for them; 95% of 48" in said
+
+
+def test_folders_of_sounds_alone_are_a_competition() -> None:
+    write(Path("competitions/tones"), "folders")
+    Path("competitions/tones/sample_submission.csv").unlink()
+    assert begin("competitions/tones") == sound_config(sample_submission="none")
+    assert list(read_table(paths.TEST_TABLE, IMAGE_COLUMNS)["image_id"][:2]) == [
+        "clip_0000", "clip_0001",
+    ]  # fmt: skip
 
 
 def test_images_beside_sounds_stay_images() -> None:
