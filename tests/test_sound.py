@@ -599,9 +599,7 @@ def test_a_competition_of_sounds_is_begun_and_solved_by_dvc(tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout
     params = (project / "params.yaml").read_text()
     assert "length: 400" in params
-    params = params.replace("folds: 5", "folds: 2").replace(
-        "folds: [0, 1, 2, 3, 4]", "folds: [0, 1]"
-    )
+    params = params.replace("folds: 5", "folds: 2").replace("folds: [0, 1, 2, 3, 4]", "folds: [0]")
     params = re.sub(r"\n      epochs: \d+", "\n      epochs: 8", params)
     (project / "params.yaml").write_text(params)
     done = stage(project, "repro", "ensemble")
@@ -613,10 +611,10 @@ def test_a_competition_of_sounds_is_begun_and_solved_by_dvc(tmp_path: Path) -> N
     found = read_csv(project / "predictions.csv")
     assert list(found["fname"]) == list(made["fname"])
     assert list(found["label"]) == list(made["label"])
-    folds = [read_csv(project / f"models/convnet1d/fold{fold}/test.csv") for fold in (0, 1)]
-    for name in PITCHES_HZ:  # of the rows of the store
-        stored = np.mean([fold[f"p_{name}"].astype(float) for fold in folds], axis=0)
-        assert np.abs(found[f"p_{name}"].astype(float) - stored).max() < 1e-6
+    stored = read_csv(project / "models/convnet1d/fold0/test.csv")  # of the rows of the store
+    for name in PITCHES_HZ:
+        difference = found[f"p_{name}"].astype(float) - stored[f"p_{name}"].astype(float)
+        assert difference.abs().max() < 1e-6
     assert json.loads((project / "data/store/decoding.json").read_text())["rows"]["fitted"] == [
         "length"
     ]
