@@ -153,7 +153,7 @@ def test_a_linked_image_that_has_changed_is_named(
     with RawFiles(RAW) as tree, pytest.raises(CompetitionError) as caught:
         tree.images.read("test/a.png")
     assert str(caught.value) == (
-        f"{source}/test/a.png: expected the image as it was when `download` looked at it, found "
+        f"{source}/test/a.png: expected the file as it was when `download` looked at it, found "
         f"that it {found}. Run: make run, which takes the files as they are now"
     )
 
@@ -165,7 +165,7 @@ def test_a_linked_folder_that_is_gone_is_named(source: Path) -> None:
     with pytest.raises(CompetitionError) as caught:
         RawFiles(RAW)
     assert str(caught.value) == (
-        f"{source}: expected the 3 images that raw only refers to, found no such folder. Put it "
+        f"{source}: expected the 3 files that raw only refers to, found no such folder. Put it "
         "back, or set download.folder in params.yaml to where it is now"
     )
 
@@ -194,7 +194,7 @@ def test_readmes_hidden_files_and_what_is_no_table_stay_behind_which_is_said(
     fill(source, dict.fromkeys([*others, ".DS_Store", ".hidden.zip"], b"x"))
     copy(source)
     assert files(RAW) == ["notes.json", "train.csv", "train.zip"]
-    said = "source: 7 files that are no image, table or archive, hidden files and READMEs are left"
+    said = "source: 7 files that are no image, sound, table or archive, hidden files and READMEs are left"
     assert said in capsys.readouterr().err
 
 
@@ -300,7 +300,7 @@ def test_a_name_that_another_system_cannot_store_is_refused(source: Path) -> Non
         assert "(first: Train.CSV, train.csv). Rename them there" in str(caught.value)
         (where / "Train.CSV").unlink()
     fill(source, {os.fsdecode(b"sub/\xff.png"): b"a"})
-    with pytest.raises(CompetitionError, match=r"file names in UTF-8, found 1 of 1 images"):
+    with pytest.raises(CompetitionError, match=r"file names in UTF-8, found 1 of 1 files"):
         copy(source)
 
 

@@ -296,7 +296,7 @@ def test_memory_does_not_grow_with_the_number_of_images(monkeypatch: pytest.Monk
     decoded: list[int] = []
     monkeypatch.setattr(store, "cores", lambda: 2)
     ahead = []
-    for taken, _ in enumerate(store._in_order(decoded.append, range(500)), start=1):
+    for taken, _ in enumerate(store.in_order(decoded.append, range(500)), start=1):
         ahead.append(len(decoded) - taken)
     assert (len(ahead), len(decoded)) == (500, 500)
     assert max(ahead) <= 8

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from test_train import ALL_ROWS, CPU, SCORED, TRAINING, config_of, same
 from torch import nn
 
 from pipeline.core.competition import SignalDecoding
+from pipeline.train import kinds
 from pipeline.train.augment.batched import BatchedPolicy
 from pipeline.train.augment.mix import mix
 from pipeline.train.batches import Feed
@@ -111,6 +113,20 @@ def test_each_channel_is_normalised_by_its_own_mean_and_deviation() -> None:
     np.testing.assert_allclose(normal.std((0, 2), correction=0), 1, rtol=1e-4)
     still = np.full((4, 8, 1), 3, np.float32)
     assert [list(each) for each in mean_and_std(still, np.arange(4))] == [[3.0], [1.0]]
+
+
+def test_of_long_signals_fewer_are_read_at_once() -> None:
+    read = []
+
+    class Watched(np.ndarray):
+        def __getitem__(self, key: Any) -> Any:
+            read.append(np.size(key))
+            return super().__getitem__(key)
+
+    with patch.object(kinds, "_VALUES_AT_ONCE", 3 * LENGTH * CHANNELS):
+        found = mean_and_std(SIGNALS.view(Watched), TRAINING)
+    np.testing.assert_allclose(found, mean_and_std(SIGNALS, TRAINING))
+    assert max(read) == 3
 
 
 @pytest.mark.parametrize("samples", [0, 5, -7])

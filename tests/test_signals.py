@@ -192,7 +192,7 @@ def _more(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_shorter, "expected signals of one length and as many channels each, found a007 (train/a007.npy) with 30 samples of 1 channel, expected 40 samples of 1 channel as the first one has"),
+        (_shorter, "expected signals of one length, found 72 signals of 30 to 40 samples (median 40); the first that differs is a007 (train/a007.npy) with 30 samples of 1 channel, expected 40 samples of 1 channel. Set prepare.length in params.yaml"),
         (_square, "expected signals of train, found none to read"),
         (_text, "1 of 48 signals cannot be read: 1 × an array of '<U1', expected numbers (first: a007)"),
         (_gone, "expected a signal for each id of sample_submission.csv, found 1 of 24 ids otherwise (first: b002)"),

@@ -236,9 +236,10 @@ def test_a_name_twice_is_refused(raw: Path, suffix: str) -> None:
     )
 
 
-def test_an_archive_beside_a_folder_of_its_name_is_refused(raw: Path) -> None:
-    fill(raw, {"all.zip": zip_of({"x.zip/a.png": b"1", "x.zip": zip_of({"a.png": b"2"})})})
-    assert error_of(raw).startswith(f"{raw}/all.zip/x.zip/a.png: expected one file, found two")
+@pytest.mark.parametrize("name", ["a.png", "a.wav", "a.csv"])
+def test_an_archive_beside_a_folder_of_its_name_is_refused(raw: Path, name: str) -> None:
+    fill(raw, {"all.zip": zip_of({f"x.zip/{name}": b"1", "x.zip": zip_of({name: b"2"})})})
+    assert error_of(raw).startswith(f"{raw}/all.zip/x.zip/{name}: expected one file, found two")
 
 
 def test_an_encrypted_7z_archive_is_refused(raw: Path) -> None:
@@ -355,7 +356,7 @@ def test_what_a_kill_has_left_unpacked_is_removed_by_the_next(raw: Path) -> None
     ("name", "kind"),
     [
         ("a.JPEG", "image"), ("x/a.dcm", "image"), ("a.npy", "image"), ("a.csv.gz", "table"),
-        ("a.TSV", "table"), ("a.json", "table"), ("a.csv.zip", "archive"), ("a.tar.gz", "archive"),
+        ("a.WAV", "sound"), ("x/a.aif", "sound"), ("a.TSV", "table"), ("a.json", "table"), ("a.csv.zip", "archive"), ("a.tar.gz", "archive"),
         ("README.csv", "other"), ("a.gz", "other"), ("a.parquet", "other"), ("csv", "other"),
     ],
 )  # fmt: skip

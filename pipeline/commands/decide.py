@@ -1,10 +1,12 @@
-"""What `new` decides from a competition's files: the metric, the groups, the classes, the folds.
+"""What `new` decides from a competition's files: the metric, the groups, the classes, the folds,
+and what is one for all signals.
 
 Each decision is a line that says what it is and why: what only the competition's page tells gets a
 default that is named as one.
 """
 
 import re
+import shutil
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +15,12 @@ from typing import Any
 import pandas as pd
 
 from pipeline.commands.recipe import FOLDS
-from pipeline.core.errors import FoldError
+from pipeline.core import paths
+from pipeline.core.errors import FoldError, plural
 from pipeline.core.task import AnyOf, Number, OneOf, Task
 from pipeline.prepare.layout import Layout
+from pipeline.prepare.survey import USUAL, Survey
+from pipeline.prepare.tables import LEAST_SAMPLES
 from pipeline.scoring.metrics import metric_named
 from pipeline.split.folds import make_folds
 
@@ -28,6 +33,8 @@ _NEGATIVE = re.compile(
 _PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|user")
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _SEED = 1
+_SHARE_OF_DISK = 0.25
+"""Of what is free, for the stored signals."""
 
 Line = tuple[str, str, str]
 """A line of the table that is printed: what, what it is, and why."""
@@ -40,6 +47,18 @@ class Decided:
     metric: str
     groups: dict[str, Any]
     classes: dict[str, Any]
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """What was decided so that all signals become rows of one shape, and the lines that say so.
+
+    prepare: for that section. length: of each row.
+    """
+
+    prepare: dict[str, Any]
+    length: int
     lines: list[Line]
 
 
@@ -72,6 +91,35 @@ def choose_folds(layout: Layout) -> tuple[int, str]:
             make_folds(images, task, folds, [_SEED])
             return folds, "stop"
     return FOLDS, "train_only"
+
+
+def fit_signals(found: Survey) -> RowShape:
+    """The rate, the channels and the length, where the signals have several."""
+    prepare: dict[str, Any] = {}
+    lines: list[Line] = []
+    if not found.signals:  # `prepare` says why
+        return RowShape(prepare, LEAST_SAMPLES, lines)
+    rate_hz, channels = found.usual_rate, max(found.channels)
+    if len(found.rates) > 1 and None not in found.rates:
+        prepare["rate_hz"] = rate_hz
+        why = f"the most frequent: {found.describe_rates()}; others are resampled (prepare.rate_hz)"
+        lines.append(("rate", f"{rate_hz} Hz", why))
+    if len(found.channels) > 1:
+        prepare["channels"] = channels = 1
+        why = f"{found.describe_channels()}: their mean is stored (prepare.channels)"
+        lines.append(("channels", "1", why))
+    length, lengths = found.usual_length(rate_hz), found.lengths(rate_hz)
+    if lengths[0] < lengths[-1]:
+        free = shutil.disk_usage(paths.RAW).free
+        most = int(_SHARE_OF_DISK * free / (4 * channels * len(lengths)))
+        why = f"{USUAL:.0%} of {found.describe_lengths(rate_hz)} are no longer"
+        if most < length:
+            why = f"a quarter of the free disk has room for them; {why} than {length}"
+            length = max(most, LEAST_SAMPLES)
+        why += "; longer ones are cut to their middle, shorter ones padded (prepare.length)"
+        prepare["length"] = length
+        lines.append(("length", plural(length, "sample"), why))
+    return RowShape(prepare, length, lines)
 
 
 def _needs_positive(task: OneOf, metric_name: str, columns: int) -> bool:

@@ -8,7 +8,8 @@ and split, so that the next command trains.
 import re
 import shutil
 from collections import Counter
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.commands.decide import Decided, Line, choose_folds, decide
+from pipeline.commands.decide import Decided, Line, choose_folds, decide, fit_signals
 from pipeline.commands.profiles import require_kept
 from pipeline.commands.recipe import FOLDS, Facts, choose_size, write_params
 from pipeline.commands.repro import reproduce
@@ -38,12 +39,12 @@ from pipeline.core.progress import say
 from pipeline.core.terminal import make_table, print_table
 from pipeline.kaggle.slug import competition_slug
 from pipeline.params import read_config
-from pipeline.prepare.config import ImagesConfig
-from pipeline.prepare.decode import Decoder, ImageDecoder
+from pipeline.prepare.config import ImagesConfig, PrepareConfig
+from pipeline.prepare.decode import ImageDecoder
 from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.prepare.roles import Roles
-from pipeline.prepare.signal_files import AnyShape
 from pipeline.prepare.signals import hold_signals
+from pipeline.prepare.survey import survey
 from pipeline.prepare.tables import Table
 from pipeline.raw.files import RawFiles
 from pipeline.scoring.metrics import metric_named
@@ -61,7 +62,7 @@ _QUICK = ImageDecoder(
 class Looked:
     """A competition as it is understood. row: what its rows are called.
 
-    side_px: the median of the originals' shorter sides; of signals their length.
+    side_px: the median of the originals' shorter sides; 0 of signals.
     """
 
     layout: Layout
@@ -94,11 +95,17 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     if choices.groups["source"] == "none" and (grouped := _look_for_groups(prepare, choices)):
         looked, choices = grouped
         prepare |= {"groups": choices.groups}
+    side_px = looked.side_px
+    if looked.row == "signal":
+        with _understood(prepare, choices.metric) as (_, layout):
+            fitted = fit_signals(survey([layout.train, layout.test]))
+        side_px, prepare = fitted.length, prepare | fitted.prepare
+        choices = replace(choices, lines=[*fitted.lines, *choices.lines])
     folds, rare = choose_folds(looked.layout)
     facts = replace(
         facts,
         images=len(looked.layout.train.image_ids),
-        side_px=looked.side_px,
+        side_px=side_px,
         mirrored=looked.row == "image"
         and any(picture and picture.files for picture in looked.layout.train.pictures),
         folds=folds,
@@ -149,7 +156,8 @@ def _list_files() -> tuple[dict[str, Any], list[Line]]:
     """What section `prepare` needs for a first look, and what files there are."""
     with RawFiles(paths.RAW) as files:
         tables = {n: Table(n, paths.RAW / n, path, "utf-8") for n, path in files.tables.items()}
-        suffixes = Counter(Path(member).suffix.lower() for member in files.images.members)
+        members = [*files.images.members, *files.sounds]
+        suffixes = Counter(Path(member).suffix.lower() for member in members)
         lines = [("table", name, ", ".join(table.columns[:8])) for name, table in tables.items()]
         has_sample = bool(Roles(paths.RAW, tables).sample_submissions())
         of_signals = hold_signals(
@@ -157,22 +165,27 @@ def _list_files() -> tuple[dict[str, Any], list[Line]]:
         )
         others = len(files.others)
     shown = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.items())
-    lines.append(("files", shown or "no images", plural(others, "other file")))
+    lines.append(("files", shown or "no images or sounds", plural(others, "other file")))
     kind = "signals" if of_signals else "images"
     lines.append(("kind", kind, "what a row is, by its files (prepare.kind)"))
     return {"kind": kind} | ({} if has_sample else {"sample_submission": "none"}), lines
 
 
 def _look(prepare: dict[str, Any], metric: str) -> Looked:
-    """Understand the files. What is said on the way, `prepare` says again."""
+    with _understood(prepare, metric) as (config, layout):
+        of_images = isinstance(config, ImagesConfig)
+        return Looked(layout, config.row, int(np.median(_sides(layout))) if of_images else 0)
+
+
+@contextmanager
+def _understood(prepare: dict[str, Any], metric: str) -> Iterator[tuple[PrepareConfig, Layout]]:
+    """The files, understood. What is said on the way, `prepare` says again."""
     known = read_config(paths.PARAMS).prepare
     config = type(known).model_validate(known.model_dump() | prepare)
-    with (
-        redirect_stderr(StringIO()),
-        understand(paths.RAW, config, metric_named(metric)) as layout,
-    ):
-        decoder = _QUICK if isinstance(config, ImagesConfig) else AnyShape()
-        return Looked(layout, config.row, int(np.median(_sides(layout, decoder))))
+    with ExitStack() as stack:
+        with redirect_stderr(StringIO()):
+            layout = stack.enter_context(understand(paths.RAW, config, metric_named(metric)))
+        yield config, layout
 
 
 def _look_for_groups(prepare: dict[str, Any], decided: Decided) -> tuple[Looked, Decided] | None:
@@ -191,16 +204,15 @@ def _look_for_groups(prepare: dict[str, Any], decided: Decided) -> tuple[Looked,
     return looked, replace(decided, groups=groups, lines=[*others, ("groups", name, why)])
 
 
-def _sides(layout: Layout, decoder: Decoder) -> list[int]:
-    """The shorter sides of some of the training images; the lengths of signals."""
+def _sides(layout: Layout) -> list[int]:
+    """The shorter sides of some of the training images."""
     pictures = [picture for picture in layout.train.pictures if picture]
     step = max(1, len(pictures) // _LOOKED_AT)
     sides = []
     for picture in pictures[::step]:
         with suppress(ImageError):  # `prepare` says which cannot be read
-            decoded, _ = picture.decode(layout.train.images, decoder)
-            of_image = decoder is _QUICK
-            sides.append(min(decoded.width, decoded.height) if of_image else decoded.width)
+            decoded, _ = picture.decode(layout.train.images, _QUICK)
+            sides.append(min(decoded.width, decoded.height))
     return sides or [64]
 
 
@@ -219,7 +231,7 @@ def _print(files: list[Line], looked: Looked, decided: Decided, facts: Facts) ->
     more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
     size, found = f"{choose_size(facts)} px", f"the originals' shorter side: {looked.side_px} px"
     if looked.row == "signal":
-        size, found = plural(looked.side_px, "sample"), "as they are"
+        size, found = plural(facts.side_px, "sample"), "of each stored signal"
     rows = [
         *((what, name, layout.roles.get(name, why)) for what, name, why in files),
         ("task", task.kind, f"{plural(len(task.outputs), 'output')}; {shown}{more}"),

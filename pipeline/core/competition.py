@@ -47,15 +47,20 @@ class ImageDecoding(Record):
 
 
 class SignalDecoding(Record):
-    """How a signal becomes a row of the store's arrays: (length, channels), float32, as it is.
+    """How a signal becomes a row of the store's arrays: (length, channels), float32.
 
     rate_hz: samples a second, where the files say it.
+    fitted: what of a signal is made to fit where it is another: its rate (resampled), its channels
+    (their mean), its length (cut or padded). Whatever is not named here has to be the same.
     """
 
     kind: Literal["signals"] = "signals"
     length: int
     channels: int
     rate_hz: int | None = None
+    fitted: tuple[Literal["rate", "channels", "length"], ...] = Field(
+        default=(), exclude_if=lambda fitted: not fitted
+    )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """A competition's files from a folder that already holds them, as Kaggle gives them.
 
-Tables and archives are copied, with the folders that they lie in. Images that lie in no archive
+Tables and archives are copied, with the folders that they lie in. Images and sounds in no archive
 stay where they are, since a copy of them would double their disk: data/raw refers to them
 (raw/linked.py), and the folder may be read-only. The solution, where the folder has one, goes where
 only `check` looks: a model that has seen it scores too well, and nothing would show it.
@@ -27,8 +27,8 @@ _RENAME = "Rename them there, or remove them"
 def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
     """Take the files of config.folder into `raw`, a solution into `hidden`; both are empty.
 
-    What is no image, table or archive, hidden files and READMEs are left out, which is said. Each
-    archive is read whole once.
+    What is no image, sound, table or archive, hidden files and READMEs are left out, which is said.
+    Each archive is read whole once.
     Raises CompetitionError where the folder is missing or another project's data/raw, has no table
     besides a solution, several solutions, or a name that not every system can store, and what
     RawFiles raises on archives.
@@ -45,7 +45,7 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
             f"refers to its images. Set download.folder to the folder that {folder / LINKED} names"
         )
     files = dict(wanted_files(folder))
-    images = [path for path in files if kind_of(path) == "image"]
+    images = [path for path in files if kind_of(path) in ("image", "sound")]
     answers = [path for path, file in files.items() if is_answers(path, file)]
     if len(answers) > 1:
         raise CompetitionError(
@@ -64,8 +64,8 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
     hidden_files = [name for name in everything if name.startswith(".")]
     if others := [*hidden_files, *tree.others]:
         say(
-            f"{folder}: {len(others)} files that are no image, table or archive, hidden files and "
-            f"READMEs are left out {examples(others)}"
+            f"{folder}: {len(others)} files that are no image, sound, table or archive, hidden "
+            f"files and READMEs are left out {examples(others)}"
         )
     if packed:
         say(f"{folder}: solutions in archives are never read {examples(packed)}")
@@ -79,7 +79,7 @@ def copy_competition(config: LocalSource, raw: Path, hidden: Path) -> None:
 
 
 def wanted_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The images, tables and archives of a folder, at any depth, by their paths in it."""
+    """The images, sounds, tables and archives of a folder, at any depth, by their paths in it."""
     for path, file in walk(folder):
         if kind_of(path) != "other" and file.is_file():
             yield path, file
@@ -99,15 +99,16 @@ def _require_names(folder: Path, copied: list[str], images: list[str]) -> None:
     for parent, names in sorted(below.items()):
         require_storable(CompetitionError, folder / parent, sorted(names), _RENAME)
     foreign = [ascii(name) for name in images if name.encode(errors="ignore").decode() != name]
-    total = f"{len(images)} images"
+    total = f"{len(images)} files"
     require(CompetitionError, folder, total, ("file names in UTF-8", foreign, _RENAME))
 
 
 def _require_tables(folder: Path, tree: RawFiles) -> None:
-    if not tree.tables and not tree.images.members:
+    if not (tree.tables or tree.images.members or tree.sounds):
         found = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()]
         raise CompetitionError(
-            f"{folder}: expected the competition's files, images or a table (CSV, TSV or JSON) "
-            f"that is no solution, found none among: {', '.join(sorted(found)) or 'nothing'}. Put "
+            f"{folder}: expected the competition's files, images, sounds or a table (CSV, TSV or "
+            "JSON) that is no solution, found none among: "
+            f"{', '.join(sorted(found)) or 'nothing'}. Put "
             "it there, or set download.folder in params.yaml to the right folder"
         )

@@ -21,6 +21,7 @@ PREDICTION = {
     "rich": "rich",
     "safetensors": "safetensors",
     "scipy": "scipy",
+    "soundfile": "soundfile",
     "timm": "timm",
     "torch": "torch",
     "typer": "typer",

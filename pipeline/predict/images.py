@@ -25,10 +25,20 @@ from pipeline.prepare.array_files import read_npy
 from pipeline.prepare.decode import Decoded, Decoder
 from pipeline.prepare.matching import is_image
 from pipeline.prepare.pictures import Picture, Readable, each_a_picture
-from pipeline.prepare.signals import SIGNAL_SUFFIXES, channels_last, picture_of
+from pipeline.prepare.signals import (
+    NUMBER_SUFFIXES,
+    SIGNAL_SUFFIXES,
+    channels_last,
+    picture_of,
+)
 from pipeline.prepare.store import MOST_THREADS
 from pipeline.prepare.tables import Table
-from pipeline.raw.archive import IMAGE_SUFFIXES, MOST_MEMBER_BYTES, file_name
+from pipeline.raw.archive import (
+    IMAGE_SUFFIXES,
+    MOST_MEMBER_BYTES,
+    SOUND_SUFFIXES,
+    file_name,
+)
 from pipeline.raw.files import ARRAY, ImageFiles, RawFiles
 from pipeline.raw.kinds import walk
 
@@ -108,13 +118,15 @@ def open_rows(
     id_column: of a table. with_suffix: whether ids are file names with their suffix.
     Raises ImageError on no images or signals, or what RawFiles raises.
     """
-    of_images = isinstance(decoding, ImageDecoding)
-    row, suffixes = ("image", IMAGE_SUFFIXES) if of_images else ("signal", SIGNAL_SUFFIXES)
-    if not of_images and source.is_file() and source.suffix.lower() in SIGNAL_SUFFIXES:
-        yield _read_whole(source, id_column)
-        return
+    row = "image"
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    if not isinstance(decoding, ImageDecoding):  # tables beside sounds are none
+        row, suffixes = "signal", SOUND_SUFFIXES if decoding.rate_hz else SIGNAL_SUFFIXES
+        if source.is_file() and source.suffix.lower() in NUMBER_SUFFIXES:
+            yield _read_whole(source, id_column)
+            return
     with ExitStack() as stack:
-        opened = _open(source, of_images, stack)
+        opened = _open(source, suffixes, stack)
         if not opened.members:
             others = f"{len(opened.ignored)} other files {examples(opened.ignored)}"
             found = others if opened.ignored else "nothing at all"
@@ -217,16 +229,18 @@ def _gather(
     )
 
 
-def _open(source: Path, of_images: bool, stack: ExitStack) -> ImageFolder | ImageFiles:
+def _open(source: Path, suffixes: tuple[str, ...], stack: ExitStack) -> ImageFolder | ImageFiles:
     if source.is_dir():
-        return ImageFolder(source, IMAGE_SUFFIXES if of_images else SIGNAL_SUFFIXES)
+        return ImageFolder(source, suffixes)
     for archive in (source, *source.parents):
         if archive.is_file():  # which RawFiles says if it is no archive
             tree = stack.enter_context(RawFiles(archive, beside=paths.RAW))
             inside = source.relative_to(archive).as_posix()
-            files = tree.images if of_images else tree.signals(tree.tables)
+            files = tree.images
+            if suffixes != IMAGE_SUFFIXES:
+                files = tree.signals(tree.tables if suffixes == SIGNAL_SUFFIXES else ())
             return files.below(inside) if inside != "." else files
     raise ImageError(
-        f"{source}: expected a folder of {'images' if of_images else 'signals'} or an archive, "
-        "found no such file or folder"
+        f"{source}: expected a folder of {'images' if suffixes == IMAGE_SUFFIXES else 'signals'} "
+        "or an archive, found no such file or folder"
     )

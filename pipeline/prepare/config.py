@@ -8,6 +8,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from pipeline.core.section import Section
 
+MOST_SAMPLES = 2**26
+"""Of all channels of a signal: 25 minutes of one at 44.1 kHz are as many."""
+
+MOST_RATE_HZ = 1_000_000
+"""A damaged header says more. Resampling needs a filter that is twenty times as long."""
+
 FileOrAuto = Annotated[str, Field(min_length=1)]
 """A file's name in data/raw, or the word `auto`: pipeline/prepare/roles.py states the rule."""
 
@@ -81,6 +87,16 @@ def _are_channels(value: object) -> object:
 
 
 Channels = Annotated[Literal["auto", 1, 3] | list[str], BeforeValidator(_are_channels)]
+
+
+def _auto_or_at_most(most: int) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value != "auto" and not (type(value) is int and 1 <= value <= most):
+            raise ValueError(f"expected auto, or a whole number from 1 to {most}, found {value!r}")
+        return value
+
+    return BeforeValidator(check)
+
 
 Groups = GroupsFromFile | GroupsFromColumn | GroupsFromName | NoGroups
 
@@ -173,7 +189,8 @@ class ImagesConfig(_Shared):
 
 
 class SignalsConfig(_Shared):
-    """Rows are signals: samples of one or more channels, all of one length, stored as they are."""
+    """Rows are signals: samples of one or more channels, all of one length. They are stored as they
+    are, but for what the three last fields say."""
 
     row = "signal"
     content = "samples"
@@ -184,6 +201,14 @@ class SignalsConfig(_Shared):
     train_signals: FileOrAuto = "auto"
     """A table or an array of all signals, or an archive or a folder with a file for each."""
     test_signals: FileOrAuto = "auto"
+    rate_hz: Annotated[Literal["auto"] | int, _auto_or_at_most(MOST_RATE_HZ)] = "auto"
+    """Samples a second, to which sound of another rate is resampled; `auto` wants one rate in all
+    files of train and test, or none in all."""
+    channels: Literal["auto", 1] = "auto"
+    """1 stores the mean of a signal's channels; `auto` wants as many in all signals."""
+    length: Annotated[Literal["auto"] | int, _auto_or_at_most(MOST_SAMPLES)] = "auto"
+    """Samples of each stored signal: longer ones are cut to their middle, shorter ones get as many
+    zeros at both ends. `auto` wants one length."""
 
     def files_of(self, split: Literal["train", "test"]) -> str:
         """Where a split's signals are, or auto."""

@@ -44,11 +44,12 @@ MADE_GREY = "colour, made grey"
 class Decoded:
     """An image or a signal as it is stored, and what it was before.
 
-        width, height: of the original in pixels, upright; a signal's length and channels. mode:
-    Opened.mode, or the type of a signal's numbers. encoding: how the file was written: its format,
-    the sum of a JPEG's quantisation tables (the higher, the lower its quality) and the kinds of
-    metadata in it. notes: what was done to it and is to be said. grey: whether an image's three
-    channels are equal, before it is made grey.
+    width, height: of the original in pixels, upright; a signal's length and channels. mode:
+    Opened.mode, or the type of a signal's numbers and its rate. encoding: how the file was written:
+    its format, the sum of a JPEG's quantisation tables (the higher, the lower its quality) and the
+    kinds of metadata in it. notes: what was done to it and is to be said. grey: whether an image's
+    three channels are equal, before it is made grey. rate_hz: a signal's samples a second, where
+    its file says it.
     """
 
     pixels: Image | Signal
@@ -58,6 +59,7 @@ class Decoded:
     encoding: str
     notes: tuple[str, ...]
     grey: bool
+    rate_hz: int | None = None
 
 
 class Decoder(ABC):

@@ -22,7 +22,7 @@ from pipeline.prepare.rows import CHANNEL_IN_BRACES, columns_of, file_column, jo
 from pipeline.prepare.sample import Sample
 from pipeline.prepare.sides import SplitName
 from pipeline.prepare.tables import Table
-from pipeline.raw.archive import IMAGE_SUFFIXES
+from pipeline.raw.archive import IMAGE_SUFFIXES, SOUND_SUFFIXES
 from pipeline.raw.files import ImageFiles
 
 
@@ -141,4 +141,6 @@ class ImageFinder(RowFinder):
         of_numbers = [name for name, table in self._roles.tables.items() if table.pixel_columns]
         if of_numbers:
             remedy += f". If the numbers in {of_numbers[0]} are signals: prepare.kind: signals"
+        elif any(name.lower().endswith(SOUND_SUFFIXES) for name in self._others):
+            remedy += ". If the rows are sounds: prepare.kind: signals"
         return remedy

@@ -106,9 +106,11 @@ def _open(raw: Path, config: PrepareConfig) -> Iterator["_Reader"]:
         }
         if isinstance(config, ImagesConfig):
             roles = Roles(raw, tables)
-            finder: RowFinder = ImageFinder(raw, config, files.images, files.others, roles)
+            others = [*files.sounds, *files.others]
+            finder: RowFinder = ImageFinder(raw, config, files.images, others, roles)
         else:
-            each = signal_tables(tables, config.train_signals, config.test_signals)
+            named = config.train_signals, config.test_signals
+            each = signal_tables(tables, *named, guess=not files.sounds)
             roles = Roles(raw, {name: table for name, table in tables.items() if name not in each})
             finder = SignalFinder(raw, config, files.signals(each), files.others, roles)
         yield _Reader(raw, config, finder, roles, files.solutions)

@@ -73,15 +73,28 @@ _MEANINGS = {
 }
 """Each trace: something about an image that is not in its pixels, and what a leak would mean."""
 
+_LENGTH = (
+    "The things may differ in it; it is a leak where the classes were recorded or cut in different "
+    "ways, as a network sees where a padded signal ends (prepare.length)"
+)
+_MEANINGS_OF_SIGNALS = _MEANINGS | {
+    "width": ("The length of the original", _LENGTH),
+    "height": ("The number of channels", _PROGRAM),
+    "aspect": ("The length of the original over its channels", _LENGTH),
+    "mode": ("The kind of the file's numbers, or its rate", _PROGRAM),
+    "encoding": ("The file's format", _PROGRAM),
+}
+
 
 def find_leaks(
-    train: pd.DataFrame, task: Task, images: ImageFiles, encodings: dict[str, str]
+    train: pd.DataFrame, task: Task, images: ImageFiles, encodings: dict[str, str], row: str
 ) -> Leaks:
     """Each trace's figure, chance, and whether it is flagged, with a sentence; for the audit.
 
     train: tables.IMAGE_COLUMNS, in the order of the labels file. encodings: Decoded.encoding of
-    each image_id. A trace is flagged where the AUC of a class is at least NOTABLE_AUC and above
-    all permutations. If several traces say the same, such as order and number, the first counts.
+    each image_id. row: what rows are called. A trace is flagged where the AUC of a class is at
+    least NOTABLE_AUC and above all permutations. If several traces say the same, such as order and
+    number, the first counts.
     """
     classes, labels = np.unique(_coarse(train["label"], task), return_inverse=True)
     groups = np.unique(train["group"].to_numpy(str), return_inverse=True)[1]
@@ -101,7 +114,8 @@ def find_leaks(
         else:
             score = scorer(bins, folds, len(classes))
             chance = np.array([score(one) for one in permuted])
-            checks.append(_judge(name, score(labels), chance, classes.tolist()))
+            what = (_MEANINGS if row == "image" else _MEANINGS_OF_SIGNALS)[name]
+            checks.append(_judge(name, what, score(labels), chance, classes.tolist()))
     method = (
         f"ROC AUC of {_BINS} bins over {FOLDS} folds"
         f"{' that keep groups together' if grouped else ''}, one class against the rest; chance is "
@@ -203,6 +217,7 @@ def _permute(
 
 def _judge(
     name: str,
+    meaning: tuple[str, str],
     found: Float[ndarray, " classes"],
     chance: Float[ndarray, "permutations classes"],
     classes: list[str],
@@ -211,14 +226,14 @@ def _judge(
     # One class of ten that has its own folder hardly changes the mean.
     best = int(found.argmax())
     flagged = bool(found[best] >= NOTABLE_AUC and found[best] > chance.max())
-    what, meaning = _MEANINGS[name]
+    what, means_as_leak = meaning
     most = f" ({classes[best]!r} with {found[best]:.2f})" if len(classes) > 2 else ""
     sentence = (
         f"{what} predicts the label with AUC {auc:.2f}{most}, by chance with "
         f"{means.min():.2f} to {means.max():.2f}"
     )
     if flagged:
-        sentence += f": a leak only if it does not come from the thing itself. {meaning}"
+        sentence += f": a leak only if it does not come from the thing itself. {means_as_leak}"
     chances = (means.min(), means.max())
     return LeakCheck(name=name, auc=auc, chance=chances, flagged=flagged, sentence=f"{sentence}.")
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pipeline.core.errors import CompetitionError
-from pipeline.raw.archive import IMAGE_SUFFIXES, file_name, parts_of
+from pipeline.raw.archive import IMAGE_SUFFIXES, SOUND_SUFFIXES, file_name, parts_of
 
 ENOUGH = 0.5
 """The share of keys that mean a file; where fewer do, they are no names of files."""
 
-ROW_SUFFIXES = (*IMAGE_SUFFIXES, ".csv", ".tsv")
+ROW_SUFFIXES = (*IMAGE_SUFFIXES, *SOUND_SUFFIXES, ".csv", ".tsv")
 """The suffixes of files that are an image or a signal."""
 
 _ARRAYS = (".npy", ".dcm", ".dicom")

@@ -1,11 +1,14 @@
 """One signal as (length, channels), float32, or the reason why it cannot be.
 
-A file is NumPy's array, as its content says, or a table of samples: a row for each, a column for
-each channel, with or without a line of names above. Nothing is cut, padded or scaled.
+A file is sound or NumPy's array, as its content says, or a table of samples: a row for each, a
+column for each channel, with or without a line of names above. Nothing is scaled; what is to be
+resampled, cut or padded, SignalDecoding.fitted says, and what was, each signal's notes.
 """
 
 import csv
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Num, Shaped
@@ -13,36 +16,42 @@ from numpy import ndarray
 
 from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import ImageError, shown
+from pipeline.core.shapes import Signal
 from pipeline.prepare.array_files import NPY_START, read_npy
+from pipeline.prepare.config import MOST_SAMPLES
 from pipeline.prepare.decode import Decoded, Decoder
+from pipeline.prepare.sound_files import SoundHeader, is_sound, read_header, read_samples
 from pipeline.prepare.tables import SEPARATORS
 
 
 class ShapeError(ImageError):
-    """A signal that is sound, and has another length or number of channels."""
+    """A signal that is whole, and has another rate, length or number of channels."""
 
 
 @dataclass(frozen=True)
 class SignalDecoder(Decoder):
-    """Makes signals of one shape."""
+    """Makes signals of one shape and rate."""
 
     decoding: SignalDecoding
 
     def from_files(self, encoded: list[bytes]) -> Decoded:
         """One file, as read_signal has it."""
-        return _require_shape(read_signal(encoded[0]), self.decoding)
+        return _fit(read_signal(encoded[0]), self.decoding)
 
     def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
         """The first of two axes is the length."""
-        return _require_shape(make_signal(values, values.dtype.name), self.decoding)
+        return _fit(make_signal(values, values.dtype.name), self.decoding)
 
 
-class AnyShape(Decoder):
-    """Makes signals of any shape."""
+class Measure(Decoder):
+    """Says the length, the channels and the rate of a signal. Of sound it decodes no sample."""
 
     def from_files(self, encoded: list[bytes]) -> Decoded:
         """One file."""
-        return read_signal(encoded[0])
+        if not is_sound(encoded[0]):
+            return read_signal(encoded[0])
+        header = read_header(encoded[0])
+        return _decoded_sound(header, np.empty((0, header.channels), np.float32))
 
     def from_numbers(self, values: Shaped[ndarray, "..."]) -> Decoded:
         """The first of two axes is the length."""
@@ -53,6 +62,10 @@ def read_signal(encoded: bytes) -> Decoded:
     """A file of one signal. Raises ImageError with the reason."""
     if not encoded:
         raise ImageError("zero bytes")
+    if is_sound(encoded):
+        header, samples = read_samples(encoded)
+        _refuse_no_numbers(samples)
+        return _decoded_sound(header, samples)
     if not encoded.startswith(NPY_START):
         return make_signal(_read_text(encoded), "text", "text")
     values, encoding = read_npy(encoded)
@@ -79,26 +92,80 @@ def make_signal(values: Shaped[ndarray, "..."], mode: str, encoding: str = "arra
         raise ImageError(f"an array of shape {shown(values.shape)}, expected that of one signal")
     if values.ndim == 1:
         values = values[:, None]
-    if np.isnan(values).any():
-        raise ImageError("a value that is missing or NaN")
     with np.errstate(over="ignore"):
         samples = np.ascontiguousarray(values, np.float32)
-    if not np.isfinite(samples).all():
-        raise ImageError("a value that is infinite, or too large for float32")
+    _refuse_no_numbers(samples)
     return Decoded(samples, len(samples), samples.shape[1], mode, encoding, (), grey=False)
 
 
-def _require_shape(decoded: Decoded, decoding: SignalDecoding) -> Decoded:
-    if decoded.pixels.shape != decoding.shape:
+def _refuse_no_numbers(samples: Signal) -> None:
+    if np.isnan(samples).any():
+        raise ImageError("a value that is missing or NaN")
+    if not np.isfinite(samples).all():
+        raise ImageError("a value that is infinite, or too large for float32")
+
+
+def _decoded_sound(header: SoundHeader, samples: Signal) -> Decoded:
+    mode = f"{header.coding} {header.rate_hz} Hz"
+    return Decoded(
+        samples, header.length, header.channels, mode, header.name, (), grey=False,
+        rate_hz=header.rate_hz,
+    )  # fmt: skip
+
+
+def _fit(decoded: Decoded, decoding: SignalDecoding) -> Decoded:
+    """A signal as a row of the store. Raises ShapeError where something is another and is not to be
+    fitted."""
+    samples, notes = decoded.pixels, []
+    own, rate_hz = decoded.rate_hz, decoding.rate_hz
+    if own != rate_hz and (own is None or rate_hz is None or "rate" not in decoding.fitted):
+        raise ShapeError(f"{describe_rate(own)}, expected {describe_rate(rate_hz)}")
+    if samples.shape[1] != decoding.channels:
+        _require_fitted("channels", samples, decoding)
+        samples = samples.mean(axis=1, keepdims=True)
+        notes.append("several channels, of which the mean is stored")
+    if own and rate_hz and own != rate_hz:
+        if length_at(len(samples), own, rate_hz) > MOST_SAMPLES:
+            raise ImageError(f"more than {MOST_SAMPLES:,} samples at {rate_hz} Hz")
+        from scipy.signal import resample_poly  # 0.2 s: only for those who need it
+
+        shared = math.gcd(own, rate_hz)
+        samples = resample_poly(samples, rate_hz // shared, own // shared, axis=0)
+        notes.append(f"resampled to {rate_hz} Hz")
+    if more := len(samples) - decoding.length:
+        _require_fitted("length", samples, decoding)
+        before = abs(more) // 2
+        if more > 0:  # copied, so that memory does not hold the rest
+            samples = samples[before : before + decoding.length].copy()
+            notes.append(f"longer than {decoding.length} samples, cut to the middle")
+        else:
+            samples = np.pad(samples, ((before, -more - before), (0, 0)))
+            notes.append(f"shorter than {decoding.length} samples, padded with zeros at both ends")
+    return replace(decoded, pixels=samples, notes=(*decoded.notes, *notes))
+
+
+def _require_fitted(
+    what: Literal["channels", "length"], samples: Signal, decoding: SignalDecoding
+) -> None:
+    if what not in decoding.fitted:
         raise ShapeError(
-            f"{describe_shape(*decoded.pixels.shape)}, expected {describe_shape(*decoding.shape)}"
+            f"{describe_shape(*samples.shape)}, expected {describe_shape(*decoding.shape)}"
         )
-    return decoded
+
+
+def length_at(length: int, own: int | None, rate_hz: int | None) -> int:
+    """The samples of a signal of one rate at another; as they are where there is none."""
+    return -(-length * rate_hz // own) if own and rate_hz else length
 
 
 def describe_shape(*shape: int) -> str:
     """Length and channels for messages."""
     return f"{shape[0]} samples of {shape[1]} {'channel' if shape[1] == 1 else 'channels'}"
+
+
+def describe_rate(rate_hz: int | None) -> str:
+    """A rate for messages."""
+    return "no rate" if rate_hz is None else f"{rate_hz} Hz"
 
 
 def _read_text(encoded: bytes) -> Num[ndarray, "length channels"]:
@@ -118,7 +185,8 @@ def _read_text(encoded: bytes) -> Num[ndarray, "length channels"]:
         values = np.array([[cell.strip() or "nan" for cell in row] for row in rows], np.float64)
     except (ValueError, IndexError, csv.Error) as error:
         reason = shown(" ".join(str(error).split()), 60)
-        raise ImageError(f"not a table of numbers ({reason})") from error
+        formats = "WAV, AIFF, FLAC, OGG, MP3"
+        raise ImageError(f"no sound ({formats}), array or table of numbers ({reason})") from error
     return values.T if len(values) == 1 else values
 
 

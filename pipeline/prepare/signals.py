@@ -27,12 +27,16 @@ from pipeline.prepare.sample import Sample, no_sample
 from pipeline.prepare.sides import SplitName, folders, side
 from pipeline.prepare.signal_files import channels_first, describe_shape, is_number
 from pipeline.prepare.tables import Table
+from pipeline.raw.archive import SOUND_SUFFIXES
 from pipeline.raw.files import ARRAY, ImageFiles, RawFiles
 
 _LONG = 4
 """A signal has so many times more samples than channels, where nobody says what it is."""
 
-SIGNAL_SUFFIXES = (ARRAY, ".csv", ".tsv")
+NUMBER_SUFFIXES = (ARRAY, ".csv", ".tsv")
+"""The suffixes of files of numbers, of which one may hold all signals."""
+
+SIGNAL_SUFFIXES = (*SOUND_SUFFIXES, *NUMBER_SUFFIXES)
 """The suffixes of files that signals lie in."""
 
 
@@ -53,10 +57,11 @@ class SignalFinder(RowFinder):
     def of_labelled(self, rows: LabelledRows) -> Found:
         if rows.pixels:
             return self._from_numbers(rows.ids, rows.pixels, "train", rows.place)
-        return self._of_ids(rows.ids, rows.id_column, "train", rows.place)
+        return self._of_ids(rows.ids, rows.keys, rows.id_column, "train", rows.place)
 
     def of_sample(self, sample: Sample) -> Found:
-        return self._of_ids(sample.ids, sample.id_column or "", "test", sample.place)
+        ids = sample.ids
+        return self._of_ids(ids, ids, sample.id_column or "", "test", sample.place)
 
     def listed_test(self, rows: LabelledRows) -> Sample | None:
         tables = [one for one in self._tables("test") if rows.id_column in one.columns]
@@ -76,9 +81,12 @@ class SignalFinder(RowFinder):
         value = self._config.files_of(split)
         return [] if value in self._roles.tables else super()._choose(split)
 
-    def _of_ids(self, ids: list[str], id_column: str, split: SplitName, place: Path) -> Found:
-        if self.share(ids, split):
-            return self._from_files(ids, ids, split, place)
+    def _of_ids(
+        self, ids: list[str], keys: list[str], id_column: str, split: SplitName, place: Path
+    ) -> Found:
+        """keys: what names the files of each row, where there are files."""
+        if self.share(keys, split):
+            return self._from_files(ids, keys, split, place)
         wanted = set(ids)
         columns = [(table, name) for table in self._tables(split) for name in table.columns]
         shares = {
@@ -192,11 +200,14 @@ class SignalFinder(RowFinder):
 def hold_signals(files: RawFiles, tables: dict[str, Table]) -> bool:
     """Whether a competition's files look like signals. tables: of signals.
 
-    There is no picture among them, and an array, a row of a table or a file of numbers is longer
-    than wide. Rows of as many numbers as a square image has pixels are taken for images.
+    There is no picture among them, and there is sound, or an array, a row of a table or a file of
+    numbers is longer than wide. Rows of as many numbers as a square image has pixels are taken for
+    images.
     """
     if any(not member.lower().endswith(ARRAY) for member in files.images.members):
         return False
+    if files.sounds:
+        return True
     for member in files.images.members[:1]:
         with suppress(ImageError):
             array, _ = read_npy(files.images.read(member))
@@ -234,11 +245,11 @@ def channels_last(place: Path, array: ndarray) -> ndarray:
     return np.moveaxis(array, 1, 2) if first else array
 
 
-def signal_tables(tables: dict[str, Table], *places: str) -> set[str]:
+def signal_tables(tables: dict[str, Table], *places: str, guess: bool = True) -> set[str]:
     """The tables that are one signal each.
 
-    All in one of the places, which a parameter names; or in any other folder, where they have as
-    many columns each, no ids beside the samples, and no sample submission is among them.
+    All in one of the places, which a parameter names; or, if guess, in any other folder, where they
+    have as many columns each, no ids beside the samples, and no sample submission is among them.
     """
     by_folder: dict[str, list[str]] = {}
     for name in tables:
@@ -247,7 +258,7 @@ def signal_tables(tables: dict[str, Table], *places: str) -> set[str]:
     found = set()
     for folder, names in by_folder.items():
         above = set(accumulate(folder.split("/"), lambda upper, name: f"{upper}/{name}"))
-        alike = len(names) > 1 and len({len(tables[name].header) for name in names}) == 1
+        alike = guess and len(names) > 1 and len({len(tables[name].header) for name in names}) == 1
         with_ids = any(_has_ids(tables[name]) or says_submission(name) for name in names)
         if folder and (above & named or (alike and not with_ids)):
             found |= set(names)

@@ -1,5 +1,7 @@
 """Stage `prepare`: data/store/ and data/audit.json from data/raw/, each whole or not at all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,15 @@ from pipeline.core.record import write_record
 from pipeline.core.tables import IMAGE_COLUMNS, check_ids, read_table, write_table
 from pipeline.core.task import AnyOf, OneOf, Task
 from pipeline.prepare.audit import count_clusters, describe_split, find_clusters, find_twins
-from pipeline.prepare.config import ImagesConfig, PrepareConfig
+from pipeline.prepare.config import ImagesConfig, PrepareConfig, SignalsConfig
 from pipeline.prepare.conflicts import apply_rule, describe_conflicts, find_conflicts
 from pipeline.prepare.corrections import correct_labels
 from pipeline.prepare.decode import Decoder, ImageDecoder
 from pipeline.prepare.duplicates import find_duplicates
-from pipeline.prepare.layout import Split, understand
+from pipeline.prepare.layout import Layout, Split, understand
 from pipeline.prepare.leaks import find_leaks
 from pipeline.prepare.rare import merge_rare
-from pipeline.prepare.signal_files import SignalDecoder
+from pipeline.prepare.signal_files import ShapeError, SignalDecoder
 from pipeline.prepare.store import (
     check_readable,
     describe_unreadable,
@@ -32,9 +34,9 @@ from pipeline.prepare.store import (
     keep_one_channel,
     keep_rows,
     range_of_images,
-    shape_of_signals,
     store_rows,
 )
+from pipeline.prepare.survey import choose_decoding, describe_misfit
 from pipeline.scoring.metrics import metric_named
 from pipeline.scoring.plan import Choices, plan, try_metric
 from pipeline.split.config import SplitConfig
@@ -73,8 +75,9 @@ def run(
         try_metric(metric, task, task.encode(layout.labels_file, layout.train.labels))
 
         decoder, found_range = _choose_decoder(layout.train, config)
-        stored = store_rows(layout.train, train_array, decoder, f"train {config.row}s")
-        stored_test = store_rows(layout.test, test_array, decoder, f"test {config.row}s")
+        with _misfits_explained(layout, config):
+            stored = store_rows(layout.train, train_array, decoder, f"train {config.row}s")
+            stored_test = store_rows(layout.test, test_array, decoder, f"test {config.row}s")
         check_readable(layout, stored, stored_test, config)
         decoding, found_channels = decoder.decoding, None
         if isinstance(config, ImagesConfig) and config.channels == "auto":
@@ -127,7 +130,7 @@ def run(
             duplicates=count_clusters(clusters),
             clusters=clusters,
             train_test_duplicates=find_twins(train, test, config.row),
-            leaks=find_leaks(train, task, layout.train.images, stored.encodings),
+            leaks=find_leaks(train, task, layout.train.images, stored.encodings, config.row),
         )
         left_out = {image.image_id for image in stored.unreadable}
         left_out |= set(stored.table["image_id"][~stays])
@@ -142,12 +145,12 @@ def run(
 
 def _choose_decoder(train: Split, config: PrepareConfig) -> tuple[Decoder, FoundRange | None]:
     """The range of more than 8 bits is the parameters', or is found in the training images; a
-    signal's shape is found in the training signals.
+    signal's rate and shape, too, are the parameters', or those of the first training signal.
 
     The channels are those to begin with: whether all images are grey shows when they are stored.
     """
-    if not isinstance(config, ImagesConfig):
-        return SignalDecoder(shape_of_signals(train, "train")), None
+    if isinstance(config, SignalsConfig):
+        return SignalDecoder(choose_decoding(train, config)), None
     found, black_white = None, None
     if config.bits:
         black_white = 0.0, 2.0**config.bits - 1
@@ -160,6 +163,15 @@ def _choose_decoder(train: Split, config: PrepareConfig) -> tuple[Decoder, Found
         black_white=black_white,
     )
     return ImageDecoder(decoding, config.max_side_px), found
+
+
+@contextmanager
+def _misfits_explained(layout: Layout, config: PrepareConfig) -> Iterator[None]:
+    try:
+        yield
+    except ShapeError as error:
+        assert isinstance(config, SignalsConfig)
+        raise describe_misfit([layout.train, layout.test], config, error) from error
 
 
 def _check_written(

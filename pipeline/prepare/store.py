@@ -24,8 +24,7 @@ from numpy.typing import DTypeLike
 
 from pipeline.core.arrays import read_array
 from pipeline.core.audit import FoundChannels, FoundRange, Unreadable
-from pipeline.core.competition import SignalDecoding
-from pipeline.core.errors import CompetitionError, ImageError, examples, plural
+from pipeline.core.errors import ImageError, examples, plural
 from pipeline.core.machine import cores
 from pipeline.core.progress import track
 from pipeline.prepare.config import ImagesConfig, PrepareConfig
@@ -33,7 +32,7 @@ from pipeline.prepare.decode import Decoded, Decoder, ignore_oddities
 from pipeline.prepare.duplicates import Fingerprint, fingerprint
 from pipeline.prepare.layout import Layout, Split
 from pipeline.prepare.levels import ValueSample, find_range
-from pipeline.prepare.signal_files import AnyShape, ShapeError
+from pipeline.prepare.signal_files import ShapeError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -78,21 +77,8 @@ def range_of_images(split: Split, config: ImagesConfig, what: str) -> FoundRange
     starts = range(0, images, _SAMPLED_AT_ONCE)
     with warnings.catch_warnings():
         ignore_oddities()
-        parts = _in_order(partial(_take_samples, split, config.max_side_px, most), starts)
+        parts = in_order(partial(_take_samples, split, config.max_side_px, most), starts)
         return find_range(taken for part in track(parts, what, len(starts)) for taken in part)
-
-
-def shape_of_signals(split: Split, what: str) -> SignalDecoding:
-    """Length and channels of the first signal that can be read: all must have the same.
-
-    what: the split, for the message. Raises CompetitionError where none can be read.
-    """
-    for picture in split.pictures:
-        if picture:
-            with suppress(ImageError):
-                decoded, _ = picture.decode(split.images, AnyShape())
-                return SignalDecoding(length=decoded.width, channels=decoded.height)
-    raise CompetitionError(f"{split.place}: expected signals of {what}, found none to read")
 
 
 def store_rows(split: Split, path: Path, decoder: Decoder, what: str) -> Stored:
@@ -100,7 +86,7 @@ def store_rows(split: Split, path: Path, decoder: Decoder, what: str) -> Stored:
 
     Rows are in the order of the split's ids, without those that cannot be read: all of these
     are returned, none stops. what: for the progress line.
-    Raises ArchiveError where the archive is damaged, CompetitionError on a signal of another shape.
+    Raises ArchiveError where the archive is damaged, ShapeError on a signal that does not fit.
     """
     unreadable: list[Unreadable] = []
     records: list[dict[str, str | int]] = []
@@ -112,7 +98,7 @@ def store_rows(split: Split, path: Path, decoder: Decoder, what: str) -> Stored:
     with path.open("wb") as file, warnings.catch_warnings():
         ignore_oddities()
         _write_header(file, (0, *decoder.decoding.shape), decoder.decoding.dtype)
-        rows = _in_order(partial(_make_row, split, decoder), places)
+        rows = in_order(partial(_make_row, split, decoder), places)
         for row in track(rows, what, len(places)):
             if isinstance(row, Unreadable):
                 unreadable.append(row)
@@ -204,11 +190,7 @@ def _make_row(split: Split, decoder: Decoder, place: int) -> _Row | Unreadable:
     try:
         decoded, sha256 = picture.decode(split.images, decoder)
     except ShapeError as error:
-        raise CompetitionError(
-            f"{split.place}: expected signals of one length and as many channels each, found "
-            f"{image_id} ({picture.file}) with {error} as the first one has. Cut or pad them in "
-            "files of your own: nothing here does it unasked"
-        ) from error
+        raise ShapeError(f"{image_id} ({picture.file}) with {error}") from error
     except ImageError as error:
         return Unreadable(image_id=image_id, reason=str(error))
     print_ = fingerprint(decoded.pixels)
@@ -243,7 +225,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> N
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
     """Results in the order of the jobs, from threads that are only a few jobs ahead."""
     threads = min(MOST_THREADS, cores())
     waiting: deque[Future[Result]] = deque()

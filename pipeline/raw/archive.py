@@ -26,6 +26,9 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """Lower case; a member's suffix may be written in any case."""
 
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+"""Lower case, too."""
+
 ZIP_SUFFIXES = (".zip", ".npz")
 """An .npz is a zip of .npy files."""
 

@@ -90,13 +90,15 @@ class ImageFiles:
 class RawFiles(AbstractContextManager["RawFiles"]):
     """The files of a folder, mostly data/raw, or of one archive, as a tree.
 
-    images: all of them. others: the paths of files that are no image, table or archive, to report.
+    images: all of them. sounds: the paths of files of sound. others: those of files that are no
+    image, sound, table or archive, to report.
     Raises CompetitionError where the folder, or one that it refers to, is missing, or an archive
     comes in parts; ArchiveError on an archive that is damaged, ambiguous, a bomb, or nested too
     deep, and on a .7z without the package for it.
     """
 
     images: ImageFiles
+    sounds: list[str]
     others: list[str]
 
     def __init__(self, place: Path, beside: Path | None = None) -> None:
@@ -106,6 +108,7 @@ class RawFiles(AbstractContextManager["RawFiles"]):
         self._scratch = (beside or place).with_name("unpacked")
         self._numbers = count()
         self._images: dict[str, Source] = {}
+        self._sounds: dict[str, Source] = {}
         self._tables: dict[str, FileSource] = {}
         self._ignored: list[str] = []
         self._open = ExitStack()
@@ -121,17 +124,18 @@ class RawFiles(AbstractContextManager["RawFiles"]):
             self._open.close()
             raise
         self.images = ImageFiles(str(place), self._images, self._ignored)
+        self.sounds = list(self._sounds)
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
     def signals(self, tables: Iterable[str]) -> ImageFiles:
-        """The files that signals may lie in: NumPy's arrays, and those of the tables that are one
-        signal each."""
+        """The files that signals may lie in: sounds, NumPy's arrays, and those of the tables that
+        are one signal each."""
         arrays = {path: one for path, one in self._images.items() if path.lower().endswith(ARRAY)}
-        each = {path: self._tables[path] for path in tables}
-        ignored = [path for path in (*self._images, *self._ignored) if path not in arrays | each]
-        return ImageFiles(str(self._place), arrays | each, ignored)
+        found = arrays | self._sounds | {path: self._tables[path] for path in tables}
+        ignored = [path for path in (*self._images, *self._ignored) if path not in found]
+        return ImageFiles(str(self._place), found, ignored)
 
     @cached_property
     def tables(self) -> dict[str, Path]:
@@ -168,9 +172,12 @@ class RawFiles(AbstractContextManager["RawFiles"]):
             else:
                 self._ignored.append(path)
                 self.others.append(path)
-        for path, image in linked_images(self._place):
+        for path, linked in linked_images(self._place):
             self._take(path)
-            self._images[path] = image
+            if kind_of(path) == "sound":
+                self._add_sound(path, linked)
+            else:
+                self._images[path] = linked
 
     def _add(self, path: str, source: FileSource, depth: int) -> None:
         """Take a file, and what is in it if it is an archive; depth: of the archive it lies in."""
@@ -178,6 +185,8 @@ class RawFiles(AbstractContextManager["RawFiles"]):
         match kind_of(path):
             case "image":
                 self._images[path] = source
+            case "sound":
+                self._add_sound(path, source)
             case "table":
                 self._tables[path] = source
                 self._ignored.append(path)
@@ -187,8 +196,12 @@ class RawFiles(AbstractContextManager["RawFiles"]):
                 self.others.append(path)
                 self._ignored.append(path)
 
+    def _add_sound(self, path: str, source: Source) -> None:
+        self._sounds[path] = source
+        self._ignored.append(path)
+
     def _take(self, path: str) -> None:
-        if path in self._images or path in self._tables:
+        if path in self._images or path in self._sounds or path in self._tables:
             raise ArchiveError(
                 f"{self._called(path)}: expected one file, found two: an archive beside a folder "
                 "of its name? Rename one"

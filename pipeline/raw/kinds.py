@@ -8,9 +8,15 @@ from typing import Literal
 
 from pipeline.core.errors import CompetitionError, examples
 from pipeline.core.files import MOST_FIELD
-from pipeline.raw.archive import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, file_name, is_litter
+from pipeline.raw.archive import (
+    ARCHIVE_SUFFIXES,
+    IMAGE_SUFFIXES,
+    SOUND_SUFFIXES,
+    file_name,
+    is_litter,
+)
 
-FileKind = Literal["image", "table", "archive", "other"]
+FileKind = Literal["image", "sound", "table", "archive", "other"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json")
 """Each also with .gz behind it."""
@@ -42,6 +48,8 @@ def kind_of(name: str) -> FileKind:
         return "other"
     if last.endswith(IMAGE_SUFFIXES):
         return "image"
+    if last.endswith(SOUND_SUFFIXES):
+        return "sound"
     if last.removesuffix(".gz").endswith(TABLE_SUFFIXES):
         return "table"
     if last.endswith(ARCHIVE_SUFFIXES):

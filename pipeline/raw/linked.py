@@ -1,4 +1,4 @@
-"""Images that stay where the user has them: data/raw holds a record of them, not the files.
+"""Images and sounds that stay where the user has them: data/raw has a record, not the files.
 
 The record is `.linked.json`. It names the folder by its absolute path, so that it differs on
 another machine: `prepare` runs once more there, with the same outputs.
@@ -30,7 +30,7 @@ class LinkedFile(Record):
 
 
 class Linked(Record):
-    """.linked.json. folder: absolute. images: by path."""
+    """.linked.json. folder: absolute. images: images and sounds, by path."""
 
     folder: str
     images: list[LinkedFile]
@@ -38,7 +38,7 @@ class Linked(Record):
 
 @dataclass(frozen=True)
 class LinkedImage:
-    """An image of the linked folder; whoever reads it gets the bytes that were there at first."""
+    """A file of the linked folder; whoever reads it gets the bytes that were there at first."""
 
     path: Path
     size: int
@@ -58,15 +58,15 @@ class LinkedImage:
 
 
 def link_images(folder: Path, names: list[str], raw: Path) -> None:
-    """Record the images of a folder in `raw`."""
+    """Record the images and sounds of a folder in `raw`."""
     with ThreadPoolExecutor(_THREADS) as pool:
         described = pool.map(lambda name: _describe(folder, name), names)
-        images = list(track(described, f"reading the images of {folder}", len(names)))
+        images = list(track(described, f"reading the files of {folder}", len(names)))
     write_record(raw / LINKED, Linked(folder=str(folder.absolute()), images=images))
 
 
 def linked_images(raw: Path) -> Iterator[tuple[str, LinkedImage]]:
-    """The linked images of data/raw, by their paths; none where none are linked.
+    """The linked files of data/raw, by their paths; none where none are linked.
 
     Raises CompetitionError where the folder is gone, TableError on an invalid record.
     """
@@ -76,7 +76,7 @@ def linked_images(raw: Path) -> Iterator[tuple[str, LinkedImage]]:
     folder = Path(linked.folder)
     if not folder.is_dir():
         raise CompetitionError(
-            f"{folder}: expected the {len(linked.images)} images that {raw} only refers to, found "
+            f"{folder}: expected the {len(linked.images)} files that {raw} only refers to, found "
             "no such folder. Put it back, or set download.folder in params.yaml to where it is now"
         )
     for image in linked.images:
@@ -90,6 +90,6 @@ def _describe(folder: Path, name: str) -> LinkedFile:
 
 def _changed(path: Path, how: str) -> CompetitionError:
     return CompetitionError(
-        f"{path}: expected the image as it was when `download` looked at it, found that it {how}. "
+        f"{path}: expected the file as it was when `download` looked at it, found that it {how}. "
         "Run: make run, which takes the files as they are now"
     )

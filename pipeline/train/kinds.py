@@ -16,6 +16,7 @@ from pipeline.core.competition import Decoding
 from pipeline.core.shapes import Images, Packed, Signals
 
 _AT_ONCE = 1024
+_VALUES_AT_ONCE = 2**24
 
 Levels = tuple[Float[ndarray, " channels"], Float[ndarray, " channels"]]
 """The mean and the standard deviation of each channel."""
@@ -64,7 +65,8 @@ class SignalKind(Kind):
 
     def mean_and_std(self, packed: Signals, rows: Int[ndarray, " rows"]) -> Levels:
         """Two passes in float64; the deviation of a channel that never changes is 1."""
-        chunks = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+        size = max(1, min(_AT_ONCE, _VALUES_AT_ONCE // packed[0].size))
+        chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
         count = len(rows) * packed.shape[1]
         mean = sum(packed[chunk].sum((0, 1), dtype=np.float64) for chunk in chunks) / count
         squares = sum(((packed[chunk] - mean) ** 2).sum((0, 1)) for chunk in chunks)
