@@ -22,9 +22,10 @@ from pipeline.params import read_config
 from pipeline.train.kinds import blank
 from pipeline.train.layers import Layer, LayerTable, list_layers
 from pipeline.train.models import build_model
-from pipeline.train.networks.config import SmallNetwork
+from pipeline.train.networks.config import SmallNetwork, SpectrogramNetwork
 from pipeline.train.networks.named import NAMED
 from pipeline.train.networks.signal import LogPower, SignalInput
+from pipeline.train.networks.spectrogram import Spectrogram
 
 
 def small(name: str) -> nn.Module:
@@ -41,6 +42,14 @@ def classic(name: str, **switches: Any) -> nn.Module:
 
 def signal(name: str, **switches: Any) -> nn.Module:
     network = NAMED[name].model_copy(update={"width": 4, "stages": 3} | switches)
+    return build_model(network, one_of(2), SIGNALS, [0.0] * 2, [1.0] * 2).network
+
+
+def spectrogram(name: str) -> nn.Module:
+    network = SpectrogramNetwork(
+        family="spectrogram", name=name, pretrained=False, weights=None, dropout=0.0,
+        drop_path=None, window=20, step=4, bands=8, scale="linear", bands_masked=0,
+    )  # fmt: skip
     return build_model(network, one_of(2), SIGNALS, [0.0] * 2, [1.0] * 2).network
 
 
@@ -86,6 +95,7 @@ NETWORKS: dict[str, tuple[Any, int | SignalDecoding]] = {
     "resnet1d": (lambda: signal("resnet1d"), SIGNALS),
     "resnet1d, stride": (lambda: signal("resnet1d", pool="stride", step=3), SIGNALS),
     "filterbank1d": (lambda: signal("filterbank1d", kernel=25, step=2), SIGNALS),
+    "spectrogram": (lambda: spectrogram("resnet10t"), SIGNALS),
     "vgg": (lambda: small("vgg"), 52),
     "airbench": (lambda: small("airbench"), 52),
     "resnet": (lambda: small("resnet"), 44),
@@ -114,6 +124,18 @@ class Added(nn.Module):
         return self.mean(torch.cat(orders, 1))
 
 
+class Summed(nn.Module):
+    """A spectrogram with sums for all that is done to the samples of a frame."""
+
+    def __init__(self, part: Spectrogram) -> None:
+        super().__init__()
+        self.window, self.step, self.bands = len(part.window), part._step, part.filters.shape[1]
+
+    def forward(self, signals: Tensor) -> Tensor:
+        frames = signals.unfold(-1, self.window, self.step).sum(-1)
+        return frames[:, :, None].expand(-1, -1, self.bands, -1)
+
+
 def positive(network: nn.Module) -> nn.Module:
     """With positive weights, and averages for maxima: so a gradient is 0 only where nothing is seen."""
     for module in list(network.modules()):
@@ -124,6 +146,8 @@ def positive(network: nn.Module) -> nn.Module:
                 setattr(module, name, average(*window))
             if isinstance(child, SignalInput | LogPower):
                 setattr(module, name, Added(child))
+            if isinstance(child, Spectrogram):
+                setattr(module, name, Summed(child))
     with torch.no_grad():
         for value in network.parameters():
             value.copy_(torch.rand_like(value) + 0.1)
@@ -149,9 +173,8 @@ def seen(network: nn.Module, layer: Layer, row: Tensor) -> Any:
     return place, [(int(along.min()), int(along.max())) for along in reached]
 
 
-def placed(table: LayerTable) -> list[Layer]:
+def placed(table: LayerTable, axes: int) -> list[Layer]:
     """The layers of which a module of that name has the output, by their last operation."""
-    axes = 1 if table.length else 2
     of = {
         layer.name: layer for layer in table.layers if len(layer.shape) == axes + 1 and layer.name
     }
@@ -169,7 +192,10 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
     assert table.unknown is None
     network = positive(network)
     checked = 0
-    for layer in placed(table):
+    for layer in placed(table, 2 if name == "spectrogram" else len(sides)):
+        if layer.name == "picture":  # its layers have time before frequency
+            assert (layer.field.size, layer.field.jump, layer.field.offset) == ((20,), (4,), (9.5,))
+            continue
         place, found = seen(network, layer, blank(decoding))
         field = layer.field
         if field.whole and field.jump is None:
@@ -178,7 +204,7 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
             assert name == "branches"
         else:
             for axis, side in enumerate(sides):
-                centre = field.offset[axis] + place[axis] * field.jump[axis]
+                centre = field.offset[axis] + place[axis - len(sides)] * field.jump[axis]
                 reach = (field.size[axis] - 1) / 2
                 first, last = max(centre - reach, 0), min(centre + reach, side - 1)
                 assert found[axis] == (first, last), layer
