@@ -91,8 +91,8 @@ def triangles(bands: int, window: int, rate_hz: int | None) -> Float[Tensor, "fr
     up to 1 at its own, and down to 0 at the middle of the next one.
 
     The middles are at equal distances between 0 and half the rate: in mel, which is HTK's
-    2595 · log10(1 + f / 700) for f in hertz; or, without a rate, in frequency. Raises TrainError for
-    a band that no frequency falls into.
+    2595 · log10(1 + f / 700) for f in hertz; or, without a rate, in frequency. Raises TrainError
+    for a band that no frequency falls into.
     """
     nyquist = 0.5 if rate_hz is None else rate_hz / 2
     frequencies = torch.arange(window // 2 + 1, dtype=torch.float64) * (2 * nyquist / window)
