@@ -28,7 +28,7 @@ RATE_HZ = 8000
 TASK = OneOf(classes=["low, falls", "low, rises", "high, falls", "high, rises"])
 HELD = 1000
 _PROFILE = Path(__file__).parent.parent / "profiles/seizure.yaml"
-_LOUDNESS = 0.25
+_LOUDNESS = 0.5
 """The amplitude of a chirp in noise of deviation 1."""
 
 

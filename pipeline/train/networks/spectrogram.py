@@ -23,6 +23,9 @@ _FLOOR = 1e-8
 """What is added to a power before its logarithm. The signals have deviation 1 here, so that it is
 about the power of the rounding of a recording of 16 bits."""
 
+_AT_ONCE = 16
+"""Signals that the scales are learned from at a time."""
+
 _MULTIPLES = (16, 14, 32)
 """Sides that are tried for a hint are multiples of these, as timm's patches and windows are."""
 
@@ -34,7 +37,7 @@ class Spectrogram(nn.Module):
 
     A frame is a window of samples that lies wholly in the signal, weighted by Hann's; white noise
     of deviation 1 has power 1 in each of its frequencies. Each band has mean 0 and deviation 1 in
-    the training rows, by which silence, tilt and unit of a recording do not matter.
+    the training rows, so that a tilt of all their spectra does not matter.
     """
 
     window: Tensor
@@ -59,7 +62,9 @@ class Spectrogram(nn.Module):
     @torch.no_grad()
     def learn(self, signals: Float[Tensor, "batch channels length"]) -> None:
         """Take the mean and the deviation of each band from training signals."""
-        std, mean = torch.std_mean(self.log_power(signals), (0, 3), correction=0)
+        # Overlapping frames take many times the memory of the signals.
+        pictures = torch.cat([self.log_power(each) for each in signals.split(_AT_ONCE)])
+        std, mean = torch.std_mean(pictures, (0, 3), correction=0)
         self.mean.copy_(mean[..., None])
         self.std.copy_(torch.where(std > 0, std, 1.0)[..., None])
 
