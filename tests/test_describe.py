@@ -45,11 +45,13 @@ def signal(name: str, **switches: Any) -> nn.Module:
     return build_model(network, one_of(2), SIGNALS, [0.0] * 2, [1.0] * 2).network
 
 
-def spectrogram(name: str) -> nn.Module:
-    network = SpectrogramNetwork(
-        family="spectrogram", name=name, pretrained=False, weights=None, dropout=0.0,
-        drop_path=None, window=20, step=4, bands=8, scale="linear", bands_masked=0,
-    )  # fmt: skip
+SPECTROGRAM = SpectrogramNetwork(
+    family="spectrogram", name="resnet10t", pretrained=False, weights=None, dropout=0.0,
+    drop_path=None, window=20, step=4, bands=8, scale="linear", bands_masked=0,
+)  # fmt: skip
+
+
+def spectrogram(network: SpectrogramNetwork) -> nn.Module:
     return build_model(network, one_of(2), SIGNALS, [0.0] * 2, [1.0] * 2).network
 
 
@@ -95,7 +97,7 @@ NETWORKS: dict[str, tuple[Any, int | SignalDecoding]] = {
     "resnet1d": (lambda: signal("resnet1d"), SIGNALS),
     "resnet1d, stride": (lambda: signal("resnet1d", pool="stride", step=3), SIGNALS),
     "filterbank1d": (lambda: signal("filterbank1d", kernel=25, step=2), SIGNALS),
-    "spectrogram": (lambda: spectrogram("resnet10t"), SIGNALS),
+    "spectrogram": (lambda: spectrogram(SPECTROGRAM), SIGNALS),
     "vgg": (lambda: small("vgg"), 52),
     "airbench": (lambda: small("airbench"), 52),
     "resnet": (lambda: small("resnet"), 44),
@@ -224,6 +226,24 @@ def test_parameters_and_multiplications_are_those_that_pytorch_counts() -> None:
         module = dict(network.named_modules())[layer.name]
         if isinstance(module, nn.Conv2d | nn.Linear):
             assert layer.parameters == sum(value.numel() for value in module.parameters())
+
+
+def test_a_spectrogram_has_windows_of_two_sides_and_filters_that_are_no_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(paths.PARAMS, PARAMS)
+    config = read_config(paths.PARAMS)
+    network = SPECTROGRAM.model_copy(update={"scale": "mel", "window": 64, "bands": 15})
+    one = config.train.models["one"].model_copy(update={"network": network})
+    config.train.models["one"] = one
+    table = describe(config, "one", length=640)
+    assert (table.length, table.size_px, table.unknown) == (640, None, None)
+    transform, filters, first = table.layers[:3]
+    assert (transform.kind, transform.shape) == ("Fourier transform", [1, 145, 33])
+    assert (filters.kind, filters.shape, filters.parameters) == ("product", [145, 15], 0)
+    assert (first.window.kernel, first.window.stride, first.shape) == ((3, 3), (2, 2), [24, 8, 73])
+    assert (first.field.size, first.field.jump) == ((72,), (8,))
 
 
 def test_a_dense_layer_in_a_convolutions_place_costs_what_it_says() -> None:

@@ -262,6 +262,7 @@ def test_a_frozen_body_each_layers_rate_and_the_classifiers_are_those_of_timm(
 
 @pytest.mark.slow
 @pytest.mark.unchecked
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
 def test_a_compiled_step_learns_as_the_plain_one(tmp_path: Path) -> None:
     _, history = train(tmp_path / "plain", sound_config())
     _, compiled = train(tmp_path / "compiled", sound_config(compiled=True))
