@@ -192,9 +192,11 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
     network = make()
     table = list_layers(network, name, decoding)
     assert table.unknown is None
+    axes = 2 if name == "spectrogram" else len(sides)
+    assert all(len(layer.shape) == axes + 1 for layer in table.layers if layer.window)
     network = positive(network)
     checked = 0
-    for layer in placed(table, 2 if name == "spectrogram" else len(sides)):
+    for layer in placed(table, axes):
         if layer.name == "picture":  # its layers have time before frequency
             assert (layer.field.size, layer.field.jump, layer.field.offset) == ((20,), (4,), (9.5,))
             continue

@@ -189,7 +189,8 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(each, Tensor) and each.untyped_storage().data_ptr() not in self._fixed
         ]
         shape = list(output.shape[output.shape[0] == 1 :])
-        if window and packet != aten.convolution and self._axes == 1 and shape[1] == 1:
+        pooled = window if packet != aten.convolution else None
+        if self._axes == 1 and pooled and pooled.kernel[0] == 1 == shape[1]:
             shape = [shape[0], *shape[2:]]  # PyTorch pools a signal as a picture of one row
         self.layers.append(
             Layer(
