@@ -63,7 +63,7 @@ class Spectrogram(nn.Module):
     def learn(self, signals: Float[Tensor, "batch channels length"]) -> None:
         """Take the mean and the deviation of each band from training signals."""
         # Overlapping frames take many times the memory of the signals.
-        pictures = torch.cat([self.log_power(each) for each in signals.split(_AT_ONCE)])
+        pictures = torch.cat([self.log_power(each) for each in torch.split(signals, _AT_ONCE)])
         std, mean = torch.std_mean(pictures, (0, 3), correction=0)
         self.mean.copy_(mean[..., None])
         self.std.copy_(torch.where(std > 0, std, 1.0)[..., None])
