@@ -16,9 +16,10 @@ from ruamel.yaml import YAML
 from tasks import one_of
 from torch import Tensor, nn
 
+from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import FoldError
 from pipeline.train.checkpoint import Checkpoint
-from pipeline.train.config import ModelConfig
+from pipeline.train.config import ModelConfig, is_for_signals
 from pipeline.train.device import choose_compute, deterministic
 from pipeline.train.fit import History, TrainingRows, fit
 from pipeline.train.infer import predict
@@ -41,6 +42,17 @@ LENET = {
         "batch_norm": False,
     },
     "augment": [], "batch_size": 5, "lr": 1e-3,
+}  # fmt: skip
+
+SIGNALS = IMAGES.reshape(91, 1024, 3)[:, :, :1].astype(np.float32)
+OF_SIGNALS = SignalDecoding(length=1024, channels=1, rate_hz=8000)
+SOUND = {
+    "network": {
+        "family": "spectrogram", "name": "test_resnet", "pretrained": False, "weights": None,
+        "dropout": 0.0, "drop_path": None, "window": 64, "step": 32, "bands": 16, "scale": "mel",
+        "bands_masked": 4,
+    },
+    "augment": [], "engine": "batched",
 }  # fmt: skip
 
 
@@ -95,7 +107,11 @@ def learn(
     """The state and the history of a network that these processes train, and its predictions."""
     config = config_of(**changes)
     torch.manual_seed(config.seed)
-    model = build_model(config.network, one_of(2), decoding_of(32), [128.0] * 3, [60.0] * 3)
+    images, decoding = (
+        (SIGNALS, OF_SIGNALS) if is_for_signals(config) else (IMAGES, decoding_of(32))
+    )
+    mean, std = [128.0] * decoding.channels, [60.0] * decoding.channels
+    model = build_model(config.network, one_of(2), decoding, mean, std)
 
     def on_epoch(history: History) -> None:
         if len(history) == killed_after:
@@ -104,9 +120,9 @@ def learn(
     rows, checkpoint = TrainingRows(TRAINING, INNER), Checkpoint(folder / "resume")
     compute = choose_compute("cpu", "float32")
     model, history = fit(
-        model, IMAGES, LABELS, rows, config, compute, checkpoint, on_epoch, world, sync
+        model, images, LABELS, rows, config, compute, checkpoint, on_epoch, world, sync
     )
-    return model.state_dict(), history, predict(model, IMAGES, SCORED, compute, True, world)
+    return model.state_dict(), history, predict(model, images, SCORED, compute, True, world)
 
 
 def learn_in_turns(folder: Path, world: World) -> dict[str, Any]:
@@ -115,6 +131,7 @@ def learn_in_turns(folder: Path, world: World) -> dict[str, Any]:
         "one": learn(folder / "one", CUT, False, None, world),
         "again": learn(folder / "again", CUT, False, None, world),
         "synced": learn(folder / "synced", CHOSEN, True, None, world),
+        "sound": learn(folder / "sound", SOUND, True, None, world),
     }
 
 

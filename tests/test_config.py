@@ -79,7 +79,7 @@ MISTAKES = [
     (NETWORK, TIMM.replace("pretrained: false, weights: null", "pretrained: true, weights: {file: w, sha256: " + "a" * 64 + "}"), f"{VGG}.network: expected `pretrained: true` or a `weights` file, found both"),
     (NETWORK, TIMM.replace("resnet18", "''"), f"{VGG}.network.name: expected at least 1 character, found ''"),
     (NETWORK, TIMM.replace("name", "depth: 18, name"), f"{VGG}.network.depth: unknown parameter; known: drop_path, dropout, family, name, pretrained, weights"),
-    (NETWORK, NETWORK.replace("small", "large"), f"{VGG}.network: 'family': expected one of 'small', 'classic', 'signal', 'timm', 'probe', found 'large'"),
+    (NETWORK, NETWORK.replace("small", "large"), f"{VGG}.network: 'family': expected one of 'small', 'classic', 'signal', 'timm', 'spectrogram', 'probe', found 'large'"),
     (NETWORK, NETWORK.replace("vgg", "vit"), f"{VGG}.network.name: expected 'vgg', 'airbench' or 'resnet', found 'vit'"),
     (NETWORK, NETWORK.replace("dropout: 0.1", "dropout: 1.0"), f"{VGG}.network.dropout: expected less than 1, found 1.0"),
     ("    vgg:\n", "    vgg-16:\n", "train.models.vgg-16: expected text that matches '^[A-Za-z0-9_]+$', found 'vgg-16'"),

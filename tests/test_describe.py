@@ -22,9 +22,10 @@ from pipeline.params import read_config
 from pipeline.train.kinds import blank
 from pipeline.train.layers import Layer, LayerTable, list_layers
 from pipeline.train.models import build_model
-from pipeline.train.networks.config import SmallNetwork
+from pipeline.train.networks.config import SmallNetwork, SpectrogramNetwork
 from pipeline.train.networks.named import NAMED
 from pipeline.train.networks.signal import LogPower, SignalInput
+from pipeline.train.networks.spectrogram import Spectrogram
 
 
 def small(name: str) -> nn.Module:
@@ -41,6 +42,16 @@ def classic(name: str, **switches: Any) -> nn.Module:
 
 def signal(name: str, **switches: Any) -> nn.Module:
     network = NAMED[name].model_copy(update={"width": 4, "stages": 3} | switches)
+    return build_model(network, one_of(2), SIGNALS, [0.0] * 2, [1.0] * 2).network
+
+
+SPECTROGRAM = SpectrogramNetwork(
+    family="spectrogram", name="resnet10t", pretrained=False, weights=None, dropout=0.0,
+    drop_path=None, window=20, step=4, bands=8, scale="linear", bands_masked=0,
+)  # fmt: skip
+
+
+def spectrogram(network: SpectrogramNetwork) -> nn.Module:
     return build_model(network, one_of(2), SIGNALS, [0.0] * 2, [1.0] * 2).network
 
 
@@ -86,6 +97,7 @@ NETWORKS: dict[str, tuple[Any, int | SignalDecoding]] = {
     "resnet1d": (lambda: signal("resnet1d"), SIGNALS),
     "resnet1d, stride": (lambda: signal("resnet1d", pool="stride", step=3), SIGNALS),
     "filterbank1d": (lambda: signal("filterbank1d", kernel=25, step=2), SIGNALS),
+    "spectrogram": (lambda: spectrogram(SPECTROGRAM), SIGNALS),
     "vgg": (lambda: small("vgg"), 52),
     "airbench": (lambda: small("airbench"), 52),
     "resnet": (lambda: small("resnet"), 44),
@@ -114,6 +126,18 @@ class Added(nn.Module):
         return self.mean(torch.cat(orders, 1))
 
 
+class Summed(nn.Module):
+    """A spectrogram with sums for all that is done to the samples of a frame."""
+
+    def __init__(self, part: Spectrogram) -> None:
+        super().__init__()
+        self.window, self.step, self.bands = len(part.window), part._step, part.filters.shape[1]
+
+    def forward(self, signals: Tensor) -> Tensor:
+        frames = signals.unfold(-1, self.window, self.step).sum(-1)
+        return frames[:, :, None].expand(-1, -1, self.bands, -1)
+
+
 def positive(network: nn.Module) -> nn.Module:
     """With positive weights, and averages for maxima: so a gradient is 0 only where nothing is seen."""
     for module in list(network.modules()):
@@ -124,6 +148,8 @@ def positive(network: nn.Module) -> nn.Module:
                 setattr(module, name, average(*window))
             if isinstance(child, SignalInput | LogPower):
                 setattr(module, name, Added(child))
+            if isinstance(child, Spectrogram):
+                setattr(module, name, Summed(child))
     with torch.no_grad():
         for value in network.parameters():
             value.copy_(torch.rand_like(value) + 0.1)
@@ -149,9 +175,8 @@ def seen(network: nn.Module, layer: Layer, row: Tensor) -> Any:
     return place, [(int(along.min()), int(along.max())) for along in reached]
 
 
-def placed(table: LayerTable) -> list[Layer]:
+def placed(table: LayerTable, axes: int) -> list[Layer]:
     """The layers of which a module of that name has the output, by their last operation."""
-    axes = 1 if table.length else 2
     of = {
         layer.name: layer for layer in table.layers if len(layer.shape) == axes + 1 and layer.name
     }
@@ -167,9 +192,14 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
     network = make()
     table = list_layers(network, name, decoding)
     assert table.unknown is None
+    axes = 2 if name == "spectrogram" else len(sides)
+    assert all(len(layer.shape) == axes + 1 for layer in table.layers if layer.window)
     network = positive(network)
     checked = 0
-    for layer in placed(table):
+    for layer in placed(table, axes):
+        if layer.name == "picture":  # its layers have time before frequency
+            assert (layer.field.size, layer.field.jump, layer.field.offset) == ((20,), (4,), (9.5,))
+            continue
         place, found = seen(network, layer, blank(decoding))
         field = layer.field
         if field.whole and field.jump is None:
@@ -178,7 +208,7 @@ def test_a_unit_sees_exactly_what_its_gradient_reaches(name: str) -> None:
             assert name == "branches"
         else:
             for axis, side in enumerate(sides):
-                centre = field.offset[axis] + place[axis] * field.jump[axis]
+                centre = field.offset[axis] + place[axis - len(sides)] * field.jump[axis]
                 reach = (field.size[axis] - 1) / 2
                 first, last = max(centre - reach, 0), min(centre + reach, side - 1)
                 assert found[axis] == (first, last), layer
@@ -198,6 +228,24 @@ def test_parameters_and_multiplications_are_those_that_pytorch_counts() -> None:
         module = dict(network.named_modules())[layer.name]
         if isinstance(module, nn.Conv2d | nn.Linear):
             assert layer.parameters == sum(value.numel() for value in module.parameters())
+
+
+def test_a_spectrogram_has_windows_of_two_sides_and_filters_that_are_no_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(paths.PARAMS, PARAMS)
+    config = read_config(paths.PARAMS)
+    network = SPECTROGRAM.model_copy(update={"scale": "mel", "window": 64, "bands": 15})
+    one = config.train.models["one"].model_copy(update={"network": network})
+    config.train.models["one"] = one
+    table = describe(config, "one", length=640)
+    assert (table.length, table.size_px, table.unknown) == (640, None, None)
+    transform, filters, first = table.layers[:3]
+    assert (transform.kind, transform.shape) == ("Fourier transform", [1, 145, 33])
+    assert (filters.kind, filters.shape, filters.parameters) == ("product", [145, 15], 0)
+    assert (first.window.kernel, first.window.stride, first.shape) == ((3, 3), (2, 2), [24, 8, 73])
+    assert (first.field.size, first.field.jump) == ((72,), (8,))
 
 
 def test_a_dense_layer_in_a_convolutions_place_costs_what_it_says() -> None:

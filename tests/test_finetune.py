@@ -24,6 +24,7 @@ from pipeline.train.models import Classifier
 from pipeline.train.networks.config import TimmNetwork
 from pipeline.train.optim import build_optimizers
 from pipeline.train.published import build_timm
+from pipeline.train.sizes import ImageSize
 
 LAYERS = ["conv1 bn1", "layer1", "layer2", "layer3", "layer4", "fc"]
 """test_resnet's, written down by hand from its source."""
@@ -187,7 +188,7 @@ def test_the_last_block_is_skipped_at_the_rate_that_is_asked_for(
     network = {"family": "timm", "name": name, "pretrained": False, "weights": None, "dropout": 0.0}
     config = TimmNetwork.model_validate(network | {"drop_path": drop_path})
     with torch.device("meta"):
-        built = build_timm(config, 2, 64, 3)
+        built = build_timm(config, 2, ImageSize((64, 64), 3))
     found = [getattr(module, "drop_prob", 0) or 0 for module in built.modules()]
     assert max(found) == pytest.approx(rate)
 
@@ -196,7 +197,7 @@ def test_a_network_without_blocks_to_skip_is_refused() -> None:
     network = {"family": "timm", "name": "vgg11", "pretrained": False, "weights": None}
     config = TimmNetwork.model_validate(network | {"dropout": 0.0, "drop_path": 0.1})
     with torch.device("meta"), pytest.raises(TrainError) as caught:
-        build_timm(config, 2, 64, 3)
+        build_timm(config, 2, ImageSize((64, 64), 3))
     assert str(caught.value) == (
         "network: vgg11 has no stochastic depth: expected `drop_path: null` or 0, found 0.1"
     )

@@ -290,7 +290,7 @@ MODEL = "train.models.probe"
         ("l2: 0.005", "l2: 0", [f"{MODEL}.l2: expected greater than 0, found 0"]),
         ("stages: 5", "stage: 5", [f"{MODEL}.network.stages: missing: every parameter stands in params.yaml", f"{MODEL}.network.stage: unknown parameter; did you mean 'stages'?"]),
         ("pretrained: false", "pretrained: true", [f"{MODEL}.network: expected `pretrained: true` or a `weights` file, found both"]),
-        ("family: probe", "family: prob", [f"{MODEL}.network: 'family': expected one of 'small', 'classic', 'signal', 'timm', 'probe', found 'prob'"]),
+        ("family: probe", "family: prob", [f"{MODEL}.network: 'family': expected one of 'small', 'classic', 'signal', 'timm', 'spectrogram', 'probe', found 'prob'"]),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_probe_is_one_sentence(

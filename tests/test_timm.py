@@ -210,7 +210,7 @@ def test_weights_that_cannot_be_adapted_name_the_size_that_they_are_for(tmp_path
         )
     assert f"{path} is not of this network: it has other shapes for " in str(caught.value)
     assert str(caught.value).endswith(
-        "Published weights are for images of 224 px: try prepare.size_px: 224"
+        "Published weights are for images of 224 px: set prepare.size_px to 224"
     )
 
 
@@ -224,8 +224,8 @@ def test_published_weights_of_one_size_alone_are_said(monkeypatch: pytest.Monkey
     with pytest.raises(TrainError) as caught:
         build_model(network, one_of(3), decoding_of(96), MEAN, STD)
     assert str(caught.value) == (
-        "network: resmlp_12_224: its published weights are for images of 224 px and do not fit one "
-        "of 96 px: set prepare.size_px to 224, or `pretrained: false`"
+        "network: resmlp_12_224: its published weights are for images of 224 px and do not fit "
+        "images of 96 px: set prepare.size_px to 224, or `pretrained: false`"
     )
 
 

@@ -141,6 +141,7 @@ def test_three_processes_have_one_network_whose_bits_a_kill_does_not_change(tmp_
         assert equal(each["one"], found[0]["one"])
         assert equal(each["one"], each["again"])
         assert equal(each["synced"], found[0]["synced"])
+        assert equal(each["sound"], found[0]["sound"])
     with pytest.raises(TrainError, match=r"^process 0 of the training ended: Signal 9 \(SIGKILL\)"):
         in_world(3, learn, tmp_path / "killed", CUT, False, 1, folder=tmp_path)
     assert len(list((tmp_path / "killed").rglob("checkpoint.pt"))) == 1

@@ -15,11 +15,11 @@ from pipeline.prepare.config import ImagesConfig
 from pipeline.train.layer_texts import COLUMNS, list_cells, list_totals
 from pipeline.train.layers import LayerTable, list_layers
 from pipeline.train.models import build_model
-from pipeline.train.networks.config import Network, OwnNetwork, SignalNetwork, TimmNetwork
+from pipeline.train.networks.config import Network, OfSignals, OwnNetwork, TimmNetwork
 from pipeline.train.networks.named import NAMED
 
-_LENGTH, _SIDE_PX = 4096, 224
-"""The length of signals and the side of images, where nothing says it."""
+_LENGTH, _RATE_HZ, _SIDE_PX = 4096, 16_000, 224
+"""The length and the rate of signals and the side of images, where nothing says it."""
 
 
 def run(config: Config, model: str, size_px: int | None, length: int | None, as_json: bool) -> None:
@@ -43,7 +43,7 @@ def describe(
 ) -> LayerTable:
     """The table of a network with fresh weights, on which nothing in it depends."""
     network = _network_of(config, model)
-    if isinstance(network, SignalNetwork):
+    if isinstance(network, OfSignals):
         decoding: Decoding = _signals(length)
     else:
         own_px = config.prepare.size_px if isinstance(config.prepare, ImagesConfig) else _SIDE_PX
@@ -81,7 +81,7 @@ def _signals(length: int | None) -> SignalDecoding:
     """Signals of this length, or the competition's, in its channels; in one where it has none."""
     stored = _stored()
     if not isinstance(stored, SignalDecoding):
-        stored = SignalDecoding(length=_LENGTH, channels=1)
+        stored = SignalDecoding(length=_LENGTH, channels=1, rate_hz=_RATE_HZ)
     return stored.model_copy(update={"length": length}) if length else stored
 
 

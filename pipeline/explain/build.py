@@ -43,7 +43,7 @@ from pipeline.scoring.seen import (
     ShownRow,
 )
 from pipeline.train.layer_texts import COLUMNS, list_cells, list_totals
-from pipeline.train.networks.config import ProbeNetwork
+from pipeline.train.networks.config import ProbeNetwork, SpectrogramNetwork
 
 
 def explain(
@@ -61,9 +61,9 @@ def explain(
     trained, scored = look.trained, look.trained.scored
     dims = len(trained.decoding.shape) - 1
     if layer is None:
-        maps = find_maps(look.runs, look.table, dims)
+        maps = find_maps(look.map_runs, look.table, dims)
     else:
-        maps = [named_map(look.runs, look.table, dims, layer)]
+        maps = [named_map(look.map_runs, look.table, dims, layer)]
     wanted = wanted or [(scored, row) for row in choose_rows(scored, trained.task)]
     final = last_layer(look.runs)
     points, shared = _scatter(look, final, tsne)
@@ -109,6 +109,11 @@ def _left_out(trained: Trained, maps: list[MapModule]) -> list[str]:
             f"{network.name} is a probe: its layers stay as they were published, and its "
             "classifier reads several of them at once. Grad-CAM shows what it reads from the last "
             "one alone."
+        )
+    if isinstance(network, SpectrogramNetwork):
+        said.append(
+            f"{network.name} looks at spectrograms: what it shows at each time is the mean over "
+            "all bands, and its first windows, which lie over bands and time, are left out."
         )
     return said
 
@@ -176,7 +181,8 @@ def _show(look: Looker, number: int, rows: Predicted, row: int, maps: list[MapMo
 def _layer_maps(look: Looker, name: str, pixels: ndarray, layer: MapModule) -> LayerMaps:
     with torch.no_grad():
         found = feature_maps(look.trained.model, layer.module, as_tensor(pixels[None]))[1][0]
-    values = found.reshape(len(found), *layer.sides).double().numpy()
+    # Of a spectrogram the mean over its bands.
+    values = found.reshape(len(found), -1, *layer.sides).mean(1).double().numpy()
     strongest = np.argsort(-values.mean((1, 2)), kind="stable")[: look.extent.channels]
     down, right = np.unravel_index(values[strongest[0]].argmax(), layer.sides)
     unit = int(down), int(right)

@@ -45,14 +45,18 @@ def grad_cam(model: Classifier, layer: nn.Module, row: ndarray, place: int) -> M
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of one row and the output at a place.
 
     Each channel's map is weighted with the mean of the output's gradient over it; what lowers the
-    output is cut off. The output is the one before the softmax or sigmoid.
+    output is cut off. The output is the one before the softmax or sigmoid. Of a signal's
+    spectrogram it is the mean over its bands.
     """
     rows = as_tensor(row[None]).float().requires_grad_(True)
     outputs, maps = feature_maps(model, layer, rows)
     (gradient,) = torch.autograd.grad(outputs[0, place], maps)
     weights = gradient.flatten(2).mean(2).view(*gradient.shape[:2], *[1] * (gradient.ndim - 2))
     found = functional.relu((weights * maps).sum(1))[0].detach()
-    return np.asarray(found.view(-1, found.shape[-1]).double().numpy())
+    found = found.view(-1, found.shape[-1])
+    if rows.ndim == 3:
+        found = found.mean(0, keepdim=True)
+    return np.asarray(found.double().numpy())
 
 
 @torch.no_grad()

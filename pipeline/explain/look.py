@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.core.competition import SignalDecoding
 from pipeline.explain.cam import shuffled
 from pipeline.explain.draw import Album, canvas_for
-from pipeline.explain.network import Ran, as_tensor, list_runs
+from pipeline.explain.network import Ran, as_tensor, list_runs, stage_runs
 from pipeline.explain.points import spread
 from pipeline.explain.rows import Trained
 from pipeline.train.layers import LayerTable, list_layers
@@ -59,6 +59,11 @@ class Looker:
         """A row's height and width; a signal's height is 1."""
         height, width = (1, *self.trained.decoding.shape[:-1])[-2:]
         return height, width
+
+    @property
+    def map_runs(self) -> list[Ran]:
+        """Those that may give maps."""
+        return stage_runs(self.trained.model.network, self.runs)
 
     @property
     def cells(self) -> tuple[int, int]:

@@ -5,7 +5,7 @@ are maps, which one the first weights belong to and which one the last.
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.core.errors import TrainError, short_list
 from pipeline.scoring.seen import Box, FieldGrid
 from pipeline.train.layers import LayerTable
+from pipeline.train.networks.spectrogram import OnSpectrogram
 
 BATCH = 64
 """Rows that run at a time."""
@@ -77,13 +78,14 @@ def find_maps(runs: list[Ran], table: LayerTable, dims: int) -> list[MapModule]:
     """The last module of each size of maps that is no convolution itself: what follows it, such as
     its normalisation, belongs to it.
 
-    dims: 2 for images, whose maps are square, 1 for signals. Empty where places are mixed by
-    attention: what stands at a place there need not come from it.
+    dims: 2 for images, whose maps are square, 1 for signals, whose maps have time as their last or
+    only axis. Empty where places are mixed by attention: what stands at a place there need not come
+    from it.
     """
     if any(layer.kind in _ATTENTION for layer in table.layers):
         return []
     last = {ran.shape[1:]: place for place, ran in enumerate(runs) if _is_map(ran, dims)}
-    return [map_module(runs, table, place) for place in sorted(last.values())]
+    return [map_module(runs, table, place, dims) for place in sorted(last.values())]
 
 
 _ATTENTION = ("attention", "softmax")
@@ -92,9 +94,19 @@ _ATTENTION = ("attention", "softmax")
 def _is_map(ran: Ran, dims: int, any_module: bool = False) -> bool:
     """any_module: a convolution, and what changes nothing, too."""
     sides = ran.shape[1:]
-    square = len(set(sides)) == 1 and min(sides, default=0) > 1
     passed_over = ran.same or isinstance(ran.module, nn.Conv1d | nn.Conv2d)
-    return len(sides) == dims and square and (any_module or not passed_over)
+    if passed_over and not any_module:
+        return False
+    of_row = len(sides) in (1, 2) if dims == 1 else len(sides) == 2 and sides[0] == sides[1]
+    return of_row and sides[-1] > 1
+
+
+def stage_runs(network: nn.Module, runs: list[Ran]) -> list[Ran]:
+    """The runs that may give maps: of a spectrogram those that end a stage, as its pictures are not
+    square, by which maps are told from what has channels or tokens in the place of a side."""
+    if not isinstance(network, OnSpectrogram):
+        return runs
+    return [replace(ran, same=False) for ran in runs if ran.name in network.stages]
 
 
 def named_map(runs: list[Ran], table: LayerTable, dims: int, name: str) -> MapModule:
@@ -106,11 +118,11 @@ def named_map(runs: list[Ran], table: LayerTable, dims: int, name: str) -> MapMo
             f"--layer: expected a layer that gives maps, found {name!r}; "
             f"{f'near ones: {short_list(near)}' if near else 'this network has none'}"
         )
-    return map_module(runs, table, known[name])
+    return map_module(runs, table, known[name], dims)
 
 
-def map_module(runs: list[Ran], table: LayerTable, place: int) -> MapModule:
-    """A module that has run, as what gives maps."""
+def map_module(runs: list[Ran], table: LayerTable, place: int, dims: int) -> MapModule:
+    """A module that has run, as what gives maps; of signals along time alone."""
     ran = runs[place]
     sides = ran.shape[1:]
     run = table.layers[: table.ended[ran.name]]
@@ -120,7 +132,7 @@ def map_module(runs: list[Ran], table: LayerTable, place: int) -> MapModule:
     if field and field.jump and field.offset:
         size, jump = _on_both_axes(field.size, 1.0), _on_both_axes(field.jump, 1.0)
         grid = FieldGrid(size=size, jump=jump, offset=_on_both_axes(field.offset, 0.0))
-    height, width = (1, *sides)[-2:]
+    height, width = (1, *sides[-dims:])[-2:]
     return MapModule(ran.name, ran.module, ran.shape[0], (height, width), grid)
 
 

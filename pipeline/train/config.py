@@ -9,10 +9,13 @@ from pipeline.train.augment.names import find_fault
 from pipeline.train.networks.config import (
     FAMILIES,
     ClassicNetwork,
+    OfSignals,
     OwnNetwork,
     ProbeNetwork,
+    PublishedNetwork,
     SignalNetwork,
     SmallNetwork,
+    SpectrogramNetwork,
     TimmNetwork,
 )
 
@@ -79,7 +82,8 @@ class ModelConfig(Section):
     """One network and everything that decides its weights."""
 
     network: Annotated[
-        SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork, Field(discriminator="family")
+        SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork | SpectrogramNetwork,
+        Field(discriminator="family"),
     ]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     """Decides the first weights, the order of the images, their augmentation and the dropout."""
@@ -228,7 +232,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _muon_is_for_fresh_weights(self) -> Self:
         network = self.network
-        has_learned = isinstance(network, TimmNetwork) and (
+        has_learned = isinstance(network, PublishedNetwork) and (
             network.pretrained or network.weights is not None
         )
         if has_learned and isinstance(self.optimizer, MuonConfig):
@@ -271,8 +275,7 @@ class ProbeConfig(Section):
 
 def is_for_signals(model: ModelConfig | ProbeConfig) -> bool:
     """Whether a model's network takes signals; all others take images."""
-    family: str = model.network.family
-    return family == "signal"
+    return isinstance(model.network, OfSignals)
 
 
 def _type_of(model: Any) -> str:

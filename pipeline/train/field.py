@@ -61,14 +61,16 @@ class Seen:
         row, column = (int(edge.min().nan_to_num(posinf=0)) for edge in self.distinct[:2])
         return row, column
 
-    @property
-    def jump(self) -> tuple[float, float] | None:
-        """Rows and columns from a field to the next one; None where they are not on a grid."""
-        height, width = (
+    def jump(self, axes: int) -> tuple[float, ...] | None:
+        """Rows and columns from a field to the next one; None where they are not on a grid.
+
+        axes: 2; or 1 for columns alone, where the picture is a signal.
+        """
+        jumps = [
             _spacing(edge) if step is not None and _spread(edge) else step
             for edge, step in zip(self.distinct[:2], self.steps, strict=True)
-        )
-        return None if height is None or width is None else (height, width)
+        ][-axes:]
+        return None if None in jumps or 0 in jumps else tuple(filter(None, jumps))
 
     def sees_all_of(self, height: int, width: int) -> bool:
         """Whether each element depends on the whole picture."""
@@ -254,7 +256,7 @@ def _windowed(seen: Seen, window: Window, shape: Sequence[int]) -> Seen:
         reach = (sides[axis] - 1) * stride + (kernel - 1) * dilation + 1
         after = reach - padding - edges[0].shape[axis - 2]
         edges, move = _padded(Seen(edges, seen.steps), axis - 2, padding, after)
-        steps[axis] = move * stride if move else None
+        steps[axis] = None if move is None else move * stride
     batch, channels, height, width = edges[0].shape
     groups = window.groups if channels > 1 else 1
     within = (batch, groups, channels // groups, height, width)
@@ -283,6 +285,13 @@ def _normalised(given: dict[str, Any], shape: Sequence[int]) -> Edges:
     last = range(-len(given.get("normalized_shape", ())), 0)
     dims = list(last) or [given["dim"]]
     return tuple(edge.amin(dims, keepdim=True).expand(shape) for edge in seen.edges)
+
+
+def _transformed(given: dict[str, Any], shape: Sequence[int]) -> Edges:
+    """Fourier's: each frequency depends on all along one dimension, whose size it changes."""
+    return tuple(
+        edge.amin(given["dim"], keepdim=True).expand(shape) for edge in given["self"].edges
+    )
 
 
 def _group_normalised(given: dict[str, Any], shape: Sequence[int]) -> Edges:
@@ -359,6 +368,7 @@ _RULES: dict[Any, Callable[[dict[str, Any], Sequence[int]], Edges]] = {
          aten.var_mean, aten.linalg_vector_norm, aten.logsumexp), _reduced),
     **dict.fromkeys((aten._softmax, aten._safe_softmax, aten._log_softmax, aten.native_layer_norm,
                      aten._fused_rms_norm), _normalised),
+    aten._fft_r2c: _transformed,
     aten.native_group_norm: _group_normalised,
     **dict.fromkeys((aten.native_batch_norm, aten._native_batch_norm_legit_no_training,
                      aten.cudnn_batch_norm), _batch_normalised),

@@ -177,7 +177,7 @@ def _train_epoch(
 ) -> EpochRow:
     state.model.train()
     if config.freeze_epochs:
-        freeze_body(state.model.network, frozen=epoch < config.freeze_epochs)
+        freeze_body(state.model.backbone, frozen=epoch < config.freeze_epochs)
     device, task, steps = compute.device, state.model.task, feed.steps_per_epoch
     total_loss = torch.zeros((), device=device)
     correct = torch.zeros((), device=device)

@@ -90,7 +90,7 @@ def list_layers(network: nn.Module, title: str, decoding: Decoding) -> LayerTabl
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     was_training = network.training
     picture = blank(decoding)
-    reader = _Follower(picture, running)
+    reader = _Follower(picture, running, network)
     with reader:
         output = network.eval()(picture)
     network.train(was_training)
@@ -117,13 +117,14 @@ class _Lost:
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each layer while a network runs."""
 
-    def __init__(self, picture: Tensor, running: list[str]) -> None:
+    def __init__(self, picture: Tensor, running: list[str], network: nn.Module) -> None:
         """running: the names of the modules that run now, the innermost last."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.layers: list[Layer] = []
         self.multiplications = 0
         self.unknown: str | None = None
         self._running = running
+        self._fixed = {each.untyped_storage().data_ptr() for each in network.buffers()}
         self._axes = picture.ndim - 2
         self._height, self._width = picture.shape[-2] if self._axes == 2 else 1, picture.shape[-1]
         self._fields: Any = WeakTensorKeyDictionary()
@@ -182,13 +183,21 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         if not (multiplications or window or grows):
             return
-        weights = [each for each in tree_leaves(given) if isinstance(each, Tensor)]
+        weights = [
+            each
+            for each in tree_leaves(given)
+            if isinstance(each, Tensor) and each.untyped_storage().data_ptr() not in self._fixed
+        ]
+        shape = list(output.shape[output.shape[0] == 1 :])
+        pooled = window if packet != aten.convolution else None
+        if self._axes == 1 and pooled and pooled.kernel[0] == 1 == shape[1]:
+            shape = [shape[0], *shape[2:]]  # PyTorch pools a signal as a picture of one row
         self.layers.append(
             Layer(
                 name=name,
                 kind=_kind_of(packet, window, bool(weights), inputs.shape),
-                window=window and window.along(self._axes),
-                shape=self._shape_of(output),
+                window=window and window.along(max(self._axes, len(shape) - 1)),
+                shape=shape,
                 parameters=sum(each.numel() for each in weights) if multiplications else 0,
                 multiplications=multiplications,
                 field=self._describe(field) if isinstance(field, Seen) else None,
@@ -196,23 +205,18 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         )
 
-    def _shape_of(self, output: Tensor) -> list[int]:
-        """For one row; PyTorch pools a signal as a picture of one row."""
-        shape = list(output.shape[output.shape[0] == 1 :])
-        return [shape[0], shape[2]] if self._axes == 1 and len(shape) == 3 else shape
-
     def _describe(self, seen: Seen) -> LayerField:
         height, width = self._height, self._width
         top, left, bottom, right = seen.distinct
         heights = ((-bottom).clamp(max=height - 1) - top.clamp(min=0) + 1).clamp(min=0)
         widths = ((-right).clamp(max=width - 1) - left.clamp(min=0) + 1).clamp(min=0)
-        size, jump = seen.size, seen.jump
+        size, jump = seen.size, seen.jump(self._axes)
         if jump is None:
             size = int(heights.max()), int(widths.max())
         centre = [first + (side - 1) / 2 for first, side in zip(seen.start, size, strict=True)]
         return LayerField(
             size=size[-self._axes :],
-            jump=None if jump is None else jump[-self._axes :],
+            jump=jump,
             offset=None if jump is None else tuple(centre[-self._axes :]),
             share=float((heights * widths).max()) / (height * width),
             whole=seen.sees_all_of(height, width),
@@ -241,6 +245,7 @@ def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
 _KINDS = {
     aten.max_pool2d_with_indices: "maximum",
     aten.avg_pool2d: "average",
+    aten._fft_r2c: "Fourier transform",
     aten.mean: "average",
     aten._adaptive_avg_pool2d: "average",
     aten.amax: "maximum",

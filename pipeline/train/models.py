@@ -31,12 +31,15 @@ from pipeline.train.networks.config import (
     ProbeNetwork,
     SignalNetwork,
     SmallNetwork,
+    SpectrogramNetwork,
 )
 from pipeline.train.networks.signal import SignalInput, build_signal, pick_rows
 from pipeline.train.networks.small import build_small
+from pipeline.train.networks.spectrogram import OnSpectrogram, Spectrogram, build_spectrogram
 from pipeline.train.objective import RawOutputs, activate
 from pipeline.train.probe import Probe
 from pipeline.train.published import build_timm
+from pipeline.train.sizes import ImageSize
 
 
 class Classifier(nn.Module):
@@ -69,9 +72,14 @@ class Classifier(nn.Module):
     def set_input(self, packed: Packed, rows: Int[ndarray, " rows"]) -> None:
         """Let a network for signals take its input's scales from the training rows."""
         for part in self.network.modules():
-            if isinstance(part, SignalInput):
+            if isinstance(part, SignalInput | Spectrogram):
                 some = packed[pick_rows(rows, packed[0].size)]
                 part.learn(self.normalise(torch.from_numpy(some).movedim(-1, 1)))
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network, without the part that makes spectrograms for it."""
+        return self.network.backbone if isinstance(self.network, OnSpectrogram) else self.network
 
     def activate(self, outputs: Float[Tensor, "*any learned"]) -> Float[Tensor, "*any outputs"]:
         """The predictions that outputs stand for."""
@@ -101,16 +109,19 @@ def build_model(
     Raises TrainError for a network of the other kind of rows, for rows that are too small, or as
     build_timm does.
     """
-    outputs, size_px, channels = len(task.learned), decoding.shape[0], decoding.channels
+    outputs, channels = len(task.learned), decoding.channels
     if isinstance(decoding, SignalDecoding):
-        if not isinstance(config, SignalNetwork):
-            raise TrainError(
-                f"network {config.name} is for images, and the competition has signals. Choose "
-                "one of family signal, such as convnet1d"
-            )
-        return Classifier(build_signal(config, outputs, decoding), task, mean, std)
+        match config:
+            case SignalNetwork():
+                return Classifier(build_signal(config, outputs, decoding), task, mean, std)
+            case SpectrogramNetwork():
+                return Classifier(build_spectrogram(config, outputs, decoding), task, mean, std)
+        raise TrainError(
+            f"network {config.name} is for images, and the competition has signals. Choose "
+            "one of family signal, such as convnet1d, or take it with family: spectrogram"
+        )
     match config:
-        case SignalNetwork():
+        case SignalNetwork() | SpectrogramNetwork():
             raise TrainError(
                 f"network {config.name} is for signals, and the competition has images. Choose "
                 "one of another family, such as vgg of family small"
@@ -120,7 +131,8 @@ def build_model(
         case ClassicNetwork():
             return Classifier(build_classic(config, outputs, decoding), task, mean, std)
     timm_network = config.backbone if isinstance(config, ProbeNetwork) else config
-    published = build_timm(timm_network, outputs, size_px, channels)
+    size = ImageSize((decoding.size_px, decoding.size_px), channels)
+    published = build_timm(timm_network, outputs, size)
     if config.pretrained or config.weights is not None:
         mean = _for_channels(published.pretrained_cfg["mean"], channels)
         std = _for_channels(published.pretrained_cfg["std"], channels)

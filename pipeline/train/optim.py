@@ -34,7 +34,7 @@ def build_optimizers(model: Classifier, config: ModelConfig) -> list[torch.optim
         if not filters:
             raise TrainError(
                 f"optimizer: muon moves the filters of convolutions, and "
-                f"{type(model.network).__name__} has none. Set optimizer: {{kind: adamw}}"
+                f"{type(model.backbone).__name__} has none. Set optimizer: {{kind: adamw}}"
             )
         if not any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in model.modules()):
             raise TrainError(
@@ -57,7 +57,7 @@ def parameter_groups(model: Classifier, config: ModelConfig) -> list[dict[str, A
     Raises TrainError where timm knows no layers or no classifier of the network.
     """
     if config.layer_decay is not None:
-        groups = _group_by_layer(model.network, config.layer_decay, config.weight_decay)
+        groups = _group_by_layer(model.backbone, config.layer_decay, config.weight_decay)
     else:
         parameters = [value for value in model.parameters() if value.requires_grad]
         groups = [
@@ -66,7 +66,7 @@ def parameter_groups(model: Classifier, config: ModelConfig) -> list[dict[str, A
         ]
     if config.head_lr is None:
         return groups
-    head = {id(value) for value in find_head(model.network, "head_lr").parameters()}
+    head = {id(value) for value in find_head(model.backbone, "head_lr").parameters()}
     split = []
     for group in groups:
         for of_head, scale in ((False, {}), (True, {"lr_scale": config.head_lr / config.lr})):

@@ -10,7 +10,7 @@ from pipeline.core.competition import Decoding
 from pipeline.core.errors import TrainError
 from pipeline.train.kinds import blank
 from pipeline.train.networks.config import ProbeNetwork
-from pipeline.train.published import MISFIT
+from pipeline.train.sizes import MISFIT
 
 
 class Probe(nn.Module):

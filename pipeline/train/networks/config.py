@@ -156,10 +156,10 @@ class StartWeights(Section):
             )
 
 
-class TimmNetwork(Section):
-    """Any model of timm, by name."""
+class PublishedNetwork(Section):
+    """A model of timm, by name, that learns from fresh or published weights on."""
 
-    family: Literal["timm"]
+    family: str
     name: Annotated[str, Field(min_length=1)]
     """A name in timm.list_models()."""
     pretrained: bool
@@ -173,6 +173,43 @@ class TimmNetwork(Section):
     def _one_start(self) -> Self:
         if self.pretrained and self.weights is not None:
             raise ValueError("expected `pretrained: true` or a `weights` file, found both")
+        return self
+
+
+class TimmNetwork(PublishedNetwork):
+    """Any model of timm, for images."""
+
+    family: Literal["timm"]
+
+
+class SpectrogramNetwork(PublishedNetwork):
+    """Any model of timm, on spectrograms of signals (pipeline/train/networks/spectrogram.py)."""
+
+    family: Literal["spectrogram"]
+    window: Annotated[int, Field(ge=8, le=65_536)]
+    """Samples of which each frame of the picture has the power."""
+    step: Annotated[int, Field(ge=1, le=65_536)]
+    """Samples from a frame to the next one."""
+    bands: Annotated[int, Field(ge=2, le=1024)]
+    """Bands of frequency, from 0 to half the rate: the height of the picture."""
+    scale: Literal["mel", "linear"]
+    """mel: bands as wide as an ear's, which needs files that say how many samples a second has;
+    linear: all as wide."""
+    bands_masked: Annotated[int, Field(ge=0)]
+    """The most neighbouring bands that each training step hides in a picture, from none to so many
+    (SpecAugment, Park et al. 2019, arXiv:1904.08779); 0 hides none."""
+
+    @model_validator(mode="after")
+    def _nothing_is_passed_over(self) -> Self:
+        if self.step > self.window:
+            raise ValueError(
+                f"expected a step of at most the window, {self.window} samples, else some are in "
+                f"no frame, found {self.step}"
+            )
+        if self.bands_masked >= self.bands:
+            raise ValueError(
+                f"expected bands_masked below bands, found {self.bands_masked} of {self.bands}"
+            )
         return self
 
 
@@ -212,7 +249,10 @@ class ProbeNetwork(Section):
 
 
 Network = Annotated[
-    SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork | ProbeNetwork,
+    SmallNetwork | ClassicNetwork | SignalNetwork | TimmNetwork | SpectrogramNetwork | ProbeNetwork,
     Field(discriminator="family"),
 ]
-FAMILIES = ("small", "classic", "signal", "timm", "probe")
+FAMILIES = ("small", "classic", "signal", "timm", "spectrogram", "probe")
+
+OfSignals = SignalNetwork | SpectrogramNetwork
+"""Networks for signals; all others are for images."""
