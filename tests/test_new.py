@@ -3,10 +3,12 @@
 import shutil
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from drawing import Drawn
 from layouts import CLASSES, OTHERS
 from PIL import Image
@@ -16,10 +18,13 @@ from solving import reproduce
 from pipeline.commands import new
 from pipeline.commands.recipe import FOLDS, Facts, choose_epochs, choose_size, write_params
 from pipeline.core import paths
+from pipeline.core.competition import SignalDecoding
 from pipeline.core.errors import ConfigError, KaggleError
 from pipeline.core.tables import FOLD_COLUMNS, read_table
 from pipeline.core.yaml import parse_yaml
-from pipeline.params import read_config
+from pipeline.params import Config, read_config
+from pipeline.train.networks.config import SignalNetwork, SpectrogramNetwork
+from pipeline.train.networks.spectrogram import Spectrogram
 
 LAYOUTS = CLASSES | OTHERS
 
@@ -185,6 +190,39 @@ def test_the_recipe_suits_images_and_machine(
     facts = Facts(**FACTS | changes)  # type: ignore[arg-type]
     assert choose_size(facts) == size_px
     assert choose_epochs(facts, size_px) == epochs
+
+
+@pytest.mark.parametrize("rate_hz", [2000, 4000, 8000, 11_025, 16_000, 22_050, 44_100, 192_000])
+@pytest.mark.parametrize(("seconds", "most"), [(0.25, 25), (1, 100), (10, 256), (60, 600)])
+def test_sound_is_seen_as_a_spectrogram_whose_bands_all_have_frequencies(
+    rate_hz: int, seconds: float, most: int
+) -> None:
+    length = int(rate_hz * seconds)
+    network = network_for(side_px=length, rate_hz=rate_hz)
+    assert isinstance(network, SpectrogramNetwork)
+    decoding = SignalDecoding(length=length, channels=1, rate_hz=rate_hz)
+    frames = Spectrogram(network, decoding)(torch.zeros(1, 1, length)).shape[-1]
+    assert 16 <= frames <= most
+
+
+@pytest.mark.parametrize("changes", [{"rate_hz": None}, {"rate_hz": 1000}, {"side_px": 2000}])
+def test_other_signals_and_the_shortest_sounds_are_seen_as_they_are(
+    changes: dict[str, Any],
+) -> None:
+    assert isinstance(
+        network_for(**{"side_px": 16_000, "rate_hz": 16_000} | changes), SignalNetwork
+    )
+
+
+def network_for(**changes: Any) -> object:
+    """What the recipe takes for signals."""
+    facts = Facts(**FACTS | changes)  # type: ignore[arg-type]
+    prepare = {"kind": "signals", "groups": {"source": "none"}}
+    text = write_params("x", {"source": "local", "folder": "x"}, prepare, "accuracy", facts)
+    (models,) = Config.model_validate(
+        parse_yaml("params.yaml", text.encode())
+    ).train.models.values()
+    return models.network
 
 
 def test_any_name_of_a_folder_gives_valid_params(tmp_path: Path) -> None:

@@ -54,11 +54,12 @@ class Decided:
 class RowShape:
     """What was decided so that all signals become rows of one shape, and the lines that say so.
 
-    prepare: for that section. length: of each row.
+    prepare: for that section. length, rate_hz: of each row.
     """
 
     prepare: dict[str, Any]
     length: int
+    rate_hz: int | None
     lines: list[Line]
 
 
@@ -98,7 +99,7 @@ def fit_signals(found: Survey) -> RowShape:
     prepare: dict[str, Any] = {}
     lines: list[Line] = []
     if not found.signals:  # `prepare` says why
-        return RowShape(prepare, LEAST_SAMPLES, lines)
+        return RowShape(prepare, LEAST_SAMPLES, None, lines)
     rate_hz, channels = found.usual_rate, max(found.channels)
     if len(found.rates) > 1 and None not in found.rates:
         prepare["rate_hz"] = rate_hz
@@ -119,7 +120,7 @@ def fit_signals(found: Survey) -> RowShape:
         why += "; longer ones are cut to their middle, shorter ones padded (prepare.length)"
         prepare["length"] = length
         lines.append(("length", plural(length, "sample"), why))
-    return RowShape(prepare, length, lines)
+    return RowShape(prepare, length, rate_hz, lines)
 
 
 def _needs_positive(task: OneOf, metric_name: str, columns: int) -> bool:

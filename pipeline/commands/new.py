@@ -95,11 +95,11 @@ def new(source: str, name: str | None, metric: str | None) -> None:
     if choices.groups["source"] == "none" and (grouped := _look_for_groups(prepare, choices)):
         looked, choices = grouped
         prepare |= {"groups": choices.groups}
-    side_px = looked.side_px
+    side_px, rate_hz = looked.side_px, None
     if looked.row == "signal":
         with _understood(prepare, choices.metric) as (_, layout):
             fitted = fit_signals(survey([layout.train, layout.test]))
-        side_px, prepare = fitted.length, prepare | fitted.prepare
+        side_px, rate_hz, prepare = fitted.length, fitted.rate_hz, prepare | fitted.prepare
         choices = replace(choices, lines=[*fitted.lines, *choices.lines])
     folds, rare = choose_folds(looked.layout)
     facts = replace(
@@ -110,6 +110,7 @@ def new(source: str, name: str | None, metric: str | None) -> None:
         and any(picture and picture.files for picture in looked.layout.train.pictures),
         folds=folds,
         rare=rare,
+        rate_hz=rate_hz,
     )
     _write(write_params(name, download, prepare, choices.metric, facts))
     _print(files, looked, choices, facts)

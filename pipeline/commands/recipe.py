@@ -2,7 +2,8 @@
 
 The recipe is a small network from scratch that this machine can train on all folds within about an
 hour, judged by the malaria cells: on two cores of a CPU, one thread learns from some 360 images of
-64 px a second, and twenty times as many on a GPU. It is where to begin, not what wins.
+64 px a second, and twenty times as many on a GPU. Sound is seen as a spectrogram, other signals as
+they are. It is where to begin, not what wins.
 """
 
 import json
@@ -18,14 +19,20 @@ _IMAGES_A_SECOND = 180
 
 _GPU_IN_CORES = 40
 _HOUR_S = 3600
-_SIGNAL_AS_PX = 32
-"""The side of an image that costs no less than a signal."""
+_PIXELS_A_SAMPLE = 3.5
+"""A sample costs convnet1d as much as so many pixels of an image the vgg."""
+
+_LOWEST_RATE_HZ, _FEW_BANDS_BELOW_HZ = 2000, 8000
+"""Sound of fewer samples a second is seen as it is; of fewer than the second, in half the bands."""
+
+_FEWEST_FRAMES, _WANTED_FRAMES = 16, 256
+"""The width of a spectrogram; of long sounds, which have a frame each tenth of a second, more."""
 
 
 @dataclass(frozen=True)
 class Facts:
     """What the recipe depends on. side_px: the median of the originals' shorter sides; of signals
-    their length."""
+    their length. rate_hz: samples a second, of sound."""
 
     images: int
     side_px: int
@@ -36,6 +43,17 @@ class Facts:
     """As split.rare."""
     cores: int
     gpu: bool
+    rate_hz: int | None = None
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A spectrogram."""
+
+    window: int
+    step: int
+    bands: int
+    frames: int
 
 
 def write_params(
@@ -43,7 +61,7 @@ def write_params(
 ) -> str:
     """The text of params.yaml. download, prepare: what those sections say beyond the recipe."""
     of_images = prepare["kind"] == "images"
-    size_px = choose_size(facts) if of_images else _SIGNAL_AS_PX
+    size_px = choose_size(facts) if of_images else round(_signal_as_px(facts))
     batch = 32 if facts.images < 5000 else 64
     flips = ["{op: HorizontalFlip, p: 0.5}"] if facts.mirrored else []
     operations = [
@@ -62,6 +80,8 @@ def write_params(
   near_duplicate: 1.0"""
     if not of_images:
         model, network, augment, geometry = "convnet1d", _convnet1d(facts.side_px), " []", ""
+    if not of_images and (picture := _picture(facts)):
+        model, network = "resnet10t", _on_spectrograms(picture)
     return f"""\
 # not measured yet
 #
@@ -139,6 +159,33 @@ def _convnet1d(length: int) -> str:
         "activation: relu, pool: max, batch_norm: true, dropout: 0.1, "
         "differences: 0, amplitude: linear}"
     )
+
+
+def _picture(facts: Facts) -> _Picture | None:
+    """How sound is seen; None of other signals, and of what is too short or too slow for it."""
+    if facts.rate_hz is None or facts.rate_hz < _LOWEST_RATE_HZ:
+        return None
+    hundredth, tenth = facts.rate_hz // 100, facts.rate_hz // 10
+    step = min(max(hundredth, -(-facts.side_px // _WANTED_FRAMES)), tenth)
+    window = 2 ** math.ceil(math.log2(max(facts.rate_hz / 45, step)))  # 22 to 44 ms
+    frames = 1 + (facts.side_px - window) // step
+    bands = 64 if facts.rate_hz >= _FEW_BANDS_BELOW_HZ else 32
+    return _Picture(window, step, bands, frames) if frames >= _FEWEST_FRAMES else None
+
+
+def _on_spectrograms(picture: _Picture) -> str:
+    return (
+        "{family: spectrogram, name: resnet10t, pretrained: false, weights: null, dropout: 0.1, "
+        f"drop_path: null,\n        window: {picture.window}, step: {picture.step}, "
+        f"bands: {picture.bands}, scale: mel, bands_masked: {picture.bands // 8}}}"
+    )
+
+
+def _signal_as_px(facts: Facts) -> float:
+    """The side of an image that costs as much as a signal."""
+    if picture := _picture(facts):
+        return math.sqrt(picture.bands * picture.frames)
+    return math.sqrt(_PIXELS_A_SAMPLE * facts.side_px)
 
 
 def choose_size(facts: Facts) -> int:
