@@ -488,10 +488,43 @@ def test_a_spectrogram_is_explained_along_time_and_says_so(name: str) -> None:
     assert {each.layer.partition(".")[0] for each in record.maps} == {"backbone"}
     assert all(row.cam and row.maps for row in record.rows)
     assert record.left_out == [
-        f"{name} looks at spectrograms: what it shows at each time is the mean over all bands, and "
+        f"{name} looks at spectrograms, which are drawn in place of signals, low bands below: what "
+        "it shows at each time is the mean over all bands, and "
         "its first windows, which lie over bands and time, are left out."
     ]
     assert render_seen(show(record, pictures)).count("<img ") == len(pictures)
+
+
+def test_a_spectrogram_is_drawn_dark_where_it_is_strong_with_low_bands_below() -> None:
+    """A band of four, and a bar for the first half of the signal, above it."""
+    values = np.zeros((1, 4, 6), np.float32)
+    values[0, 1, 3:] = 5
+    canvas = draw.canvas_for(SOUNDS, 96, 40, lambda _: values)
+    row = np.zeros(SOUNDS.shape, np.float32)
+    box = Box(left=0, top=0, right=SOUNDS.length // 2, bottom=1)
+    image = np.asarray(canvas.plain(row, [box]).convert("RGB"), np.int64)
+    assert image.shape == (96, 192, 3)
+    assert (image[2, 20] == draw.COLOURS[0]).all()
+    assert (image[2, 150] == 255).all()
+    strong = image[:, 170].sum(1) < 300
+    assert not image[6:, 20].sum(1).min() < 700
+    assert np.median(np.flatnonzero(strong)) == pytest.approx(5 + 2.5 / 4 * 91, abs=2)
+    heated = np.asarray(canvas.heated(row, np.array([[0.0, 1.0]])).convert("RGB"), np.int64)
+    assert heated.shape == (96, 192, 3)
+    assert heated[10, 180, 0] > heated[10, 180, 2] + 50
+
+
+def test_the_spectrogram_that_is_drawn_is_what_the_network_gets() -> None:
+    trained = make_trained(network=on_spectrogram("resnet10t"), signals=SOUNDS)
+    look = look_at(trained, IN_REPORT)
+    assert isinstance(look.canvas, draw.SpectrogramCanvas)
+    row, got = trained.scored.images[0], []
+    hook = trained.model.network.backbone.register_forward_pre_hook(
+        lambda _, given: got.append(given[0])
+    )
+    trained.model.eval()(as_tensor(row[None]))
+    hook.remove()
+    np.testing.assert_array_equal(look.canvas.spectrograms(row), got[0][0].detach())
 
 
 def test_grad_cam_of_a_spectrogram_is_the_mean_over_its_bands() -> None:

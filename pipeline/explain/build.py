@@ -112,8 +112,9 @@ def _left_out(trained: Trained, maps: list[MapModule]) -> list[str]:
         )
     if isinstance(network, SpectrogramNetwork):
         said.append(
-            f"{network.name} looks at spectrograms: what it shows at each time is the mean over "
-            "all bands, and its first windows, which lie over bands and time, are left out."
+            f"{network.name} looks at spectrograms, which are drawn in place of signals, low bands "
+            "below: what it shows at each time is the mean over all bands, and its first windows, "
+            "which lie over bands and time, are left out."
         )
     return said
 

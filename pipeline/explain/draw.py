@@ -1,12 +1,12 @@
 """Rows of the store, maps over them and weights as PNG pictures.
 
-An image is drawn as it is, a signal as its traces: what is drawn upon them, the part that a unit
-sees and the part that counts, is asked of one type for the kind of row.
+An image is drawn as it is, a signal as its traces, or as the spectrogram that its network sees:
+what is drawn upon them, the part that a unit sees and the part that counts, is asked of one type.
 """
 
 import io
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,8 +71,19 @@ class Canvas:
         """Weights that meet a row, side by side, in one scale that has 0 in its middle."""
 
 
-def canvas_for(decoding: ImageDecoding | SignalDecoding, row_px: int, map_px: int) -> Canvas:
-    """The canvas for the kind of row that a network was trained on."""
+Spectrograms = Callable[[ndarray], Float[ndarray, "channels bands frames"]]
+"""What a network makes of a signal (length, channels) before it looks."""
+
+
+def canvas_for(
+    decoding: ImageDecoding | SignalDecoding,
+    row_px: int,
+    map_px: int,
+    spectrograms: Spectrograms | None = None,
+) -> Canvas:
+    """The canvas for the kind of row that a network was trained on, and what it makes of it."""
+    if spectrograms is not None:
+        return SpectrogramCanvas(row_px, map_px, spectrograms)
     if isinstance(decoding, SignalDecoding):
         return SignalCanvas(row_px, map_px)
     return ImageCanvas(row_px, map_px)
@@ -126,13 +137,17 @@ class SignalCanvas(Canvas):
 
     def plain(self, row: ndarray, boxes: Sequence[Box | None] = ()) -> Pillow.Image:
         sheet = _Sheet.blank(2 * self.row_px, self.row_px)
+        sheet.traces(row, self._bars(sheet, row, boxes))
+        return sheet.finish()
+
+    def _bars(self, sheet: "_Sheet", row: ndarray, boxes: Sequence[Box | None]) -> int:
+        """Draw what each unit sees of the signal as a bar above it; returns where it begins."""
         step = self.row_px // 19
         for place, (colour, box) in enumerate(zip(COLOURS, boxes, strict=False)):
             if box is not None:
                 ends = box.left / len(row), box.right / len(row)
                 sheet.bar(ends, (step * place, step * (place + 1) - 1), colour)
-        sheet.traces(row, step * len(boxes))
-        return sheet.finish()
+        return step * len(boxes)
 
     def heated(self, row: ndarray, found: Map) -> Pillow.Image:
         share = _smooth(found, (2 * self.row_px, self.row_px))[:, :, None]
@@ -161,6 +176,33 @@ class SignalCanvas(Canvas):
                 sheet.curve(values, (-most, most), (1.0, self.map_px - 1.0), colour)
             tiles.append(sheet.finish())
         return _few_colours(_side_by_side(tiles, _ACROSS, 6))
+
+
+@dataclass(frozen=True)
+class SpectrogramCanvas(SignalCanvas):
+    """Signals as their network sees them: low bands below, what is strong in its band is dark."""
+
+    spectrograms: Spectrograms
+
+    def plain(self, row: ndarray, boxes: Sequence[Box | None] = ()) -> Pillow.Image:
+        sheet = _Sheet.blank(2 * self.row_px, self.row_px)
+        top = self._bars(sheet, row, boxes)
+        image = sheet.finish()
+        image.paste(self._picture(row, self.row_px - top), (0, top))
+        return image
+
+    def heated(self, row: ndarray, found: Map) -> Pillow.Image:
+        picture = self._picture(row, self.row_px)
+        share = _smooth(found, picture.size)[:, :, None]
+        return _few_colours(_blend(np.asarray(picture, np.float64), share))
+
+    def _picture(self, row: ndarray, height: int) -> Pillow.Image:
+        """The first channels above each other, in one scale without the most extreme values."""
+        values = self.spectrograms(row)[:MOST_CURVES, ::-1]
+        low, high = np.quantile(values, [0.02, 0.998])
+        levels = _levels(-values.reshape(-1, values.shape[2]).clip(low, high))
+        size = 2 * self.row_px, height
+        return Pillow.fromarray(levels).resize(size, Pillow.Resampling.BILINEAR).convert("RGB")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import torch
+from jaxtyping import Float
+from numpy import ndarray
 from torch import nn
 
 from pipeline.core.competition import SignalDecoding
@@ -12,6 +15,7 @@ from pipeline.explain.points import spread
 from pipeline.explain.rows import Trained
 from pipeline.train.layers import LayerTable, list_layers
 from pipeline.train.models import Classifier
+from pipeline.train.networks.spectrogram import OnSpectrogram
 
 _OF_STATISTICS = 64
 """Rows by which the shuffled network's normalisation is set."""
@@ -52,7 +56,17 @@ class Looker:
     album: Album = field(default_factory=Album)
 
     def __post_init__(self) -> None:
-        self.canvas = canvas_for(self.trained.decoding, self.extent.row_px, self.extent.map_px)
+        extent, network = self.extent, self.trained.model.network
+        spectrograms = self._spectrograms if isinstance(network, OnSpectrogram) else None
+        decoding = self.trained.decoding
+        self.canvas = canvas_for(decoding, extent.row_px, extent.map_px, spectrograms)
+
+    @torch.no_grad()
+    def _spectrograms(self, row: ndarray) -> Float[ndarray, "channels bands frames"]:
+        model = self.trained.model
+        assert isinstance(model.network, OnSpectrogram)
+        pictures = model.network.picture(model.normalise(as_tensor(row[None])))
+        return pictures[0].numpy()  # type: ignore[no-any-return]
 
     @property
     def sides(self) -> tuple[int, int]:
