@@ -189,7 +189,7 @@ class SpectrogramCanvas(SignalCanvas):
         top = self._bars(sheet, row, boxes)
         image = sheet.finish()
         image.paste(self._picture(row, self.row_px - top), (0, top))
-        return image
+        return _few_colours(image)
 
     def heated(self, row: ndarray, found: Map) -> Pillow.Image:
         picture = self._picture(row, self.row_px)
@@ -202,7 +202,7 @@ class SpectrogramCanvas(SignalCanvas):
         low, high = np.quantile(values, [0.02, 0.998])
         levels = _levels(-values.reshape(-1, values.shape[2]).clip(low, high))
         size = 2 * self.row_px, height
-        return Pillow.fromarray(levels).resize(size, Pillow.Resampling.BILINEAR).convert("RGB")
+        return Pillow.fromarray(levels).resize(size, Pillow.Resampling.BOX).convert("RGB")
 
 
 @dataclass(frozen=True)

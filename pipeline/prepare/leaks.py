@@ -56,7 +56,7 @@ _PROGRAM = (
 )
 _FILING = (
     "No network sees it and no stage uses it; but what was filed by class was often made class by "
-    "class, and a network sees what differs between such series: light, stain, camera"
+    "class, and a network sees what differs between such series: device, place, light"
 )
 _MEANINGS = {
     "width": ("The width of the original", _SIZE),
