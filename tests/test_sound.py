@@ -35,10 +35,16 @@ from sounds import (
 from pipeline.commands import new
 from pipeline.core import paths
 from pipeline.core.audit import Audit
-from pipeline.core.competition import SignalDecoding, read_decoding, write_decoding
+from pipeline.core.competition import (
+    SignalDecoding,
+    read_competition,
+    read_decoding,
+    write_decoding,
+)
 from pipeline.core.errors import ImageError, PipelineError
 from pipeline.core.record import read_record
 from pipeline.core.tables import IMAGE_COLUMNS, read_csv, read_table
+from pipeline.core.task import SEPARATOR
 from pipeline.params import read_config
 from pipeline.predict.images import decode_batches, open_rows
 from pipeline.prepare.config import SignalsConfig
@@ -138,6 +144,47 @@ def test_all_of_an_mp3_that_does_not_say_its_length_is_read(
     place = len(tag) + frame_bytes(said[second : second + 4])
     with pytest.raises(ImageError, match="MP3 cut short, or damaged"):
         read_signal(bare[:place] + b"xx" + bare[place + 2 :])
+
+
+@pytest.mark.parametrize("between", [b"", b"ID3\x03\x00\x00\x00\x00\x00\x00"])
+def test_several_mp3s_in_one_file_are_refused_not_read_in_part(between: bytes) -> None:
+    whole = encode(tone("low", 1, 20_000, 16_000), "mp3", 16_000)
+    bare = whole[frame_bytes(whole[:4]) :]  # without the frame that says how many follow
+    assert len(read_signal(bare + bare).pixels) >= 40_000
+    for first in (whole, bare) if between else (whole,):
+        with pytest.raises(ImageError, match="MP3 of several parts"):
+            read_signal(first + between + whole)
+
+
+@pytest.mark.parametrize(
+    ("form", "coding"), [("WAV", "GSM610"), ("WAV", "G721_32"), ("AIFF", "GSM610")]
+)
+def test_the_codings_of_telephones_are_read_whole(form: str, coding: str) -> None:
+    samples = tone("low", 1, 8000, 8000)
+    soundfile.write(file := io.BytesIO(), samples, 8000, format=form, subtype=coding)
+    found = read_signal(file.getvalue()).pixels[:, 0]
+    assert len(found) >= 8000
+    assert np.corrcoef(found[:8000], samples)[0, 1] > 0.95
+
+
+def test_the_mean_of_huge_channels_is_no_infinity() -> None:
+    samples = np.full((9, 2), 3e38, np.float32)
+    soundfile.write(file := io.BytesIO(), samples, 4000, format="WAV", subtype="FLOAT")
+    decoding = SignalDecoding(length=9, channels=1, rate_hz=4000, fitted=("channels",))
+    found = SignalDecoder(decoding).from_files([file.getvalue()]).pixels
+    assert found[:, 0].tolist() == [np.float32(3e38)] * 9
+
+
+def test_a_single_file_to_predict_is_answered_with_its_folder() -> None:
+    place = Path("new/clip.wav")
+    place.parent.mkdir()
+    place.write_bytes(encode(tone("low", 1)))
+    decoding = SignalDecoding(length=LENGTH, channels=1, rate_hz=RATE_HZ)
+    with (
+        pytest.raises(ImageError, match="found one file. Name the folder that it lies in: new"),
+        open_rows(place, decoding, "fname", with_suffix=True),
+    ):
+        pass
 
 
 Damage = Callable[[bytes], bytes]
@@ -353,7 +400,8 @@ def test_files_of_numbers_are_cut_and_padded_too() -> None:
     assert stored[3].tolist() == [1, 2, 3, 4, 5, 6]
     assert stored[5].tolist() == [2, 3, 4, 5, 6, 7]
     assert np.load(paths.TEST_IMAGES).shape == (TESTS, 6, 1)
-    assert "signals that say their rate, as sound does, found 48 of no rate" in _again(rate_hz=9)
+    said = _again(rate_hz=9, length=6)
+    assert "signals that say their rate, as sound does, found 48 of no rate" in said
 
 
 def _again(**changes: Any) -> str:
@@ -578,6 +626,54 @@ def test_images_beside_sounds_stay_images() -> None:
         new.new("competitions/tones", "tiny", None)
     assert read_config(paths.PARAMS).prepare.kind == "images"
     assert "audio/a0.wav" in " ".join(audit().train.other_files)
+
+
+def test_new_reads_lists_of_labels_under_a_column_for_each_in_the_sample() -> None:
+    """As in Freesound's competitions."""
+    write(Path("competitions/tones"), "table")
+    several = [
+        f"{label},{label}" if row % 5 else "low,high" for row, label in enumerate(labels(TRAIN))
+    ]
+    several = [",".join(dict.fromkeys(cell.split(","))) for cell in several]
+    names = [f"clip_{row:04}.wav" for row in range(TESTS)]
+    table = pd.DataFrame({"fname": [f"a{row}.wav" for row in range(TRAIN)], "labels": several})
+    table.to_csv("competitions/tones/train.csv", index=False)
+    sample = pd.DataFrame({"fname": names} | dict.fromkeys(PITCHES_HZ, 0))
+    sample.to_csv("competitions/tones/sample_submission.csv", index=False)
+    begin("competitions/tones", "macro_roc_auc")
+    stored = read_table(paths.TRAIN_TABLE, IMAGE_COLUMNS).set_index("image_id")["label"]
+    assert read_competition(paths.COMPETITION).task.kind == "any_of"
+    assert sorted(stored["a0.wav"].split(SEPARATOR)) == ["high", "low"]
+
+
+def test_new_keeps_a_speakers_sounds_in_one_fold() -> None:
+    write(Path("competitions/tones"), "table")
+    table = read_csv(Path("competitions/tones/train.csv"))
+    table["speaker_id"] = [f"s{row // 3}" for row in range(TRAIN)]
+    table.to_csv("competitions/tones/train.csv", index=False)
+    assert begin("competitions/tones").groups.model_dump() == {
+        "source": "column", "column": "speaker_id"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("arrays", [True, False], ids=["an array a signal", "fifty columns"])
+def test_new_takes_rows_of_numbers_that_are_no_square_for_signals(arrays: bool) -> None:
+    folder, rng = Path("competitions/numbers"), np.random.default_rng(1)
+    for split, ids in (("train", range(TRAIN)), ("test", range(TRAIN, TRAIN + TESTS))):
+        (folder / split).mkdir(parents=True)
+        table = pd.DataFrame({"id": [f"a{row}" for row in ids]})
+        values = pd.DataFrame(rng.normal(size=(len(ids), 50)), columns=[f"X{n}" for n in range(50)])
+        for name, row in zip(table["id"], values.to_numpy(), strict=True):
+            if arrays:
+                np.save(folder / split / f"{name}.npy", row)
+        if not arrays:
+            pd.concat([table, values], axis=1).to_csv(folder / f"{split}_signals.csv", index=False)
+        table["label"] = labels(len(ids)) if split == "train" else "low"
+        table.to_csv(
+            folder / ("train.csv" if split == "train" else "sample_submission.csv"), index=False
+        )
+    begin("competitions/numbers")
+    assert read_decoding(paths.DECODING) == SignalDecoding(length=50, channels=1)
 
 
 def test_sounds_taken_for_images_are_refused_with_the_parameter_to_set() -> None:

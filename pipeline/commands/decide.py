@@ -30,7 +30,9 @@ _NEGATIVE = re.compile(
 )
 """A word for what is not looked for."""
 
-_PEOPLE = re.compile(r"(?i)patient|subject|person|participant|individual|driver|user")
+_PEOPLE = re.compile(
+    r"(?i)patient|subject|person|participant|individual|driver|user|speaker|singer|recordist"
+)
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _SEED = 1
 _SHARE_OF_DISK = 0.25

@@ -232,6 +232,11 @@ def _gather(
 def _open(source: Path, suffixes: tuple[str, ...], stack: ExitStack) -> ImageFolder | ImageFiles:
     if source.is_dir():
         return ImageFolder(source, suffixes)
+    if source.is_file() and source.suffix.lower() in suffixes:
+        raise ImageError(
+            f"{source}: expected a folder or an archive, found one file. Name the folder that it "
+            f"lies in: {source.parent}"
+        )
     for archive in (source, *source.parents):
         if archive.is_file():  # which RawFiles says if it is no archive
             tree = stack.enter_context(RawFiles(archive, beside=paths.RAW))

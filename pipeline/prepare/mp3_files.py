@@ -26,16 +26,21 @@ _TAGS_BEHIND = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
 def with_length(encoded: bytes) -> bytes:
     """The same sound in a file that says its length.
 
-    Raises ImageError where a frame is cut, or something else than a frame or a tag follows one.
+    Raises ImageError where a frame is cut, something else than a frame or a tag follows one, or
+    there are several files in one, of which only the first would be read.
     """
     start = _after_tags(encoded)
-    if _says_length(encoded[start : start + frame_bytes(encoded[start : start + 4])]):
-        return encoded
+    said = _frames_said(encoded[start : start + frame_bytes(encoded[start : start + 4])])
     end, frames = start, 0
     while size := frame_bytes(encoded[end : end + 4]):
         end += size
         frames += 1
     behind = encoded[end:]
+    more = frame_bytes(behind[_after_tags(behind) :][:4]) if behind.startswith(b"ID3") else 0
+    if more or (said is not None and frames > said + 2):  # the first frame, and a writer's slip
+        raise ImageError("MP3 of several parts, one behind the other")
+    if said is not None:
+        return encoded
     if not frames or end > len(encoded) or not (behind.startswith(_TAGS_BEHIND) or not any(behind)):
         raise ImageError("MP3 cut short, or damaged")
     return _silent_frame(encoded[start : start + 4], frames) + encoded[start:end]
@@ -67,13 +72,13 @@ def frame_bytes(header: bytes) -> int:
     )
 
 
-def _says_length(frame: bytes) -> bool:
-    """Whether a file's first frame is Xing's or LAME's, and has the number of frames."""
+def _frames_said(frame: bytes) -> int | None:
+    """The number of frames, where a file's first one is Xing's or LAME's and says it."""
     for name in (b"Xing", b"Info"):
         place = frame.find(name, 4, 48)
-        if place > 0 and len(frame) >= place + 12:
-            return bool(frame[place + 7] & 1)
-    return False
+        if place > 0 and len(frame) >= place + 12 and frame[place + 7] & 1:
+            return int.from_bytes(frame[place + 8 : place + 12], "big")
+    return None
 
 
 def _silent_frame(header: bytes, frames: int) -> bytes:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import CompetitionError, TableError, named
+from pipeline.prepare.labels import SEPARATORS
 from pipeline.prepare.tables import CATEGORY, Table
 
 SIGNALS = "signals, by their ids"
@@ -38,7 +39,7 @@ FEWEST_GROUPS = 10
 
 _GROUP_WORDS = re.compile(
     r"(?i)(^|[^a-z])(patient|subject|person|participant|individual|driver|user|owner|family|group"
-    r"|lesion"
+    r"|speaker|singer|actor|author|recordist|bird|lesion"
     r"|site|hospital|center|centre|scanner|machine|camera|slide|case|study|series|session|visit"
     r"|recording|plate|batch|experiment|location|sequence|video|specimen|donor)s?([^a-z]|$)"
 )
@@ -222,9 +223,15 @@ def _letters(name: str) -> str:
 
 
 def class_columns(table: Table, classes: list[str]) -> list[str]:
-    """The columns whose values are exactly the classes."""
+    """The columns whose values, or those of the lists in their cells, are exactly the classes."""
     wanted: set[Any] = set(classes)
-    return [name for name in table.columns if set(table.cells[name]) == wanted]
+
+    def has_them(cells: set[str]) -> bool:
+        return cells == wanted or any(
+            set().union(*(cell.split(mark) for cell in cells)) == wanted for mark in SEPARATORS
+        )
+
+    return [name for name in table.columns if has_them(set(table.cells[name]))]
 
 
 def names_groups(column: str) -> bool:

@@ -122,7 +122,7 @@ def _fit(decoded: Decoded, decoding: SignalDecoding) -> Decoded:
         raise ShapeError(f"{describe_rate(own)}, expected {describe_rate(rate_hz)}")
     if samples.shape[1] != decoding.channels:
         _require_fitted("channels", samples, decoding)
-        samples = samples.mean(axis=1, keepdims=True)
+        samples = samples.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
         notes.append("several channels, of which the mean is stored")
     if own and rate_hz and own != rate_hz:
         if length_at(len(samples), own, rate_hz) > MOST_SAMPLES:
@@ -131,6 +131,7 @@ def _fit(decoded: Decoded, decoding: SignalDecoding) -> Decoded:
 
         shared = math.gcd(own, rate_hz)
         samples = resample_poly(samples, rate_hz // shared, own // shared, axis=0)
+        _refuse_no_numbers(samples)  # a filter may exceed what float32 holds
         notes.append(f"resampled to {rate_hz} Hz")
     if more := len(samples) - decoding.length:
         _require_fitted("length", samples, decoding)

@@ -27,7 +27,7 @@ from pipeline.prepare.sample import Sample, no_sample
 from pipeline.prepare.sides import SplitName, folders, side
 from pipeline.prepare.signal_files import channels_first, describe_shape, is_number
 from pipeline.prepare.tables import Table
-from pipeline.raw.archive import SOUND_SUFFIXES
+from pipeline.raw.archive import SOUND_SUFFIXES, file_name
 from pipeline.raw.files import ARRAY, ImageFiles, RawFiles
 
 _LONG = 4
@@ -211,10 +211,15 @@ def hold_signals(files: RawFiles, tables: dict[str, Table]) -> bool:
     for member in files.images.members[:1]:
         with suppress(ImageError):
             array, _ = read_npy(files.images.read(member))
-            sides = sorted(array.shape[1:] if side(f"{without_suffix(member)}/x") else array.shape)
+            path = f"{without_suffix(member)}/x"
+            of_all = side(path) and (
+                array.ndim > 1 or side(f"{without_suffix(file_name(member))}/x")
+            )
+            sides = sorted(array.shape[1:] if of_all else array.shape)
             return len(sides) == 1 or (len(sides) == 2 and sides[1] >= _LONG * sides[0])
     counts = [len(one.pixel_columns) for one in tables.values() if one.pixel_columns]
-    squares = [n for n in counts for grey in (n, n // 3) if math.isqrt(grey) ** 2 == grey]
+    grey = [n // 3 if n % 3 == 0 else n for n in counts]
+    squares = [n for n in (*counts, *grey) if math.isqrt(n) ** 2 == n]
     return bool(signal_tables(tables)) or bool(counts and not squares)
 
 

@@ -66,7 +66,7 @@ def read_samples(encoded: bytes) -> tuple[SoundHeader, Float32[ndarray, "length 
     with _open(encoded) as file:
         header = _header(encoded, file)
         try:
-            samples = file.read(dtype="float32", always_2d=True)
+            samples = file.read(header.length, dtype="float32", always_2d=True)
         except Exception as error:
             raise ImageError(f"{header.name} {_CUT}") from error
     if len(samples) != header.length:

@@ -111,32 +111,38 @@ def describe_misfit(
 ) -> CompetitionError:
     """The error on the first signal that differs, with what all of them are and what to set."""
     found, place = survey(splits), splits[0].images.place
+    expected, were, remedies = zip(*_differences(found, config), strict=True)
+    return CompetitionError(
+        f"{place}: expected signals {' and '.join(expected)}, found {'; '.join(were)}; the first "
+        f"that differs is {misfit}. {'. '.join(remedies)}"
+    )
+
+
+def _differences(found: Survey, config: SignalsConfig) -> Iterator[tuple[str, str, str]]:
+    """In which ways signals that have to be alike are not: what was expected and found, and what to
+    set."""
     if config.rate_hz == "auto" and len(found.rates) > 1:
-        expected, were = "of one rate", found.describe_rates()
         remedy = (
             f"Set prepare.rate_hz in params.yaml to the rate that all shall have, such as "
             f"{found.usual_rate}: sound of another rate is then resampled"
         )
         if None in found.rates:
             remedy = "Write those that say no rate as files of sound, as WAV, or all as .npy"
+        yield "of one rate", found.describe_rates(), remedy
     elif None in found.rates and config.rate_hz != "auto":
-        expected, were = "that say their rate, as sound does", found.describe_rates()
         remedy = f"Set prepare.rate_hz in params.yaml, now {config.rate_hz}, to auto"
-    elif config.channels == "auto" and len(found.channels) > 1:
-        expected, were = "of as many channels each", found.describe_channels()
+        yield "that say their rate, as sound does", found.describe_rates(), remedy
+    if config.channels == "auto" and len(found.channels) > 1:
         remedy = "Set prepare.channels in params.yaml to 1, which stores the mean of the channels"
-    else:
-        rate_hz = found.usual_rate if config.rate_hz == "auto" else config.rate_hz
-        expected, were = "of one length", found.describe_lengths(rate_hz)
+        yield "of as many channels each", found.describe_channels(), remedy
+    rate_hz = found.usual_rate if config.rate_hz == "auto" else config.rate_hz
+    if config.length == "auto" and len(set(found.lengths(rate_hz))) > 1:
         remedy = (
             "Set prepare.length in params.yaml to the samples that each shall have, such as "
             f"{found.usual_length(rate_hz)}, which {USUAL:.0%} of them do not exceed: longer ones "
             "are then cut to their middle, shorter ones padded with zeros"
         )
-    return CompetitionError(
-        f"{place}: expected signals {expected}, found {were}; the first that differs is {misfit}. "
-        f"{remedy}"
-    )
+        yield "of one length", found.describe_lengths(rate_hz), remedy
 
 
 def _fitted(config: SignalsConfig) -> Iterator[Literal["rate", "channels", "length"]]:
