@@ -36,7 +36,7 @@ _PEOPLE = re.compile(
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*|[0-9.]+e-[0-9]+", re.I)
 _SEED = 1
 _SHARE_OF_DISK = 0.25
-"""Of what is free, for the stored signals."""
+"""The part of the free disk that stored signals may take."""
 
 Line = tuple[str, str, str]
 """A line of the table that is printed: what, what it is, and why."""

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pipeline.core.section import Section
 
 MOST_SAMPLES = 2**26
-"""Of all channels of a signal: 25 minutes of one at 44.1 kHz are as many."""
+"""The most that a signal may have, all channels together: 25 minutes of one at 44.1 kHz."""
 
 MOST_RATE_HZ = 1_000_000
 """A damaged header says more. Resampling needs a filter that is twenty times as long."""

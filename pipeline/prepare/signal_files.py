@@ -155,7 +155,7 @@ def _require_fitted(
 
 
 def length_at(length: int, own: int | None, rate_hz: int | None) -> int:
-    """The samples of a signal of one rate at another; as they are where there is none."""
+    """How many samples a signal has at another rate; as many as before where either is None."""
     return -(-length * rate_hz // own) if own and rate_hz else length
 
 

@@ -148,7 +148,7 @@ def _require_pages(encoded: bytes) -> None:
 
 
 def _checksum(page: bytes) -> bytes:
-    """That of a page, as it stands in it: zlib's, but begun and ended with 0, and with the bits of
+    """The checksum that a page should have: zlib's, but begun and ended with 0, and with the bits of
     each byte, and of the result, the other way round."""
     blank = page[:22] + bytes(4) + page[26:]
     found = zlib.crc32(blank.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
