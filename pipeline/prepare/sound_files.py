@@ -148,8 +148,8 @@ def _require_pages(encoded: bytes) -> None:
 
 
 def _checksum(page: bytes) -> bytes:
-    """The checksum that a page should have: zlib's, but begun and ended with 0, and with the bits of
-    each byte, and of the result, the other way round."""
+    """The checksum that a page should have: zlib's, but begun and ended with 0, and with the bits
+    of each byte, and of the result, the other way round."""
     blank = page[:22] + bytes(4) + page[26:]
     found = zlib.crc32(blank.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return found.to_bytes(4, "big").translate(_MIRRORED)
