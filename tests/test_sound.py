@@ -156,6 +156,15 @@ def test_several_mp3s_in_one_file_are_refused_not_read_in_part(between: bytes) -
             read_signal(first + between + whole)
 
 
+def test_all_of_an_mp3_is_read_whose_first_frame_says_none() -> None:
+    whole = encode(tone("low", 1, 20_000, 16_000), "mp3", 16_000)
+    said = max(whole.find(name, 0, 100) for name in (b"Info", b"Xing")) + 8
+    bare = whole[frame_bytes(whole[:4]) :]
+    found = read_signal(whole[:said] + bytes(4) + whole[said + 4 :]).pixels
+    np.testing.assert_array_equal(found, read_signal(bare).pixels)
+    assert len(found) >= 20_000
+
+
 @pytest.mark.parametrize(
     ("form", "coding"), [("WAV", "GSM610"), ("WAV", "G721_32"), ("AIFF", "GSM610")]
 )
@@ -684,7 +693,7 @@ def test_sounds_taken_for_images_are_refused_with_the_parameter_to_set() -> None
 
 @pytest.mark.slow
 def test_a_competition_of_sounds_is_begun_and_solved_by_dvc(tmp_path: Path) -> None:
-    """From the folder to a submission, and new files to its predictions."""
+    """A folder becomes a submission, and new files get its predictions."""
     project = make_project(tmp_path / "project")
     run(project, "git", "commit", "-qam", "before")
     write(tmp_path / "tones", "folders")

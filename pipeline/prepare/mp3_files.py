@@ -30,7 +30,10 @@ def with_length(encoded: bytes) -> bytes:
     there are several files in one, of which only the first would be read.
     """
     start = _after_tags(encoded)
-    said = _frames_said(encoded[start : start + frame_bytes(encoded[start : start + 4])])
+    first = frame_bytes(encoded[start : start + 4])
+    said = _frames_said(encoded[start : start + first])
+    if said == 0:  # what a writer leaves that cannot go back in its file: it says nothing
+        start, said = start + first, None
     end, frames = start, 0
     while size := frame_bytes(encoded[end : end + 4]):
         end += size

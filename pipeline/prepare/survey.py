@@ -119,8 +119,7 @@ def describe_misfit(
 
 
 def _differences(found: Survey, config: SignalsConfig) -> Iterator[tuple[str, str, str]]:
-    """In which ways signals that have to be alike are not: what was expected and found, and what to
-    set."""
+    """How signals differ that have to be alike: what was expected, what was found, what to set."""
     if config.rate_hz == "auto" and len(found.rates) > 1:
         remedy = (
             f"Set prepare.rate_hz in params.yaml to the rate that all shall have, such as "

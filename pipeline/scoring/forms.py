@@ -74,7 +74,7 @@ class Form(ABC):
 
     @property
     def places(self) -> list[int]:
-        """Of each value column the output that it holds."""
+        """The place of the output that each value column holds."""
         columns, outputs = self.value_columns, self.task.outputs
         if len(columns) == len(outputs) == 1:
             return [0]
